@@ -1,0 +1,493 @@
+/* A child's life:
+ *
+ *     event \ state   RUNNING                  LINGERING (reaped, streams open)   FINISHED
+ *     reaped          linger or finish         –                                  –
+ *     stream ended    wait for the reaping     finish after the last one          –
+ *     timer           SIGTERM, then SIGKILL    give up the streams, finish        –
+ *     released        output to the log        output to the log                  freed
+ *
+ * A stream may outlive the child, because grandchildren inherit it: so its end alone is never
+ * waited for. A stream that we do not read ourselves at the moment is never given up. */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base.h"
+#include "lines.h"
+#include "pipes.h"
+#include "process.h"
+#include "text.h"
+
+#define LINGER_MS 1000
+
+enum life { RUNNING, LINGERING, FINISHED };
+
+/* What the timer is for. */
+enum deadline { TO_TERM, TO_KILL, TO_GIVE_UP };
+
+struct ld_child {
+    struct ld_children *children;
+    struct ld_child *next;
+    struct ld_child *previous;
+    struct ld_watch watch;
+    uv_timer_t timer;
+    struct ld_inlet input;
+    struct ld_outlet outputs[2]; /* stdout, stderr */
+    struct ld_lines lines[2];    /* what of them goes to the log */
+    bool to_log[2];
+    unsigned open_handles;
+    enum life life;
+    enum deadline deadline;
+    uint64_t kill_after_ms;
+    uint64_t started;
+    uint64_t ended;
+    struct ld_exit exit;
+    bool timed_out;
+    bool detached;
+    const struct ld_child_ops *ops; /* NULL: released */
+    void *owner;
+    char *name;
+    char *command;
+};
+
+struct ld_children {
+    uv_loop_t *loop;
+    struct ld_reaper *reaper;
+    struct ld_child *first;
+    int null_fd;
+    char *name;
+};
+
+/* Make the set of children. */
+struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, const char *name) {
+    struct ld_children *children = calloc(1, sizeof *children);
+    if (children == NULL) {
+        return NULL;
+    }
+    children->loop = loop;
+    children->reaper = reaper;
+    children->name = strdup(name);
+    children->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (children->name == NULL || children->null_fd < 0) {
+        ld_children_close(children);
+        return NULL;
+    }
+    return children;
+}
+
+/* Free a child when nothing refers to it any more. */
+static void free_if_done(struct ld_child *child) {
+    if (child->life != FINISHED || child->open_handles > 0 || child->ops != NULL) {
+        return;
+    }
+    ld_lines_fini(&child->lines[0]);
+    ld_lines_fini(&child->lines[1]);
+    free(child->name);
+    free(child->command);
+    free(child);
+}
+
+/* Free a child after its last handle is closed. */
+static void on_handle_closed(void *owner) {
+    struct ld_child *child = owner;
+    child->open_handles--;
+    free_if_done(child);
+}
+
+/* Handle the closing of the timer. */
+static void on_timer_closed(uv_handle_t *handle) {
+    on_handle_closed(handle->data);
+}
+
+/* Close everything that is still open. */
+static void close_all(struct ld_child *child) {
+    ld_inlet_close(&child->input);
+    ld_outlet_close(&child->outputs[0]);
+    ld_outlet_close(&child->outputs[1]);
+    uv_close((uv_handle_t *)&child->timer, on_timer_closed);
+}
+
+/* Hand on what a stream (1 or 2) brought; NULL at its end. */
+static void deliver(struct ld_child *child, int stream, const char *bytes, size_t size) {
+    if (child->to_log[stream - 1] || child->ops == NULL) {
+        ld_lines_add(&child->lines[stream - 1], bytes, size);
+    } else {
+        child->ops->on_output(child->owner, stream, bytes, size);
+    }
+}
+
+/* Take a child out of the set. */
+static void leave_set(struct ld_child *child) {
+    if (child->previous != NULL) {
+        child->previous->next = child->next;
+    } else {
+        child->children->first = child->next;
+    }
+    if (child->next != NULL) {
+        child->next->previous = child->previous;
+    }
+}
+
+/* Finish a child that is reaped and whose output is all handed on. */
+static void finish(struct ld_child *child) {
+    child->life = FINISHED;
+    leave_set(child);
+    close_all(child);
+    if (child->ops != NULL) {
+        child->ops->on_finished(child->owner);
+    }
+}
+
+/* Whether an output has ended and its owner is done with what it brought. */
+static bool is_over(const struct ld_outlet *output) {
+    return !output->open && (output->holds & LD_HOLD_BUSY) == 0;
+}
+
+/* Finish the child if it is reaped and no output is to come. */
+static void finish_if_over(struct ld_child *child) {
+    if (child->life == LINGERING && is_over(&child->outputs[0]) && is_over(&child->outputs[1])) {
+        finish(child);
+    }
+}
+
+/* End the outputs that somebody else keeps open. What one of us holds back must not be lost. */
+static void give_up_outputs(struct ld_child *child) {
+    for (int stream = 1; stream <= 2; stream++) {
+        struct ld_outlet *output = &child->outputs[stream - 1];
+        if (output->open && output->holds == 0) {
+            ld_outlet_close(output);
+            deliver(child, stream, NULL, 0);
+        }
+    }
+    finish_if_over(child);
+}
+
+static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms);
+
+/* Do what the child's timer is for. */
+static void on_timer(uv_timer_t *timer) {
+    struct ld_child *child = timer->data;
+    switch (child->deadline) {
+    case TO_TERM:
+        child->timed_out = true;
+        ld_child_end(child, child->kill_after_ms);
+        break;
+    case TO_KILL:
+        ld_child_kill(child, SIGKILL);
+        break;
+    case TO_GIVE_UP:
+        give_up_outputs(child);
+        break;
+    }
+}
+
+/* Set what happens to the child in MS milliseconds. */
+static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
+    child->deadline = deadline;
+    uv_timer_start(&child->timer, on_timer, ms, 0);
+}
+
+/* Handle the reaping. */
+static void on_exit_watch(struct ld_watch *watch, const struct ld_exit *exit) {
+    struct ld_child *child = LD_CONTAINER_OF(watch, struct ld_child, watch);
+    child->exit = *exit;
+    child->ended = uv_hrtime();
+    child->life = LINGERING;
+    uv_timer_stop(&child->timer);
+    set_deadline(child, TO_GIVE_UP, LINGER_MS);
+    finish_if_over(child);
+}
+
+/* Handle output of a child, or its end. */
+static void on_output(struct ld_outlet *output, const char *bytes, size_t size) {
+    struct ld_child *child = output->owner;
+    deliver(child, output == &child->outputs[0] ? 1 : 2, bytes, size);
+    if (bytes == NULL) {
+        finish_if_over(child);
+    }
+}
+
+/* Handle that nothing waits to be written. */
+static void on_input_drained(struct ld_inlet *input) {
+    struct ld_child *child = input->owner;
+    if (child->ops != NULL) {
+        child->ops->on_drained(child->owner);
+    }
+}
+
+/* Open a pipe for a standard stream; the child's end in *THEIRS. */
+static int open_stream(struct ld_child *child, int index, int *theirs) {
+    uv_loop_t *loop = child->children->loop;
+    int rc = index == 0 ? ld_inlet_open(&child->input, loop, theirs)
+                        : ld_outlet_open(&child->outputs[index - 1], loop, theirs);
+    child->open_handles += *theirs >= 0;
+    return rc;
+}
+
+/* Find or make the child's end of a standard stream. */
+static int connect_stream(struct ld_child *child, const struct ld_child_config *config, int index,
+                          struct ld_spawn_fd *fd) {
+    fd->child = index;
+    switch (config->streams[index].kind) {
+    case LD_STREAM_NULL:
+    case LD_STREAM_JOIN:
+        fd->parent = child->children->null_fd;
+        return 0;
+    case LD_STREAM_INHERIT:
+        fd->parent = index;
+        return 0;
+    case LD_STREAM_FD:
+        fd->parent = config->streams[index].fd;
+        return 0;
+    case LD_STREAM_LOG:
+        child->to_log[index - 1] = true;
+        return open_stream(child, index, &fd->parent);
+    case LD_STREAM_PIPE:
+        return open_stream(child, index, &fd->parent);
+    }
+    return -EINVAL;
+}
+
+/* Spawn with all descriptors in FDS; the standard streams come first. */
+static int spawn_with(struct ld_child *child, const struct ld_child_config *config,
+                      struct ld_spawn_fd *fds, const char **step) {
+    struct ld_spawn spawn = config->spawn;
+    pid_t pid = 0;
+    int rc = 0;
+    *step = "pipe";
+    for (int index = 0; index < 3 && rc == 0; index++) {
+        rc = connect_stream(child, config, index, &fds[index]);
+    }
+    if (config->streams[2].kind == LD_STREAM_JOIN) {
+        fds[2].parent = fds[1].parent;
+    }
+    if (rc == 0) {
+        memcpy(fds + 3, config->spawn.fds, config->spawn.fd_count * sizeof *fds);
+        spawn.fds = fds;
+        spawn.fd_count = config->spawn.fd_count + 3;
+        rc = ld_spawn(&spawn, &pid, step);
+    }
+    if (rc == 0) {
+        child->watch.on_exit = on_exit_watch;
+        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid);
+        if (rc < 0) { /* nobody would learn of its end: take it back */
+            *step = "pidfd_open";
+            ld_process_kill_group(pid, SIGKILL);
+        }
+    }
+    return rc;
+}
+
+/* Close the child's ends of the pipes that were made. */
+static void close_their_ends(const struct ld_child *child, const struct ld_spawn_fd *fds) {
+    const bool made[3] = {child->input.open, child->outputs[0].open, child->outputs[1].open};
+    for (int index = 0; index < 3; index++) {
+        if (made[index]) {
+            close(fds[index].parent);
+        }
+    }
+}
+
+/* The words of a command with spaces between. */
+static char *join_words(char *const *argv) {
+    struct ld_text words = {0};
+    for (size_t i = 0; argv[i] != NULL; i++) {
+        if (i > 0) {
+            ld_text_putc(&words, ' ');
+        }
+        ld_text_puts(&words, argv[i]);
+    }
+    return words.data;
+}
+
+/* Make a child that does not run yet; NULL when memory ran out. */
+static struct ld_child *make_child(struct ld_children *children,
+                                   const struct ld_child_config *config) {
+    struct ld_child *child = calloc(1, sizeof *child);
+    if (child == NULL) {
+        return NULL;
+    }
+    child->name = strdup(config->name);
+    child->command = join_words(config->spawn.argv);
+    if (child->name == NULL || child->command == NULL) {
+        free(child->name);
+        free(child->command);
+        free(child);
+        return NULL;
+    }
+    child->children = children;
+    child->input.owner = child;
+    child->input.on_drained = on_input_drained;
+    child->input.on_closed = on_handle_closed;
+    for (int i = 0; i < 2; i++) {
+        child->outputs[i].owner = child;
+        child->outputs[i].on_bytes = on_output;
+        child->outputs[i].on_closed = on_handle_closed;
+    }
+    child->kill_after_ms = config->kill_after_ms;
+    child->detached = config->spawn.session;
+    uv_timer_init(children->loop, &child->timer);
+    child->timer.data = child;
+    child->open_handles = 1;
+    return child;
+}
+
+/* Put a child that runs into the set, and begin to read. */
+static void enter_set(struct ld_child *child, const struct ld_child_config *config) {
+    struct ld_children *children = child->children;
+    child->ops = config->ops;
+    child->owner = config->owner;
+    child->started = uv_hrtime();
+    child->next = children->first;
+    if (child->next != NULL) {
+        child->next->previous = child;
+    }
+    children->first = child;
+    for (int i = 0; i < 2; i++) {
+        ld_lines_init(&child->lines[i], children->name, child->name, child->watch.pid, i == 1);
+        ld_outlet_start(&child->outputs[i]);
+    }
+    if (config->timeout_ms > 0) {
+        set_deadline(child, TO_TERM, config->timeout_ms);
+    }
+}
+
+/* Start a child. */
+int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
+                   struct ld_child **out, const char **step) {
+    *step = "malloc";
+    struct ld_child *child = make_child(children, config);
+    struct ld_spawn_fd *fds = calloc(config->spawn.fd_count + 3, sizeof *fds);
+    if (child == NULL || fds == NULL) {
+        free(fds);
+        if (child != NULL) {
+            child->life = FINISHED;
+            close_all(child);
+        }
+        return -ENOMEM;
+    }
+    for (int index = 0; index < 3; index++) {
+        fds[index].parent = -1;
+    }
+    int rc = spawn_with(child, config, fds, step);
+    close_their_ends(child, fds);
+    free(fds);
+    if (rc < 0) {
+        child->life = FINISHED;
+        close_all(child);
+        return rc;
+    }
+    enter_set(child, config);
+    *out = child;
+    return 0;
+}
+
+/* Give a child up. */
+void ld_child_release(struct ld_child *child) {
+    child->ops = NULL;
+    child->owner = NULL;
+    if (child->life == FINISHED) {
+        free_if_done(child);
+        return;
+    }
+    ld_inlet_finish(&child->input);
+    ld_child_unhold(child, 1, ~0U);
+    ld_child_unhold(child, 2, ~0U);
+}
+
+/* Forget a child that is to outlive us. */
+void ld_child_abandon(struct ld_child *child) {
+    child->ops = NULL;
+    ld_reaper_unwatch(child->children->reaper, &child->watch);
+    finish(child);
+}
+
+/* The facts of a child. */
+void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts) {
+    uint64_t until = child->life == RUNNING ? uv_hrtime() : child->ended;
+    *facts = (struct ld_child_facts){.name = child->name,
+                                     .command = child->command,
+                                     .pid = child->watch.pid,
+                                     .running = child->life == RUNNING,
+                                     .detached = child->detached,
+                                     .timed_out = child->timed_out,
+                                     .seconds = (double)(until - child->started) / 1e9,
+                                     .exit = child->exit};
+}
+
+/* Signal the child's group. Once the child is reaped its number may belong to others. */
+int ld_child_kill(struct ld_child *child, int signo) {
+    return child->life == RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
+}
+
+/* End the child. One that was stopped must go on to see the signal. */
+void ld_child_end(struct ld_child *child, uint64_t grace_ms) {
+    if (child->life != RUNNING) {
+        return;
+    }
+    ld_child_kill(child, SIGTERM);
+    ld_child_kill(child, SIGCONT);
+    set_deadline(child, TO_KILL, grace_ms);
+}
+
+/* Write to the child. */
+int ld_child_write(struct ld_child *child, const char *bytes, size_t size) {
+    return child->life == RUNNING ? ld_inlet_write(&child->input, bytes, size) : -EPIPE;
+}
+
+/* How much waits to be written. */
+size_t ld_child_unwritten(const struct ld_child *child) {
+    return ld_inlet_unwritten(&child->input);
+}
+
+/* What ended the writing. */
+int ld_child_write_error(const struct ld_child *child) {
+    return child->input.error;
+}
+
+/* Close stdin when everything is written. */
+void ld_child_close_stdin(struct ld_child *child) {
+    ld_inlet_finish(&child->input);
+}
+
+/* Hold an output back. */
+void ld_child_hold(struct ld_child *child, int stream, unsigned reason) {
+    ld_outlet_hold(&child->outputs[stream - 1], reason);
+}
+
+/* Read an output again; after the child's end, not for ever. */
+void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
+    struct ld_outlet *output = &child->outputs[stream - 1];
+    ld_outlet_unhold(output, reason);
+    if (child->life == LINGERING && output->open) {
+        set_deadline(child, TO_GIVE_UP, LINGER_MS);
+    }
+    finish_if_over(child);
+}
+
+/* The child after another. */
+struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous) {
+    return previous == NULL ? children->first : previous->next;
+}
+
+/* The running child PID. */
+struct ld_child *ld_children_find(struct ld_children *children, pid_t pid) {
+    struct ld_watch *watch = ld_reaper_find(children->reaper, pid);
+    bool is_ours = watch != NULL && watch->on_exit == on_exit_watch;
+    return is_ours ? LD_CONTAINER_OF(watch, struct ld_child, watch) : NULL;
+}
+
+/* Free the set. */
+void ld_children_close(struct ld_children *children) {
+    LD_ASSERT(children->first == NULL);
+    if (children->null_fd >= 0) {
+        close(children->null_fd);
+    }
+    free(children->name);
+    free(children);
+}

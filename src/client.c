@@ -1,0 +1,155 @@
+#include "client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "service.h"
+
+#define RETRY_MS 10 /* between tries to connect to a socket whose queue is full */
+
+/* Milliseconds on the monotonic clock. */
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* What is left until DEADLINE for poll; -1 for ever. */
+static int time_left(int64_t deadline) {
+    if (deadline < 0) {
+        return -1;
+    }
+    int64_t left = deadline - now_ms();
+    return left < 0 ? 0 : (int)(left < 1000000 ? left : 1000000);
+}
+
+/* Wait for EVENTS; 0 or a negative errno. */
+static int wait_for(int fd, short events, int64_t deadline) {
+    struct pollfd poller = {.fd = fd, .events = events};
+    for (;;) {
+        int rc = poll(&poller, 1, time_left(deadline));
+        if (rc > 0) {
+            return 0;
+        }
+        if (rc == 0 && time_left(deadline) == 0) {
+            return -ETIMEDOUT;
+        }
+        if (rc < 0 && errno != EINTR) {
+            return -errno;
+        }
+    }
+}
+
+/* Connect to a daemon; a descriptor or a negative errno. */
+static int connect_to(const char *run_dir, const char *name, int64_t deadline) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int rc = ld_service_socket_path(address.sun_path, sizeof address.sun_path, run_dir, name);
+    if (rc < 0) {
+        return rc;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    while (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        rc = -errno;
+        if (rc != -EAGAIN || time_left(deadline) == 0) {
+            close(fd);
+            return rc == -EAGAIN ? -ETIMEDOUT : rc == -ENOENT ? -ECONNREFUSED : rc;
+        }
+        poll(NULL, 0, RETRY_MS);
+    }
+    return fd;
+}
+
+/* Send the request. */
+static int send_request(int fd, const char *verb, int64_t deadline) {
+    char line[64];
+    int size = snprintf(line, sizeof line, "{\"verb\": \"%s\"}\n", verb);
+    int rc = wait_for(fd, POLLOUT, deadline);
+    if (rc == 0 && send(fd, line, (size_t)size, MSG_NOSIGNAL) != size) {
+        rc = errno == EPIPE ? -ECONNRESET : -errno;
+    }
+    return rc;
+}
+
+/* Receive a line. */
+static int receive_line(int fd, struct ld_text *line, int64_t deadline) {
+    char bytes[16384];
+    for (;;) {
+        int rc = wait_for(fd, POLLIN, deadline);
+        if (rc < 0) {
+            return rc;
+        }
+        ssize_t size = recv(fd, bytes, sizeof bytes, 0);
+        if (size == 0) {
+            return -ECONNRESET;
+        }
+        if (size < 0 && errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+        if (size > 0) {
+            ld_text_add(line, bytes, (size_t)size);
+            if (bytes[size - 1] == '\n') {
+                return line->failed ? -ENOMEM : 0;
+            }
+        }
+    }
+}
+
+/* Ask and wait for the answer. */
+static int converse(int fd, const char *verb, int64_t deadline, json_t **answer) {
+    struct ld_text line = {0};
+    int rc = send_request(fd, verb, deadline);
+    rc = rc == 0 ? receive_line(fd, &line, deadline) : rc;
+    if (rc == 0) {
+        *answer = json_loadb(line.data, line.size, 0, NULL);
+        rc = *answer == NULL ? -EPROTO : 0;
+    }
+    ld_text_fini(&line);
+    return rc;
+}
+
+/* Say in words what went wrong on the way. */
+static const char *explain(int rc) {
+    switch (rc) {
+    case -ETIMEDOUT:
+        return "it does not answer (is its script busy? see its log)";
+    case -ECONNREFUSED:
+        return "nobody listens on its control socket";
+    case -ECONNRESET:
+        return "it ended before it had answered";
+    default:
+        return strerror(-rc);
+    }
+}
+
+/* Ask a daemon. */
+int ld_client_ask(const char *run_dir, const char *name, const char *verb, double seconds,
+                  json_t **answer, struct ld_text *why) {
+    int64_t deadline = seconds < 0 ? -1 : now_ms() + (int64_t)(seconds * 1000);
+    *answer = NULL;
+    int fd = connect_to(run_dir, name, deadline);
+    int rc = fd < 0 ? fd : converse(fd, verb, deadline, answer);
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (rc < 0) {
+        ld_text_puts(why, explain(rc));
+        return rc;
+    }
+    if (!json_is_true(json_object_get(*answer, "ok"))) {
+        const char *error = json_string_value(json_object_get(*answer, "error"));
+        ld_text_puts(why, error != NULL ? error : "it refused, and did not say why");
+        json_decref(*answer);
+        *answer = NULL;
+        return -EREMOTEIO;
+    }
+    return 0;
+}

@@ -1,0 +1,89 @@
+/* run and start. */
+#include <string.h>
+#include <unistd.h>
+
+#include "cmd.h"
+#include "daemon.h"
+#include "launch.h"
+#include "say.h"
+#include "source.h"
+
+/* Whether the script compiles; 0, or 1 after complaining. What is wrong with it is said before
+ * anything is touched. */
+static int check_script(const struct ld_service *service) {
+    struct ld_text why = {0};
+    uid_t uid = service->has_user ? service->user.uid : geteuid();
+    const struct ld_source source = {.path = service->script,
+                                     .text = ld_text_string(&service->text),
+                                     .size = service->text.size,
+                                     .title = service->text_title,
+                                     .as_root = uid == 0};
+    int rc = ld_source_check(&source, &why);
+    if (rc < 0) {
+        ld_complain("%s", ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+    return rc < 0 ? 1 : 0;
+}
+
+/* Find out about everything that the command line names; 0, or an exit status after complaining. */
+static int prepare(struct ld_service *service, const struct ld_call *call) {
+    struct ld_text why = {0};
+    int status = ld_service_init(service, call->options, call->argv, call->operand, &why);
+    if (status != 0) {
+        ld_complain("%s", ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+    return status == 0 ? check_script(service) : status;
+}
+
+/* Run a script in the foreground. */
+int ld_cmd_run(const struct ld_call *call) {
+    struct ld_service service = {.daemon = false};
+    ld_daemon_seal_fds(true);
+    int status = prepare(&service, call);
+    if (status == 0) {
+        ld_daemon_reset_signals();
+        status = ld_launch(&service);
+    }
+    ld_service_fini(&service);
+    return status;
+}
+
+/* Fork the daemon; in the daemon run it, in the starting process wait until it is ready. */
+static int detach(struct ld_service *service) {
+    int channel = -1;
+    ld_daemon_reset_signals();
+    int rc = ld_daemon_detach(&channel);
+    if (rc < 0) {
+        ld_complain("fork: %s", strerror(-rc));
+        return 1;
+    }
+    if (rc == 0) {
+        service->channel = channel;
+        int status = ld_launch(service);
+        if (service->channel >= 0) {
+            close(service->channel); /* the last word: everything is cleaned up */
+        }
+        return status;
+    }
+    int status = ld_launch_wait(service, channel);
+    close(channel);
+    return status;
+}
+
+/* Run a script as a daemon. */
+int ld_cmd_start(const struct ld_call *call) {
+    struct ld_service service = {.daemon = true};
+    if (strcmp(call->argv[call->operand], "-") == 0) {
+        ld_complain("start: a daemon's script must be a file: \"-\" is for run");
+        return 2;
+    }
+    ld_daemon_seal_fds(false);
+    int status = prepare(&service, call);
+    if (status == 0) {
+        status = detach(&service);
+    }
+    ld_service_fini(&service);
+    return status;
+}

@@ -1,0 +1,183 @@
+/* status and list. */
+#include <string.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "say.h"
+#include "status_text.h"
+#include "target.h"
+
+#define ASK_SECONDS 2.0
+
+/* What is being made. */
+static struct {
+    json_t *reports; /* for --json */
+    bool first;
+} output;
+
+/* What can be said of a daemon that does not answer. */
+static json_t *silent_report(const struct ld_target *target, const char *why) {
+    return json_pack("{s:s, s:i, s:s, s:s}", "name", target->name, "pid",
+                     (int)target->holder.pid, "state", "running", "error", why);
+}
+
+/* Ask a running daemon for its report; a new reference. */
+static json_t *ask(const struct ld_target *target) {
+    struct ld_text why = {0};
+    json_t *report = NULL;
+    if (ld_client_ask(target->dir->path, target->name, "status", ASK_SECONDS, &report, &why) < 0) {
+        report = silent_report(target, ld_text_string(&why));
+    } else {
+        json_object_del(report, "ok");
+    }
+    ld_text_fini(&why);
+    return report;
+}
+
+/* Print a report for people. */
+static void print_report(const json_t *report) {
+    struct ld_text text = {0};
+    const char *error = json_string_value(json_object_get(report, "error"));
+    if (error != NULL) {
+        ld_text_format(&text, "%s: running, pid %d, but %s",
+                       json_string_value(json_object_get(report, "name")),
+                       (int)json_integer_value(json_object_get(report, "pid")), error);
+    } else {
+        ld_status_text(&text, report);
+    }
+    ld_say("%s", ld_text_string(&text));
+    ld_text_fini(&text);
+}
+
+/* Show one that does not run; its exit status by LSB. */
+static int show_dead(const struct ld_call *call, const struct ld_target *target) {
+    bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
+    if (call->options->json) {
+        json_array_append_new(output.reports,
+                              json_pack("{s:s, s:n, s:s}", "name", target->name, "pid", "state",
+                                        left_pidfile ? "dead" : "not running"));
+    } else {
+        ld_say("%s: %s", target->name,
+               left_pidfile ? "dead, but its pidfile is there (lunad stop removes it)"
+                            : "not running");
+    }
+    return left_pidfile ? 1 : 3;
+}
+
+/* Show one. */
+static int show_one(const struct ld_call *call, const struct ld_rundir *dir,
+                    const char *argument) {
+    struct ld_target target;
+    int status = ld_target_find(&target, dir, argument);
+    if (status != 0) {
+        return status;
+    }
+    if (target.holder.state != LD_HOLDER_ALIVE) {
+        return show_dead(call, &target);
+    }
+    json_t *report = ask(&target);
+    if (call->options->json) {
+        json_array_append(output.reports, report);
+    } else {
+        print_report(report);
+    }
+    json_decref(report);
+    return 0;
+}
+
+/* Print JSON with a newline. */
+static void print_json(const json_t *value) {
+    char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    ld_say("%s", dump != NULL ? dump : "null");
+    free(dump);
+}
+
+/* Show how daemons are doing. */
+int ld_cmd_status(const struct ld_call *call) {
+    output.reports = json_array();
+    int status = ld_target_each(call, show_one);
+    bool is_one = call->argv[call->operand + 1] == NULL;
+    if (call->options->json && (!is_one || json_array_size(output.reports) > 0)) {
+        print_json(is_one ? json_array_get(output.reports, 0) : output.reports);
+    }
+    json_decref(output.reports);
+    return status;
+}
+
+/* Add one to the list, if it runs and is ours to ask. */
+static bool list_one(const char *name, void *arg) {
+    struct ld_target target = {.dir = arg};
+    snprintf(target.name, sizeof target.name, "%s", name);
+    if (ld_pidfile_inspect(&target.holder, target.dir->fd, name) == 0 &&
+        target.holder.state == LD_HOLDER_ALIVE) {
+        json_array_append_new(output.reports, ask(&target));
+    }
+    return true;
+}
+
+/* The JSON list: what everybody needs of each. */
+static json_t *shorten(const json_t *reports) {
+    static const char *const keys[] = {"name",  "pid",        "script", "mode",
+                                       "state", "generation", "uptime", "error"};
+    size_t index;
+    const json_t *report;
+    json_t *list = json_array();
+    json_array_foreach(reports, index, report) {
+        json_t *item = json_object();
+        for (size_t i = 0; i < LD_COUNT(keys); i++) {
+            json_t *value = json_object_get(report, keys[i]);
+            if (value != NULL) {
+                json_object_set(item, keys[i], value);
+            } else if (i < 3 || strcmp(keys[i], "uptime") == 0) {
+                json_object_set_new(item, keys[i], json_null());
+            }
+        }
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+/* Print the list for people. */
+static void print_list(const json_t *reports) {
+    size_t index;
+    const json_t *report;
+    if (json_array_size(reports) == 0) {
+        ld_say("no daemon is running");
+        return;
+    }
+    ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
+    json_array_foreach(reports, index, report) {
+        struct ld_text uptime = {0};
+        const char *script = json_string_value(json_object_get(report, "script"));
+        ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
+        ld_say("%-20s %8d  %-10s %4d  %-10s %s",
+               json_string_value(json_object_get(report, "name")),
+               (int)json_integer_value(json_object_get(report, "pid")),
+               json_string_value(json_object_get(report, "state")),
+               (int)json_integer_value(json_object_get(report, "generation")),
+               script != NULL ? ld_text_string(&uptime) : "-",
+               script != NULL ? script : json_string_value(json_object_get(report, "error")));
+        ld_text_fini(&uptime);
+    }
+}
+
+/* List the running daemons. */
+int ld_cmd_list(const struct ld_call *call) {
+    struct ld_rundir dir;
+    int status = ld_rundir_open(&dir, call->options->run_dir);
+    if (status == 0) {
+        output.reports = json_array();
+        ld_rundir_each(&dir, list_one, &dir);
+        if (call->options->json) {
+            json_t *list = shorten(output.reports);
+            print_json(list);
+            json_decref(list);
+        } else {
+            print_list(output.reports);
+        }
+        json_decref(output.reports);
+    }
+    ld_rundir_close(&dir);
+    return status;
+}

@@ -1,0 +1,255 @@
+/* stop and restart. */
+#include <errno.h>
+#include <grp.h>
+#include <poll.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "process.h"
+#include "say.h"
+#include "source.h"
+#include "target.h"
+
+#define ASK_SECONDS     2.0  /* for an answer of a loop that turns */
+#define DEFAULT_SECONDS 10.0 /* where the daemon does not say its own time */
+#define SLACK_SECONDS   2.0  /* "and a little" */
+#define LOOK_MS         5    /* between looks at the lock */
+
+extern char **environ;
+
+/* Seconds on the monotonic clock. */
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Whether TARGET's lock is free, or held by another one by now. */
+static bool has_ended(const struct ld_target *target) {
+    struct ld_holder holder;
+    return ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0 ||
+           holder.state != LD_HOLDER_ALIVE ||
+           (holder.pid != 0 && target->holder.pid != 0 && holder.pid != target->holder.pid);
+}
+
+/* Wait until the lock is free; false when the time is up. */
+static bool wait_for_end(const struct ld_target *target, double deadline) {
+    while (!has_ended(target)) {
+        if (now() >= deadline) {
+            return false;
+        }
+        poll(NULL, 0, LOOK_MS);
+    }
+    return true;
+}
+
+/* Ask for a graceful stop, over the socket or else by SIGTERM. How many seconds that may take;
+ * below 0 if nothing could be asked. */
+static double ask_to_stop(const struct ld_target *target) {
+    struct ld_text why = {0};
+    json_t *answer;
+    double seconds = DEFAULT_SECONDS;
+    int rc = ld_client_ask(target->dir->path, target->name, "stop", ASK_SECONDS, &answer, &why);
+    ld_text_fini(&why);
+    if (rc == 0) {
+        seconds = json_number_value(json_object_get(answer, "timeout"));
+        json_decref(answer);
+    } else if (!has_ended(target)) {
+        int pidfd = ld_target_open(target);
+        if (pidfd < 0) {
+            return -1;
+        }
+        ld_process_signal(pidfd, SIGTERM);
+        close(pidfd);
+    }
+    return seconds + SLACK_SECONDS;
+}
+
+/* Kill what did not end in time, and everything that came from it. */
+static int kill_target(const struct ld_target *target, double seconds) {
+    int pidfd = ld_target_open(target);
+    if (pidfd < 0) {
+        return 1;
+    }
+    ld_process_end_family(target->holder.pid);
+    ld_process_has_ended(pidfd, 2000);
+    close(pidfd);
+    if (!wait_for_end(target, now() + SLACK_SECONDS)) {
+        ld_complain("%s: pid %d does not even end by SIGKILL", target->name,
+                    (int)target->holder.pid);
+        return 1;
+    }
+    ld_complain("%s: it did not stop within %.10g s and was killed", target->name, seconds);
+    return 0;
+}
+
+/* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
+static int stop_target(const struct ld_target *target, double seconds) {
+    double own = ask_to_stop(target);
+    if (own < 0) {
+        return has_ended(target) ? 0 : 1;
+    }
+    double limit = seconds >= 0 ? seconds : own;
+    int status = wait_for_end(target, now() + limit) ? 0 : kill_target(target, limit);
+    if (status == 0) {
+        ld_target_clear(target);
+    }
+    return status;
+}
+
+/* Stop one. */
+static int stop_one(const struct ld_call *call, const struct ld_rundir *dir,
+                    const char *argument) {
+    struct ld_target target;
+    int status = ld_target_find(&target, dir, argument);
+    if (status != 0) {
+        return status;
+    }
+    if (target.holder.state != LD_HOLDER_ALIVE) {
+        bool stale = target.holder.state == LD_HOLDER_DEAD;
+        if (stale) {
+            ld_target_clear(&target);
+        }
+        ld_say("%s: not running%s", target.name, stale ? " (a stale pidfile was removed)" : "");
+        return 0;
+    }
+    status = stop_target(&target, call->options->timeout);
+    if (status == 0) {
+        ld_say("%s: stopped", target.name);
+    }
+    return status;
+}
+
+/* Stop daemons. */
+int ld_cmd_stop(const struct ld_call *call) {
+    return ld_target_each(call, stop_one);
+}
+
+/* Make a list of strings from a JSON array; free the list alone. */
+static char **to_strings(const json_t *array) {
+    size_t index;
+    const json_t *item;
+    char **strings = calloc(json_array_size(array) + 1, sizeof *strings);
+    json_array_foreach(array, index, item) {
+        if (strings != NULL) {
+            strings[index] = (char *)(uintptr_t)json_string_value(item);
+        }
+    }
+    return strings;
+}
+
+/* Become who started the daemon, if that was somebody else; 0 or a negative errno. */
+static int become_starter(const json_t *origin) {
+    uid_t uid = (uid_t)json_integer_value(json_object_get(origin, "uid"));
+    gid_t gid = (gid_t)json_integer_value(json_object_get(origin, "gid"));
+    const struct passwd *entry = getpwuid(uid);
+    if (uid == geteuid()) {
+        return 0;
+    }
+    bool failed = (entry != NULL ? initgroups(entry->pw_name, gid) : setgroups(0, NULL)) < 0 ||
+                  setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0;
+    return failed ? -errno : 0;
+}
+
+/* Start as ORIGIN says, in this process, which is a child of its own. The exit status. */
+static int start_again(const json_t *origin) {
+    const char *cwd = json_string_value(json_object_get(origin, "cwd"));
+    char **words = to_strings(json_object_get(origin, "words"));
+    char **variables = to_strings(json_object_get(origin, "environment"));
+    if (words == NULL || variables == NULL || words[0] == NULL || words[1] == NULL) {
+        ld_complain("restart: it does not say how it was started");
+        return 1;
+    }
+    int rc = become_starter(origin);
+    if (rc < 0) {
+        ld_complain("restart: becoming the user who started it: %s", strerror(-rc));
+        return 1;
+    }
+    if (cwd == NULL || chdir(cwd) < 0) {
+        ld_complain("restart: %s: %s", cwd != NULL ? cwd : "?", strerror(errno));
+        return 1;
+    }
+    environ = variables;
+    return ld_cmd_again(words);
+}
+
+/* Start as ORIGIN says, and wait for what comes of it. The exit status. */
+static int start_in_child(const json_t *origin) {
+    int result;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0) {
+        ld_complain("restart: fork: %s", strerror(errno));
+        return 1;
+    }
+    if (pid == 0) {
+        int status = start_again(origin);
+        fflush(NULL);
+        _exit(status);
+    }
+    while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
+    }
+    return WIFEXITED(result) ? WEXITSTATUS(result) : 1;
+}
+
+/* Whether what is to be started again can be; 0, or an exit status after complaining. */
+static int check_origin(const struct ld_target *target, const json_t *origin) {
+    struct ld_text why = {0};
+    const char *script = json_string_value(json_object_get(origin, "script"));
+    const char *text = json_string_value(json_object_get(origin, "text"));
+    const struct ld_source source = {.path = script,
+                                     .text = text,
+                                     .size = text != NULL ? strlen(text) : 0,
+                                     .title = "=(command line)",
+                                     .as_root = false};
+    int status = 0;
+    if (script == NULL && text == NULL) {
+        ld_complain("%s: its script came on stdin and cannot be had again", target->name);
+        status = 1;
+    } else if (ld_source_check(&source, &why) < 0) {
+        ld_complain("%s: not restarted: %s", target->name, ld_text_string(&why));
+        status = 1;
+    }
+    ld_text_fini(&why);
+    return status;
+}
+
+/* Restart one. */
+static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
+                       const char *argument) {
+    struct ld_target target;
+    struct ld_text why = {0};
+    json_t *origin = NULL;
+    (void)call;
+    int status = ld_target_find(&target, dir, argument);
+    if (status != 0) {
+        return status;
+    }
+    if (target.holder.state != LD_HOLDER_ALIVE) {
+        ld_complain("%s: not running, so nothing says how it was started: use lunad start",
+                    target.name);
+        return 3;
+    }
+    if (ld_client_ask(dir->path, target.name, "origin", ASK_SECONDS, &origin, &why) < 0) {
+        ld_complain("%s: not restarted: %s", target.name, ld_text_string(&why));
+        ld_text_fini(&why);
+        return 1;
+    }
+    status = check_origin(&target, origin);
+    status = status == 0 ? stop_target(&target, -1) : status;
+    status = status == 0 ? start_in_child(origin) : status;
+    json_decref(origin);
+    ld_text_fini(&why);
+    return status;
+}
+
+/* Restart daemons. */
+int ld_cmd_restart(const struct ld_call *call) {
+    return ld_target_each(call, restart_one);
+}

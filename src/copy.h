@@ -1,0 +1,17 @@
+/* Copying plain data from one Lua state to another. */
+#ifndef LD_COPY_H
+#define LD_COPY_H
+
+#include <lua.h>
+
+#include "text.h"
+
+#define LD_COPY_DEPTH_MAX 200
+
+/* Copy the value at the top of FROM to the top of TO: nil, booleans, numbers, strings, and tables
+ * of those, which may share and cycle; metatables are dropped. 0, or -1 with nothing pushed and the
+ * reason in WHY, with the path of what cannot be copied ("state.conn.socket"). Raises in neither;
+ * FROM is left as it was. */
+int ld_copy_value(lua_State *from, lua_State *to, struct ld_text *why);
+
+#endif

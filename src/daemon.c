@@ -1,0 +1,191 @@
+#include "daemon.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "process.h"
+#include "report.h"
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC 4U
+#endif
+
+static struct {
+    char *start;
+    size_t size;
+} title;
+
+/* Open /dev/null on every closed standard descriptor. */
+void ld_daemon_fill_std(void) {
+    for (int std = 0; std <= 2; std++) {
+        if (fcntl(std, F_GETFD) < 0 && errno == EBADF) {
+            int fd = open("/dev/null", O_RDWR); /* the lowest free one, so it is this one */
+            if (fd != std) {
+                _exit(1);
+            }
+        }
+    }
+}
+
+/* Do to FD what ld_daemon_seal_fds was asked for. */
+static void seal(int fd, bool keep_open) {
+    if (keep_open) {
+        fcntl(fd, F_SETFD, FD_CLOEXEC);
+    } else {
+        close(fd);
+    }
+}
+
+/* Seal by the list in /proc, for kernels without close_range. */
+static void seal_listed(bool keep_open) {
+    DIR *fds = opendir("/proc/self/fd");
+    if (fds == NULL) {
+        for (int fd = 3; fd < (int)sysconf(_SC_OPEN_MAX); fd++) {
+            seal(fd, keep_open);
+        }
+        return;
+    }
+    const struct dirent *item;
+    while ((item = readdir(fds)) != NULL) {
+        int fd = isdigit((unsigned char)item->d_name[0]) ? atoi(item->d_name) : -1;
+        if (fd > 2 && fd != dirfd(fds)) {
+            seal(fd, keep_open);
+        }
+    }
+    closedir(fds);
+}
+
+/* Close every inherited descriptor, or keep it from children. */
+void ld_daemon_seal_fds(bool keep_open) {
+    unsigned flags = keep_open ? CLOSE_RANGE_CLOEXEC : 0;
+    if (syscall(SYS_close_range, 3U, ~0U, flags) < 0) {
+        seal_listed(keep_open);
+    }
+}
+
+/* Whether the disposition of a signal may be touched: sanitizers report crashes by handlers. */
+static bool is_resettable(int signo) {
+#ifdef __SANITIZE_ADDRESS__
+    if (signo == SIGSEGV || signo == SIGBUS || signo == SIGFPE || signo == SIGILL) {
+        return false;
+    }
+#endif
+    return signo != SIGKILL && signo != SIGSTOP;
+}
+
+/* Let every signal do its default again, and block all. The raw call reaches those that the C
+ * library keeps for itself too. */
+void ld_daemon_reset_signals(void) {
+    static const struct {
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)(void);
+        unsigned long mask[2];
+    } dfl = {.handler = SIG_DFL};
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
+    for (int signo = 1; signo <= SIGRTMAX; signo++) {
+        if (is_resettable(signo)) {
+            syscall(SYS_rt_sigaction, signo, &dfl, NULL, (size_t)(NSIG / 8));
+        }
+    }
+}
+
+/* Block no signal any more. */
+void ld_daemon_unblock_signals(void) {
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Take out what was said to this process alone. */
+void ld_daemon_clean_environment(void) {
+    static const char *const names[] = {"NOTIFY_SOCKET",  "LISTEN_FDS",   "LISTEN_PID",
+                                        "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
+                                        LD_DETACHED_VARIABLE};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        unsetenv(names[i]);
+    }
+}
+
+/* The middle process: leave the session, fork the daemon, and go. */
+static void be_middle(int channel) {
+    pid_t pid = setsid() < 0 ? -1 : fork();
+    if (pid < 0) {
+        ld_report_send(channel, LD_REPORT_FAILED, 1, strerror(errno));
+    }
+    if (pid != 0) {
+        _exit(pid < 0);
+    }
+}
+
+/* Fork twice. */
+int ld_daemon_detach(int *channel) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        return -errno;
+    }
+    pid_t middle = fork();
+    if (middle < 0) {
+        int code = errno;
+        close(ends[0]);
+        close(ends[1]);
+        return -code;
+    }
+    if (middle == 0) {
+        close(ends[0]);
+        *channel = ends[1];
+        be_middle(*channel);
+        return 0;
+    }
+    close(ends[1]);
+    *channel = ends[0];
+    while (waitpid(middle, NULL, 0) < 0 && errno == EINTR) {
+    }
+    return 1;
+}
+
+/* Send stdin to /dev/null. */
+int ld_daemon_null_stdin(void) {
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = dup2(fd, STDIN_FILENO) < 0 ? -errno : 0;
+    close(fd);
+    return rc;
+}
+
+/* Find out how much memory argv has. The environment behind it is left alone: /proc/PID/environ is
+ * how a process that was spawned with `detach` is known. */
+void ld_daemon_init_title(int argc, char **argv) {
+    char *end = argc > 0 ? argv[0] : NULL;
+    for (int i = 0; i < argc && argv[i] == end; i++) {
+        end = argv[i] + strlen(argv[i]) + 1;
+    }
+    if (argc > 0) {
+        title.start = argv[0];
+        title.size = (size_t)(end - argv[0]);
+    }
+}
+
+/* Show TITLE in ps, and its first 15 bytes as the name of the process. argv is lost by it. */
+void ld_daemon_set_title(const char *text) {
+    prctl(PR_SET_NAME, text, 0, 0, 0);
+    if (title.size > 0) {
+        memset(title.start, 0, title.size);
+        snprintf(title.start, title.size, "%s", text);
+    }
+}

@@ -1,0 +1,37 @@
+/* Becoming a daemon: the parts of a process that outlive exec and fork and must not be inherited by
+ * chance, and the two forks. */
+#ifndef LD_DAEMON_H
+#define LD_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Open /dev/null on every closed descriptor of 0, 1, 2, so that nothing else ever becomes one. */
+void ld_daemon_fill_std(void);
+
+/* Close every descriptor above 2; or, with KEEP_OPEN, only mark them close-on-exec. */
+void ld_daemon_seal_fds(bool keep_open);
+
+/* Let every signal do its default again, and block all of them. */
+void ld_daemon_reset_signals(void);
+
+/* Block no signal any more. */
+void ld_daemon_unblock_signals(void);
+
+/* Take what service managers say to this process alone out of the environment. */
+void ld_daemon_clean_environment(void);
+
+/* Fork twice and leave the session. In the caller: the pid-less 1, with the receiving end of a
+ * report channel in *CHANNEL. In the daemon: 0, with the sending end. On failure a negative errno,
+ * in the caller only. */
+int ld_daemon_detach(int *channel);
+
+/* Send stdin to /dev/null; 0 or a negative errno. */
+int ld_daemon_null_stdin(void);
+
+/* Remember where argv lies; then show TITLE instead, cut to the room there is. */
+void ld_daemon_init_title(int argc, char **argv);
+void ld_daemon_set_title(const char *title);
+
+#endif

@@ -1,0 +1,18 @@
+/* Small services around files. */
+#ifndef LD_FILE_H
+#define LD_FILE_H
+
+#include <sys/types.h>
+
+#include "text.h"
+
+/* Make the directory that PATH is in, and those above it, with MODE; 0 or a negative errno. */
+int ld_file_make_parents(const char *path, mode_t mode);
+
+/* Read all of FD into TEXT; 0 or a negative errno. */
+int ld_file_read(int fd, struct ld_text *text);
+
+/* Write all of BYTES to a blocking FD; 0 or a negative errno. */
+int ld_file_write(int fd, const char *bytes, size_t size);
+
+#endif

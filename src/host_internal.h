@@ -1,0 +1,143 @@
+/* The host's own parts: host.c turns the loop, reload.c swaps generations, stop.c ends things,
+ * snapshot.c tells how it all stands.
+ *
+ * Callbacks only note what has happened; once in a turn of the loop, outside of any call into a
+ * script, each part looks whether it can go on. */
+#ifndef LD_HOST_INTERNAL_H
+#define LD_HOST_INTERNAL_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "control.h"
+#include "lag.h"
+#include "reaper.h"
+#include "script.h"
+#include "service.h"
+
+enum ld_host_state {
+    LD_HOST_STARTING, /* the script is not ready */
+    LD_HOST_RUNNING,
+    LD_HOST_STOPPING,
+    LD_HOST_ENDED, /* the loop is to be left */
+};
+
+enum ld_reload_phase {
+    LD_RELOAD_NONE,
+    LD_RELOAD_ASKING,  /* the old generation for its state */
+    LD_RELOAD_LOADING, /* the new generation is not ready */
+};
+
+enum ld_stop_phase {
+    LD_STOP_SCRIPT,   /* on_stop functions run */
+    LD_STOP_CHILDREN, /* children have got SIGTERM */
+    LD_STOP_KILL,     /* everything has got SIGKILL */
+};
+
+/* A generation that has been replaced, until its on_stop functions are done. */
+struct ld_retired {
+    struct ld_script *script;
+    uint64_t deadline; /* uv_now */
+    struct ld_retired *next;
+};
+
+struct ld_reload {
+    enum ld_reload_phase phase;
+    bool asked;               /* for one that has not begun */
+    bool answered;            /* the old generation has given its state, or failed to */
+    struct ld_script *next;   /* the new generation */
+    uint64_t started;         /* uv_hrtime */
+    uint64_t deadline;        /* uv_now */
+    struct ld_text why;       /* not empty: it has failed */
+    struct ld_waiter *waiters;       /* for the reload under way */
+    struct ld_waiter *later_waiters; /* for the one that follows */
+    uint64_t ok;
+    uint64_t failed;
+    bool last_ok;
+    double last_time; /* Unix time; 0: none yet */
+    double last_ms;
+    struct ld_text last_error;
+};
+
+struct ld_stop {
+    enum ld_stop_phase phase;
+    const char *reason;
+    uint64_t deadline; /* uv_now */
+    bool said;         /* that something could not be ended */
+};
+
+struct ld_host {
+    struct ld_service *service;
+    uv_loop_t loop;
+    uv_prepare_t turn;   /* once in a turn of the loop, before it waits */
+    uv_timer_t alarm;    /* for the next deadline */
+    uv_timer_t watchdog; /* of the service manager */
+    uv_poll_t keeper;
+    bool has_keeper;
+    bool has_signals;
+    struct ld_reaper *reaper;
+    struct ld_children *children;
+    struct ld_control *control;
+    struct ld_lag lag;
+    struct ld_source source;
+    struct ld_env env;
+    enum ld_host_state state;
+    struct ld_script *script; /* the generation that is the service */
+    struct ld_retired *retired;
+    struct ld_reload reload;
+    struct ld_stop stop;
+    uint64_t started;         /* uv_hrtime */
+    uint64_t start_deadline;  /* uv_now */
+    int exit_status;
+    bool was_ready;
+    bool failed_start;
+    struct ld_text *why;      /* why the start failed */
+    uint64_t error_count;     /* of generations that are gone */
+    uint64_t seen_errors;     /* of this one, for --on-error */
+};
+
+/* host.c */
+
+/* Have the loop turn at DEADLINE (uv_now) at the latest. */
+void ld_host_wake_at(struct ld_host *host, uint64_t deadline);
+
+/* Milliseconds of SECONDS from now, as a deadline. */
+uint64_t ld_host_deadline(struct ld_host *host, double seconds);
+
+/* reload.c */
+
+/* Ask for a reload; it begins in the next turn. WAITER may be NULL. */
+void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter);
+void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Go on with what is under way. */
+void ld_reload_step(struct ld_host *host);
+
+/* Give the reload under way up, because the host stops. */
+void ld_reload_abandon(struct ld_host *host);
+
+/* Close all generations that have been replaced, done or not. */
+void ld_reload_close_retired(struct ld_host *host);
+
+/* stop.c */
+
+/* Stop for a reason ("stop", "exit"); a stop under way stays as it is. */
+void ld_stop_begin(struct ld_host *host, const char *reason, int status);
+
+/* Stop without waiting for anything. */
+void ld_stop_now(struct ld_host *host, int status);
+
+/* Go on with a stop. */
+void ld_stop_step(struct ld_host *host);
+
+/* snapshot.c */
+
+/* The status report, a new reference. */
+json_t *ld_host_snapshot(struct ld_host *host);
+
+/* How the service was started, a new reference. */
+json_t *ld_host_origin(const struct ld_host *host);
+
+#endif

@@ -1,0 +1,80 @@
+#include "launch.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "host.h"
+#include "keeper.h"
+#include "log.h"
+#include "notify.h"
+#include "report.h"
+#include "say.h"
+
+/* Tell whoever started us that it failed. */
+static int fail(struct ld_service *service, int status, const char *text) {
+    if (service->channel >= 0) {
+        ld_report_send(service->channel, LD_REPORT_FAILED, status, text);
+    } else {
+        ld_complain("%s", text);
+    }
+    return status;
+}
+
+/* Show the service's name to ps. */
+static void set_title(const struct ld_service *service, const char *suffix) {
+    struct ld_text title = {0};
+    ld_text_format(&title, "lunad: %s%s", service->name, suffix);
+    ld_daemon_set_title(ld_text_string(&title));
+    ld_text_fini(&title);
+}
+
+/* Become the host and run it; the exit status to take. */
+static int run_host(struct ld_service *service, struct ld_text *why) {
+    set_title(service, "");
+    ld_notify_open(service->notify_socket);
+    int status = ld_service_drop(service, why);
+    if (status != 0) {
+        return fail(service, status, ld_text_string(why));
+    }
+    status = ld_host_run(service, why);
+    if (why->size > 0 && !service->daemon) {
+        ld_complain("%s", ld_text_string(why));
+    }
+    ld_notify_close();
+    return status;
+}
+
+/* Run what is held, with a keeper between it and us if privileges are dropped. */
+static int run_held(struct ld_service *service, struct ld_text *why) {
+    if (service->has_user) {
+        set_title(service, " (keeper)");
+        int status = ld_keeper_fork(service);
+        if (status >= 0) {
+            return status; /* we are the keeper, and it is over */
+        }
+        status = run_host(service, why);
+        close(service->pidfile.fd); /* the keeper removes it */
+        service->pidfile.fd = -1;
+        return status;
+    }
+    int status = run_host(service, why);
+    ld_service_release(service);
+    return status;
+}
+
+/* Run the service in this process. */
+int ld_launch(struct ld_service *service) {
+    struct ld_text why = {0};
+    ld_report_send(service->channel, LD_REPORT_PID, (int)getpid(), "");
+    int status = ld_service_hold(service, &why);
+    if (status != 0) {
+        fail(service, status, ld_text_string(&why));
+        ld_service_release(service);
+    } else {
+        status = run_held(service, &why);
+    }
+    ld_text_fini(&why);
+    ld_log_close();
+    return status;
+}

@@ -1,0 +1,44 @@
+/* What the parts of the Lua module do for the host, beside being libraries. */
+#ifndef LD_LIB_H
+#define LD_LIB_H
+
+#include <jansson.h>
+#include <lua.h>
+#include <stdbool.h>
+
+#include "script.h"
+#include "task.h"
+
+/* Open the module, and set it in place of what it replaces (print, os.exit, …). For
+ * ld_env.open_libraries. */
+int ld_lib_open(lua_State *L);
+
+/* Deliver a signal to the script's own handlers; false if it has none. */
+bool ld_lib_signal_deliver(struct ld_script *script, int signo);
+
+/* Drop all timers and signal handlers of a script that has been replaced. */
+void ld_lib_timer_drop_all(struct ld_script *script);
+void ld_lib_signal_drop_all(struct ld_script *script);
+
+/* Call the script's on_reload function. True if there is one: then END is called when it is done,
+ * with its results on the task's coroutine; at once or later. */
+bool ld_lib_life_call_on_reload(struct ld_script *script,
+                                bool (*end)(struct ld_task *, enum ld_outcome, int), void *owner);
+
+/* Set lunad.state to a copy of the value at the top of FROM; 0, or -1 with the reason in WHY. */
+int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why);
+
+/* Run the on_stop functions, the last one first, one after the other; script->stop_done is set when
+ * they are done, at once or later. REASON is static. */
+void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason);
+
+/* Parts of the status report, each a new reference. */
+json_t *ld_lib_timer_report(struct ld_script *script);
+json_t *ld_lib_signal_report(struct ld_script *script);
+json_t *ld_lib_task_report(struct ld_script *script);
+json_t *ld_lib_child_report(struct ld_script *script);
+
+/* Add the traceback of every suspended task. */
+void ld_lib_task_traceback(struct ld_script *script, struct ld_text *text);
+
+#endif

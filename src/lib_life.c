@@ -1,0 +1,301 @@
+/* The life of a script: what it asks of its host, and what the host asks of it. */
+#include <lauxlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "copy.h"
+#include "lib.h"
+#include "lib_parts.h"
+#include "luax.h"
+#include "task.h"
+#include "version.h"
+
+static const char module_key;    /* of the module table in the registry */
+static const char on_reload_key; /* of the on_reload function */
+static const char on_stop_key;   /* of the list of on_stop functions */
+
+/* reload() */
+static int l_reload(lua_State *L) {
+    ld_script_of(L)->wants |= LD_WANT_RELOAD;
+    return 0;
+}
+
+/* The exit status in argument ARG; 0 if there is none. */
+static int check_status(lua_State *L, int arg) {
+    lua_Integer status = luaL_optinteger(L, arg, 0);
+    luaL_argcheck(L, status >= 0 && status <= 255, arg, "an exit status from 0 to 255 expected");
+    return (int)status;
+}
+
+/* stop([status]) */
+static int l_stop(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    script->exit_status = check_status(L, 1);
+    script->wants |= LD_WANT_STOP;
+    return 0;
+}
+
+/* os.exit([status]): stop without waiting. Nothing of the script runs after it. */
+static int l_exit(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    if (lua_isboolean(L, 1)) {
+        script->exit_status = lua_toboolean(L, 1) ? 0 : 1;
+    } else {
+        script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
+    }
+    script->wants |= LD_WANT_EXIT;
+    script->interrupt_reason = "os.exit";
+    ld_task_interrupt(script);
+    lua_pushliteral(L, "os.exit");
+    return lua_error(L);
+}
+
+/* ready() */
+static int l_ready(lua_State *L) {
+    ld_script_of(L)->said_ready = true;
+    return 0;
+}
+
+/* status(text) */
+static int l_status(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    ld_text_clear(&script->status_text);
+    ld_text_add(&script->status_text, text, size);
+    return 0;
+}
+
+static void push_json(lua_State *L, const json_t *value);
+
+/* Push a JSON object as a table. */
+static void push_object(lua_State *L, const json_t *object) {
+    const char *key;
+    json_t *member;
+    lua_newtable(L);
+    json_object_foreach((json_t *)(uintptr_t)object, key, member) {
+        push_json(L, member);
+        lua_setfield(L, -2, key);
+    }
+}
+
+/* Push a JSON array as a table. */
+static void push_array(lua_State *L, const json_t *array) {
+    size_t index;
+    json_t *member;
+    lua_newtable(L);
+    json_array_foreach(array, index, member) {
+        push_json(L, member);
+        lua_rawseti(L, -2, (lua_Integer)index + 1);
+    }
+}
+
+/* Push a JSON value; null is nil. */
+static void push_json(lua_State *L, const json_t *value) {
+    luaL_checkstack(L, 4, "stats");
+    switch (json_typeof(value)) {
+    case JSON_OBJECT:
+        push_object(L, value);
+        break;
+    case JSON_ARRAY:
+        push_array(L, value);
+        break;
+    case JSON_STRING:
+        lua_pushlstring(L, json_string_value(value), json_string_length(value));
+        break;
+    case JSON_INTEGER:
+        lua_pushinteger(L, json_integer_value(value));
+        break;
+    case JSON_REAL:
+        lua_pushnumber(L, json_real_value(value));
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        lua_pushboolean(L, json_is_true(value));
+        break;
+    case JSON_NULL:
+        lua_pushnil(L);
+        break;
+    }
+}
+
+/* Push the report in the argument. Runs protected: the report is freed whatever happens. */
+static int push_report(lua_State *L) {
+    push_json(L, lua_touserdata(L, 1));
+    return 1;
+}
+
+/* stats() -> table */
+static int l_stats(lua_State *L) {
+    const struct ld_env *env = ld_script_of(L)->env;
+    json_t *report = env->snapshot(env->host);
+    lua_pushcfunction(L, push_report);
+    lua_pushlightuserdata(L, report);
+    int status = lua_pcall(L, 1, 1, 0);
+    json_decref(report);
+    return status == LUA_OK ? 1 : lua_error(L);
+}
+
+/* on_reload(fn) */
+static int l_on_reload(lua_State *L) {
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &on_reload_key);
+    return 0;
+}
+
+/* on_error(fn) */
+static int l_on_error(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_unref(L, LUA_REGISTRYINDEX, script->on_error);
+    script->on_error = reference;
+    return 0;
+}
+
+/* on_stop(fn) */
+static int l_on_stop(lua_State *L) {
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    lua_insert(L, 1);
+    lua_rawseti(L, 1, (lua_Integer)lua_rawlen(L, 1) + 1);
+    return 0;
+}
+
+/* Call the on_reload function. */
+bool ld_lib_life_call_on_reload(struct ld_script *script,
+                                bool (*end)(struct ld_task *, enum ld_outcome, int),
+                                void *owner) {
+    lua_State *L = script->L;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) == LUA_TNIL) {
+        lua_pop(L, 1);
+        return false;
+    }
+    struct ld_task *task = ld_task_take(script, "the on_reload function");
+    if (task == NULL) {
+        lua_pop(L, 1);
+        return false;
+    }
+    lua_xmove(L, task->co, 1);
+    task->owner = owner;
+    task->on_end = end;
+    ld_task_start(task, 0);
+    return true;
+}
+
+/* Set lunad.state to the value below the argument. Runs protected. */
+static int set_state(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key);
+    lua_insert(L, 1);
+    lua_settop(L, 2);
+    lua_setfield(L, 1, "state");
+    return 0;
+}
+
+/* Set lunad.state to a copy. */
+int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why) {
+    lua_State *L = script->L;
+    int rc = ld_copy_value(from, L, why);
+    if (rc == 0) {
+        lua_pushcfunction(L, set_state);
+        lua_insert(L, -2);
+        rc = lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : -1;
+        if (rc < 0) {
+            ld_text_puts(why, lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
+    }
+    return rc;
+}
+
+/* Push the last on_stop function, which leaves the list, and the reason. */
+static int push_on_stop(lua_State *co, void *arg) {
+    const struct ld_script *script = arg;
+    lua_rawgetp(co, LUA_REGISTRYINDEX, &on_stop_key);
+    lua_Integer last = (lua_Integer)lua_rawlen(co, 1);
+    lua_rawgeti(co, 1, last);
+    lua_pushnil(co);
+    lua_rawseti(co, 1, last);
+    lua_remove(co, 1);
+    lua_pushstring(co, script->stop_reason);
+    return 1;
+}
+
+/* Go on with the next one, however this one ended. */
+static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    (void)outcome;
+    (void)results;
+    if (!task->script->closing) {
+        ld_lib_life_run_on_stop(task->script, task->script->stop_reason);
+    }
+    return false;
+}
+
+/* Run the on_stop functions that are left. */
+void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason) {
+    lua_State *L = script->L;
+    script->stop_reason = reason;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    bool any = lua_rawlen(L, -1) > 0;
+    lua_pop(L, 1);
+    struct ld_task *task = any ? ld_task_take(script, "an on_stop function") : NULL;
+    if (task == NULL) {
+        script->stop_done = true;
+        return;
+    }
+    task->on_end = on_stop_end;
+    ld_task_start_with(task, push_on_stop, script);
+}
+
+static const luaL_Reg functions[] = {
+    {"reload", l_reload},     {"stop", l_stop},           {"ready", l_ready},
+    {"status", l_status},     {"stats", l_stats},         {"on_reload", l_on_reload},
+    {"on_stop", l_on_stop},   {"on_error", l_on_error},   {NULL, NULL},
+};
+
+/* Set the facts that do not change in the life of a generation. */
+static void set_facts(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    const struct ld_env *env = script->env;
+    lua_pushliteral(L, LD_VERSION);
+    lua_setfield(L, 1, "version");
+    lua_pushstring(L, env->name);
+    lua_setfield(L, 1, "name");
+    lua_pushinteger(L, getpid());
+    lua_setfield(L, 1, "pid");
+    lua_pushstring(L, env->place);
+    lua_setfield(L, 1, "script");
+    lua_pushstring(L, env->daemon ? "daemon" : "foreground");
+    lua_setfield(L, 1, "mode");
+    lua_pushinteger(L, script->generation);
+    lua_setfield(L, 1, "generation");
+}
+
+/* Set the global `arg`, as lua does: the script at 0, what stands before it below. */
+static void set_arg(lua_State *L) {
+    const struct ld_env *env = ld_script_of(L)->env;
+    lua_newtable(L);
+    for (int i = 0; env->words[i] != NULL; i++) {
+        lua_pushstring(L, i == env->script ? env->place : env->words[i]);
+        lua_rawseti(L, -2, i - env->script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* Open this part. */
+int luaopen_lunad_life(lua_State *L) {
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    luaL_setfuncs(L, functions, 0);
+    set_facts(L);
+    set_arg(L);
+    lua_getglobal(L, "os");
+    lua_pushcfunction(L, l_exit);
+    lua_setfield(L, -2, "exit");
+    return 0;
+}

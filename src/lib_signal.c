@@ -1,0 +1,269 @@
+/* lunad.signal, lunad.kill and the method of a handle. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <signal.h>
+
+#include "lib.h"
+#include "lib_parts.h"
+#include "luax.h"
+#include "parse.h"
+#include "signals.h"
+#include "task.h"
+
+#define HANDLE_TYPE "lunad.signal"
+
+static const char handlers_key; /* of the table from signals to lists of handles */
+
+/* What a script holds. Its user value is the function. */
+struct box {
+    int signo;
+    bool active;
+};
+
+/* What a delivery pushes. */
+struct delivery {
+    int signo;
+    lua_Integer index; /* of the handle in its list */
+};
+
+/* Push the list of handles for a signal, or nil. */
+static void push_list(lua_State *L, int signo) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &handlers_key);
+    lua_rawgeti(L, -1, signo);
+    lua_remove(L, -2);
+}
+
+/* Raise for a signal that no script can have. */
+static void check_catchable(lua_State *L, int signo) {
+    switch (signo) {
+    case SIGCHLD:
+        lx_error(L, "signal: CHLD is lunad's own: use on_exit of lunad.spawn");
+    case SIGKILL:
+    case SIGSTOP:
+        lx_error(L, "signal: %s cannot be caught", ld_signal_name(signo));
+    case SIGSEGV:
+    case SIGBUS:
+    case SIGFPE:
+    case SIGILL:
+        lx_error(L, "signal: %s means a crash: no handler could go on after it",
+                 ld_signal_name(signo));
+    case SIGSTKFLT:
+    case 32:
+    case 33:
+        lx_error(L, "signal: %d is in use by lunad itself", signo);
+    default:
+        break;
+    }
+}
+
+/* Add the handle at the top to the list of its signal. */
+static void add_to_list(lua_State *L, int signo) {
+    push_list(L, signo);
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &handlers_key);
+        lua_pushvalue(L, -2);
+        lua_rawseti(L, -2, signo);
+        lua_pop(L, 1);
+    }
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_pop(L, 1);
+}
+
+/* signal(name, fn) -> handle */
+static int l_signal(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    ld_script_check_active(L);
+    int signo = lx_check_signal(L, 1, false);
+    check_catchable(L, signo);
+    lx_check_callable(L, 2);
+    struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    *box = (struct box){.signo = signo};
+    luaL_setmetatable(L, HANDLE_TYPE);
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, 1);
+    add_to_list(L, signo);
+    int rc = ld_signals_catch(signo);
+    if (rc < 0) {
+        return lx_fail(L, rc, "signal %d", signo);
+    }
+    box->active = true;
+    script->signals[signo].handlers++;
+    script->keepers++;
+    return 1;
+}
+
+/* Let go of the signal of a handle. */
+static void release(struct ld_script *script, struct box *box) {
+    if (box->active) {
+        box->active = false;
+        script->signals[box->signo].handlers--;
+        script->keepers--;
+        ld_signals_release(box->signo);
+    }
+}
+
+/* Remove the handle at index 1 from its list; the order of the others stays. */
+static void remove_from_list(lua_State *L, int signo) {
+    push_list(L, signo);
+    int list = lua_gettop(L);
+    lua_Integer count = (lua_Integer)lua_rawlen(L, list);
+    lua_Integer kept = 0;
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_rawgeti(L, list, i);
+        if (lua_rawequal(L, -1, 1)) {
+            lua_pop(L, 1);
+        } else {
+            lua_rawseti(L, list, ++kept);
+        }
+    }
+    lua_pushnil(L);
+    lua_rawseti(L, list, count);
+    lua_pop(L, 1);
+}
+
+/* handle:stop() */
+static int m_stop(lua_State *L) {
+    struct box *box = luaL_checkudata(L, 1, HANDLE_TYPE);
+    if (box->active) {
+        release(ld_script_of(L), box);
+        remove_from_list(L, box->signo);
+    }
+    return 0;
+}
+
+/* Let go of the signal when the state is closed: until then the list holds an active handle. */
+static int mt_gc(lua_State *L) {
+    release(ld_script_of(L), luaL_checkudata(L, 1, HANDLE_TYPE));
+    return 0;
+}
+
+/* kill(pid, name) -> true | nil, error, code */
+static int l_kill(lua_State *L) {
+    lua_Integer pid = luaL_checkinteger(L, 1);
+    int signo = lx_check_signal(L, 2, true);
+    luaL_argcheck(L, pid == (pid_t)pid, 1, "no such process id");
+    if (kill((pid_t)pid, signo) < 0) {
+        return lx_fail(L, -errno, "kill %d", (int)pid);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* Push a handler and the signal's name. */
+static int push_delivery(lua_State *co, void *arg) {
+    const struct delivery *delivery = arg;
+    lua_rawgetp(co, LUA_REGISTRYINDEX, &handlers_key);
+    lua_rawgeti(co, -1, delivery->signo);
+    lua_rawgeti(co, -1, delivery->index);
+    lua_getiuservalue(co, -1, 1);
+    lua_replace(co, 1);
+    lua_settop(co, 1);
+    lua_pushstring(co, ld_signal_name(delivery->signo));
+    return 1;
+}
+
+/* How many handles the list of a signal has. */
+static lua_Integer count_handles(lua_State *L, int signo) {
+    push_list(L, signo);
+    lua_Integer count = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
+    lua_pop(L, 1);
+    return count;
+}
+
+/* The handle at INDEX in the list of a signal, for comparison alone. */
+static const void *handle_at(lua_State *L, int signo, lua_Integer index) {
+    push_list(L, signo);
+    lua_rawgeti(L, -1, index);
+    const void *handle = lua_topointer(L, -1);
+    lua_pop(L, 2);
+    return handle;
+}
+
+/* Deliver a signal. A handler may stop itself: then the next one has its place. */
+bool ld_lib_signal_deliver(struct ld_script *script, int signo) {
+    lua_State *L = script->L;
+    if (script->signals[signo].handlers == 0) {
+        return false;
+    }
+    script->signals[signo].count++;
+    lua_Integer end = count_handles(L, signo);
+    for (lua_Integer i = 1; i <= end;) {
+        struct delivery delivery = {.signo = signo, .index = i};
+        const void *before = handle_at(L, signo, i);
+        if (before == NULL) {
+            break;
+        }
+        struct ld_task *task = ld_task_take(script, "a signal handler");
+        if (task == NULL) {
+            return true; /* no memory: nobody can be told */
+        }
+        ld_task_start_with(task, push_delivery, &delivery);
+        if (handle_at(L, signo, i) == before) {
+            i++;
+        } else {
+            end--;
+        }
+    }
+    return true;
+}
+
+/* Release what the handles of one signal hold. */
+static void drop_list(struct ld_script *script, int signo) {
+    lua_State *L = script->L;
+    lua_Integer count = count_handles(L, signo);
+    push_list(L, signo);
+    for (lua_Integer i = 1; i <= count; i++) {
+        lua_rawgeti(L, -1, i);
+        release(script, lua_touserdata(L, -1));
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
+/* Drop all handlers. */
+void ld_lib_signal_drop_all(struct ld_script *script) {
+    for (int signo = 1; signo < 65; signo++) {
+        if (script->signals[signo].handlers > 0) {
+            drop_list(script, signo);
+        }
+    }
+}
+
+/* The signals that have handlers, for the status report. */
+json_t *ld_lib_signal_report(struct ld_script *script) {
+    json_t *list = json_array();
+    for (int signo = 1; signo < 65; signo++) {
+        if (script->signals[signo].handlers > 0) {
+            json_t *item = json_pack("{s:s, s:I}", "name", ld_signal_name(signo), "count",
+                                     (json_int_t)script->signals[signo].count);
+            json_array_append_new(list, item);
+        }
+    }
+    return list;
+}
+
+static const luaL_Reg functions[] = {
+    {"signal", l_signal},
+    {"kill", l_kill},
+    {NULL, NULL},
+};
+
+static const luaL_Reg methods[] = {
+    {"stop", m_stop},
+    {NULL, NULL},
+};
+
+/* Open this part. */
+int luaopen_lunad_signal(lua_State *L) {
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &handlers_key);
+    lx_new_type(L, HANDLE_TYPE, methods);
+    lua_pushcfunction(L, mt_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_settop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+    return 0;
+}

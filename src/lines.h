@@ -1,0 +1,25 @@
+/* The output of a child as lines of the log. */
+#ifndef LD_LINES_H
+#define LD_LINES_H
+
+#include <sys/types.h>
+
+#include "text.h"
+
+/* What has come of the current line. Zeroed means none; free with ld_lines_fini. */
+struct ld_lines {
+    char source[160];
+    bool warn; /* level warn instead of info */
+    struct ld_text rest;
+};
+
+/* Name the source of the lines: DAEMON/CHILD[PID]. */
+void ld_lines_init(struct ld_lines *lines, const char *daemon, const char *child, pid_t pid,
+                   bool warn);
+void ld_lines_fini(struct ld_lines *lines);
+
+/* Log the whole lines among BYTES; NULL at the end logs what is left. A line over 64 KiB is logged
+ * in pieces. */
+void ld_lines_add(struct ld_lines *lines, const char *bytes, size_t size);
+
+#endif

@@ -1,0 +1,354 @@
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "logline.h"
+#include "text.h"
+
+#define PATIENCE_MS 200 /* how long a reader that does not read may hold us up, once */
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
+
+static struct {
+    bool open;
+    struct ld_log_config config; /* but for its strings */
+    char *path;
+    char *ident;
+    int fd;                      /* where lines go; 2 for stderr, -1 for syslog and none */
+    bool may_block;              /* not a regular file: ask before writing */
+    bool torn;                   /* the last write left a line without its end */
+    uint64_t dropped;            /* lines lost in all */
+    uint64_t unsaid;             /* lines lost and not yet reported */
+    int cause;                   /* errno of the last loss */
+    struct ld_text line;         /* the line being made */
+} logger = {.fd = -1};
+
+/* The name of a level. */
+const char *ld_log_level_name(enum ld_log_level level) {
+    return level_names[level];
+}
+
+/* The level of a name, or -1. */
+int ld_log_level_parse(const char *name) {
+    for (size_t i = 0; i < LD_COUNT(level_names); i++) {
+        if (strcmp(name, level_names[i]) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* Make the log file; -EEXIST if somebody else just did. */
+static int create_file(const char *path, long gid) {
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
+    int fd = open(path, flags, 0640);
+    if (fd < 0 && errno == ENOENT) {
+        int rc = ld_file_make_parents(path, 0755);
+        if (rc < 0) {
+            return rc;
+        }
+        fd = open(path, flags, 0640);
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = fchmod(fd, 0640); /* whatever the umask was */
+    if (rc == 0 && gid >= 0) {
+        rc = fchown(fd, (uid_t)-1, (gid_t)gid);
+    }
+    if (rc < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* Open PATH for appending, making it if it is missing. */
+int ld_log_open_file(const char *path, long gid) {
+    for (;;) {
+        /* Without O_NONBLOCK the opening of a FIFO that nobody reads would wait for ever. */
+        int fd = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd >= 0) {
+            fcntl(fd, F_SETFL, O_APPEND);
+            return fd;
+        }
+        if (errno != ENOENT) {
+            return -errno;
+        }
+        fd = create_file(path, gid);
+        if (fd != -EEXIST) {
+            return fd;
+        }
+    }
+}
+
+/* Open the file of a file sink in the configured way. */
+static int open_sink_file(void) {
+    if (logger.config.opener != NULL) {
+        return logger.config.opener(logger.config.opener_arg);
+    }
+    return ld_log_open_file(logger.path, -1);
+}
+
+/* Let descriptors 1 and 2 go to FD. */
+static int capture_std(int fd) {
+    for (int std = STDOUT_FILENO; std <= STDERR_FILENO; std++) {
+        int rc;
+        do {
+            rc = dup2(fd, std);
+        } while (rc < 0 && (errno == EINTR || errno == EBUSY));
+        if (rc < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* Let lines go to FD from now on, and descriptors 1 and 2 with them. */
+static int use_file(int fd) {
+    struct stat facts;
+    if (logger.config.capture) {
+        int rc = capture_std(fd);
+        if (rc < 0) {
+            close(fd);
+            return rc;
+        }
+    }
+    if (logger.config.sink == LD_LOG_FILE && logger.fd >= 0) {
+        close(logger.fd);
+    }
+    logger.fd = fd;
+    logger.may_block = fstat(fd, &facts) < 0 || !S_ISREG(facts.st_mode);
+    logger.torn = false;
+    return 0;
+}
+
+/* Send descriptors 1 and 2 to /dev/null. */
+static int capture_nothing(void) {
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = capture_std(fd);
+    close(fd);
+    return rc;
+}
+
+/* Bring the configured sink into use. */
+static int open_sink(void) {
+    switch (logger.config.sink) {
+    case LD_LOG_STDERR:
+        return use_file(STDERR_FILENO);
+    case LD_LOG_FILE: {
+        int fd = open_sink_file();
+        return fd < 0 ? fd : use_file(fd);
+    }
+    case LD_LOG_SYSLOG:
+        openlog(logger.ident, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+        return logger.config.capture ? capture_nothing() : 0;
+    case LD_LOG_NONE:
+        return logger.config.capture ? capture_nothing() : 0;
+    }
+    return -EINVAL;
+}
+
+/* Open the log. */
+int ld_log_open(const struct ld_log_config *config) {
+    ld_log_close();
+    logger.config = *config;
+    logger.path = config->path != NULL ? strdup(config->path) : NULL;
+    logger.ident = strdup(config->ident != NULL ? config->ident : "lunad");
+    int rc = logger.ident == NULL || (config->path != NULL && logger.path == NULL) ? -ENOMEM
+                                                                                  : open_sink();
+    logger.open = rc == 0;
+    if (rc < 0) {
+        ld_log_close();
+    }
+    return rc;
+}
+
+/* Close the log; what comes later is dropped. */
+void ld_log_close(void) {
+    if (logger.config.sink == LD_LOG_FILE && logger.fd >= 0) {
+        close(logger.fd);
+    } else if (logger.config.sink == LD_LOG_SYSLOG && logger.open) {
+        closelog();
+    }
+    free(logger.path);
+    free(logger.ident);
+    ld_text_fini(&logger.line);
+    memset(&logger, 0, sizeof logger);
+    logger.fd = -1;
+}
+
+/* Replace how the file is opened again. */
+void ld_log_set_opener(ld_log_opener *opener, void *arg) {
+    logger.config.opener = opener;
+    logger.config.opener_arg = arg;
+}
+
+/* Wait a little until FD takes bytes; not at all while lines are being lost anyway. */
+static bool is_writable(void) {
+    if (!logger.may_block) {
+        return true;
+    }
+    struct pollfd poller = {.fd = logger.fd, .events = POLLOUT};
+    int rc = poll(&poller, 1, logger.unsaid > 0 ? 0 : PATIENCE_MS);
+    return rc > 0 && (poller.revents & POLLOUT) != 0;
+}
+
+/* Write SIZE bytes in pieces that cannot block; false with the cause when some were not taken. */
+static bool write_bytes(const char *bytes, size_t size) {
+    while (size > 0) {
+        if (!is_writable()) {
+            logger.cause = EAGAIN;
+            return false;
+        }
+        size_t piece = logger.may_block && size > PIPE_BUF ? PIPE_BUF : size;
+        ssize_t written = write(logger.fd, bytes, piece);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0) {
+            logger.cause = errno;
+            return false;
+        }
+        logger.torn = bytes[written - 1] != '\n';
+        bytes += written;
+        size -= (size_t)written;
+    }
+    return true;
+}
+
+/* Write one finished line, after the end of a torn one; false when it was lost. */
+static bool write_line(const struct ld_text *line) {
+    if (line->failed) {
+        logger.cause = ENOMEM;
+        return false;
+    }
+    return (!logger.torn || write_bytes("\n", 1)) && write_bytes(line->data, line->size);
+}
+
+/* Add EVENT to the line in the configured form. */
+static void format_line(const struct ld_log_event *event) {
+    ld_text_clear(&logger.line);
+    if (logger.config.json) {
+        ld_logline_json(&logger.line, event);
+    } else {
+        ld_logline_text(&logger.line, event);
+    }
+}
+
+/* Say how many lines were lost; false when that cannot be written either. */
+static bool report_loss(void) {
+    char message[128];
+    int size = snprintf(message, sizeof message, "%llu log line%s dropped: %s",
+                        (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
+                        logger.cause == EAGAIN ? "the reader did not keep up"
+                                               : strerror(logger.cause));
+    struct ld_log_event event = {
+        .level = LD_LOG_WARN, .source = "lunad", .message = message, .size = (size_t)size};
+    format_line(&event);
+    if (!write_line(&logger.line)) {
+        return false;
+    }
+    logger.unsaid = 0;
+    return true;
+}
+
+/* Send one event to syslog, which has its own time and level. */
+static void write_syslog(const struct ld_log_event *event) {
+    ld_text_clear(&logger.line);
+    ld_text_add_escaped(&logger.line, event->source, strlen(event->source), false);
+    ld_text_puts(&logger.line, ": ");
+    ld_text_add_escaped(&logger.line, event->message, event->size, false);
+    ld_logline_fields(&logger.line, event);
+    syslog(syslog_priorities[event->level], "%s", ld_text_string(&logger.line));
+}
+
+/* Write one event. */
+void ld_log_event(const struct ld_log_event *event) {
+    if (!logger.open || event->level < logger.config.level ||
+        logger.config.sink == LD_LOG_NONE) {
+        return;
+    }
+    int saved = errno;
+    if (logger.config.sink == LD_LOG_SYSLOG) {
+        write_syslog(event);
+        errno = saved;
+        return;
+    }
+    bool written = logger.unsaid == 0 || report_loss();
+    if (written) {
+        format_line(event);
+        written = write_line(&logger.line);
+    }
+    if (!written) {
+        logger.dropped++;
+        logger.unsaid++;
+    }
+    errno = saved;
+}
+
+/* Write a formatted message of lunad itself. */
+void ld_log(enum ld_log_level level, const char *format, ...) {
+    int saved = errno;
+    struct ld_text message = {0};
+    va_list args;
+    va_start(args, format);
+    ld_text_vformat(&message, format, args);
+    va_end(args);
+    struct ld_log_event event = {.level = level,
+                                 .source = "lunad",
+                                 .message = ld_text_string(&message),
+                                 .size = message.size};
+    ld_log_event(&event);
+    ld_text_fini(&message);
+    errno = saved;
+}
+
+/* Open the file again; the old one stays if that fails. */
+int ld_log_reopen(void) {
+    if (!logger.open || logger.config.sink != LD_LOG_FILE) {
+        return 0;
+    }
+    int saved = errno;
+    int fd = open_sink_file();
+    int rc = fd < 0 ? fd : use_file(fd);
+    if (rc == 0 && logger.unsaid > 0) {
+        report_loss();
+    }
+    errno = saved;
+    return rc;
+}
+
+/* The path of a file sink. */
+const char *ld_log_path(void) {
+    return logger.path;
+}
+
+/* Where lines go. */
+enum ld_log_sink ld_log_sink(void) {
+    return logger.config.sink;
+}
+
+/* The least level that is written. */
+enum ld_log_level ld_log_level(void) {
+    return logger.config.level;
+}
+
+/* How many lines were lost since the start. */
+uint64_t ld_log_dropped(void) {
+    return logger.dropped;
+}

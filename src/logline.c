@@ -1,0 +1,162 @@
+#include "logline.h"
+
+#include <ctype.h>
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
+static void format_time(char *out, size_t size) {
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t length = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out + length, size - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+/* How many bytes of a message count: newlines at its end do not. */
+static size_t trimmed(const char *message, size_t size) {
+    while (size > 0 && message[size - 1] == '\n') {
+        size--;
+    }
+    return size;
+}
+
+/* Whether a value can stand behind "key=" as it is. */
+static bool is_bare(const char *value, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        if (byte <= ' ' || byte == '"' || byte == '=' || byte == '\\' || byte == 0x7F) {
+            return false;
+        }
+    }
+    return size > 0;
+}
+
+/* Add a value in quotes, so that where it ends is never in doubt. */
+static void add_quoted(struct ld_text *line, const char *value, size_t size) {
+    ld_text_putc(line, '"');
+    size_t plain = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (value[i] == '"' || value[i] == '\\') {
+            ld_text_add_escaped(line, value + plain, i - plain, false);
+            ld_text_putc(line, '\\');
+            plain = i;
+        }
+    }
+    ld_text_add_escaped(line, value + plain, size - plain, false);
+    ld_text_putc(line, '"');
+}
+
+/* Add a key, kept to what can stand before a "=". */
+static void add_key(struct ld_text *line, const char *key) {
+    for (const char *at = key; *at != '\0'; at++) {
+        ld_text_putc(line, isalnum((unsigned char)*at) || strchr("_.-", *at) ? *at : '_');
+    }
+}
+
+/* Add a field's value in text form. */
+static void add_value(struct ld_text *line, const struct ld_log_field *field) {
+    switch (field->type) {
+    case LD_FIELD_TEXT:
+        if (is_bare(field->value.text.data, field->value.text.size)) {
+            ld_text_add_escaped(line, field->value.text.data, field->value.text.size, false);
+        } else {
+            add_quoted(line, field->value.text.data, field->value.text.size);
+        }
+        break;
+    case LD_FIELD_INTEGER:
+        ld_text_format(line, "%lld", field->value.integer);
+        break;
+    case LD_FIELD_NUMBER:
+        ld_text_format(line, "%.14g", field->value.number);
+        break;
+    case LD_FIELD_BOOLEAN:
+        ld_text_puts(line, field->value.boolean ? "true" : "false");
+        break;
+    }
+}
+
+/* Add the fields in text form. */
+void ld_logline_fields(struct ld_text *line, const struct ld_log_event *event) {
+    for (size_t i = 0; i < event->field_count; i++) {
+        ld_text_putc(line, ' ');
+        add_key(line, event->fields[i].key);
+        ld_text_putc(line, '=');
+        add_value(line, &event->fields[i]);
+    }
+}
+
+/* Add the event as a line of text. */
+void ld_logline_text(struct ld_text *line, const struct ld_log_event *event) {
+    char time[48];
+    format_time(time, sizeof time);
+    ld_text_format(line, "%s %-5s ", time, ld_log_level_name(event->level));
+    ld_text_add_escaped(line, event->source, strlen(event->source), false);
+    ld_text_puts(line, ": ");
+    ld_text_add_escaped(line, event->message, trimmed(event->message, event->size), true);
+    ld_logline_fields(line, event);
+    ld_text_putc(line, '\n');
+}
+
+/* Make a JSON string of any bytes; NULL when memory ran out. */
+static json_t *json_text(const char *bytes, size_t size) {
+    struct ld_text clean = {0};
+    ld_text_add_utf8(&clean, bytes, size);
+    json_t *string = clean.failed ? NULL : json_stringn(ld_text_string(&clean), clean.size);
+    ld_text_fini(&clean);
+    return string;
+}
+
+/* Make the JSON value of a field. */
+static json_t *json_field(const struct ld_log_field *field) {
+    switch (field->type) {
+    case LD_FIELD_TEXT:
+        return json_text(field->value.text.data, field->value.text.size);
+    case LD_FIELD_INTEGER:
+        return json_integer(field->value.integer);
+    case LD_FIELD_NUMBER:
+        return isfinite(field->value.number) ? json_real(field->value.number) : json_null();
+    case LD_FIELD_BOOLEAN:
+        return json_boolean(field->value.boolean);
+    }
+    return NULL;
+}
+
+/* Set a field beside the members that are there, never over one of them. */
+static void json_set_field(json_t *object, const struct ld_log_field *field) {
+    struct ld_text key = {0};
+    ld_text_add_utf8(&key, field->key, strlen(field->key));
+    while (json_object_get(object, ld_text_string(&key)) != NULL) {
+        ld_text_putc(&key, '_');
+    }
+    json_object_set_new(object, ld_text_string(&key), json_field(field));
+    ld_text_fini(&key);
+}
+
+/* Add the event as a line with one JSON object. */
+void ld_logline_json(struct ld_text *line, const struct ld_log_event *event) {
+    char time[48];
+    format_time(time, sizeof time);
+    json_t *object = json_object();
+    json_object_set_new(object, "time", json_string(time));
+    json_object_set_new(object, "level", json_string(ld_log_level_name(event->level)));
+    json_object_set_new(object, "source", json_text(event->source, strlen(event->source)));
+    json_object_set_new(object, "pid", json_integer(getpid()));
+    json_object_set_new(object, "message", json_text(event->message, event->size));
+    for (size_t i = 0; i < event->field_count; i++) {
+        json_set_field(object, &event->fields[i]);
+    }
+    char *dump = json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (dump == NULL) {
+        line->failed = true;
+        return;
+    }
+    ld_text_puts(line, dump);
+    ld_text_putc(line, '\n');
+    free(dump);
+}

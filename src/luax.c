@@ -1,0 +1,262 @@
+#include "luax.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+#include <uv.h>
+
+#include "parse.h"
+
+#define LONGEST_SECONDS (10.0 * 366 * 86400)
+
+/* Push the error triple. */
+int lx_fail(lua_State *L, int code, const char *format, ...) {
+    va_list args;
+    const char *name = uv_err_name(code);
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s: ", name, uv_strerror(code));
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    lua_pushstring(L, name);
+    return 3;
+}
+
+/* Push "file:line: " of the innermost line of the script itself, or "". */
+static void push_where(lua_State *L) {
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, LX_OWN_CHUNK, strlen(LX_OWN_CHUNK)) != 0) {
+            lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "");
+}
+
+/* Raise at the line of the script. */
+void lx_error(lua_State *L, const char *format, ...) {
+    va_list args;
+    push_where(L);
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    lua_error(L);
+    abort(); /* not reached: lua_error does not return */
+}
+
+/* Whether a value can be called. */
+bool lx_is_callable(lua_State *L, int index) {
+    if (lua_isfunction(L, index)) {
+        return true;
+    }
+    if (luaL_getmetafield(L, index, "__call") == LUA_TNIL) {
+        return false;
+    }
+    lua_pop(L, 1);
+    return true;
+}
+
+/* Raise unless an argument can be called. */
+void lx_check_callable(lua_State *L, int arg) {
+    if (!lx_is_callable(L, arg)) {
+        luaL_typeerror(L, arg, "function");
+    }
+}
+
+/* Convert seconds. */
+bool lx_seconds(lua_Number seconds, uint64_t *ns) {
+    if (!(seconds >= 0) || seconds > LONGEST_SECONDS) {
+        return false;
+    }
+    *ns = (uint64_t)(seconds * 1e9 + 0.5);
+    return true;
+}
+
+/* Check seconds. */
+uint64_t lx_check_seconds(lua_State *L, int arg, bool positive) {
+    uint64_t ns = 0;
+    lua_Number seconds = luaL_checknumber(L, arg);
+    if (!lx_seconds(seconds, &ns) || (positive && ns == 0)) {
+        luaL_argerror(L, arg, positive ? "seconds above 0 and up to ten years expected"
+                                       : "seconds from 0 to ten years expected");
+    }
+    return ns;
+}
+
+/* Check a signal. */
+int lx_check_signal(lua_State *L, int arg, bool zero) {
+    int signo = 0;
+    if (lua_type(L, arg) == LUA_TNUMBER) {
+        lua_Integer number = luaL_checkinteger(L, arg);
+        luaL_argcheck(L, number >= (zero ? 0 : 1) && number < 65, arg, "no such signal");
+        return (int)number;
+    }
+    const char *name = luaL_checkstring(L, arg);
+    if (!ld_parse_signal(name, &signo)) {
+        luaL_argerror(L, arg, lua_pushfstring(L, "no such signal: '%s'", name));
+    }
+    return signo;
+}
+
+/* Read one option by its row; raises if there is none. */
+static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
+    const char *name = lua_tostring(L, -2);
+    for (const struct lx_row *row = rows; row->name != NULL; row++) {
+        if (strcmp(row->name, name) == 0) {
+            row->read(L, row->name, into);
+            return;
+        }
+    }
+    lx_error(L, "%s: unknown option '%s'", what, name);
+}
+
+/* Read the options of a table. */
+void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
+                     const char *what) {
+    index = lua_absindex(L, index);
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        int type = lua_type(L, -2);
+        if (type == LUA_TSTRING) {
+            read_option(L, rows, into, what);
+        } else if (!lua_isinteger(L, -2)) {
+            lx_error(L, "%s: an option's name must be a string, not a %s", what,
+                     lua_typename(L, type));
+        }
+        lua_pop(L, 1);
+    }
+}
+
+/* Raise for an option of a wrong type. */
+_Noreturn static void option_error(lua_State *L, const char *name, const char *expected) {
+    lx_error(L, "option '%s': %s expected, got %s", name, expected, luaL_typename(L, -1));
+}
+
+/* A string option. */
+const char *lx_option_string(lua_State *L, const char *name) {
+    if (lua_type(L, -1) != LUA_TSTRING) {
+        option_error(L, name, "string");
+    }
+    const char *string = lua_tostring(L, -1);
+    if (strlen(string) != lua_rawlen(L, -1)) {
+        lx_error(L, "option '%s': it must not contain a zero byte", name);
+    }
+    return string;
+}
+
+/* An integer option. */
+lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max) {
+    int is_integer = 0;
+    lua_Integer value = lua_tointegerx(L, -1, &is_integer);
+    if (lua_type(L, -1) != LUA_TNUMBER || !is_integer) {
+        option_error(L, name, "integer");
+    }
+    if (value < min || value > max) {
+        lx_error(L, "option '%s': the number is out of range", name);
+    }
+    return value;
+}
+
+/* A boolean option. */
+bool lx_option_boolean(lua_State *L, const char *name) {
+    if (!lua_isboolean(L, -1)) {
+        option_error(L, name, "boolean");
+    }
+    return lua_toboolean(L, -1);
+}
+
+/* An option of seconds, in nanoseconds. */
+uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive) {
+    uint64_t ns = 0;
+    if (lua_type(L, -1) != LUA_TNUMBER) {
+        option_error(L, name, "number");
+    }
+    if (!lx_seconds(lua_tonumber(L, -1), &ns) || (positive && ns == 0)) {
+        lx_error(L, "option '%s': seconds %s ten years expected", name,
+                 positive ? "above 0 and up to" : "from 0 to");
+    }
+    return ns;
+}
+
+/* An option that can be called. */
+void lx_option_callable(lua_State *L, const char *name) {
+    if (!lx_is_callable(L, -1)) {
+        option_error(L, name, "function");
+    }
+}
+
+/* Push "file:line" with the file's whole path, which short_src may have cut. */
+static void push_place(lua_State *L, const lua_Debug *ar, int line) {
+    bool is_file = ar->source[0] == '@' || ar->source[0] == '=';
+    lua_pushfstring(L, "%s:%d", is_file ? ar->source + 1 : ar->short_src, line);
+}
+
+/* Push where a function stands. */
+void lx_push_function_place(lua_State *L, int index) {
+    lua_Debug ar;
+    lua_pushvalue(L, index);
+    if (lua_isfunction(L, -1)) {
+        lua_getinfo(L, ">S", &ar);
+        if (ar.linedefined > 0) {
+            push_place(L, &ar, ar.linedefined);
+            return;
+        }
+    } else {
+        lua_pop(L, 1);
+    }
+    lua_pushliteral(L, "?");
+}
+
+/* Push where a coroutine is: its innermost line that is not ours. */
+void lx_push_place(lua_State *L, lua_State *co) {
+    lua_Debug ar;
+    for (int level = 0; lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, LX_OWN_CHUNK, strlen(LX_OWN_CHUNK)) != 0) {
+            push_place(L, &ar, ar.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "?");
+}
+
+/* Push a new metatable; scripts cannot get at it. */
+void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "locked");
+    lua_setfield(L, -2, "__metatable");
+}
+
+/* Convert the argument by __tostring. */
+static int convert(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* Push an error object as a string. */
+void lx_push_message(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    if (lua_type(L, index) == LUA_TSTRING || lua_type(L, index) == LUA_TNUMBER) {
+        lua_pushvalue(L, index);
+        lua_tolstring(L, -1, NULL);
+        return;
+    }
+    if (luaL_getmetafield(L, index, "__tostring") != LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushcfunction(L, convert);
+        lua_pushvalue(L, index);
+        if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+            return;
+        }
+        lua_pop(L, 1);
+    }
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, index));
+}

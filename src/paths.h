@@ -1,0 +1,34 @@
+/* Where things are: run directory, log file, scripts, and the names made from them. Functions that
+ * return a char * give malloc'd memory, or NULL when memory ran out. */
+#ifndef LD_PATHS_H
+#define LD_PATHS_H
+
+#include <stdbool.h>
+
+#include "text.h"
+
+/* PATH made absolute against the current directory, without resolving links. */
+char *ld_paths_absolute(const char *path);
+
+/* The run directory: CHOSEN (--run-dir) or NULL for the default. Absolute. */
+char *ld_paths_run_dir(const char *chosen);
+
+/* Search templates for --path and --cpath: each element of LIST (with ";" between) made absolute; a
+ * directory becomes TEMPLATES, in which "DIR" stands for it. */
+char *ld_paths_search(const char *list, const char *templates);
+
+/* The default log file of NAME. Absolute. */
+char *ld_paths_log_file(const char *name);
+
+/* The daemon's name that SCRIPT implies: its file name without ".lua". Not checked. */
+char *ld_paths_script_name(const char *script);
+
+/* Whether a NAME argument means a script's path: it has a slash or ends in ".lua". */
+bool ld_paths_is_script(const char *name);
+
+/* Open the run directory: a descriptor, or a negative errno with the reason in WHY. With CREATE it
+ * is made when missing, and must be safe to keep pidfiles in: a directory of ours, no link, not
+ * writable by others. */
+int ld_paths_open_run_dir(const char *path, bool create, struct ld_text *why);
+
+#endif

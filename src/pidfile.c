@@ -1,0 +1,199 @@
+#include "pidfile.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "parse.h"
+#include "process.h"
+
+/* Fill in the file's name. */
+static void name_file(char *out, size_t size, const char *name) {
+    snprintf(out, size, "%s.pid", name);
+}
+
+/* Whether the file at the path is still the one that FD has open. */
+static bool is_current(const struct ld_pidfile *file) {
+    struct stat opened;
+    struct stat there;
+    return fstat(file->fd, &opened) == 0 &&
+           fstatat(file->dir, file->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
+}
+
+/* Open the pidfile and lock it; -ESTALE if it was removed between the two. */
+static int open_and_lock(struct ld_pidfile *file) {
+    file->fd = openat(file->dir, file->name,
+                      O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+    if (file->fd < 0) {
+        return -errno;
+    }
+    struct stat facts;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    int rc = 0;
+    if (fstat(file->fd, &facts) == 0 && !S_ISREG(facts.st_mode)) {
+        rc = -EINVAL;
+    } else if (fcntl(file->fd, F_OFD_SETLK, &lock) < 0) {
+        rc = errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
+    } else if (!is_current(file)) {
+        rc = -ESTALE;
+    } else if (ftruncate(file->fd, 0) < 0) { /* an old number means nothing now */
+        rc = -errno;
+    }
+    if (rc < 0) {
+        close(file->fd);
+        file->fd = -1;
+    }
+    return rc;
+}
+
+/* Make and lock the pidfile. */
+int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name) {
+    file->dir = dir;
+    file->fd = -1;
+    name_file(file->name, sizeof file->name, name);
+    mode_t mask = umask(022);
+    int rc;
+    do {
+        rc = open_and_lock(file);
+    } while (rc == -ESTALE);
+    umask(mask);
+    return rc;
+}
+
+/* Write a pid into a held pidfile. */
+int ld_pidfile_write(const struct ld_pidfile *file, pid_t pid) {
+    char number[16];
+    int size = snprintf(number, sizeof number, "%d\n", (int)pid);
+    /* One write over the old number first: a reader never sees an empty file. */
+    if (pwrite(file->fd, number, (size_t)size, 0) != size) {
+        return errno != 0 ? -errno : -EIO;
+    }
+    return ftruncate(file->fd, size) < 0 ? -errno : 0;
+}
+
+/* Remove a held pidfile. */
+void ld_pidfile_remove(struct ld_pidfile *file) {
+    if (file->fd < 0) {
+        return;
+    }
+    if (is_current(file)) {
+        unlinkat(file->dir, file->name, 0);
+    }
+    close(file->fd);
+    file->fd = -1;
+}
+
+/* Read the number in a pidfile; 0 for none. */
+static pid_t read_pid(int fd) {
+    char number[16] = "";
+    long pid = 0;
+    ssize_t size = pread(fd, number, sizeof number - 1, 0);
+    if (size <= 0) {
+        return 0;
+    }
+    number[strcspn(number, "\n")] = '\0';
+    return ld_parse_whole(number, 2, 1L << 30, &pid) ? (pid_t)pid : 0;
+}
+
+/* Read what the pidfile says. */
+int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
+    char file[80];
+    struct stat facts;
+    *holder = (struct ld_holder){.state = LD_HOLDER_NONE};
+    name_file(file, sizeof file, name);
+    int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    if (fstat(fd, &facts) < 0 || !S_ISREG(facts.st_mode)) {
+        close(fd);
+        return -EINVAL;
+    }
+    /* Asking as a reader finds writers only: a stranger may have locked it for reading. */
+    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    int rc = fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : 0;
+    holder->state = rc == 0 && lock.l_type == F_WRLCK ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
+    holder->owner = facts.st_uid;
+    holder->pid = read_pid(fd);
+    close(fd);
+    return rc;
+}
+
+/* Whether a text of /proc/PID/fdinfo says that the descriptor holds our kind of lock. */
+static bool shows_lock(const char *info) {
+    for (const char *lock = strstr(info, "lock:"); lock != NULL; lock = strstr(lock + 5, "lock:")) {
+        const char *end = strchr(lock, '\n');
+        size_t size = end != NULL ? (size_t)(end - lock) : strlen(lock);
+        if (memmem(lock, size, "OFDLCK", 6) != NULL && memmem(lock, size, "WRITE", 5) != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether descriptor FD of process PID is the pidfile and holds its lock. */
+static bool holds_lock(pid_t pid, const char *fd, const struct stat *pidfile) {
+    char path[300];
+    struct stat facts;
+    snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)pid, fd);
+    if (stat(path, &facts) < 0 || facts.st_dev != pidfile->st_dev ||
+        facts.st_ino != pidfile->st_ino) {
+        return false;
+    }
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, fd);
+    struct ld_text info = {0};
+    int info_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (info_fd >= 0) {
+        ld_file_read(info_fd, &info);
+        close(info_fd);
+    }
+    bool found = shows_lock(ld_text_string(&info));
+    ld_text_fini(&info);
+    return found;
+}
+
+/* Whether the kernel confirms that PID holds the lock. */
+int ld_pidfile_confirm(pid_t pid, int dir, const char *name) {
+    char path[80];
+    struct stat pidfile;
+    name_file(path, sizeof path, name);
+    if (pid <= 1 || fstatat(dir, path, &pidfile, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -ESRCH;
+    }
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *fds = opendir(path);
+    if (fds == NULL) {
+        return errno == EACCES || errno == EPERM ? -EACCES : -ESRCH;
+    }
+    const struct dirent *item;
+    bool found = false;
+    while (!found && (item = readdir(fds)) != NULL) {
+        found = item->d_name[0] != '.' && holds_lock(pid, item->d_name, &pidfile);
+    }
+    closedir(fds);
+    return found ? 0 : -ESRCH;
+}
+
+/* Open a pidfd for the holder of the lock. The pidfd comes first: if its process still lives after
+ * the confirmation, the number meant the same process all the time. */
+int ld_pidfile_open_holder(const struct ld_holder *holder, int dir, const char *name) {
+    int pidfd = ld_process_open(holder->pid);
+    if (pidfd < 0) {
+        return pidfd == -EINVAL ? -ESRCH : pidfd;
+    }
+    int rc = ld_pidfile_confirm(holder->pid, dir, name);
+    if (rc == 0 && ld_process_has_ended(pidfd, 0)) {
+        rc = -ESRCH;
+    }
+    if (rc < 0) {
+        close(pidfd);
+        return rc;
+    }
+    return pidfd;
+}

@@ -1,0 +1,51 @@
+/* The pidfile: a number for people, and a lock that says whether the daemon runs.
+ *
+ * The lock is an open-file-description lock. It is shared by every process that inherited the
+ * descriptor and goes when the last of them has ended; asking for it does not take it; and the
+ * kernel shows in /proc/PID/fdinfo which process holds it. */
+#ifndef LD_PIDFILE_H
+#define LD_PIDFILE_H
+
+#include <sys/types.h>
+
+#include "text.h"
+
+/* A locked pidfile. */
+struct ld_pidfile {
+    int dir; /* the run directory; borrowed */
+    int fd;  /* -1: not held */
+    char name[80];
+};
+
+/* What a pidfile says. */
+struct ld_holder {
+    enum {
+        LD_HOLDER_NONE,  /* no pidfile */
+        LD_HOLDER_DEAD,  /* a pidfile that nobody holds */
+        LD_HOLDER_ALIVE, /* it is held */
+    } state;
+    pid_t pid;   /* the number in it; 0 if there is none */
+    uid_t owner; /* of the pidfile */
+};
+
+/* Make and lock NAME.pid in the run directory DIR. 0, or a negative errno: -EWOULDBLOCK if another
+ * holds it, -ELOOP if it is a symbolic link. */
+int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name);
+
+/* Write PID into a held pidfile; 0 or a negative errno. */
+int ld_pidfile_write(const struct ld_pidfile *file, pid_t pid);
+
+/* Remove a held pidfile and let go of it. What is not held is left alone. */
+void ld_pidfile_remove(struct ld_pidfile *file);
+
+/* Read what the pidfile of NAME says; 0 or a negative errno (-EACCES: another user's). */
+int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name);
+
+/* Open a pidfd for HOLDER's pid, after the kernel has confirmed that this process holds the lock.
+ * A descriptor, -ESRCH if it does not (or has ended), -EACCES if it cannot be seen, or -ENOSYS. */
+int ld_pidfile_open_holder(const struct ld_holder *holder, int dir, const char *name);
+
+/* Whether the kernel confirms that PID holds the lock; 0, -ESRCH or -EACCES. */
+int ld_pidfile_confirm(pid_t pid, int dir, const char *name);
+
+#endif

@@ -1,0 +1,261 @@
+#include "process.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "file.h"
+
+#define FREEZE_ROUNDS 20 /* a fork bomb may be faster than we are: do not try for ever */
+
+/* What /proc says of one process. */
+struct entry {
+    pid_t pid;
+    pid_t parent;
+    pid_t session;
+    bool in_family;
+    bool detached;
+};
+
+/* All processes at one moment. */
+struct table {
+    struct entry *entries;
+    size_t count;
+};
+
+/* Free a list of pids. */
+void ld_pids_fini(struct ld_pids *pids) {
+    free(pids->list);
+    *pids = (struct ld_pids){0};
+}
+
+/* Send a signal to one process. */
+int ld_process_kill(pid_t pid, int signo) {
+    if (pid <= 1) {
+        return -EINVAL;
+    }
+    return kill(pid, signo) < 0 ? -errno : 0;
+}
+
+/* Send a signal to a process group. */
+int ld_process_kill_group(pid_t pid, int signo) {
+    if (pid <= 1) {
+        return -EINVAL;
+    }
+    return kill(-pid, signo) < 0 ? -errno : 0;
+}
+
+/* Open a pidfd. */
+int ld_process_open(pid_t pid) {
+    if (pid <= 1) {
+        return -EINVAL;
+    }
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
+    return fd < 0 ? -errno : fd;
+}
+
+/* Send a signal through a pidfd. */
+int ld_process_signal(int pidfd, int signo) {
+    return syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0) < 0 ? -errno : 0;
+}
+
+/* Wait for the end of a process. */
+bool ld_process_has_ended(int pidfd, int timeout_ms) {
+    struct pollfd poller = {.fd = pidfd, .events = POLLIN};
+    return poll(&poller, 1, timeout_ms) > 0;
+}
+
+/* Read a file of /proc/PID into TEXT. */
+static int read_proc(pid_t pid, const char *name, struct ld_text *text) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = ld_file_read(fd, text);
+    close(fd);
+    return rc;
+}
+
+/* Whether the environment that PID was started with says that it is detached. */
+static bool is_marked(pid_t pid) {
+    static const char mark[] = LD_DETACHED_VARIABLE "=";
+    struct ld_text environment = {0};
+    bool found = false;
+    if (read_proc(pid, "environ", &environment) == 0) {
+        size_t at = 0;
+        while (at < environment.size && !found) {
+            const char *variable = environment.data + at;
+            found = strncmp(variable, mark, sizeof mark - 1) == 0;
+            at += strlen(variable) + 1;
+        }
+    }
+    ld_text_fini(&environment);
+    return found;
+}
+
+/* Read parent and session of a live process; false for a zombie, or one that is gone. */
+static bool read_entry(pid_t pid, struct entry *entry) {
+    struct ld_text stat = {0};
+    char state = 'Z';
+    int parent = 0;
+    int session = 0;
+    if (read_proc(pid, "stat", &stat) == 0) {
+        const char *name_end = strrchr(ld_text_string(&stat), ')'); /* a name may have ")" too */
+        if (name_end == NULL ||
+            sscanf(name_end, ") %c %d %*d %d", &state, &parent, &session) != 3) {
+            state = 'Z';
+        }
+    }
+    ld_text_fini(&stat);
+    *entry = (struct entry){.pid = pid, .parent = parent, .session = session};
+    return state != 'Z' && state != 'X';
+}
+
+/* Add an entry for PID to the table if it lives. */
+static int add_entry(struct table *table, pid_t pid) {
+    struct entry entry;
+    if (!read_entry(pid, &entry)) {
+        return 0;
+    }
+    struct entry *entries = table->entries;
+    if ((table->count & (table->count - 1)) == 0) { /* full at every power of two */
+        size_t capacity = table->count == 0 ? 1 : table->count * 2;
+        entries = realloc(entries, capacity * sizeof *entries);
+        if (entries == NULL) {
+            return -ENOMEM;
+        }
+        table->entries = entries;
+    }
+    entries[table->count++] = entry;
+    return 0;
+}
+
+/* Order entries by pid. */
+static int compare_pids(const void *left, const void *right) {
+    pid_t a = ((const struct entry *)left)->pid;
+    pid_t b = ((const struct entry *)right)->pid;
+    return (a > b) - (a < b);
+}
+
+/* Read the table of all processes. */
+static int read_table(struct table *table) {
+    DIR *proc = opendir("/proc");
+    if (proc == NULL) {
+        return -errno;
+    }
+    int rc = 0;
+    const struct dirent *item;
+    while (rc == 0 && (item = readdir(proc)) != NULL) {
+        if (isdigit((unsigned char)item->d_name[0])) {
+            rc = add_entry(table, (pid_t)atoi(item->d_name));
+        }
+    }
+    closedir(proc);
+    if (table->count > 0) {
+        qsort(table->entries, table->count, sizeof *table->entries, compare_pids);
+    }
+    return rc;
+}
+
+/* Find the entry of PID. */
+static const struct entry *find_entry(const struct table *table, pid_t pid) {
+    struct entry key = {.pid = pid};
+    return table->count == 0 ? NULL
+                             : bsearch(&key, table->entries, table->count, sizeof key,
+                                       compare_pids);
+}
+
+/* Draw one more generation of descendants into the family; whether there was any. */
+static bool extend_family(const struct table *table, pid_t root) {
+    bool extended = false;
+    for (size_t i = 0; i < table->count; i++) {
+        struct entry *entry = &table->entries[i];
+        const struct entry *parent = find_entry(table, entry->parent);
+        bool inherits = parent != NULL && parent->in_family;
+        if (entry->in_family || entry->pid == root || (entry->parent != root && !inherits)) {
+            continue;
+        }
+        entry->in_family = true;
+        entry->detached = (inherits && parent->detached) || is_marked(entry->pid);
+        extended = true;
+    }
+    return extended;
+}
+
+/* Whether ENTRY is in the session of a detached one: some programs overwrite their environment. */
+static bool shares_detached_session(const struct table *table, const struct entry *entry) {
+    for (size_t i = 0; i < table->count; i++) {
+        const struct entry *other = &table->entries[i];
+        if (other->in_family && other->detached && other->session == entry->session) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Copy the pids of those in the family that are not detached. */
+static int collect_family(const struct table *table, struct ld_pids *family) {
+    family->list = malloc((table->count + 1) * sizeof *family->list);
+    if (family->list == NULL) {
+        return -ENOMEM;
+    }
+    for (size_t i = 0; i < table->count; i++) {
+        const struct entry *entry = &table->entries[i];
+        if (entry->in_family && !entry->detached && !shares_detached_session(table, entry)) {
+            family->list[family->count++] = entry->pid;
+        }
+    }
+    return 0;
+}
+
+/* Find every live process that descends from ROOT and is not detached. */
+int ld_process_family(pid_t root, struct ld_pids *family) {
+    struct table table = {0};
+    *family = (struct ld_pids){0};
+    int rc = read_table(&table);
+    if (rc == 0) {
+        while (extend_family(&table, root)) {
+        }
+        rc = collect_family(&table, family);
+    }
+    free(table.entries);
+    return rc;
+}
+
+/* Send SIGNO to ROOT's family; how many there were. */
+static size_t signal_family(pid_t root, int signo) {
+    struct ld_pids family;
+    if (ld_process_family(root, &family) < 0) {
+        return 0;
+    }
+    for (size_t i = 0; i < family.count; i++) {
+        ld_process_kill(family.list[i], signo);
+    }
+    size_t count = family.count;
+    ld_pids_fini(&family);
+    return count;
+}
+
+/* End ROOT and its family. They are stopped first: what is stopped cannot fork, and while ROOT
+ * lives nobody's parent changes. */
+void ld_process_end_family(pid_t root) {
+    size_t before = 0;
+    ld_process_kill(root, SIGSTOP);
+    for (int round = 0; round < FREEZE_ROUNDS; round++) {
+        size_t now = signal_family(root, SIGSTOP);
+        if (now == before) {
+            break;
+        }
+        before = now;
+    }
+    signal_family(root, SIGKILL);
+    ld_process_kill(root, SIGKILL);
+}

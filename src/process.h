@@ -1,0 +1,42 @@
+/* Other processes: signalling them safely, and finding those that came from one of them. */
+#ifndef LD_PROCESS_H
+#define LD_PROCESS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* In the environment of a process that was spawned with `detach`, and so of those it starts. */
+#define LD_DETACHED_VARIABLE "LUNAD_DETACHED"
+
+/* A list of pids; zeroed means empty; free with ld_pids_fini. */
+struct ld_pids {
+    pid_t *list;
+    size_t count;
+};
+
+void ld_pids_fini(struct ld_pids *pids);
+
+/* Send SIGNO to one process, or to the process group that PID leads. Every signal to another
+ * process goes through one of these or a pidfd of ld_process_open: a pid below 2 would mean a
+ * group, everybody, or init, and is refused with -EINVAL. 0 or a negative errno. */
+int ld_process_kill(pid_t pid, int signo);
+int ld_process_kill_group(pid_t pid, int signo);
+
+/* A pidfd for PID, or a negative errno: -EINVAL for a pid below 2, -ENOSYS without pidfds. */
+int ld_process_open(pid_t pid);
+
+/* Send SIGNO through a pidfd; 0 or a negative errno. */
+int ld_process_signal(int pidfd, int signo);
+
+/* Whether the process of a pidfd has ended, waiting up to TIMEOUT_MS for it. */
+bool ld_process_has_ended(int pidfd, int timeout_ms);
+
+/* Find every live process that descends from ROOT, but not those spawned with `detach` and theirs.
+ * 0 or a negative errno. */
+int ld_process_family(pid_t root, struct ld_pids *family);
+
+/* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. */
+void ld_process_end_family(pid_t root);
+
+#endif

@@ -1,0 +1,290 @@
+/* Reload as a transaction: the new generation is made beside the old one, and takes its place only
+ * when it is ready; until then the old one goes on as if nothing had happened. */
+#include <lua.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "guard.h"
+#include "host_internal.h"
+#include "lib.h"
+#include "log.h"
+#include "notify.h"
+
+/* Ask for a reload. Those asked for during one are joined into the one that follows. */
+void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
+    struct ld_reload *reload = &host->reload;
+    reload->asked = true;
+    if (waiter != NULL) {
+        waiter->next = reload->later_waiters;
+        reload->later_waiters = waiter;
+    }
+}
+
+/* Take a waiter out of a list. */
+static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
+    while (*list != NULL && *list != waiter) {
+        list = &(*list)->next;
+    }
+    if (*list != NULL) {
+        *list = waiter->next;
+    }
+}
+
+/* Forget a waiter. */
+void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
+    take_out(&host->reload.waiters, waiter);
+    take_out(&host->reload.later_waiters, waiter);
+}
+
+/* Tell everybody in a list how it went. */
+static void tell(struct ld_waiter **list, json_t *answer) {
+    struct ld_waiter *waiter;
+    while ((waiter = *list) != NULL) {
+        *list = waiter->next;
+        waiter->done(waiter, json_incref(answer));
+    }
+    json_decref(answer);
+}
+
+/* Note how a reload ended. */
+static void note_end(struct ld_host *host, bool ok) {
+    struct ld_reload *reload = &host->reload;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    reload->phase = LD_RELOAD_NONE;
+    reload->last_ok = ok;
+    reload->last_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
+    reload->ok += ok;
+    reload->failed += !ok;
+    ld_text_clear(&reload->last_error);
+    ld_text_puts(&reload->last_error, ld_text_string(&reload->why));
+    ld_notify_send("READY=1");
+}
+
+/* Close what the new generation had made. */
+static void close_next(struct ld_host *host) {
+    struct ld_script *next = host->reload.next;
+    host->reload.next = NULL;
+    if (next != NULL) {
+        ld_script_close(next);
+    }
+}
+
+/* Refuse the reload for the reason in reload->why. */
+static void refuse(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    close_next(host);
+    ld_log(LD_LOG_ERROR, "reload refused, generation %u goes on: %s", host->script->generation,
+           ld_text_string(&reload->why));
+    note_end(host, false);
+    tell(&reload->waiters,
+         json_pack("{s:b, s:s}", "ok", 0, "error", ld_text_string(&reload->why)));
+}
+
+/* Give the reload under way up. */
+void ld_reload_abandon(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    bool under_way = reload->phase != LD_RELOAD_NONE;
+    reload->asked = false;
+    reload->phase = LD_RELOAD_NONE;
+    close_next(host);
+    static const char message[] = "the daemon is stopping";
+    if (under_way) {
+        ld_log(LD_LOG_INFO, "reload given up: %s", message);
+    }
+    tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+}
+
+/* Copy the first of the results on CO into the new generation. */
+static void take_state(struct ld_reload *reload, lua_State *co, int results) {
+    struct ld_text why = {0};
+    if (results == 0) {
+        return;
+    }
+    lua_settop(co, lua_gettop(co) - (results - 1));
+    if (ld_lib_life_set_state(reload->next, co, &why) < 0) {
+        ld_text_format(&reload->why, "its state cannot be handed on: %s", ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+}
+
+/* Take the old generation's state over, or learn that there is none to be had. */
+static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
+    struct ld_host *host = task->owner;
+    struct ld_reload *reload = &host->reload;
+    if (reload->phase != LD_RELOAD_ASKING) {
+        return outcome == LD_OUTCOME_FAILED; /* too late: it was given up */
+    }
+    reload->answered = true;
+    if (outcome == LD_OUTCOME_OK) {
+        take_state(reload, task->co, results);
+    } else if (outcome == LD_OUTCOME_FAILED) {
+        ld_text_format(&reload->why, "its on_reload function failed: %s",
+                       ld_text_string(task->script->trace));
+    } else {
+        ld_text_puts(&reload->why, "its on_reload function was cancelled");
+    }
+    return true;
+}
+
+/* Begin: compile, and ask the old generation for its state. */
+static void begin(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    reload->asked = false;
+    reload->waiters = reload->later_waiters;
+    reload->later_waiters = NULL;
+    reload->started = uv_hrtime();
+    reload->phase = LD_RELOAD_ASKING;
+    reload->answered = false;
+    ld_text_clear(&reload->why);
+    ld_notify_reloading();
+    if (ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) < 0 ||
+        ld_script_load(reload->next, &reload->why) < 0) {
+        reload->answered = true;
+        return;
+    }
+    reload->deadline = ld_host_deadline(host, timeout);
+    ld_guard_start(host->script, timeout, "the on_reload function");
+    if (!ld_lib_life_call_on_reload(host->script, on_state, host)) {
+        reload->answered = true;
+    }
+    ld_guard_stop();
+}
+
+/* Run the new generation beside the old one. */
+static void load(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    reload->phase = LD_RELOAD_LOADING;
+    reload->deadline = ld_host_deadline(host, timeout);
+    ld_guard_start(reload->next, timeout, "the script");
+    ld_script_start(reload->next);
+    ld_guard_stop();
+}
+
+/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop
+ * functions may take their time. */
+static void retire(struct ld_host *host, struct ld_script *script) {
+    struct ld_retired *retired = calloc(1, sizeof *retired);
+    ld_lib_timer_drop_all(script);
+    ld_lib_signal_drop_all(script);
+    host->error_count += script->error_count;
+    ld_lib_life_run_on_stop(script, "reload");
+    if (retired == NULL || script->stop_done) {
+        free(retired);
+        ld_script_close(script);
+        return;
+    }
+    retired->script = script;
+    retired->deadline = ld_host_deadline(host, host->service->options->stop_timeout);
+    retired->next = host->retired;
+    host->retired = retired;
+}
+
+/* Let the new generation be the service. */
+static void commit(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    struct ld_script *old = host->script;
+    host->script = reload->next;
+    host->seen_errors = 0;
+    reload->next = NULL;
+    note_end(host, true);
+    ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
+           reload->last_ms);
+    tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
+                                     (int)host->script->generation, "ms", reload->last_ms));
+    retire(host, old);
+}
+
+/* Why the new generation cannot become the service; false if it can, or may yet. */
+static bool has_failed(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    const struct ld_script *next = reload->next;
+    bool late = uv_now(&host->loop) >= reload->deadline;
+    if (reload->why.size > 0) {
+        return true;
+    }
+    if (next->first_error.size > 0) {
+        ld_text_puts(&reload->why, ld_text_string(&next->first_error));
+    } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
+        ld_text_puts(&reload->why, "the script asked to stop before it was ready");
+    } else if (!ld_script_is_ready(next) && !ld_script_is_alive(next)) {
+        ld_text_puts(&reload->why, "the script ended before it called lunad.ready()");
+    } else if (late) {
+        ld_text_format(&reload->why, "the script was not ready after %.10g s",
+                       host->service->options->start_timeout);
+    }
+    return reload->why.size > 0;
+}
+
+/* Look whether the old generation has given its state. */
+static void step_asking(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    if (!reload->answered && uv_now(&host->loop) >= reload->deadline) {
+        ld_text_format(&reload->why, "its on_reload function took longer than %.10g s",
+                       host->service->options->start_timeout);
+    }
+    if (reload->why.size > 0) {
+        refuse(host);
+    } else if (reload->answered) {
+        load(host);
+    } else {
+        ld_host_wake_at(host, reload->deadline);
+    }
+}
+
+/* Look whether the new generation has become ready. */
+static void step_loading(struct ld_host *host) {
+    if (has_failed(host)) {
+        refuse(host);
+    } else if (ld_script_is_ready(host->reload.next)) {
+        commit(host);
+    } else {
+        ld_host_wake_at(host, host->reload.deadline);
+    }
+}
+
+/* Close generations whose on_stop functions are done, or have had their time. */
+static void step_retired(struct ld_host *host) {
+    struct ld_retired **place = &host->retired;
+    while (*place != NULL) {
+        struct ld_retired *retired = *place;
+        if (retired->script->stop_done || uv_now(&host->loop) >= retired->deadline) {
+            *place = retired->next;
+            ld_script_close(retired->script);
+            free(retired);
+        } else {
+            ld_host_wake_at(host, retired->deadline);
+            place = &retired->next;
+        }
+    }
+}
+
+/* Close all generations that have been replaced. */
+void ld_reload_close_retired(struct ld_host *host) {
+    struct ld_retired *retired;
+    while ((retired = host->retired) != NULL) {
+        host->retired = retired->next;
+        ld_script_close(retired->script);
+        free(retired);
+    }
+}
+
+/* Go on with what is under way. */
+void ld_reload_step(struct ld_host *host) {
+    step_retired(host);
+    if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE &&
+        host->reload.asked) {
+        begin(host);
+    }
+    if (host->reload.phase == LD_RELOAD_ASKING) {
+        step_asking(host);
+    }
+    if (host->reload.phase == LD_RELOAD_LOADING) {
+        step_loading(host);
+    }
+}

@@ -1,0 +1,255 @@
+#include "script.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "handle.h"
+#include "log.h"
+#include "luax.h"
+#include "task.h"
+
+/* Lua's allocator: the C library's, and a count of what the state has. */
+static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
+    struct ld_script *script = arg;
+    size_t before = block != NULL ? old_size : 0;
+    void *result = NULL;
+    if (script->env->alloc != NULL) {
+        result = script->env->alloc(script->env->alloc_arg, block, old_size, new_size);
+    } else if (new_size == 0) {
+        free(block);
+    } else {
+        result = realloc(block, new_size);
+    }
+    if (result != NULL || new_size == 0) {
+        script->heap += new_size - before;
+    }
+    return result;
+}
+
+/* Warnings of Lua scripts go to the log, whole. */
+static void on_warning(void *arg, const char *message, int to_be_continued) {
+    static struct ld_text text;
+    const struct ld_script *script = arg;
+    if (text.size == 0 && !to_be_continued && message[0] == '@') {
+        return; /* a control message: all warnings are on */
+    }
+    ld_text_puts(&text, message);
+    if (to_be_continued) {
+        return;
+    }
+    struct ld_log_event event = {.level = LD_LOG_WARN,
+                                 .source = script->env->name,
+                                 .message = ld_text_string(&text),
+                                 .size = text.size};
+    ld_log_event(&event);
+    ld_text_fini(&text);
+}
+
+/* Call a C function protected. */
+int ld_script_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                      struct ld_text *why) {
+    lua_State *L = script->L;
+    lua_pushcfunction(L, function);
+    lua_pushlightuserdata(L, arg);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+        return 0;
+    }
+    if (why != NULL) {
+        const char *message = lua_tostring(L, -1);
+        ld_text_puts(why, message != NULL ? message : "an error without a message");
+    }
+    lua_pop(L, 1);
+    return -1;
+}
+
+/* Open Lua's libraries and lunad's. Runs protected. */
+static int open_libraries(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    luaL_openlibs(L);
+    lua_pushcfunction(L, script->env->open_libraries);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+/* Make the Lua state of a script; false when memory ran out. */
+static bool make_state(struct ld_script *script) {
+    script->root = calloc(1, sizeof *script->root);
+    script->L = script->root != NULL ? lua_newstate(allocate, script) : NULL;
+    if (script->L == NULL) {
+        return false;
+    }
+    script->root->script = script;
+    script->root->co = script->L;
+    *(struct ld_task **)lua_getextraspace(script->L) = script->root;
+    lua_setwarnf(script->L, on_warning, script);
+    return true;
+}
+
+/* Make a generation. */
+int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned generation,
+                  struct ld_text *why) {
+    struct ld_script *script = calloc(1, sizeof *script);
+    if (script == NULL) {
+        ld_text_puts(why, strerror(ENOMEM));
+        return -ENOMEM;
+    }
+    script->env = env;
+    script->generation = generation;
+    script->on_error = LUA_NOREF;
+    if (!make_state(script) || ld_script_protect(script, open_libraries, NULL, why) < 0) {
+        if (why->size == 0) {
+            ld_text_puts(why, strerror(ENOMEM));
+        }
+        ld_script_close(script);
+        return -ENOMEM;
+    }
+    *out = script;
+    return 0;
+}
+
+/* Compile the source of a script; the function stays on the main stack until the start. */
+int ld_script_load(struct ld_script *script, struct ld_text *why) {
+    return ld_source_load(script->L, script->env->source, why);
+}
+
+/* Push the chunk and its arguments. */
+static int push_chunk(lua_State *co, void *arg) {
+    struct ld_script *script = arg;
+    const struct ld_env *env = script->env;
+    int count = 0;
+    lua_xmove(script->L, co, 1);
+    for (char *const *word = env->words + env->script + 1; *word != NULL; word++) {
+        luaL_checkstack(co, 2, "too many arguments");
+        lua_pushstring(co, *word);
+        count++;
+    }
+    return count;
+}
+
+/* Note the end of the chunk. */
+static bool on_chunk_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    (void)results;
+    task->script->chunk_done = true;
+    task->script->chunk_failed = outcome != LD_OUTCOME_OK;
+    return false;
+}
+
+/* Run the chunk until it gives control back. */
+void ld_script_start(struct ld_script *script) {
+    struct ld_task *task = ld_task_take(script, "the script");
+    if (task == NULL) {
+        static const char message[] = "not enough memory";
+        struct ld_text trace = {0};
+        ld_text_puts(&trace, message);
+        ld_script_report(script, "the script", &trace, trace.size);
+        ld_text_fini(&trace);
+        script->chunk_done = true;
+        script->chunk_failed = true;
+    } else {
+        task->on_end = on_chunk_end;
+        ld_task_start_with(task, push_chunk, script);
+    }
+    script->gave_control = true;
+}
+
+/* Whether the script has become ready. */
+bool ld_script_is_ready(const struct ld_script *script) {
+    return script->gave_control && script->first_error.size == 0 && !script->chunk_failed &&
+           (script->said_ready || !script->env->wait_ready);
+}
+
+/* Whether anything of the script is left. */
+bool ld_script_is_alive(const struct ld_script *script) {
+    return !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+           ld_timers_armed(script->timers) > 0;
+}
+
+/* Close a script. */
+void ld_script_close(struct ld_script *script) {
+    script->retired = true;
+    script->closing = true;
+    if (script->L != NULL) {
+        ld_task_end_all(script);
+        ld_handle_drop_all(script);
+        lua_close(script->L);
+    }
+    if (script->timers != NULL) {
+        ld_timers_close(script->timers);
+    }
+    free(script->root);
+    ld_text_fini(&script->last_error);
+    ld_text_fini(&script->first_error);
+    ld_text_fini(&script->status_text);
+    free(script);
+}
+
+/* Raise unless the script may start something new. */
+void ld_script_check_active(lua_State *L) {
+    if (ld_script_of(L)->retired) {
+        lx_error(L, "this generation of the script is over: it cannot start anything new");
+    }
+}
+
+/* An error to show to the script. */
+struct report {
+    struct ld_script *script;
+    const struct ld_text *trace;
+    size_t message_size;
+};
+
+/* Push the function that sees errors, the message and the traceback. */
+static int push_report(lua_State *co, void *arg) {
+    const struct report *report = arg;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, report->script->on_error);
+    lua_pushlstring(co, ld_text_string(report->trace), report->message_size);
+    lua_pushlstring(co, ld_text_string(report->trace), report->trace->size);
+    return 2;
+}
+
+/* Note that the function that sees errors is done; if it failed, only after that is reported. */
+static bool on_report_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    (void)results;
+    task->script->reporting = outcome == LD_OUTCOME_FAILED;
+    return false;
+}
+
+/* Show an error to the script, but not an error of the function that sees errors. */
+static void show_error(struct report *report) {
+    struct ld_script *script = report->script;
+    if (script->on_error == LUA_NOREF || script->reporting || script->closing) {
+        script->reporting = false;
+        return;
+    }
+    struct ld_task *task = ld_task_take(script, "the on_error function");
+    if (task != NULL) {
+        script->reporting = true;
+        task->on_end = on_report_end;
+        ld_task_start_with(task, push_report, report);
+    }
+}
+
+/* Replace TEXT. */
+static void set_text(struct ld_text *text, const char *bytes, size_t size) {
+    ld_text_clear(text);
+    ld_text_add(text, bytes, size);
+}
+
+/* Log an uncaught error. */
+void ld_script_report(struct ld_script *script, const char *what, const struct ld_text *trace,
+                      size_t message_size) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    ld_log(LD_LOG_ERROR, "uncaught error in %s: %s", what, ld_text_string(trace));
+    script->error_count++;
+    script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    set_text(&script->last_error, ld_text_string(trace), message_size);
+    if (script->first_error.size == 0) {
+        set_text(&script->first_error, ld_text_string(trace), trace->size);
+    }
+    struct report report = {.script = script, .trace = trace, .message_size = message_size};
+    show_error(&report);
+}

@@ -1,0 +1,387 @@
+#include "service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "file.h"
+#include "parse.h"
+#include "paths.h"
+
+extern char **environ;
+
+/* Note that memory ran out. */
+static int no_memory(struct ld_text *why) {
+    ld_text_puts(why, strerror(ENOMEM));
+    return 1;
+}
+
+/* Find the name: chosen, or from the script, or from our pid. */
+static int find_name(struct ld_service *service, const char *operand, struct ld_text *why) {
+    char number[32];
+    if (service->options->name != NULL) {
+        service->name = strdup(service->options->name);
+    } else if (operand == NULL) {
+        snprintf(number, sizeof number, "lunad-%d", (int)getpid());
+        service->name = strdup(number);
+    } else {
+        service->name = ld_paths_script_name(operand);
+    }
+    if (service->name == NULL) {
+        return no_memory(why);
+    }
+    if (!ld_parse_is_name(service->name)) {
+        ld_text_puts(why, "\"");
+        ld_text_add_escaped(why, service->name, strlen(service->name), false);
+        ld_text_puts(why, "\" cannot be a daemon's name (1 to 64 of A-Z a-z 0-9 . _ -, no leading "
+                          "dot or dash): give one by --name");
+        return 2;
+    }
+    return 0;
+}
+
+/* Find the script: a file, a text on the command line, or a text on stdin. */
+static int find_script(struct ld_service *service, const char *operand, struct ld_text *why) {
+    const char *chunk = service->options->chunk;
+    if (chunk != NULL) {
+        service->text_title = "=(command line)";
+        ld_text_puts(&service->text, chunk);
+    } else if (strcmp(operand, "-") == 0) {
+        service->text_title = "=stdin";
+        int rc = ld_file_read(STDIN_FILENO, &service->text);
+        if (rc < 0) {
+            ld_text_format(why, "stdin: %s", strerror(-rc));
+            return 1;
+        }
+    } else {
+        service->script = ld_paths_absolute(operand);
+        return service->script != NULL ? 0 : no_memory(why);
+    }
+    return service->text.failed ? no_memory(why) : 0;
+}
+
+/* Find where the log goes. */
+static int find_log(struct ld_service *service, struct ld_text *why) {
+    static const struct {
+        const char *word;
+        enum ld_log_sink sink;
+    } words[] = {{"stderr", LD_LOG_STDERR}, {"syslog", LD_LOG_SYSLOG}, {"none", LD_LOG_NONE}};
+    const char *log = service->options->log;
+    if (log == NULL && !service->daemon) {
+        log = "stderr";
+    }
+    for (size_t i = 0; log != NULL && i < LD_COUNT(words); i++) {
+        if (strcmp(log, words[i].word) == 0) {
+            service->sink = words[i].sink;
+            if (service->sink == LD_LOG_STDERR && service->daemon) {
+                ld_text_puts(why, "--log: \"stderr\" is for run: a daemon has no terminal");
+                return 2;
+            }
+            return 0;
+        }
+    }
+    service->sink = LD_LOG_FILE;
+    service->log_path = log != NULL ? ld_paths_absolute(log) : ld_paths_log_file(service->name);
+    return service->log_path != NULL ? 0 : no_memory(why);
+}
+
+/* Find the run directory, making it if it is missing. */
+static int find_run_dir(struct ld_service *service, struct ld_text *why) {
+    char path[sizeof((struct sockaddr_un *)0)->sun_path];
+    service->run_dir = ld_paths_run_dir(service->options->run_dir);
+    if (service->run_dir == NULL) {
+        return no_memory(why);
+    }
+    if (ld_service_socket_path(path, sizeof path, service->run_dir, service->name) < 0) {
+        ld_text_format(why,
+                       "%s/%s.sock: a socket's path can have at most %zu bytes: choose a shorter "
+                       "--run-dir or --name",
+                       service->run_dir, service->name, sizeof path - 1);
+        return 1;
+    }
+    service->run_fd = ld_paths_open_run_dir(service->run_dir, true, why);
+    return service->run_fd < 0 ? 1 : 0;
+}
+
+/* Find whom to become. */
+static int find_user(struct ld_service *service, struct ld_text *why) {
+    if (service->options->user == NULL) {
+        return 0;
+    }
+    struct ld_text reason = {0};
+    int rc = ld_user_find(&service->user, service->options->user, &reason);
+    if (rc < 0) {
+        ld_text_format(why, "--user: %s", ld_text_string(&reason));
+    }
+    ld_text_fini(&reason);
+    service->has_user = rc == 0;
+    return rc < 0 ? 1 : 0;
+}
+
+/* Copy the environment as it is. */
+static char **copy_environment(void) {
+    size_t count = 0;
+    while (environ[count] != NULL) {
+        count++;
+    }
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(environ[i]);
+    }
+    return copy;
+}
+
+/* Note how we were started. */
+static int note_origin(struct ld_service *service, struct ld_text *why) {
+    const char *notify = getenv("NOTIFY_SOCKET");
+    const char *watchdog = getenv("WATCHDOG_USEC");
+    const char *watchdog_pid = getenv("WATCHDOG_PID");
+    service->starter_uid = geteuid();
+    service->starter_gid = getegid();
+    if (notify != NULL) {
+        service->notify_socket = strdup(notify);
+    }
+    if (watchdog != NULL && (watchdog_pid == NULL || atol(watchdog_pid) == (long)getpid())) {
+        service->watchdog = (double)strtoull(watchdog, NULL, 10) / 1e6;
+    }
+    ld_daemon_clean_environment();
+    service->cwd = getcwd(NULL, 0);
+    service->environment = copy_environment();
+    return service->cwd != NULL && service->environment != NULL ? 0 : no_memory(why);
+}
+
+/* Make the search templates of --path and --cpath. */
+static int find_paths(struct ld_service *service, struct ld_text *why) {
+    const struct ld_options *options = service->options;
+    if (options->path != NULL) {
+        service->path = ld_paths_search(options->path, "DIR/?.lua;DIR/?/init.lua");
+    }
+    if (options->cpath != NULL) {
+        service->cpath = ld_paths_search(options->cpath, "DIR/?.so");
+    }
+    bool failed = (options->path != NULL && service->path == NULL) ||
+                  (options->cpath != NULL && service->cpath == NULL);
+    return failed ? no_memory(why) : 0;
+}
+
+/* Find out about everything that the options name. */
+int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
+                    int operand, struct ld_text *why) {
+    const char *script = options->chunk == NULL ? argv[operand] : NULL;
+    bool is_named = script != NULL && strcmp(script, "-") != 0;
+    *service = (struct ld_service){.options = options,
+                                   .daemon = service->daemon,
+                                   .words = argv - 1,
+                                   .script_word = options->chunk == NULL ? operand + 1 : operand,
+                                   .run_fd = -1,
+                                   .pidfile = {.fd = -1},
+                                   .listener = -1,
+                                   .channel = -1,
+                                   .keeper = -1};
+    int rc = note_origin(service, why);
+    rc = rc == 0 ? find_name(service, is_named ? script : NULL, why) : rc;
+    rc = rc == 0 ? find_log(service, why) : rc;
+    rc = rc == 0 ? find_script(service, script, why) : rc;
+    rc = rc == 0 ? find_user(service, why) : rc;
+    rc = rc == 0 ? find_paths(service, why) : rc;
+    return rc == 0 ? find_run_dir(service, why) : rc;
+}
+
+/* Free what a service owns. */
+void ld_service_fini(struct ld_service *service) {
+    free(service->name);
+    free(service->run_dir);
+    free(service->script);
+    ld_text_fini(&service->text);
+    free(service->log_path);
+    free(service->path);
+    free(service->cpath);
+    ld_user_fini(&service->user);
+    free(service->cwd);
+    for (char **variable = service->environment; variable != NULL && *variable != NULL;
+         variable++) {
+        free(*variable);
+    }
+    free(service->environment);
+    free(service->notify_socket);
+    if (service->run_fd >= 0) {
+        close(service->run_fd);
+    }
+}
+
+/* Make the environment that was asked for. */
+static void set_environment(const struct ld_service *service) {
+    const struct ld_options *options = service->options;
+    if (options->clear_env) {
+        clearenv();
+    }
+    if (service->has_user) {
+        setenv("HOME", service->user.home != NULL ? service->user.home : "/", 1);
+        if (service->user.name != NULL) {
+            setenv("USER", service->user.name, 1);
+            setenv("LOGNAME", service->user.name, 1);
+        }
+    }
+    for (size_t i = 0; i < options->env_count; i++) {
+        putenv((char *)(uintptr_t)options->env[i]);
+    }
+}
+
+/* Open the log. The user dropped to may read it: his group has it when it is made. */
+static int open_log(const struct ld_service *service, struct ld_text *why) {
+    int rc = 0;
+    if (service->sink == LD_LOG_FILE) {
+        long gid = service->has_user ? (long)service->user.gid : -1;
+        int fd = ld_log_open_file(service->log_path, gid);
+        rc = fd < 0 ? fd : 0;
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    struct ld_log_config config = {.sink = service->sink,
+                                   .level = (enum ld_log_level)service->options->log_level,
+                                   .json = service->options->log_format == 1,
+                                   .capture = service->daemon,
+                                   .path = service->log_path,
+                                   .ident = service->name};
+    rc = rc == 0 ? ld_log_open(&config) : rc;
+    if (rc < 0) {
+        ld_text_format(why, "log %s: %s",
+                       service->log_path != NULL ? service->log_path : service->options->log,
+                       rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+        return 1;
+    }
+    return 0;
+}
+
+/* Go to the working directory. */
+static int change_dir(const struct ld_service *service, struct ld_text *why) {
+    const char *dir = service->options->chdir;
+    if (dir == NULL) {
+        dir = service->daemon ? "/" : NULL;
+    }
+    if (dir != NULL && chdir(dir) < 0) {
+        ld_text_format(why, "--chdir %s: %s", dir, strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
+/* Say that somebody else holds the pidfile. */
+static int say_running(const struct ld_service *service, struct ld_text *why) {
+    struct ld_holder holder;
+    if (ld_pidfile_inspect(&holder, service->run_fd, service->name) == 0 && holder.pid > 0) {
+        ld_text_format(why, "%s is already running (pid %d)", service->name, (int)holder.pid);
+    } else {
+        ld_text_format(why, "%s is already running", service->name);
+    }
+    return 4;
+}
+
+/* Say what is wrong with the pidfile. */
+static int blame_pidfile(const struct ld_service *service, int rc, struct ld_text *why) {
+    ld_text_format(why, "pidfile %s/%s.pid: %s", service->run_dir, service->name,
+                   rc == -ELOOP ? "it is a symbolic link: remove it" : strerror(-rc));
+    return 1;
+}
+
+/* Take the pidfile. */
+static int take_pidfile(struct ld_service *service, struct ld_text *why) {
+    int rc = ld_pidfile_acquire(&service->pidfile, service->run_fd, service->name);
+    if (rc == -EWOULDBLOCK) {
+        return say_running(service, why);
+    }
+    return rc < 0 ? blame_pidfile(service, rc, why) : 0;
+}
+
+/* The path of a control socket. */
+int ld_service_socket_path(char *path, size_t size, const char *run_dir, const char *name) {
+    int length = snprintf(path, size, "%s/%s.sock", run_dir, name);
+    return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : 0;
+}
+
+/* Make the control socket. What is there is stale: we hold the pidfile. */
+static int make_socket(struct ld_service *service, struct ld_text *why) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    ld_service_socket_path(address.sun_path, sizeof address.sun_path, service->run_dir,
+                           service->name);
+    unlink(address.sun_path);
+    mode_t mask = umask(0177);
+    service->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    bool failed = service->listener < 0 ||
+                  bind(service->listener, (struct sockaddr *)&address, sizeof address) < 0 ||
+                  listen(service->listener, SOMAXCONN) < 0;
+    int code = errno;
+    umask(mask);
+    service->holds_socket = !failed;
+    if (failed) {
+        ld_text_format(why, "control socket %s: %s", address.sun_path, strerror(code));
+        return 1;
+    }
+    return 0;
+}
+
+/* Take hold of everything that must be held before the script runs. */
+int ld_service_hold(struct ld_service *service, struct ld_text *why) {
+    if (service->daemon && ld_daemon_null_stdin() < 0) {
+        ld_text_format(why, "/dev/null: %s", strerror(errno));
+        return 1;
+    }
+    umask(0);
+    int rc = open_log(service, why);
+    umask(service->options->umask);
+    set_environment(service);
+    rc = rc == 0 ? change_dir(service, why) : rc;
+    rc = rc == 0 ? take_pidfile(service, why) : rc;
+    return rc == 0 ? make_socket(service, why) : rc;
+}
+
+/* Set the resource limits. */
+static int set_limits(const struct ld_service *service, struct ld_text *why) {
+    const struct ld_options *options = service->options;
+    for (size_t i = 0; i < options->rlimit_count; i++) {
+        if (setrlimit(options->rlimits[i].resource, &options->rlimits[i].limit) < 0) {
+            ld_text_format(why, "--rlimit %s: %s", options->rlimits[i].text, strerror(errno));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Become what the script runs as. */
+int ld_service_drop(const struct ld_service *service, struct ld_text *why) {
+    int rc = ld_pidfile_write(&service->pidfile, getpid());
+    if (rc < 0) {
+        return blame_pidfile(service, rc, why);
+    }
+    rc = set_limits(service, why);
+    if (rc == 0 && service->has_user) {
+        struct ld_text reason = {0};
+        if (ld_user_become(&service->user, &reason) < 0) {
+            ld_text_format(why, "--user %s: %s", service->options->user, ld_text_string(&reason));
+            rc = 1;
+        }
+        ld_text_fini(&reason);
+    }
+    return rc;
+}
+
+/* Remove socket and pidfile. */
+void ld_service_release(struct ld_service *service) {
+    if (service->holds_socket) {
+        char file[LD_NAME_MAX + 8];
+        snprintf(file, sizeof file, "%s.sock", service->name);
+        unlinkat(service->run_fd, file, 0);
+        service->holds_socket = false;
+    }
+    if (service->listener >= 0) {
+        close(service->listener);
+        service->listener = -1;
+    }
+    ld_pidfile_remove(&service->pidfile);
+}

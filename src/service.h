@@ -1,0 +1,70 @@
+/* A service: what is to run, and how, after the command line and the system have been asked. */
+#ifndef LD_SERVICE_H
+#define LD_SERVICE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "options.h"
+#include "pidfile.h"
+#include "text.h"
+#include "user.h"
+
+/* Everything but OPTIONS and the words is owned by this. */
+struct ld_service {
+    const struct ld_options *options;
+    bool daemon; /* start, not run */
+    char *name;
+    char *run_dir;
+    int run_fd;
+    char *script;           /* absolute; NULL for a given text */
+    struct ld_text text;    /* given by -e or on stdin */
+    const char *text_title; /* "=(command line)" or "=stdin" */
+    char **words;           /* the command line, and where the script stands in it */
+    int script_word;
+    char *log_path; /* of a file sink */
+    enum ld_log_sink sink;
+    char *path;  /* --path and --cpath as templates, or NULL */
+    char *cpath;
+    bool has_user;
+    struct ld_user user;
+
+    /* How it was started, for `restart`. */
+    uid_t starter_uid;
+    gid_t starter_gid;
+    char *cwd;
+    char **environment;
+
+    char *notify_socket; /* what a service manager said, or NULL */
+    double watchdog;     /* seconds, or 0 */
+
+    /* What is held while it runs. */
+    struct ld_pidfile pidfile;
+    bool holds_socket; /* its file is ours to remove */
+    int listener;      /* of the control socket; -1: none yet, or handed on */
+    int channel;  /* to the process that a person started; -1 in the foreground */
+    int keeper;   /* to the keeper; -1: there is none */
+};
+
+/* Find out about the script and everything else that the options name: 0, or the exit status to
+ * take, with the reason in WHY. argv[OPERAND] is the script, unless there is -e; argv[-1] is the
+ * program. To be freed in either case. */
+int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
+                    int operand, struct ld_text *why);
+void ld_service_fini(struct ld_service *service);
+
+/* Take hold of log, directory, pidfile and control socket (steps 9 to 13). 0, or the exit status
+ * to take, with the reason in WHY. */
+int ld_service_hold(struct ld_service *service, struct ld_text *why);
+
+/* Say in the pidfile that we are the daemon, and become what the script runs as (step 14);
+ * likewise. */
+int ld_service_drop(const struct ld_service *service, struct ld_text *why);
+
+/* Remove socket and pidfile, and let go. */
+void ld_service_release(struct ld_service *service);
+
+/* The path of the control socket of NAME; -ENAMETOOLONG if no socket can have it. */
+int ld_service_socket_path(char *path, size_t size, const char *run_dir, const char *name);
+
+#endif

@@ -1,0 +1,130 @@
+#include "signals.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static struct {
+    int fd; /* an eventfd: readable when a flag is set */
+    atomic_ullong arrived;
+    atomic_ullong by_kernel;
+    unsigned users[65];
+    uv_poll_t poll;
+    ld_signals_handler *handler;
+    void *arg;
+} state = {.fd = -1};
+
+/* The flag of a signal: 1 to 64. */
+static unsigned long long flag(int signo) {
+    return 1ULL << (signo - 1);
+}
+
+/* Note a signal. Runs at any time on any thread: only atomics and write, and errno is kept. The
+ * flags that were there have woken the loop already. */
+static void note(int signo, siginfo_t *info, void *context) {
+    (void)context;
+    int saved = errno;
+    if (info->si_code == SI_KERNEL) {
+        atomic_fetch_or(&state.by_kernel, flag(signo));
+    }
+    if (atomic_fetch_or(&state.arrived, flag(signo)) == 0) {
+        const uint64_t one = 1;
+        if (write(state.fd, &one, sizeof one) < 0) {
+            /* Only a full counter refuses, and that one is readable. */
+        }
+    }
+    errno = saved;
+}
+
+/* Begin to catch. */
+int ld_signals_open(void) {
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        return -errno;
+    }
+    ld_signals_close();
+    atomic_store(&state.arrived, 0);
+    atomic_store(&state.by_kernel, 0);
+    state.fd = fd;
+    return 0;
+}
+
+/* Forget what had arrived; the caller has released or blocked what it caught. */
+void ld_signals_close(void) {
+    if (state.fd >= 0) {
+        close(state.fd);
+        state.fd = -1;
+    }
+}
+
+/* Catch a signal. System calls go on after it, so that no library sees EINTR because of us. */
+int ld_signals_catch(int signo) {
+    if (state.users[signo]++ > 0) {
+        return 0;
+    }
+    struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART};
+    sigfillset(&action.sa_mask);
+    if (sigaction(signo, &action, NULL) < 0) {
+        state.users[signo]--;
+        return -errno;
+    }
+    return 0;
+}
+
+/* Let a signal do its default again when nobody else catches it. */
+void ld_signals_release(int signo) {
+    if (--state.users[signo] == 0) {
+        signal(signo, SIG_DFL);
+    }
+}
+
+/* The descriptor to wait for. */
+int ld_signals_fd(void) {
+    return state.fd;
+}
+
+/* Deliver what has arrived. The counter is reset before the flags are taken: whoever sets one
+ * after that wakes the loop again. */
+void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
+    uint64_t counter;
+    if (read(state.fd, &counter, sizeof counter) < 0 && errno != EAGAIN) {
+        return;
+    }
+    unsigned long long by_kernel = atomic_exchange(&state.by_kernel, 0);
+    unsigned long long arrived = atomic_exchange(&state.arrived, 0);
+    for (int signo = 1; signo <= 64 && arrived != 0; signo++) {
+        if ((arrived & flag(signo)) != 0) {
+            arrived &= ~flag(signo);
+            handler(arg, signo, (by_kernel & flag(signo)) != 0);
+        }
+    }
+}
+
+/* Deliver from the loop. */
+static void on_readable(uv_poll_t *poll, int status, int events) {
+    (void)poll;
+    (void)status;
+    (void)events;
+    ld_signals_deliver(state.handler, state.arg);
+}
+
+/* Deliver from LOOP from now on. */
+int ld_signals_attach(uv_loop_t *loop, ld_signals_handler *handler, void *arg) {
+    state.handler = handler;
+    state.arg = arg;
+    int rc = uv_poll_init(loop, &state.poll, state.fd);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = uv_poll_start(&state.poll, UV_READABLE, on_readable);
+    uv_unref((uv_handle_t *)&state.poll);
+    return rc;
+}
+
+/* Deliver no more; the loop must turn once to let go. */
+void ld_signals_detach(void) {
+    uv_close((uv_handle_t *)&state.poll, NULL);
+}

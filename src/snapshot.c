@@ -1,0 +1,157 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "file.h"
+#include "host_internal.h"
+#include "lib.h"
+#include "log.h"
+
+/* A text that may not be valid UTF-8 as a JSON string. */
+static json_t *json_text(const struct ld_text *text) {
+    struct ld_text clean = {0};
+    ld_text_add_utf8(&clean, ld_text_string(text), text->size);
+    json_t *string = json_stringn(ld_text_string(&clean), clean.size);
+    ld_text_fini(&clean);
+    return string;
+}
+
+/* The same, but null for an empty one. */
+static json_t *json_text_or_null(const struct ld_text *text) {
+    return text->size > 0 ? json_text(text) : json_null();
+}
+
+/* The state in a word. */
+static const char *state_name(const struct ld_host *host) {
+    switch (host->state) {
+    case LD_HOST_STARTING:
+        return "starting";
+    case LD_HOST_RUNNING:
+        return host->reload.phase != LD_RELOAD_NONE ? "reloading" : "running";
+    case LD_HOST_STOPPING:
+    case LD_HOST_ENDED:
+        return "stopping";
+    }
+    return "?";
+}
+
+/* How reloads went. */
+static json_t *report_reloads(const struct ld_host *host) {
+    const struct ld_reload *reload = &host->reload;
+    json_t *report = json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed",
+                               (json_int_t)reload->failed);
+    json_t *last = json_null();
+    if (reload->last_time > 0) {
+        last = json_pack("{s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "error",
+                         json_text_or_null(&reload->last_error), "time", reload->last_time, "ms",
+                         reload->last_ms);
+    }
+    json_object_set_new(report, "last", last);
+    return report;
+}
+
+/* Errors that nobody caught, of all generations; the last one of this. */
+static json_t *report_errors(const struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    json_t *last = json_null();
+    if (script->error_count > 0) {
+        last = json_pack("{s:o, s:f}", "message", json_text(&script->last_error), "time",
+                         script->last_error_time);
+    }
+    return json_pack("{s:I, s:o}", "count",
+                     (json_int_t)(host->error_count + script->error_count), "last", last);
+}
+
+/* Resident memory in bytes. */
+static json_int_t resident_size(void) {
+    struct ld_text text = {0};
+    unsigned long pages = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ld_file_read(fd, &text);
+        close(fd);
+    }
+    if (sscanf(ld_text_string(&text), "%*u %lu", &pages) != 1) {
+        pages = 0;
+    }
+    ld_text_fini(&text);
+    return (json_int_t)pages * sysconf(_SC_PAGESIZE);
+}
+
+/* The number of our descriptors. */
+static json_int_t count_fds(void) {
+    DIR *fds = opendir("/proc/self/fd");
+    json_int_t count = 0;
+    while (fds != NULL && readdir(fds) != NULL) {
+        count++;
+    }
+    if (fds != NULL) {
+        closedir(fds);
+        count -= 3; /* ".", "..", and the one that lists them */
+    }
+    return count;
+}
+
+/* How late the loop is. */
+static json_t *report_loop(const struct ld_host *host) {
+    return json_pack("{s:f, s:f, s:f}", "lag_p50_ms",
+                     (double)ld_lag_quantile(&host->lag, 0.50) / 1e6, "lag_p99_ms",
+                     (double)ld_lag_quantile(&host->lag, 0.99) / 1e6, "lag_max_ms",
+                     (double)host->lag.max_ns / 1e6);
+}
+
+/* Where the log goes. */
+static json_t *report_log(void) {
+    static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
+    const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
+    return json_pack("{s:s?, s:s, s:I}", "file", file, "level",
+                     ld_log_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
+}
+
+/* The status report. */
+json_t *ld_host_snapshot(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    json_t *report = json_pack(
+        "{s:s, s:i, s:s, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
+        (int)getpid(), "script", host->env.place, "mode", host->env.daemon ? "daemon" : "foreground",
+        "state", state_name(host), "ready", host->state != LD_HOST_STARTING, "text",
+        json_text_or_null(&script->status_text), "uptime",
+        (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
+    json_object_set_new(report, "reloads", report_reloads(host));
+    json_object_set_new(report, "errors", report_errors(host));
+    json_object_set_new(report, "memory",
+                        json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss",
+                                  resident_size(), "limit"));
+    json_object_set_new(report, "loop", report_loop(host));
+    json_object_set_new(report, "timers", ld_lib_timer_report(script));
+    json_object_set_new(report, "signals", ld_lib_signal_report(script));
+    json_object_set_new(report, "children", ld_lib_child_report(script));
+    json_object_set_new(report, "tasks", ld_lib_task_report(script));
+    json_object_set_new(report, "log", report_log());
+    json_object_set_new(report, "fds", json_integer(count_fds()));
+    return report;
+}
+
+/* A list of strings as a JSON array; bytes that are no UTF-8 are lost. */
+static json_t *json_strings(char *const *strings) {
+    json_t *list = json_array();
+    for (; *strings != NULL; strings++) {
+        struct ld_text text = {0};
+        ld_text_add_utf8(&text, *strings, strlen(*strings));
+        json_array_append_new(list, json_stringn(ld_text_string(&text), text.size));
+        ld_text_fini(&text);
+    }
+    return list;
+}
+
+/* How the service was started. */
+json_t *ld_host_origin(const struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    return json_pack("{s:b, s:o, s:o, s:s, s:i, s:i, s:s?, s:s?}", "ok", 1, "words",
+                     json_strings(service->words), "environment",
+                     json_strings(service->environment), "cwd", service->cwd, "uid",
+                     (int)service->starter_uid, "gid", (int)service->starter_gid, "script",
+                     service->script, "text", service->options->chunk);
+}

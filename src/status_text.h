@@ -1,0 +1,15 @@
+/* The status report for people. */
+#ifndef LD_STATUS_TEXT_H
+#define LD_STATUS_TEXT_H
+
+#include <jansson.h>
+
+#include "text.h"
+
+/* Add REPORT (as from ld_host_snapshot) as lines of text, without a newline at the end. */
+void ld_status_text(struct ld_text *text, const json_t *report);
+
+/* Add a duration in a form for people: "3d 4h", "12.5s". */
+void ld_status_duration(struct ld_text *text, double seconds);
+
+#endif

@@ -1,0 +1,211 @@
+#include "target.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <pwd.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "cmd.h"
+#include "parse.h"
+#include "paths.h"
+#include "process.h"
+#include "say.h"
+
+#define ASK_SECONDS 2.0 /* for a quick answer */
+
+/* Open the run directory. */
+int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
+    struct ld_text why = {0};
+    int status = 0;
+    dir->path = ld_paths_run_dir(chosen);
+    dir->fd = dir->path != NULL ? ld_paths_open_run_dir(dir->path, false, &why) : -ENOMEM;
+    if (dir->fd < 0 && dir->fd != -ENOENT) {
+        ld_complain("%s", why.size > 0 ? ld_text_string(&why) : strerror(-dir->fd));
+        status = 1;
+    }
+    dir->fd = dir->fd < 0 ? -1 : dir->fd;
+    ld_text_fini(&why);
+    return status;
+}
+
+/* Close the run directory. */
+void ld_rundir_close(struct ld_rundir *dir) {
+    free(dir->path);
+    if (dir->fd >= 0) {
+        close(dir->fd);
+    }
+}
+
+/* Whether a directory entry is a pidfile; its name without ".pid" in NAME. */
+static bool is_pidfile(const char *entry, char *name, size_t size) {
+    size_t length = strlen(entry);
+    if (length <= 4 || length - 4 >= size || strcmp(entry + length - 4, ".pid") != 0) {
+        return false;
+    }
+    memcpy(name, entry, length - 4);
+    name[length - 4] = '\0';
+    return ld_parse_is_name(name);
+}
+
+/* Call EACH with every name. */
+void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, void *arg),
+                    void *arg) {
+    struct dirent **entries = NULL;
+    char name[LD_NAME_MAX + 1];
+    int count = dir->fd >= 0 ? scandir(dir->path, &entries, NULL, alphasort) : 0;
+    bool more = true;
+    for (int i = 0; i < count; i++) {
+        if (more && is_pidfile(entries[i]->d_name, name, sizeof name)) {
+            more = each(name, arg);
+        }
+        free(entries[i]);
+    }
+    free(entries);
+}
+
+/* A search for the daemon that runs a script. */
+struct search {
+    const struct ld_rundir *dir;
+    const char *script; /* resolved */
+    char found[80];
+};
+
+/* Whether the daemon NAME runs the script that is searched for. */
+static bool runs_script(const struct search *search, const char *name) {
+    struct ld_holder holder;
+    struct ld_text why = {0};
+    json_t *status;
+    if (ld_pidfile_inspect(&holder, search->dir->fd, name) < 0 ||
+        holder.state != LD_HOLDER_ALIVE ||
+        ld_client_ask(search->dir->path, name, "status", ASK_SECONDS, &status, &why) < 0) {
+        ld_text_fini(&why);
+        return false;
+    }
+    const char *script = json_string_value(json_object_get(status, "script"));
+    char *resolved = script != NULL ? realpath(script, NULL) : NULL;
+    bool same = resolved != NULL && strcmp(resolved, search->script) == 0;
+    free(resolved);
+    json_decref(status);
+    return same;
+}
+
+/* Note the first daemon that runs the script. */
+static bool look_at(const char *name, void *arg) {
+    struct search *search = arg;
+    if (!runs_script(search, name)) {
+        return true;
+    }
+    snprintf(search->found, sizeof search->found, "%s", name);
+    return false;
+}
+
+/* Name the daemon that runs the script PATH; else the one that would by default. */
+static void name_by_script(struct ld_target *target, const char *path) {
+    struct search search = {.dir = target->dir};
+    char *resolved = realpath(path, NULL);
+    char *name = ld_paths_script_name(path);
+    search.script = resolved != NULL ? resolved : path;
+    if (name != NULL && ld_parse_is_name(name) && runs_script(&search, name)) {
+        snprintf(search.found, sizeof search.found, "%s", name);
+    } else {
+        ld_rundir_each(target->dir, look_at, &search);
+    }
+    snprintf(target->name, sizeof target->name, "%s",
+             search.found[0] != '\0' ? search.found : name != NULL ? name : "");
+    free(name);
+    free(resolved);
+}
+
+/* Refuse what belongs to another user; 0 if it is ours. */
+static int check_owner(const struct ld_target *target, int rc) {
+    bool is_ours = target->holder.owner == geteuid() || geteuid() == 0 ||
+                   target->holder.state == LD_HOLDER_NONE;
+    if (rc == 0 && is_ours) {
+        return 0;
+    }
+    if (rc < 0 && rc != -EACCES && rc != -EPERM) {
+        ld_complain("%s: pidfile %s/%s.pid: %s", target->name, target->dir->path, target->name,
+                    rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+        return 1;
+    }
+    const struct passwd *entry = rc == 0 ? getpwuid(target->holder.owner) : NULL;
+    ld_complain("%s: it belongs to another user%s%s: permission denied", target->name,
+                entry != NULL ? ", " : "", entry != NULL ? entry->pw_name : "");
+    return 1;
+}
+
+/* Find a daemon. */
+int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const char *argument) {
+    *target = (struct ld_target){.dir = dir};
+    if (ld_paths_is_script(argument)) {
+        name_by_script(target, argument);
+    } else {
+        snprintf(target->name, sizeof target->name, "%s", argument);
+    }
+    if (strlen(argument) >= sizeof target->name && !ld_paths_is_script(argument)) {
+        target->name[0] = '\0';
+    }
+    if (!ld_parse_is_name(target->name)) {
+        ld_complain("\"%s\" is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash",
+                    argument);
+        return 2;
+    }
+    if (dir->fd < 0) {
+        return 0;
+    }
+    return check_owner(target, ld_pidfile_inspect(&target->holder, dir->fd, target->name));
+}
+
+/* Find a daemon that runs. */
+int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir,
+                           const char *argument) {
+    int status = ld_target_find(target, dir, argument);
+    if (status == 0 && target->holder.state != LD_HOLDER_ALIVE) {
+        ld_complain("%s: not running%s", target->name,
+                    target->holder.state == LD_HOLDER_DEAD ? " (it died and left its pidfile)" : "");
+        status = 3;
+    }
+    return status;
+}
+
+/* Open a pidfd for a running target. */
+int ld_target_open(const struct ld_target *target) {
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    if (pidfd < 0) {
+        ld_complain("%s: it runs, but the kernel does not confirm that pid %d of its pidfile is "
+                    "it (%s): nothing is signalled",
+                    target->name, (int)target->holder.pid, strerror(-pidfd));
+    }
+    return pidfd;
+}
+
+/* Remove what a dead daemon has left behind. */
+void ld_target_clear(const struct ld_target *target) {
+    struct ld_pidfile file;
+    char socket[90];
+    if (target->dir->fd >= 0 &&
+        ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
+        snprintf(socket, sizeof socket, "%s.sock", target->name);
+        unlinkat(target->dir->fd, socket, 0);
+        ld_pidfile_remove(&file);
+    }
+}
+
+/* Call EACH for every operand. */
+int ld_target_each(const struct ld_call *call,
+                   int (*each)(const struct ld_call *call, const struct ld_rundir *dir,
+                               const char *argument)) {
+    struct ld_rundir dir;
+    int worst = ld_rundir_open(&dir, call->options->run_dir);
+    if (worst == 0) {
+        for (int i = call->operand; call->argv[i] != NULL; i++) {
+            int status = each(call, &dir, call->argv[i]);
+            worst = status > worst ? status : worst;
+        }
+    }
+    ld_rundir_close(&dir);
+    return worst;
+}

@@ -1,0 +1,50 @@
+/* The daemon that a NAME on the command line means. */
+#ifndef LD_TARGET_H
+#define LD_TARGET_H
+
+#include <stdbool.h>
+
+#include "pidfile.h"
+#include "text.h"
+
+/* A run directory that is being looked at. */
+struct ld_rundir {
+    char *path;
+    int fd; /* -1: it does not exist */
+};
+
+struct ld_target {
+    const struct ld_rundir *dir;
+    char name[80];
+    struct ld_holder holder;
+};
+
+/* Open the run directory that is CHOSEN (NULL: the default). 0, or exit status 1 after complaining. */
+int ld_rundir_open(struct ld_rundir *dir, const char *chosen);
+void ld_rundir_close(struct ld_rundir *dir);
+
+/* Call EACH with every name that has a pidfile, in order, while it returns true. */
+void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, void *arg),
+                    void *arg);
+
+/* Find the daemon that ARGUMENT, a name or a script's path, means. 0 (running or not: see the
+ * holder), or an exit status after complaining: 2 for what is no name, 1 for another user's. */
+int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const char *argument);
+
+/* The same, but 3 after saying so if it does not run. */
+int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir,
+                           const char *argument);
+
+/* A pidfd for a running target, confirmed by the kernel; a negative errno after complaining. */
+int ld_target_open(const struct ld_target *target);
+
+/* Remove what a daemon that is dead has left behind; nothing if it runs. */
+void ld_target_clear(const struct ld_target *target);
+
+/* Call EACH for every operand of a call and return the worst exit status. */
+struct ld_call;
+int ld_target_each(const struct ld_call *call,
+                   int (*each)(const struct ld_call *call, const struct ld_rundir *dir,
+                               const char *argument));
+
+#endif

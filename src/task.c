@@ -1,0 +1,436 @@
+#include "task.h"
+
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base.h"
+#include "luax.h"
+
+#define IDLE_MAX 64 /* coroutines kept for the next callbacks */
+
+static const char anchors_key; /* of the table of coroutines in the registry */
+static const char cancelled_error[] = "cancelled";
+
+/* What a task starts with, on the C stack until its function runs. */
+struct beginning {
+    int (*push)(lua_State *co, void *arg);
+    void *arg;
+};
+
+/* The task that a coroutine belongs to, whether it is the task's own or not. */
+static struct ld_task *nearest_task(lua_State *L) {
+    return *(struct ld_task **)lua_getextraspace(L);
+}
+
+/* The task that runs on L. */
+struct ld_task *ld_task_of(lua_State *L) {
+    struct ld_task *task = nearest_task(L);
+    return task->co == L && task != task->script->root ? task : NULL;
+}
+
+/* The script that a coroutine belongs to. */
+struct ld_script *ld_script_of(lua_State *L) {
+    return nearest_task(L)->script;
+}
+
+/* Make the coroutine of the task in the argument. Runs protected. */
+static int make_coroutine(lua_State *L) {
+    struct ld_task *task = lua_touserdata(L, 1);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key) == LUA_TNIL) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    }
+    lua_State *co = lua_newthread(L);
+    task->anchor = luaL_ref(L, -2);
+    task->co = co;
+    *(struct ld_task **)lua_getextraspace(co) = task;
+    return 0;
+}
+
+/* Make a task with a coroutine of its own; NULL when memory ran out. */
+static struct ld_task *make_task(struct ld_script *script) {
+    struct ld_task *task = calloc(1, sizeof *task);
+    if (task != NULL) {
+        task->script = script;
+        if (ld_script_protect(script, make_coroutine, task, NULL) < 0) {
+            free(task);
+            task = NULL;
+        }
+    }
+    return task;
+}
+
+/* Take a task from the pool. */
+struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
+    struct ld_task *task = script->idle;
+    if (task != NULL) {
+        script->idle = task->next;
+        script->idle_count--;
+        task->next = NULL;
+    } else {
+        task = make_task(script);
+    }
+    if (task != NULL) {
+        task->what = what;
+    }
+    return task;
+}
+
+/* Free a task and let its coroutine be collected. */
+static void free_task(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
+    lua_pop(L, 1);
+    free(task);
+}
+
+/* Put a task that has ended back into the pool. */
+void ld_task_drop(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    lua_settop(task->co, 0);
+    *task = (struct ld_task){.script = script, .co = task->co, .anchor = task->anchor};
+    if (script->idle_count >= IDLE_MAX) {
+        free_task(task);
+        return;
+    }
+    task->next = script->idle;
+    script->idle = task;
+    script->idle_count++;
+}
+
+/* List a task that is suspended for the first time. */
+static void link_task(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    task->next = script->tasks;
+    if (task->next != NULL) {
+        task->next->previous = task;
+    }
+    script->tasks = task;
+}
+
+/* Take a task out of the list. */
+static void unlink_task(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    if (task->previous == NULL && script->tasks != task) {
+        return; /* it was never suspended */
+    }
+    if (task->previous != NULL) {
+        task->previous->next = task->next;
+    } else {
+        script->tasks = task->next;
+    }
+    if (task->next != NULL) {
+        task->next->previous = task->previous;
+    }
+    task->next = NULL;
+    task->previous = NULL;
+}
+
+/* Note the coroutine that runs now. */
+lua_State *ld_task_enter(struct ld_script *script, lua_State *co) {
+    lua_State *before = script->running;
+    script->running = co;
+    return before;
+}
+
+/* The error of a task, made readable. */
+struct explanation {
+    struct ld_task *task;
+    struct ld_text trace; /* the message and the traceback */
+    size_t message_size;
+};
+
+/* Explain an error: the message, whatever the error object is, and the traceback. Runs protected. */
+static int explain(lua_State *L) {
+    static const char bottom[] = "\n\t[C]: in ?"; /* our own first function */
+    struct explanation *explanation = lua_touserdata(L, 1);
+    lua_State *co = explanation->task->co;
+    size_t size;
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    lx_push_message(L, -1);
+    const char *message = lua_tolstring(L, -1, &size);
+    ld_text_add(&explanation->trace, message, size);
+    explanation->message_size = size;
+    luaL_traceback(L, co, NULL, 0);
+    const char *trace = lua_tolstring(L, -1, &size);
+    if (size > sizeof bottom && strcmp(trace + size - (sizeof bottom - 1), bottom) == 0) {
+        size -= sizeof bottom - 1;
+    }
+    ld_text_putc(&explanation->trace, '\n');
+    ld_text_add(&explanation->trace, trace, size);
+    return 0;
+}
+
+/* Explain an error when there is no memory to do it well. */
+static void explain_barely(struct explanation *explanation) {
+    lua_State *co = explanation->task->co;
+    bool is_string = lua_type(co, -1) == LUA_TSTRING;
+    ld_text_clear(&explanation->trace);
+    ld_text_puts(&explanation->trace, is_string ? lua_tostring(co, -1) : "not enough memory");
+    explanation->message_size = explanation->trace.size;
+}
+
+/* Whether a task ended because it was cancelled, or by os.exit. */
+static bool ended_by_will(const struct ld_task *task) {
+    if ((task->script->wants & LD_WANT_EXIT) != 0) {
+        return true;
+    }
+    return task->cancelled && lua_type(task->co, -1) == LUA_TSTRING &&
+           strcmp(lua_tostring(task->co, -1), cancelled_error) == 0;
+}
+
+/* Close the variables of a coroutine that failed; its error stays on the top. */
+static void reset_coroutine(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    struct ld_task *outer = script->current;
+    script->current = task;
+    lua_State *before = ld_task_enter(script, task->co);
+    lua_resetthread(task->co);
+    ld_task_enter(script, before);
+    script->current = outer;
+}
+
+/* Handle the end of a task by an error. */
+static void end_failed(struct ld_task *task) {
+    struct explanation explanation = {.task = task};
+    enum ld_outcome outcome = ended_by_will(task) ? LD_OUTCOME_CANCELLED : LD_OUTCOME_FAILED;
+    if (outcome == LD_OUTCOME_FAILED &&
+        ld_script_protect(task->script, explain, &explanation, NULL) < 0) {
+        explain_barely(&explanation);
+    }
+    reset_coroutine(task);
+    task->script->trace = &explanation.trace;
+    bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
+    task->script->trace = NULL;
+    if (outcome == LD_OUTCOME_FAILED && !handled) {
+        ld_script_report(task->script, task->what, &explanation.trace, explanation.message_size);
+    }
+    ld_text_fini(&explanation.trace);
+}
+
+/* Handle the end of a task. */
+static void end_task(struct ld_task *task, int status, int results) {
+    unlink_task(task);
+    if (status != LUA_OK) {
+        end_failed(task);
+    } else if (task->on_end != NULL) {
+        task->on_end(task, LD_OUTCOME_OK, results);
+    }
+    ld_task_drop(task);
+}
+
+/* Handle a yield that came by no function of ours: nothing would ever resume it. */
+static void refuse_yield(struct ld_task *task) {
+    lua_settop(task->co, 0);
+    lua_resetthread(task->co);
+    if (lua_checkstack(task->co, 1)) {
+        lua_pushliteral(task->co, "a task yielded, and nothing would ever resume it");
+    }
+    end_task(task, LUA_ERRRUN, 1);
+}
+
+/* Raise on and on, so that no pcall can keep the error. */
+static void unwind(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    const char *reason = ld_script_of(L)->interrupt_reason;
+    lua_pushstring(L, reason != NULL ? reason : "interrupted");
+    lua_error(L);
+}
+
+/* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
+void ld_task_interrupt(struct ld_script *script) {
+    lua_State *running = script->running;
+    if (running != NULL) {
+        script->interrupted = true;
+        lua_sethook(running, unwind, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE, 1);
+    }
+}
+
+/* Go on with an interruption further out after CO has ended by it; true if there is one. */
+bool ld_task_unwind(struct ld_script *script, lua_State *co) {
+    if (!script->interrupted) {
+        return false;
+    }
+    lua_sethook(co, NULL, 0, 0);
+    if (script->running != NULL) {
+        ld_task_interrupt(script);
+    } else {
+        script->interrupted = false;
+        script->interrupt_reason = NULL;
+    }
+    return true;
+}
+
+/* Resume a task until it is suspended or ends. */
+static void resume(struct ld_task *task, int args) {
+    struct ld_script *script = task->script;
+    struct ld_task *outer = script->current;
+    int results = 0;
+    task->state = LD_TASK_RUNNING;
+    task->waits_for = NULL;
+    task->abandon = NULL;
+    script->current = task;
+    lua_State *before = ld_task_enter(script, task->co);
+    int status = lua_resume(task->co, before, args, &results);
+    ld_task_enter(script, before);
+    script->current = outer;
+    ld_task_unwind(script, task->co);
+    if (status != LUA_YIELD) {
+        end_task(task, status, results);
+    } else if (task->waits_for == NULL) {
+        refuse_yield(task);
+    } else {
+        task->state = LD_TASK_SUSPENDED;
+    }
+}
+
+/* Let the tasks go on that were woken during a call, after the outermost one. */
+static void resume_woken(struct ld_script *script) {
+    struct ld_task *task;
+    while (script->current == NULL && (task = script->woken) != NULL) {
+        script->woken = task->next_woken;
+        task->next_woken = NULL;
+        task->woken = false;
+        resume(task, 0);
+    }
+}
+
+/* Run a task. */
+void ld_task_start(struct ld_task *task, int args) {
+    struct ld_script *script = task->script;
+    resume(task, args);
+    resume_woken(script);
+}
+
+/* Hand on what the function returned after it had been suspended. */
+static int begun_resumed(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+/* Push what a task starts with, and call it. The first function of a task. */
+static int begin(lua_State *L) {
+    const struct beginning *beginning = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    int args = beginning->push(L, beginning->arg);
+    lua_callk(L, args, LUA_MULTRET, 0, begun_resumed);
+    return lua_gettop(L);
+}
+
+/* Run a task with what PUSH pushes. */
+void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *arg), void *arg) {
+    struct beginning beginning = {.push = push, .arg = arg};
+    lua_pushcfunction(task->co, begin);
+    lua_pushlightuserdata(task->co, &beginning);
+    ld_task_start(task, 1);
+}
+
+/* Raise if the task of L was cancelled. */
+void ld_task_check_cancelled(lua_State *L) {
+    if (nearest_task(L)->cancelled) {
+        lua_pushstring(L, cancelled_error);
+        lua_error(L);
+    }
+}
+
+/* Raise if L cannot suspend. */
+struct ld_task *ld_task_check(lua_State *L, const char *function) {
+    struct ld_task *task = ld_task_of(L);
+    if (task == NULL) {
+        lx_error(L, "%s: it cannot suspend here: this coroutine is not a task (use lunad.task)",
+                 function);
+    }
+    if (!lua_isyieldable(L)) {
+        lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);
+    }
+    ld_task_check_cancelled(L);
+    return task;
+}
+
+/* Suspend the task of L. */
+int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct ld_task *),
+                    lua_KFunction resumed) {
+    struct ld_task *task = ld_task_of(L);
+    LD_ASSERT(task != NULL);
+    if (task->previous == NULL && task->script->tasks != task) {
+        link_task(task);
+    }
+    task->waits_for = waits_for;
+    task->abandon = abandon;
+    return lua_yieldk(L, 0, (lua_KContext)lua_gettop(L), resumed);
+}
+
+/* Put a task at the end of those to go on. */
+static void queue_woken(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    if (task->woken) {
+        return;
+    }
+    task->woken = true;
+    if (script->woken == NULL) {
+        script->woken = task;
+    } else {
+        script->woken_last->next_woken = task;
+    }
+    script->woken_last = task;
+}
+
+/* Take a task out of those to go on. */
+static void unqueue_woken(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    struct ld_task *before = NULL;
+    for (struct ld_task *at = script->woken; at != NULL && at != task; at = at->next_woken) {
+        before = at;
+    }
+    if (before == NULL) {
+        script->woken = task->next_woken;
+    } else {
+        before->next_woken = task->next_woken;
+    }
+    if (script->woken_last == task) {
+        script->woken_last = before;
+    }
+    task->next_woken = NULL;
+    task->woken = false;
+}
+
+/* Let a suspended task go on. */
+void ld_task_wake(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    queue_woken(task);
+    resume_woken(script);
+}
+
+/* Cancel a task. */
+void ld_task_cancel(struct ld_task *task) {
+    task->cancelled = true;
+    if (task->state != LD_TASK_SUSPENDED) {
+        return; /* it runs, further out: the error comes when it suspends */
+    }
+    if (task->woken) {
+        unqueue_woken(task);
+    } else if (task->abandon != NULL) {
+        task->abandon(task);
+    }
+    struct ld_script *script = task->script;
+    resume(task, 0);
+    resume_woken(script);
+}
+
+/* End every task of a script. Each ends, because a cancelled task cannot suspend. */
+void ld_task_end_all(struct ld_script *script) {
+    while (script->tasks != NULL) {
+        ld_task_cancel(script->tasks);
+    }
+    struct ld_task *task;
+    while ((task = script->idle) != NULL) {
+        script->idle = task->next;
+        free_task(task);
+    }
+    script->idle_count = 0;
+}

@@ -1,0 +1,87 @@
+/* A hierarchical timing wheel: which timers are due next. Pure data, no clock and no loop; see
+ * timers.h for timers that fire.
+ *
+ * Arming and disarming cost the same whatever the number of timers, and nothing is allocated for
+ * one timer alone. Times are nanoseconds on one monotonic clock. */
+#ifndef LD_WHEEL_H
+#define LD_WHEEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LD_WHEEL_LEVELS      8 /* of 6 bits: 48 bits of ticks, more than nine thousand years */
+#define LD_WHEEL_LISTS       64
+#define LD_WHEEL_NEVER       UINT64_MAX
+
+/* One timer; 0 is none. An id is never reused for another timer. */
+typedef uint64_t ld_timer;
+
+/* What is known of a timer. The counters and `busy` are the owner's to keep. */
+struct ld_timer_info {
+    uint64_t due;      /* when it fires next, if it is armed */
+    uint64_t interval; /* 0: once */
+    uint32_t runs;
+    uint32_t missed; /* beats that were skipped */
+    uint32_t errors;
+    bool armed;
+    bool busy; /* its last call is not over */
+};
+
+/* A timer that was due, and how it stood then. */
+struct ld_expired {
+    uint64_t due;
+    uint32_t order;
+    uint32_t index;
+};
+
+struct ld_wheel {
+    uint64_t tick;                      /* the current one */
+    uint64_t occupied[LD_WHEEL_LEVELS]; /* a bit for each list that is not empty */
+    uint32_t lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
+    struct ld_wheel_slot **chunks;
+    uint32_t chunk_count;
+    uint32_t free;  /* the first free slot */
+    uint32_t order; /* counts armings and disarmings */
+    size_t armed;
+    struct ld_expired *batch; /* what ld_wheel_expire found, in the order of firing */
+    size_t batch_size;
+    size_t batch_capacity;
+};
+
+void ld_wheel_init(struct ld_wheel *wheel, uint64_t now);
+void ld_wheel_fini(struct ld_wheel *wheel);
+
+/* Make a timer, not armed; 0 when memory ran out. It exists until it is freed. */
+ld_timer ld_wheel_add(struct ld_wheel *wheel);
+
+/* The timer that the next ld_wheel_add will make, which then cannot fail; 0 when memory ran out. */
+ld_timer ld_wheel_reserve(struct ld_wheel *wheel);
+
+/* A small number for a timer, not in use by any other that exists. */
+uint32_t ld_wheel_index(ld_timer timer);
+
+void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
+
+/* What is known of a timer; NULL if it was freed. Valid until the timer is freed. */
+struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer);
+
+/* Arm a timer (again), once or with an interval; disarm it. */
+void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval);
+void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer);
+
+/* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
+ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
+
+/* The earliest due time; LD_WHEEL_NEVER if nothing is armed. */
+uint64_t ld_wheel_first_due(const struct ld_wheel *wheel);
+
+/* Disarm everything that is due at NOW and list it in the batch: by due time, equal ones in the
+ * order of arming. */
+void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
+
+/* The timer of a batch entry, a repeating one armed for its first beat after NOW (those between
+ * are counted as missed); 0 if it was disarmed, armed or freed since the batch was made. */
+ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_expired *expired, uint64_t now);
+
+#endif
