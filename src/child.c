@@ -267,7 +267,9 @@ static int spawn_with(struct ld_child *child, const struct ld_child_config *conf
         fds[2].parent = fds[1].parent;
     }
     if (rc == 0) {
-        memcpy(fds + 3, config->spawn.fds, config->spawn.fd_count * sizeof *fds);
+        for (size_t i = 0; i < config->spawn.fd_count; i++) {
+            fds[3 + i] = config->spawn.fds[i];
+        }
         spawn.fds = fds;
         spawn.fd_count = config->spawn.fd_count + 3;
         rc = ld_spawn(&spawn, &pid, step);

@@ -49,6 +49,7 @@ static int start_shell(const char *command, const int std[3], pid_t *pid) {
 /* Return what Lua returns for a process that has ended. */
 static int push_exit(lua_State *L, const struct ld_exit *exit) {
     int status = exit->signaled ? exit->status : (exit->status & 0xFF) << 8;
+    errno = 0; /* else luaL_execresult means it */
     return luaL_execresult(L, status);
 }
 
@@ -70,6 +71,7 @@ static int l_execute(lua_State *L) {
     }
     while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
     }
+    errno = 0; /* else luaL_execresult means it */
     return luaL_execresult(L, status);
 }
 

@@ -1,4 +1,5 @@
 /* The verbs of the command line. */
+#include <ctype.h>
 #include <string.h>
 
 #include "cmd.h"
@@ -54,8 +55,9 @@ static void print_help(FILE *out) {
 /* Print what a verb can do. */
 static void print_verb_help(const struct verb *verb) {
     struct ld_text text = {0};
-    ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\n%s.\n\nOptions:\n", verb->name,
-                   verb->operands[0] != '\0' ? " " : "", verb->operands, verb->summary);
+    ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\n%c%s.\n\nOptions:\n", verb->name,
+                   verb->operands[0] != '\0' ? " " : "", verb->operands,
+                   toupper((unsigned char)verb->summary[0]), verb->summary + 1);
     ld_options_help(&text, verb->options);
     fputs(ld_text_string(&text), stdout);
     ld_text_fini(&text);

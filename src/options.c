@@ -315,6 +315,6 @@ void ld_options_help(struct ld_text *help, enum ld_verb verb) {
         snprintf(left + used, sizeof left - used, "%s%s%s%s", row->name != NULL ? "--" : "",
                  row->name != NULL ? row->name : "", row->value != NULL ? " " : "",
                  row->value != NULL ? row->value : "");
-        ld_text_format(help, "  %-30s %s\n", left, row->help);
+        ld_text_format(help, "  %-34s %s\n", left, row->help);
     }
 }

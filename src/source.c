@@ -94,8 +94,13 @@ static int compile_text(lua_State *L, struct job *job, struct ld_text *why) {
     if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
         return 0;
     }
-    const char *message = lua_tostring(L, -1);
-    ld_text_puts(why, message != NULL ? message : "it does not compile");
+    size_t size;
+    const char *message = lua_tolstring(L, -1, &size);
+    if (message != NULL) {
+        ld_text_add_escaped(why, message, size, true); /* it may quote any byte of the text */
+    } else {
+        ld_text_puts(why, "it does not compile");
+    }
     lua_pop(L, 1);
     return -EINVAL;
 }

@@ -1,0 +1,361 @@
+-- What specs share: a private place for each, the real binary, and waiting for events.
+--
+-- Every process that a spec starts carries the box's mark in its environment; when the box is
+-- closed, whatever still carries it is ended, by its pid, and fails the spec.
+
+local json = require "dkjson"
+local uv = require "luv"
+
+local support = {}
+
+local ROOT = assert(uv.fs_realpath("."))
+local BINARY = assert(uv.fs_realpath(os.getenv("LUNAD") or "build/release/lunad"),
+  "no binary: build first, or set LUNAD")
+local MARK = "LUNAD_SPEC_BOX"
+
+-- How long an event may take. Only a spec that fails waits so long.
+local PATIENCE = 20
+
+support.binary = BINARY
+support.root = ROOT
+support.is_root = uv.getuid() == 0
+support.json = json
+support.uv = uv
+
+-- Whether the binary was built with the address sanitizer.
+function support.is_sanitized()
+  local file = assert(io.open(BINARY, "rb"))
+  local found = file:read("a"):find("__asan_init", 1, true) ~= nil
+  file:close()
+  return found
+end
+
+-- Poll `condition` until it returns something true, and return that; fail after the deadline.
+function support.wait_for(what, condition, seconds)
+  local deadline = uv.hrtime() + (seconds or PATIENCE) * 1e9
+  while true do
+    local result = condition()
+    if result then
+      return result
+    end
+    if uv.hrtime() > deadline then
+      error("waited in vain for " .. what, 2)
+    end
+    uv.sleep(3)
+  end
+end
+
+-- Send a signal to one process. A pid below 2 would mean a group, everybody or init.
+function support.kill(pid, signal)
+  assert(math.type(pid) == "integer" and pid > 1, "refusing to signal pid " .. tostring(pid))
+  return uv.kill(pid, signal or "sigterm")
+end
+
+-- The whole of a file, or nil.
+function support.read(path)
+  local file = io.open(path, "rb")
+  if not file then
+    return nil
+  end
+  local text = file:read("a")
+  file:close()
+  return text
+end
+
+-- Write a file; returns its path.
+function support.write(path, text)
+  local file = assert(io.open(path, "wb"))
+  assert(file:write(text))
+  file:close()
+  return path
+end
+
+-- Whether a process lives; a zombie does not.
+function support.is_alive(pid)
+  local stat = support.read(("/proc/%d/stat"):format(pid))
+  local state = stat and stat:match("^.*%) (%a)")
+  return state ~= nil and state ~= "Z" and state ~= "X"
+end
+
+-- The fields of /proc/PID/status as strings.
+function support.proc_status(pid)
+  local fields = {}
+  for name, value in (support.read(("/proc/%d/status"):format(pid)) or ""):gmatch("(%w+):%s*([^\n]*)") do
+    fields[name] = value
+  end
+  return fields
+end
+
+-- All live processes that satisfy `predicate(pid)`.
+function support.processes(predicate)
+  local found = {}
+  local scan = assert(uv.fs_scandir("/proc"))
+  while true do
+    local name = uv.fs_scandir_next(scan)
+    if not name then
+      return found
+    end
+    local pid = math.tointeger(tonumber(name))
+    if pid and pid ~= uv.os_getpid() and support.is_alive(pid) and predicate(pid) then
+      found[#found + 1] = pid
+    end
+  end
+end
+
+local Box = {}
+Box.__index = Box
+
+local boxes = 0
+
+-- Make a private place: a directory with `run`, `log` and whatever the spec writes into it.
+function support.box()
+  boxes = boxes + 1
+  local dir = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/lunad-spec-XXXXXX"))
+  assert(uv.fs_chmod(dir, tonumber("755", 8)))
+  return setmetatable({ dir = dir, mark = ("%d.%d"):format(uv.os_getpid(), boxes) }, Box)
+end
+
+function Box:path(name)
+  return self.dir .. "/" .. name
+end
+
+function Box:write(name, text)
+  return support.write(self:path(name), text)
+end
+
+function Box:read(name)
+  return support.read(self:path(name))
+end
+
+-- The environment for what the box starts, as a list.
+function Box:environment(extra)
+  local map = {}
+  for key, value in pairs(uv.os_environ()) do
+    map[key] = value
+  end
+  map.LUNAD_RUN_DIR, map.LUNAD_LOG_DIR = self:path("run"), self:path("log")
+  map[MARK] = self.mark
+  -- Leaks are looked for where that can be done: not after a change of user.
+  map.ASAN_OPTIONS = map.ASAN_OPTIONS or "abort_on_error=0"
+  for key, value in pairs(extra or {}) do
+    map[key] = value or nil
+  end
+  local list = {}
+  for key, value in pairs(map) do
+    list[#list + 1] = key .. "=" .. value
+  end
+  return list
+end
+
+-- Collect what a pipe brings into `sink`, a table of strings.
+local function collect(pipe, sink)
+  pipe:read_start(function(_, chunk)
+    if chunk then
+      sink[#sink + 1] = chunk
+    else
+      sink.ended = true
+      pipe:close()
+    end
+  end)
+end
+
+-- Begin a command: an object whose `out()` and `err()` are what it has said so far, with `pid`,
+-- and `code` and `signal` after its end. Options: env, cwd, input, program.
+function Box:spawn(args, options)
+  options = options or {}
+  local stdin, stdout, stderr = uv.new_pipe(), uv.new_pipe(), uv.new_pipe()
+  local out, err, process = {}, {}, {}
+  local handle, pid
+  handle, pid = uv.spawn(options.program or BINARY, {
+    args = args,
+    cwd = options.cwd or self.dir,
+    env = self:environment(options.env),
+    stdio = { stdin, stdout, stderr },
+    uid = options.uid,
+    gid = options.gid,
+    detached = options.detached,
+  }, function(code, signal)
+    process.code, process.signal = code, signal
+    handle:close()
+  end)
+  assert(handle, pid)
+  collect(stdout, out)
+  collect(stderr, err)
+  if options.input then
+    stdin:write(options.input)
+  end
+  if not options.keep_stdin then
+    stdin:shutdown(function() stdin:close() end)
+  end
+  process.pid = pid
+  process.stdin = stdin
+  function process.out() return table.concat(out) end
+  function process.err() return table.concat(err) end
+  function process.turn() uv.run("nowait") end
+  function process.is_over() return process.code ~= nil and out.ended and err.ended end
+  return process
+end
+
+-- Wait until a spawned command satisfies `condition`.
+function Box.await(_, process, what, condition, seconds)
+  return support.wait_for(what, function()
+    process.turn()
+    return condition(process)
+  end, seconds)
+end
+
+-- Run a command to its end: { code, signal, out, err }.
+function Box:run(args, options)
+  local process = self:spawn(args, options)
+  local ok, message = pcall(self.await, self, process, "the end of " .. table.concat(args, " "),
+    process.is_over, options and options.seconds)
+  if not ok then
+    support.kill(process.pid, "sigkill")
+    error(message .. "\nstdout: " .. process.out() .. "\nstderr: " .. process.err(), 2)
+  end
+  return { code = process.code, signal = process.signal, out = process.out(), err = process.err() }
+end
+
+-- The same, words only: box:lunad("stop", "name").
+function Box:lunad(...)
+  return self:run({ ... })
+end
+
+-- Run a command that must succeed; returns its stdout.
+function Box:ok(...)
+  local result = self:lunad(...)
+  if result.code ~= 0 then
+    error(("lunad %s: exit status %d\n%s%s"):format(table.concat({ ... }, " "), result.code,
+      result.out, result.err), 2)
+  end
+  return result.out
+end
+
+-- Start a daemon; returns its pid. The last word is the script.
+function Box:start(...)
+  return math.tointeger(tonumber(self:ok("start", ...):match("started %(pid (%d+)%)")))
+end
+
+-- The status report of a daemon as a table.
+function Box:status(name)
+  return assert(json.decode(self:ok("status", "--json", name)))
+end
+
+-- What the log of a daemon has.
+function Box:log(name)
+  return self:read("log/" .. name .. ".log") or ""
+end
+
+-- Wait until the log of a daemon has a line that matches; returns the captures, or the match.
+function Box:wait_log(name, pattern, seconds)
+  local captures = support.wait_for(("%q in the log of %s"):format(pattern, name), function()
+    local found = { self:log(name):match(pattern) }
+    return found[1] ~= nil and found or nil
+  end, seconds)
+  return table.unpack(captures)
+end
+
+-- Run `text` as a script in the foreground, with `lunad` and the checks of support/inside.lua at
+-- hand; fails the spec with what it says if it fails. Options: those of Box:run, and `args`.
+function Box:inside(text, options)
+  options = options or {}
+  local path = self:write("inside.lua",
+    'local lunad, equal, truthy, raises, fails, eventually = require("inside")()  ' .. text)
+  local args = { "run", "--path", ROOT .. "/spec/support" }
+  table.move(options.args or {}, 1, #(options.args or {}), #args + 1, args)
+  args[#args + 1] = path
+  local result = self:run(args, options)
+  if result.code ~= 0 or result.err:find("uncaught error", 1, true) then
+    error(("exit status %d\n%s%s"):format(result.code, result.out, result.err), 2)
+  end
+  return result
+end
+
+-- Processes that carry the box's mark.
+function Box:marked()
+  local mark = MARK .. "=" .. self.mark
+  return support.processes(function(pid)
+    local environment = support.read(("/proc/%d/environ"):format(pid)) or ""
+    return ("\0" .. environment):find("\0" .. mark .. "\0", 1, true) ~= nil
+  end)
+end
+
+local function remove_tree(path)
+  local stat = uv.fs_lstat(path)
+  if stat and stat.type == "directory" then
+    local scan = uv.fs_scandir(path)
+    local name = scan and uv.fs_scandir_next(scan)
+    while name do
+      remove_tree(path .. "/" .. name)
+      name = uv.fs_scandir_next(scan)
+    end
+    uv.fs_rmdir(path)
+  elseif stat then
+    uv.fs_unlink(path)
+  end
+end
+
+-- What stands in the run directory.
+function Box:left_files()
+  local names = {}
+  local scan = uv.fs_scandir(self:path("run"))
+  local name = scan and uv.fs_scandir_next(scan)
+  while name do
+    names[#names + 1] = name
+    name = uv.fs_scandir_next(scan)
+  end
+  table.sort(names)
+  return names
+end
+
+-- Stop what runs, and remove the box. Fails if a stop leaves a process or a file behind; with
+-- `force`, because the spec has failed already, it only cleans up.
+function Box:close(force)
+  local problems = {}
+  for _, file in ipairs(self:left_files()) do
+    local name = file:match("^(.*)%.pid$")
+    if name then
+      local ok, message = pcall(self.ok, self, "stop", name)
+      problems[#problems + 1] = not ok and message or nil
+    end
+  end
+  local left = self:marked()
+  if #left > 0 then
+    uv.sleep(50) -- what was just told to end may still be ending
+    left = self:marked()
+  end
+  for _, pid in ipairs(left) do
+    local words = (support.read(("/proc/%d/cmdline"):format(pid)) or "?"):gsub("%z", " ")
+    problems[#problems + 1] = ("process %d is left: %s"):format(pid, words)
+    support.kill(pid, "sigkill")
+  end
+  for _, file in ipairs(self:left_files()) do
+    problems[#problems + 1] = "file is left: " .. file
+  end
+  remove_tree(self.dir)
+  if #problems > 0 and not force then
+    error(table.concat(problems, "\n"), 2)
+  end
+end
+
+-- Give each `it` of a describe block a box: local box = support.with_box(before_each, after_each).
+function support.with_box(before_each, after_each)
+  local current
+  before_each(function() current = support.box() end)
+  after_each(function()
+    local box = current
+    current = nil
+    box:close()
+  end)
+  return setmetatable({}, {
+    __index = function(_, key)
+      local value = current[key]
+      if type(value) ~= "function" then
+        return value
+      end
+      return function(_, ...) return value(current, ...) end
+    end,
+  })
+end
+
+return support
