@@ -41,7 +41,7 @@ struct ld_child_config {
         enum ld_stream_kind kind;
         int fd;
     } streams[3];
-    const char *name; /* copied */
+    const char *name;       /* copied */
     uint64_t timeout_ms;    /* 0: none */
     uint64_t kill_after_ms; /* between SIGTERM and SIGKILL */
     const struct ld_child_ops *ops;
@@ -53,10 +53,10 @@ struct ld_child_facts {
     const char *name;
     const char *command; /* its words, for people */
     pid_t pid;
-    bool running;   /* not reaped yet */
+    bool running; /* not reaped yet */
     bool detached;
     bool timed_out;
-    double seconds; /* since the start, or that it ran */
+    double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */
 };
 
@@ -75,7 +75,7 @@ struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);
 
 /* Start a child. 0, or a negative errno with the step that failed in *STEP. */
 int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
-                   struct ld_child **child, const char **step);
+                   struct ld_child **out, const char **step);
 
 /* Give the child up: no more is told of it, its output goes to the log. It is freed when it has
  * finished. */

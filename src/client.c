@@ -94,11 +94,9 @@ static int receive_line(int fd, struct ld_text *line, int64_t deadline) {
         if (size < 0 && errno != EINTR && errno != EAGAIN) {
             return -errno;
         }
-        if (size > 0) {
-            ld_text_add(line, bytes, (size_t)size);
-            if (bytes[size - 1] == '\n') {
-                return line->failed ? -ENOMEM : 0;
-            }
+        ld_text_add(line, bytes, size > 0 ? (size_t)size : 0);
+        if (size > 0 && bytes[size - 1] == '\n') {
+            return line->failed ? -ENOMEM : 0;
         }
     }
 }
@@ -131,12 +129,11 @@ static const char *explain(int rc) {
 }
 
 /* Ask a daemon. */
-int ld_client_ask(const char *run_dir, const char *name, const char *verb, double seconds,
-                  json_t **answer, struct ld_text *why) {
-    int64_t deadline = seconds < 0 ? -1 : now_ms() + (int64_t)(seconds * 1000);
+int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why) {
+    int64_t deadline = request->seconds < 0 ? -1 : now_ms() + (int64_t)(request->seconds * 1000);
     *answer = NULL;
-    int fd = connect_to(run_dir, name, deadline);
-    int rc = fd < 0 ? fd : converse(fd, verb, deadline, answer);
+    int fd = connect_to(request->run_dir, request->name, deadline);
+    int rc = fd < 0 ? fd : converse(fd, request->verb, deadline, answer);
     if (fd >= 0) {
         close(fd);
     }

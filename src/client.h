@@ -6,11 +6,17 @@
 
 #include "text.h"
 
-/* Ask the daemon NAME of RUN_DIR for VERB and wait for its answer, SECONDS at most (below 0: as
- * long as it lives). 0 with a new reference in *ANSWER, which says "ok": true; or a negative errno
- * with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it did not answer,
- * -ECONNREFUSED if there is nobody, -ECONNRESET if it died. */
-int ld_client_ask(const char *run_dir, const char *name, const char *verb, double seconds,
-                  json_t **answer, struct ld_text *why);
+/* Whom to ask for what. */
+struct ld_request {
+    const char *run_dir;
+    const char *name;
+    const char *verb;
+    double seconds; /* to wait for the answer; below 0: as long as the daemon lives */
+};
+
+/* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true; or
+ * a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it did
+ * not answer, -ECONNREFUSED if there is nobody, -ECONNRESET if it died. */
+int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
 
 #endif

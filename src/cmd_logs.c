@@ -21,7 +21,8 @@
 static char *ask_path(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *status;
-    if (ld_client_ask(target->dir->path, target->name, "status", ASK_SECONDS, &status, &why) < 0) {
+    if (ld_client_ask(&(struct ld_request){target->dir->path, target->name, "status", ASK_SECONDS},
+                      &status, &why) < 0) {
         ld_text_fini(&why);
         return ld_paths_log_file(target->name);
     }
@@ -37,25 +38,29 @@ static char *ask_path(const struct ld_target *target) {
     return path;
 }
 
+/* Read the block that ends at END; its size, 0 for none. */
+static size_t read_block(int fd, char *block, off_t end) {
+    size_t size = end < BLOCK ? (size_t)end : BLOCK;
+    return pread(fd, block, size, end - (off_t)size) == (ssize_t)size ? size : 0;
+}
+
 /* Where the last LINES lines of a file begin. */
 static off_t find_tail(int fd, long lines) {
     char block[BLOCK];
     off_t end = lseek(fd, 0, SEEK_END);
     off_t at = end;
     long newlines = 0;
+    size_t size = 0; /* of what is left of the block */
     while (at > 0) {
-        size_t size = at < BLOCK ? (size_t)at : BLOCK;
-        at -= (off_t)size;
-        if (pread(fd, block, size, at) != (ssize_t)size) {
+        size = size > 0 ? size : read_block(fd, block, at);
+        if (size-- == 0) {
             return 0;
         }
-        for (size_t i = size; i-- > 0;) {
-            bool is_last = at + (off_t)i == end - 1; /* the end of the last line itself */
-            newlines += block[i] == '\n' && !is_last;
-            if (newlines == lines && block[i] == '\n' && !is_last) {
-                return at + (off_t)i + 1;
-            }
+        newlines += block[size] == '\n' && at != end; /* the end of the last line is none */
+        if (newlines == lines) {
+            return at;
         }
+        at--;
     }
     return 0;
 }
@@ -93,13 +98,11 @@ static void follow(int fd, const char *path) {
     struct pollfd reader = {.fd = STDOUT_FILENO};
     while (copy_rest(fd) && (poll(&reader, 1, LOOK_MS) == 0 || (reader.revents & POLLERR) == 0)) {
         follow_cut(fd);
-        if (was_replaced(fd, path)) {
+        int next = was_replaced(fd, path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+        if (next >= 0) {
             copy_rest(fd);
-            int next = open(path, O_RDONLY | O_CLOEXEC);
-            if (next >= 0) {
-                close(fd);
-                fd = next;
-            }
+            close(fd);
+            fd = next;
         }
     }
     close(fd);
@@ -112,8 +115,8 @@ static int show(const struct ld_call *call, const char *name, const char *path) 
         ld_complain("%s: its log %s: %s", name, path, strerror(errno));
         return 1;
     }
-    off_t start = call->options->lines > 0 ? find_tail(fd, call->options->lines)
-                                           : lseek(fd, 0, SEEK_END);
+    off_t start =
+        call->options->lines > 0 ? find_tail(fd, call->options->lines) : lseek(fd, 0, SEEK_END);
     lseek(fd, start, SEEK_SET);
     copy_rest(fd);
     if (call->options->follow) {

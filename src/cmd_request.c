@@ -25,7 +25,8 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
-    int rc = ld_client_ask(dir->path, target.name, "reload", -1, &answer, &why);
+    int rc =
+        ld_client_ask(&(struct ld_request){dir->path, target.name, "reload", -1}, &answer, &why);
     if (rc == 0) {
         ld_say("%s: reloaded, generation %d in %.1f ms", target.name,
                (int)json_integer_value(json_object_get(answer, "generation")),
@@ -56,7 +57,8 @@ static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
-    if (ld_client_ask(dir->path, target.name, "reopen", ASK_SECONDS, &answer, &why) == 0) {
+    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "reopen", ASK_SECONDS}, &answer,
+                      &why) == 0) {
         ld_say("%s: log reopened", target.name);
         json_decref(answer);
     } else {
@@ -89,8 +91,7 @@ static int send_signal(const struct ld_rundir *dir, const char *argument, int si
         ld_complain("%s: %s", target.name, strerror(-rc));
         return 1;
     }
-    ld_say("%s: SIG%s sent to pid %d", target.name, ld_signal_name(signo),
-           (int)target.holder.pid);
+    ld_say("%s: SIG%s sent to pid %d", target.name, ld_signal_name(signo), (int)target.holder.pid);
     return 0;
 }
 

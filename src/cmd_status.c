@@ -18,15 +18,16 @@ static struct {
 
 /* What can be said of a daemon that does not answer. */
 static json_t *silent_report(const struct ld_target *target, const char *why) {
-    return json_pack("{s:s, s:i, s:s, s:s}", "name", target->name, "pid",
-                     (int)target->holder.pid, "state", "running", "error", why);
+    return json_pack("{s:s, s:i, s:s, s:s}", "name", target->name, "pid", (int)target->holder.pid,
+                     "state", "running", "error", why);
 }
 
 /* Ask a running daemon for its report; a new reference. */
 static json_t *ask(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *report = NULL;
-    if (ld_client_ask(target->dir->path, target->name, "status", ASK_SECONDS, &report, &why) < 0) {
+    if (ld_client_ask(&(struct ld_request){target->dir->path, target->name, "status", ASK_SECONDS},
+                      &report, &why) < 0) {
         report = silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
@@ -66,8 +67,7 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
 }
 
 /* Show one. */
-static int show_one(const struct ld_call *call, const struct ld_rundir *dir,
-                    const char *argument) {
+static int show_one(const struct ld_call *call, const struct ld_rundir *dir, const char *argument) {
     struct ld_target target;
     int status = ld_target_find(&target, dir, argument);
     if (status != 0) {
@@ -116,24 +116,25 @@ static bool list_one(const char *name, void *arg) {
     return true;
 }
 
-/* The JSON list: what everybody needs of each. */
-static json_t *shorten(const json_t *reports) {
+/* What everybody needs of one daemon; what a silent one does not say is null. */
+static json_t *shorten_one(const json_t *report) {
     static const char *const keys[] = {"name",  "pid",        "script", "mode",
                                        "state", "generation", "uptime", "error"};
+    json_t *item = json_object();
+    for (size_t i = 0; i < LD_COUNT(keys); i++) {
+        json_t *value = json_object_get(report, keys[i]);
+        json_object_set_new(item, keys[i], value != NULL ? json_incref(value) : json_null());
+    }
+    return item;
+}
+
+/* The list for --json. */
+static json_t *shorten(const json_t *reports) {
     size_t index;
     const json_t *report;
     json_t *list = json_array();
     json_array_foreach(reports, index, report) {
-        json_t *item = json_object();
-        for (size_t i = 0; i < LD_COUNT(keys); i++) {
-            json_t *value = json_object_get(report, keys[i]);
-            if (value != NULL) {
-                json_object_set(item, keys[i], value);
-            } else if (i < 3 || strcmp(keys[i], "uptime") == 0) {
-                json_object_set_new(item, keys[i], json_null());
-            }
-        }
-        json_array_append_new(list, item);
+        json_array_append_new(list, shorten_one(report));
     }
     return list;
 }
@@ -151,8 +152,7 @@ static void print_list(const json_t *reports) {
         struct ld_text uptime = {0};
         const char *script = json_string_value(json_object_get(report, "script"));
         ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-        ld_say("%-20s %8d  %-10s %4d  %-10s %s",
-               json_string_value(json_object_get(report, "name")),
+        ld_say("%-20s %8d  %-10s %4d  %-10s %s", json_string_value(json_object_get(report, "name")),
                (int)json_integer_value(json_object_get(report, "pid")),
                json_string_value(json_object_get(report, "state")),
                (int)json_integer_value(json_object_get(report, "generation")),

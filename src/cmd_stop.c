@@ -55,7 +55,8 @@ static double ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
     double seconds = DEFAULT_SECONDS;
-    int rc = ld_client_ask(target->dir->path, target->name, "stop", ASK_SECONDS, &answer, &why);
+    int rc = ld_client_ask(
+        &(struct ld_request){target->dir->path, target->name, "stop", ASK_SECONDS}, &answer, &why);
     ld_text_fini(&why);
     if (rc == 0) {
         seconds = json_number_value(json_object_get(answer, "timeout"));
@@ -104,8 +105,7 @@ static int stop_target(const struct ld_target *target, double seconds) {
 }
 
 /* Stop one. */
-static int stop_one(const struct ld_call *call, const struct ld_rundir *dir,
-                    const char *argument) {
+static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, const char *argument) {
     struct ld_target target;
     int status = ld_target_find(&target, dir, argument);
     if (status != 0) {
@@ -236,7 +236,8 @@ static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
                     target.name);
         return 3;
     }
-    if (ld_client_ask(dir->path, target.name, "origin", ASK_SECONDS, &origin, &why) < 0) {
+    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "origin", ASK_SECONDS}, &origin,
+                      &why) < 0) {
         ld_complain("%s: not restarted: %s", target.name, ld_text_string(&why));
         ld_text_fini(&why);
         return 1;

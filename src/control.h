@@ -3,38 +3,20 @@
 #ifndef LD_CONTROL_H
 #define LD_CONTROL_H
 
-#include <jansson.h>
-#include <stdbool.h>
 #include <sys/types.h>
 #include <uv.h>
 
+#include "control_ops.h"
+
 struct ld_control;
 
-/* Somebody who waits for the verdict on a reload. */
-struct ld_waiter {
-    struct ld_waiter *next;
-    /* Called once, with a new reference to the answer. */
-    void (*done)(struct ld_waiter *waiter, json_t *answer);
-};
-
-/* What a request can make the host do. Each answer is a new reference, to be sent. */
-struct ld_control_ops {
-    json_t *(*status)(void *host);
-    json_t *(*origin)(void *host);
-    json_t *(*stop)(void *host);
-    json_t *(*reopen)(void *host);
-    /* Ask for a reload; the verdict comes to WAITER from a later turn of the loop. */
-    void (*reload)(void *host, struct ld_waiter *waiter);
-    /* Forget a waiter whose client has gone. */
-    void (*forget)(void *host, struct ld_waiter *waiter);
-};
-
 /* Listen on LISTENER, which is taken over. Besides root, OWNER may ask. 0 or a negative errno. */
-int ld_control_open(struct ld_control **control, uv_loop_t *loop, int listener, uid_t owner,
-                    const struct ld_control_ops *ops, void *host);
+int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner);
 
-/* Close the socket and all clients; the loop must turn once to free them. Answers under way are
- * sent if the client takes them at once. */
+/* Say what requests do; before the loop turns. */
+void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);
+
+/* Close the socket and all clients; the loop must turn once to free them. */
 void ld_control_close(struct ld_control *control);
 
 #endif

@@ -29,11 +29,9 @@ static struct {
 /* Open /dev/null on every closed standard descriptor. */
 void ld_daemon_fill_std(void) {
     for (int std = 0; std <= 2; std++) {
-        if (fcntl(std, F_GETFD) < 0 && errno == EBADF) {
-            int fd = open("/dev/null", O_RDWR); /* the lowest free one, so it is this one */
-            if (fd != std) {
-                _exit(1);
-            }
+        bool closed = fcntl(std, F_GETFD) < 0 && errno == EBADF;
+        if (closed && open("/dev/null", O_RDWR) != std) { /* which is the lowest free one */
+            _exit(1);
         }
     }
 }
@@ -112,8 +110,8 @@ void ld_daemon_unblock_signals(void) {
 
 /* Take out what was said to this process alone. */
 void ld_daemon_clean_environment(void) {
-    static const char *const names[] = {"NOTIFY_SOCKET",  "LISTEN_FDS",   "LISTEN_PID",
-                                        "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC",
+    static const char *const names[] = {"NOTIFY_SOCKET",     "LISTEN_FDS",   "LISTEN_PID",
+                                        "LISTEN_FDNAMES",    "WATCHDOG_PID", "WATCHDOG_USEC",
                                         LD_DETACHED_VARIABLE};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unsetenv(names[i]);
@@ -181,7 +179,7 @@ void ld_daemon_init_title(int argc, char **argv) {
     }
 }
 
-/* Show TITLE in ps, and its first 15 bytes as the name of the process. argv is lost by it. */
+/* Show TEXT in ps, and its first 15 bytes as the name of the process. argv is lost by it. */
 void ld_daemon_set_title(const char *text) {
     prctl(PR_SET_NAME, text, 0, 0, 0);
     if (title.size > 0) {

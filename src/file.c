@@ -1,6 +1,8 @@
 #include "file.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -51,4 +53,49 @@ int ld_file_write(int fd, const char *bytes, size_t size) {
         }
     }
     return 0;
+}
+
+/* Make the log file; -EEXIST if somebody else just did. */
+static int create_file(const char *path, long gid) {
+    int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
+    int fd = open(path, flags, 0640);
+    if (fd < 0 && errno == ENOENT) {
+        int rc = ld_file_make_parents(path, 0755);
+        if (rc < 0) {
+            return rc;
+        }
+        fd = open(path, flags, 0640);
+    }
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = fchmod(fd, 0640); /* whatever the umask was */
+    if (rc == 0 && gid >= 0) {
+        rc = fchown(fd, (uid_t)-1, (gid_t)gid);
+    }
+    if (rc < 0) {
+        rc = -errno;
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* Open PATH for appending, making it if it is missing. */
+int ld_file_open_log(const char *path, long gid) {
+    for (;;) {
+        /* Without O_NONBLOCK the opening of a FIFO that nobody reads would wait for ever. */
+        int fd = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        if (fd >= 0) {
+            fcntl(fd, F_SETFL, O_APPEND);
+            return fd;
+        }
+        if (errno != ENOENT) {
+            return -errno;
+        }
+        fd = create_file(path, gid);
+        if (fd != -EEXIST) {
+            return fd;
+        }
+    }
 }

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "interrupt.h"
 #include "task.h"
 
 #ifndef sigev_notify_thread_id
@@ -30,7 +31,7 @@ static void on_time(int signo) {
     struct ld_script *script = guard.script;
     if (script != NULL) {
         script->interrupt_reason = guard.reason;
-        ld_task_interrupt(script);
+        ld_interrupt(script);
     }
 }
 

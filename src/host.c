@@ -16,9 +16,6 @@
 #include "signals.h"
 #include "status_text.h"
 
-static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1,
-                                  SIGUSR2, SIGQUIT, SIGPIPE, SIGCHLD};
-
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
     uv_update_time(&host->loop);
@@ -36,122 +33,6 @@ void ld_host_wake_at(struct ld_host *host, uint64_t deadline) {
     uint64_t left = deadline > now ? deadline - now : 0;
     if (!uv_is_active((uv_handle_t *)&host->alarm) || uv_timer_get_due_in(&host->alarm) > left) {
         uv_timer_start(&host->alarm, on_alarm, left, 0);
-    }
-}
-
-/* Reopen the log, and say so in it. */
-static int reopen_log(void) {
-    int rc = ld_log_reopen();
-    if (rc < 0) {
-        ld_log(LD_LOG_ERROR, "the log cannot be reopened, the old file stays in use: %s",
-               strerror(-rc));
-    } else if (ld_log_path() != NULL) {
-        ld_log(LD_LOG_INFO, "log reopened");
-    }
-    return rc;
-}
-
-/* Write the status report to the log. */
-static void log_status(struct ld_host *host) {
-    struct ld_text text = {0};
-    json_t *report = ld_host_snapshot(host);
-    ld_status_text(&text, report);
-    ld_log(LD_LOG_INFO, "status: %s", ld_text_string(&text));
-    json_decref(report);
-    ld_text_fini(&text);
-}
-
-/* Write the traceback of everything that runs to the log. Nothing is in the middle of Lua now: what
- * runs is what is suspended. */
-static void log_traceback(struct ld_host *host) {
-    struct ld_text text = {0};
-    ld_lib_task_traceback(host->script, &text);
-    ld_log(LD_LOG_INFO, "traceback of all tasks:%s",
-           text.size > 0 ? ld_text_string(&text) : " nothing is suspended");
-    ld_text_fini(&text);
-}
-
-/* Stop as asked from outside; asked again, stop now. */
-static void stop_by_signal(struct ld_host *host) {
-    if (host->state == LD_HOST_STOPPING) {
-        ld_log(LD_LOG_WARN, "asked to stop again: stopping now");
-        ld_stop_now(host, host->exit_status);
-    } else {
-        ld_log(LD_LOG_INFO, "stopping");
-        ld_stop_begin(host, "stop", 0);
-    }
-}
-
-/* Do what SIGHUP does without a handler. A terminal that has gone takes what runs on it along. */
-static void hang_up(struct ld_host *host, bool by_kernel) {
-    if (by_kernel && !host->service->daemon) {
-        stop_by_signal(host);
-        return;
-    }
-    switch ((enum ld_hup)host->service->options->hup) {
-    case LD_HUP_RELOAD:
-        ld_reload_ask(host, NULL);
-        break;
-    case LD_HUP_STOP:
-        stop_by_signal(host);
-        break;
-    case LD_HUP_IGNORE:
-        break;
-    }
-}
-
-/* Do what a signal does without a handler of the script. */
-static void do_default(struct ld_host *host, int signo, bool by_kernel) {
-    switch (signo) {
-    case SIGTERM:
-    case SIGINT:
-        stop_by_signal(host);
-        break;
-    case SIGHUP:
-        hang_up(host, by_kernel);
-        break;
-    case SIGUSR1:
-        reopen_log();
-        break;
-    case SIGUSR2:
-        log_status(host);
-        break;
-    case SIGQUIT:
-        log_traceback(host);
-        break;
-    default:
-        break;
-    }
-}
-
-/* Handle a signal: the script's own handlers replace what it does otherwise. */
-static void on_signal(void *arg, int signo, bool by_kernel) {
-    struct ld_host *host = arg;
-    if (signo == SIGCHLD) {
-        ld_reaper_sweep(host->reaper);
-    } else if (host->script == NULL || !ld_lib_signal_deliver(host->script, signo)) {
-        do_default(host, signo, by_kernel);
-    }
-}
-
-/* Handle what the keeper says. */
-static void on_keeper(uv_poll_t *poll, int status, int events) {
-    struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
-    (void)status;
-    (void)events;
-    switch (ld_keeper_listen(host->service)) {
-    case LD_KEEPER_NOTHING:
-        break;
-    case LD_KEEPER_STOP:
-        if (host->state != LD_HOST_STOPPING) {
-            on_signal(host, SIGTERM, false);
-        }
-        break;
-    case LD_KEEPER_GONE:
-        uv_poll_stop(poll);
-        host->service->keeper = -1;
-        ld_log(LD_LOG_WARN, "the keeper is gone: nobody will open the log again, or clean up");
-        break;
     }
 }
 
@@ -249,7 +130,7 @@ static bool is_due(const struct ld_host *host) {
 }
 
 /* Look what there is to do, once in a turn of the loop. */
-static void on_turn(uv_prepare_t *prepare) {
+void ld_host_on_turn(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
     if (host->state == LD_HOST_STARTING) {
         step_start(host);
@@ -271,138 +152,6 @@ static void on_turn(uv_prepare_t *prepare) {
     }
 }
 
-/* Tell the service manager's watchdog that the loop turns. */
-static void on_watchdog(uv_timer_t *timer) {
-    (void)timer;
-    ld_notify_send("WATCHDOG=1");
-}
-
-/* Answer "status". */
-static json_t *answer_status(void *arg) {
-    json_t *report = ld_host_snapshot(arg);
-    json_object_set_new(report, "ok", json_true());
-    return report;
-}
-
-/* Answer "origin". */
-static json_t *answer_origin(void *arg) {
-    return ld_host_origin(arg);
-}
-
-/* Answer "stop"; one that is under way is joined. */
-static json_t *answer_stop(void *arg) {
-    struct ld_host *host = arg;
-    if (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING) {
-        stop_by_signal(host);
-    }
-    return json_pack("{s:b, s:i, s:f}", "ok", 1, "pid", (int)getpid(), "timeout",
-                     host->service->options->stop_timeout);
-}
-
-/* Answer "reopen". */
-static json_t *answer_reopen(void *arg) {
-    (void)arg;
-    int rc = reopen_log();
-    return rc < 0 ? json_pack("{s:b, s:s}", "ok", 0, "error", strerror(-rc))
-                  : json_pack("{s:b}", "ok", 1);
-}
-
-/* Take a request for a reload. */
-static void ask_reload(void *arg, struct ld_waiter *waiter) {
-    ld_reload_ask(arg, waiter);
-}
-
-/* Forget who waits for a reload. */
-static void forget_waiter(void *arg, struct ld_waiter *waiter) {
-    ld_reload_forget(arg, waiter);
-}
-
-/* The status report, for lunad.stats(). */
-static json_t *snapshot(void *arg) {
-    return ld_host_snapshot(arg);
-}
-
-/* Fill in what the host lends to its scripts. */
-static void fill_env(struct ld_host *host) {
-    const struct ld_service *service = host->service;
-    host->source = (struct ld_source){.path = service->script,
-                                      .text = ld_text_string(&service->text),
-                                      .size = service->text.size,
-                                      .title = service->text_title,
-                                      .as_root = geteuid() == 0};
-    host->env = (struct ld_env){
-        .loop = &host->loop,
-        .children = host->children,
-        .reaper = host->reaper,
-        .lag = &host->lag,
-        .source = &host->source,
-        .name = service->name,
-        .place = service->script != NULL ? service->script : service->text_title + 1,
-        .daemon = service->daemon,
-        .wait_ready = service->options->wait_ready,
-        .words = service->words,
-        .script = service->script_word,
-        .path = service->path,
-        .cpath = service->cpath,
-        .open_libraries = ld_lib_open,
-        .snapshot = snapshot,
-        .host = host,
-    };
-}
-
-/* Begin to catch what signals mean to the host, and then block none of them. */
-static int catch_signals(struct ld_host *host) {
-    int rc = ld_signals_open();
-    for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
-        rc = ld_signals_catch(own_signals[i]);
-    }
-    ld_daemon_unblock_signals();
-    rc = rc == 0 ? ld_signals_attach(&host->loop, on_signal, host) : rc;
-    host->has_signals = rc == 0;
-    return rc;
-}
-
-/* Listen to the keeper. */
-static int attach_keeper(struct ld_host *host) {
-    if (host->service->keeper < 0) {
-        return 0;
-    }
-    ld_log_set_opener(ld_keeper_open_log, host->service);
-    int rc = uv_poll_init(&host->loop, &host->keeper, host->service->keeper);
-    host->has_keeper = rc == 0;
-    return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, on_keeper) : rc;
-}
-
-/* Make everything around the script. */
-static int open_host(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
-                                              answer_reopen, ask_reload,    forget_waiter};
-    struct ld_service *service = host->service;
-    uv_timer_init(&host->loop, &host->alarm);
-    uv_timer_init(&host->loop, &host->watchdog);
-    uv_prepare_init(&host->loop, &host->turn);
-    uv_prepare_start(&host->turn, on_turn);
-    int rc = catch_signals(host);
-    rc = rc == 0 ? attach_keeper(host) : rc;
-    rc = rc == 0 ? ld_reaper_new(&host->reaper, &host->loop, true) : rc;
-    if (rc == 0) {
-        host->children = ld_children_new(&host->loop, host->reaper, service->name);
-        rc = host->children == NULL ? -ENOMEM : 0;
-    }
-    if (rc == 0) {
-        int listener = service->listener;
-        service->listener = -1; /* the control closes it */
-        rc = ld_control_open(&host->control, &host->loop, listener, service->starter_uid, &ops,
-                             host);
-    }
-    if (service->watchdog > 0) {
-        uint64_t half = (uint64_t)(service->watchdog * 500);
-        uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
-    }
-    fill_env(host);
-    return rc;
-}
-
 /* Make the first generation and run its chunk. */
 static void start_script(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
@@ -417,49 +166,6 @@ static void start_script(struct ld_host *host) {
         ld_guard_stop();
     }
     ld_text_fini(&why);
-}
-
-/* Forget the children that are to outlive us. */
-static void abandon_children(struct ld_host *host) {
-    struct ld_child *child;
-    while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
-        ld_child_abandon(child);
-    }
-}
-
-/* Close what was made, and let the loop turn until it is all gone. */
-static void close_host(struct ld_host *host) {
-    ld_reload_abandon(host);
-    ld_reload_close_retired(host);
-    if (host->script != NULL) {
-        ld_script_close(host->script);
-        host->script = NULL;
-    }
-    abandon_children(host);
-    uv_prepare_stop(&host->turn);
-    uv_close((uv_handle_t *)&host->turn, NULL);
-    uv_close((uv_handle_t *)&host->alarm, NULL);
-    uv_close((uv_handle_t *)&host->watchdog, NULL);
-    if (host->has_keeper) {
-        uv_close((uv_handle_t *)&host->keeper, NULL);
-    }
-    if (host->control != NULL) {
-        ld_control_close(host->control);
-    }
-    if (host->reaper != NULL) {
-        ld_reaper_close(host->reaper);
-    }
-    if (host->has_signals) {
-        ld_signals_detach();
-    }
-    uv_run(&host->loop, UV_RUN_DEFAULT);
-    if (host->children != NULL) {
-        ld_children_close(host->children);
-    }
-    int rc = uv_loop_close(&host->loop);
-    if (rc < 0) {
-        ld_log(LD_LOG_WARN, "the loop was not empty at the end: %s", uv_strerror(rc));
-    }
 }
 
 /* Tell the starting process how it ended, if it has not heard that it began. */
@@ -484,7 +190,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_report_send(service->channel, LD_REPORT_FAILED, 1, ld_text_string(why));
         return 1;
     }
-    rc = open_host(&host);
+    rc = ld_host_open(&host);
     if (rc == 0) {
         start_script(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
@@ -493,7 +199,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         host.exit_status = 1;
         ld_text_format(why, "the loop: %s", uv_strerror(rc));
     }
-    close_host(&host);
+    ld_host_close(&host);
     if (host.state == LD_HOST_ENDED && !host.failed_start) {
         ld_log(LD_LOG_INFO, "stopped");
     }

@@ -1,5 +1,6 @@
-/* The host's own parts: host.c turns the loop, reload.c swaps generations, stop.c ends things,
- * snapshot.c tells how it all stands.
+/* The host's own parts: host.c turns the loop, host_open.c makes what is around the script,
+ * host_signals.c heeds signals, reload.c swaps generations, stop.c ends things, snapshot.c tells how
+ * it all stands.
  *
  * Callbacks only note what has happened; once in a turn of the loop, outside of any call into a
  * script, each part looks whether it can go on. */
@@ -45,12 +46,12 @@ struct ld_retired {
 
 struct ld_reload {
     enum ld_reload_phase phase;
-    bool asked;               /* for one that has not begun */
-    bool answered;            /* the old generation has given its state, or failed to */
-    struct ld_script *next;   /* the new generation */
-    uint64_t started;         /* uv_hrtime */
-    uint64_t deadline;        /* uv_now */
-    struct ld_text why;       /* not empty: it has failed */
+    bool asked;                      /* for one that has not begun */
+    bool answered;                   /* the old generation has given its state, or failed to */
+    struct ld_script *next;          /* the new generation */
+    uint64_t started;                /* uv_hrtime */
+    uint64_t deadline;               /* uv_now */
+    struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* for the reload under way */
     struct ld_waiter *later_waiters; /* for the one that follows */
     uint64_t ok;
@@ -88,14 +89,14 @@ struct ld_host {
     struct ld_retired *retired;
     struct ld_reload reload;
     struct ld_stop stop;
-    uint64_t started;         /* uv_hrtime */
-    uint64_t start_deadline;  /* uv_now */
+    uint64_t started;        /* uv_hrtime */
+    uint64_t start_deadline; /* uv_now */
     int exit_status;
     bool was_ready;
     bool failed_start;
-    struct ld_text *why;      /* why the start failed */
-    uint64_t error_count;     /* of generations that are gone */
-    uint64_t seen_errors;     /* of this one, for --on-error */
+    struct ld_text *why;  /* why the start failed */
+    uint64_t error_count; /* of generations that are gone */
+    uint64_t seen_errors; /* of this one, for --on-error */
 };
 
 /* host.c */
@@ -105,6 +106,29 @@ void ld_host_wake_at(struct ld_host *host, uint64_t deadline);
 
 /* Milliseconds of SECONDS from now, as a deadline. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds);
+
+/* Look what there is to do, once in a turn of the loop. */
+void ld_host_on_turn(uv_prepare_t *prepare);
+
+/* host_open.c */
+
+/* Make everything around the script; 0 or a negative errno. To be closed in either case. */
+int ld_host_open(struct ld_host *host);
+
+/* Close what was made, and let the loop turn until it is all gone. */
+void ld_host_close(struct ld_host *host);
+
+/* host_signals.c */
+
+/* Handle a signal, or what the keeper says. */
+void ld_host_on_signal(void *arg, int signo, bool by_kernel);
+void ld_host_on_keeper(uv_poll_t *poll, int status, int events);
+
+/* Stop as asked from outside; asked again, stop now. */
+void ld_host_ask_stop(struct ld_host *host);
+
+/* Reopen the log, and say so in it; 0 or a negative errno. */
+int ld_host_reopen_log(void);
 
 /* reload.c */
 

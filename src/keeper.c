@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "file.h"
 #include "log.h"
 #include "parse.h"
 #include "process.h"
@@ -85,8 +86,7 @@ static bool receive_packet(int fd, struct packet *packet, int *passed) {
 /* Open the log for the host. */
 static void serve_log(const struct keeper *keeper) {
     const struct ld_service *service = keeper->service;
-    int fd = ld_log_open_file(service->log_path,
-                              service->has_user ? (long)service->user.gid : -1);
+    int fd = ld_file_open_log(service->log_path, service->has_user ? (long)service->user.gid : -1);
     send_packet(keeper->fd, LOG, fd < 0 ? fd : 0, fd);
     if (fd >= 0) {
         close(fd);
@@ -198,8 +198,8 @@ static void explain_death(const struct keeper *keeper) {
            (int)keeper->host, name);
     if (!keeper->ready) {
         struct ld_text text = {0};
-        ld_text_format(&text, "%s died before it was ready: killed by SIG%s",
-                       keeper->service->name, name);
+        ld_text_format(&text, "%s died before it was ready: killed by SIG%s", keeper->service->name,
+                       name);
         ld_report_send(keeper->service->channel, LD_REPORT_FAILED, 1, ld_text_string(&text));
         ld_text_fini(&text);
     }
@@ -207,8 +207,8 @@ static void explain_death(const struct keeper *keeper) {
 
 /* The keeper, until everything is over. */
 static int keep(struct ld_service *service, pid_t host, int fd) {
-    static const int passed_on[] = {SIGHUP, SIGUSR1, SIGUSR2, SIGQUIT, SIGTERM,
-                                    SIGINT, SIGPIPE, SIGCHLD};
+    static const int passed_on[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT,
+                                    SIGTERM, SIGINT,  SIGPIPE, SIGCHLD};
     struct keeper keeper = {.service = service, .host = host, .fd = fd};
     ld_signals_open();
     for (size_t i = 0; i < LD_COUNT(passed_on); i++) {
@@ -221,8 +221,7 @@ static int keep(struct ld_service *service, pid_t host, int fd) {
     explain_death(&keeper);
     end_orphans();
     ld_service_release(service);
-    return WIFSIGNALED(keeper.status) ? 128 + WTERMSIG(keeper.status)
-                                      : WEXITSTATUS(keeper.status);
+    return WIFSIGNALED(keeper.status) ? 128 + WTERMSIG(keeper.status) : WEXITSTATUS(keeper.status);
 }
 
 /* Fork the host. All signals are blocked here; the host and the keeper catch their own. */

@@ -2,6 +2,7 @@
  * know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
 #include <lauxlib.h>
 
+#include "interrupt.h"
 #include "lib_parts.h"
 #include "luax.h"
 #include "task.h"
@@ -25,10 +26,10 @@ static int resume(lua_State *L, lua_State *co, int args) {
         return -1;
     }
     lua_xmove(L, co, args);
-    lua_State *before = ld_task_enter(script, co);
+    lua_State *before = ld_interrupt_enter(script, co);
     int status = lua_resume(co, L, args, &results);
-    ld_task_enter(script, before);
-    bool unwinding = ld_task_unwind(script, co);
+    ld_interrupt_enter(script, before);
+    bool unwinding = ld_interrupt_go_on(script, co);
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);
         results = -1;

@@ -4,8 +4,10 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "interrupt.h"
 #include "lib.h"
 #include "lib_parts.h"
+#include "luajson.h"
 #include "luax.h"
 #include "task.h"
 #include "version.h"
@@ -45,7 +47,7 @@ static int l_exit(lua_State *L) {
     }
     script->wants |= LD_WANT_EXIT;
     script->interrupt_reason = "os.exit";
-    ld_task_interrupt(script);
+    ld_interrupt(script);
     lua_pushliteral(L, "os.exit");
     return lua_error(L);
 }
@@ -66,62 +68,9 @@ static int l_status(lua_State *L) {
     return 0;
 }
 
-static void push_json(lua_State *L, const json_t *value);
-
-/* Push a JSON object as a table. */
-static void push_object(lua_State *L, const json_t *object) {
-    const char *key;
-    json_t *member;
-    lua_newtable(L);
-    json_object_foreach((json_t *)(uintptr_t)object, key, member) {
-        push_json(L, member);
-        lua_setfield(L, -2, key);
-    }
-}
-
-/* Push a JSON array as a table. */
-static void push_array(lua_State *L, const json_t *array) {
-    size_t index;
-    json_t *member;
-    lua_newtable(L);
-    json_array_foreach(array, index, member) {
-        push_json(L, member);
-        lua_rawseti(L, -2, (lua_Integer)index + 1);
-    }
-}
-
-/* Push a JSON value; null is nil. */
-static void push_json(lua_State *L, const json_t *value) {
-    luaL_checkstack(L, 4, "stats");
-    switch (json_typeof(value)) {
-    case JSON_OBJECT:
-        push_object(L, value);
-        break;
-    case JSON_ARRAY:
-        push_array(L, value);
-        break;
-    case JSON_STRING:
-        lua_pushlstring(L, json_string_value(value), json_string_length(value));
-        break;
-    case JSON_INTEGER:
-        lua_pushinteger(L, json_integer_value(value));
-        break;
-    case JSON_REAL:
-        lua_pushnumber(L, json_real_value(value));
-        break;
-    case JSON_TRUE:
-    case JSON_FALSE:
-        lua_pushboolean(L, json_is_true(value));
-        break;
-    case JSON_NULL:
-        lua_pushnil(L);
-        break;
-    }
-}
-
 /* Push the report in the argument. Runs protected: the report is freed whatever happens. */
 static int push_report(lua_State *L) {
-    push_json(L, lua_touserdata(L, 1));
+    lx_push_json(L, lua_touserdata(L, 1));
     return 1;
 }
 
@@ -167,8 +116,7 @@ static int l_on_stop(lua_State *L) {
 
 /* Call the on_reload function. */
 bool ld_lib_life_call_on_reload(struct ld_script *script,
-                                bool (*end)(struct ld_task *, enum ld_outcome, int),
-                                void *owner) {
+                                bool (*end)(struct ld_task *, enum ld_outcome, int), void *owner) {
     lua_State *L = script->L;
     if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) == LUA_TNIL) {
         lua_pop(L, 1);
@@ -251,9 +199,9 @@ void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason) {
 }
 
 static const luaL_Reg functions[] = {
-    {"reload", l_reload},     {"stop", l_stop},           {"ready", l_ready},
-    {"status", l_status},     {"stats", l_stats},         {"on_reload", l_on_reload},
-    {"on_stop", l_on_stop},   {"on_error", l_on_error},   {NULL, NULL},
+    {"reload", l_reload},   {"stop", l_stop},         {"ready", l_ready},
+    {"status", l_status},   {"stats", l_stats},       {"on_reload", l_on_reload},
+    {"on_stop", l_on_stop}, {"on_error", l_on_error}, {NULL, NULL},
 };
 
 /* Set the facts that do not change in the life of a generation. */

@@ -24,9 +24,8 @@ static void read_stream_word(lua_State *L, const char *name, int index,
         enum ld_stream_kind kind;
         unsigned streams; /* a bit each */
     } words[] = {
-        {"null", LD_STREAM_NULL, 7},       {"pipe", LD_STREAM_PIPE, 1},
-        {"log", LD_STREAM_LOG, 6},         {"inherit", LD_STREAM_INHERIT, 6},
-        {"stdout", LD_STREAM_JOIN, 4},
+        {"null", LD_STREAM_NULL, 7},       {"pipe", LD_STREAM_PIPE, 1},   {"log", LD_STREAM_LOG, 6},
+        {"inherit", LD_STREAM_INHERIT, 6}, {"stdout", LD_STREAM_JOIN, 4},
     };
     const char *value = lx_option_string(L, name);
     for (size_t i = 0; i < LD_COUNT(words); i++) {
@@ -53,8 +52,7 @@ static void read_stream(lua_State *L, const char *name, int index,
         request->config.streams[index].kind = LD_STREAM_PIPE;
     } else {
         lx_error(L, "option '%s': %s expected, got %s", name,
-                 index == 0 ? "string or file descriptor"
-                            : "string, file descriptor or function",
+                 index == 0 ? "string or file descriptor" : "string, file descriptor or function",
                  luaL_typename(L, -1));
     }
 }
@@ -75,8 +73,9 @@ static void read_name(lua_State *L, const char *name, void *into) {
     struct ld_spawn_request *request = into;
     const char *value = lx_option_string(L, name);
     if (!ld_parse_is_name(value)) {
-        lx_error(L, "option 'name': '%s' is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading "
-                    "dot or dash",
+        lx_error(L,
+                 "option 'name': '%s' is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading "
+                 "dot or dash",
                  value);
     }
     snprintf(request->name, sizeof request->name, "%s", value);
@@ -117,18 +116,12 @@ static void read_detach(lua_State *L, const char *name, void *into) {
 }
 
 static const struct lx_row rows[] = {
-    {"name", read_name},
-    {"cwd", read_cwd},
-    {"env", read_env},
-    {"clear_env", read_clear_env},
-    {"stdin", read_stdin},
-    {"stdout", read_stdout},
-    {"stderr", read_stderr},
-    {"on_exit", read_on_exit},
-    {"timeout", read_timeout},
-    {"kill_after", read_kill_after},
-    {"detach", read_detach},
-    {NULL, NULL},
+    {"name", read_name},       {"cwd", read_cwd},
+    {"env", read_env},         {"clear_env", read_clear_env},
+    {"stdin", read_stdin},     {"stdout", read_stdout},
+    {"stderr", read_stderr},   {"on_exit", read_on_exit},
+    {"timeout", read_timeout}, {"kill_after", read_kill_after},
+    {"detach", read_detach},   {NULL, NULL},
 };
 
 /* Push a vector for COUNT strings and its end. */
@@ -249,7 +242,9 @@ static void name_after(struct ld_spawn_request *request, const char *command) {
     for (char *at = request->name; *at != '\0'; at++) {
         bool allowed = isalnum((unsigned char)*at) || *at == '_' ||
                        (at > request->name && (*at == '.' || *at == '-'));
-        *at = allowed ? *at : '_';
+        if (!allowed) {
+            *at = '_';
+        }
     }
 }
 
@@ -261,8 +256,8 @@ void ld_spawn_request_read(lua_State *L, int index, struct ld_spawn_request *req
     request->config.streams[1].kind = LD_STREAM_LOG;
     request->config.streams[2].kind = LD_STREAM_LOG;
     spawn->mask = -1;
-    spawn->identity = (struct ld_spawn_identity){
-        .uid = (uid_t)-1, .gid = (gid_t)-1, .group_count = -1};
+    spawn->identity =
+        (struct ld_spawn_identity){.uid = (uid_t)-1, .gid = (gid_t)-1, .group_count = -1};
     index = lua_absindex(L, index);
     luaL_checkstack(L, 20, "spawn");
     lx_read_options(L, index, rows, request, "spawn");

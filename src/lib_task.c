@@ -236,8 +236,7 @@ static int trace_all(lua_State *L) {
     for (struct ld_task *task = report->script->tasks; task != NULL; task = task->next) {
         luaL_traceback(L, task->co, NULL, 0);
         ld_text_format(report->text, "\n%s, waiting in %s\n%s", task->what,
-                       task->waits_for != NULL ? task->waits_for : "nothing",
-                       lua_tostring(L, -1));
+                       task->waits_for != NULL ? task->waits_for : "nothing", lua_tostring(L, -1));
         lua_pop(L, 1);
     }
     return 0;

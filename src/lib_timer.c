@@ -311,8 +311,7 @@ static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info 
     json_object_set_new(timer, "where", json_string(lua_tostring(L, -1)));
     json_object_set_new(timer, "kind", json_string(info->interval > 0 ? "every" : "after"));
     json_object_set_new(timer, "interval",
-                        info->interval > 0 ? json_real((double)info->interval / 1e9)
-                                           : json_null());
+                        info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null());
     json_object_set_new(timer, "due",
                         json_real(info->due > now ? (double)(info->due - now) / 1e9 : 0));
     json_object_set_new(timer, "runs", json_integer(info->runs));

@@ -24,13 +24,13 @@ static struct {
     struct ld_log_config config; /* but for its strings */
     char *path;
     char *ident;
-    int fd;                      /* where lines go; 2 for stderr, -1 for syslog and none */
-    bool may_block;              /* not a regular file: ask before writing */
-    bool torn;                   /* the last write left a line without its end */
-    uint64_t dropped;            /* lines lost in all */
-    uint64_t unsaid;             /* lines lost and not yet reported */
-    int cause;                   /* errno of the last loss */
-    struct ld_text line;         /* the line being made */
+    int fd;              /* where lines go; 2 for stderr, -1 for syslog and none */
+    bool may_block;      /* not a regular file: ask before writing */
+    bool torn;           /* the last write left a line without its end */
+    uint64_t dropped;    /* lines lost in all */
+    uint64_t unsaid;     /* lines lost and not yet reported */
+    int cause;           /* errno of the last loss */
+    struct ld_text line; /* the line being made */
 } logger = {.fd = -1};
 
 /* The name of a level. */
@@ -48,57 +48,12 @@ int ld_log_level_parse(const char *name) {
     return -1;
 }
 
-/* Make the log file; -EEXIST if somebody else just did. */
-static int create_file(const char *path, long gid) {
-    int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
-    int fd = open(path, flags, 0640);
-    if (fd < 0 && errno == ENOENT) {
-        int rc = ld_file_make_parents(path, 0755);
-        if (rc < 0) {
-            return rc;
-        }
-        fd = open(path, flags, 0640);
-    }
-    if (fd < 0) {
-        return -errno;
-    }
-    int rc = fchmod(fd, 0640); /* whatever the umask was */
-    if (rc == 0 && gid >= 0) {
-        rc = fchown(fd, (uid_t)-1, (gid_t)gid);
-    }
-    if (rc < 0) {
-        rc = -errno;
-        close(fd);
-        return rc;
-    }
-    return fd;
-}
-
-/* Open PATH for appending, making it if it is missing. */
-int ld_log_open_file(const char *path, long gid) {
-    for (;;) {
-        /* Without O_NONBLOCK the opening of a FIFO that nobody reads would wait for ever. */
-        int fd = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-        if (fd >= 0) {
-            fcntl(fd, F_SETFL, O_APPEND);
-            return fd;
-        }
-        if (errno != ENOENT) {
-            return -errno;
-        }
-        fd = create_file(path, gid);
-        if (fd != -EEXIST) {
-            return fd;
-        }
-    }
-}
-
 /* Open the file of a file sink in the configured way. */
 static int open_sink_file(void) {
     if (logger.config.opener != NULL) {
         return logger.config.opener(logger.config.opener_arg);
     }
-    return ld_log_open_file(logger.path, -1);
+    return ld_file_open_log(logger.path, -1);
 }
 
 /* Let descriptors 1 and 2 go to FD. */
@@ -170,7 +125,7 @@ int ld_log_open(const struct ld_log_config *config) {
     logger.path = config->path != NULL ? strdup(config->path) : NULL;
     logger.ident = strdup(config->ident != NULL ? config->ident : "lunad");
     int rc = logger.ident == NULL || (config->path != NULL && logger.path == NULL) ? -ENOMEM
-                                                                                  : open_sink();
+                                                                                   : open_sink();
     logger.open = rc == 0;
     if (rc < 0) {
         ld_log_close();
@@ -253,10 +208,10 @@ static void format_line(const struct ld_log_event *event) {
 /* Say how many lines were lost; false when that cannot be written either. */
 static bool report_loss(void) {
     char message[128];
-    int size = snprintf(message, sizeof message, "%llu log line%s dropped: %s",
-                        (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
-                        logger.cause == EAGAIN ? "the reader did not keep up"
-                                               : strerror(logger.cause));
+    int size =
+        snprintf(message, sizeof message, "%llu log line%s dropped: %s",
+                 (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
+                 logger.cause == EAGAIN ? "the reader did not keep up" : strerror(logger.cause));
     struct ld_log_event event = {
         .level = LD_LOG_WARN, .source = "lunad", .message = message, .size = (size_t)size};
     format_line(&event);
@@ -279,8 +234,7 @@ static void write_syslog(const struct ld_log_event *event) {
 
 /* Write one event. */
 void ld_log_event(const struct ld_log_event *event) {
-    if (!logger.open || event->level < logger.config.level ||
-        logger.config.sink == LD_LOG_NONE) {
+    if (!logger.open || event->level < logger.config.level || logger.config.sink == LD_LOG_NONE) {
         return;
     }
     int saved = errno;

@@ -45,10 +45,10 @@ struct ld_log_config {
     enum ld_log_sink sink;
     enum ld_log_level level; /* the least that is written */
     bool json;
-    bool capture;           /* descriptors 1 and 2 follow the file (or /dev/null) */
-    const char *path;       /* of a file sink; copied */
-    const char *ident;      /* of a syslog sink; copied */
-    ld_log_opener *opener;  /* how a file sink is opened; NULL: by path */
+    bool capture;          /* descriptors 1 and 2 follow the file (or /dev/null) */
+    const char *path;      /* of a file sink; copied */
+    const char *ident;     /* of a syslog sink; copied */
+    ld_log_opener *opener; /* how a file sink is opened; NULL: by path */
     void *opener_arg;
 };
 
@@ -77,9 +77,5 @@ uint64_t ld_log_dropped(void);
 /* "debug" … "error", and back: -1 for an unknown name. */
 const char *ld_log_level_name(enum ld_log_level level);
 int ld_log_level_parse(const char *name);
-
-/* Open PATH for appending, as a log is opened: never through a link, mode 0640 and group GID (or
- * -1) when it is made, its directory made when missing. A descriptor or a negative errno. */
-int ld_log_open_file(const char *path, long gid);
 
 #endif

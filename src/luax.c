@@ -82,8 +82,9 @@ uint64_t lx_check_seconds(lua_State *L, int arg, bool positive) {
     uint64_t ns = 0;
     lua_Number seconds = luaL_checknumber(L, arg);
     if (!lx_seconds(seconds, &ns) || (positive && ns == 0)) {
-        luaL_argerror(L, arg, positive ? "seconds above 0 and up to ten years expected"
-                                       : "seconds from 0 to ten years expected");
+        luaL_argerror(L, arg,
+                      positive ? "seconds above 0 and up to ten years expected"
+                               : "seconds from 0 to ten years expected");
     }
     return ns;
 }

@@ -1,5 +1,4 @@
 /* The verbs of the command line. */
-#include <ctype.h>
 #include <string.h>
 
 #include "cmd.h"
@@ -21,12 +20,13 @@ static const struct verb verbs[] = {
     {"run", LD_VERB_RUN, "SCRIPT|-|-e CHUNK [ARG...]", "run a script in the foreground", 1, -1,
      ld_cmd_run},
     {"start", LD_VERB_START, "SCRIPT [ARG...]",
-     "run a script as a daemon; returns when it is ready, or says why it is not", 1, -1,
+     "run a script as a daemon; it returns when the script is ready, or says why not", 1, -1,
      ld_cmd_start},
     {"stop", LD_VERB_STOP, "NAME...", "stop gracefully, then by SIGKILL after the time is up", 1,
      -1, ld_cmd_stop},
     {"reload", LD_VERB_OTHER, "NAME...",
-     "load the script anew without losing the process; says how that went", 1, -1, ld_cmd_reload},
+     "load the script anew without losing the process, and say how that went", 1, -1,
+     ld_cmd_reload},
     {"restart", LD_VERB_OTHER, "NAME...", "stop, then start as it was started", 1, -1,
      ld_cmd_restart},
     {"status", LD_VERB_STATUS, "NAME...", "show how daemons are doing", 1, -1, ld_cmd_status},
@@ -43,8 +43,7 @@ static const struct verb verbs[] = {
 static void print_help(FILE *out) {
     fputs("lunad runs Lua 5.4 scripts as daemons.\n\nUsage:\n", out);
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
-        fprintf(out, "  lunad %-8s %-28s %s\n", verbs[i].name, verbs[i].operands,
-                verbs[i].summary);
+        fprintf(out, "  lunad %-8s %-28s %s\n", verbs[i].name, verbs[i].operands, verbs[i].summary);
     }
     fputs("\nNAME is a daemon's name or its script's path.\n"
           "lunad VERB --help shows the options of a verb; lunad --version shows the version.\n\n"
@@ -55,9 +54,9 @@ static void print_help(FILE *out) {
 /* Print what a verb can do. */
 static void print_verb_help(const struct verb *verb) {
     struct ld_text text = {0};
-    ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\n%c%s.\n\nOptions:\n", verb->name,
-                   verb->operands[0] != '\0' ? " " : "", verb->operands,
-                   toupper((unsigned char)verb->summary[0]), verb->summary + 1);
+    const char *space = verb->operands[0] != '\0' ? " " : "";
+    ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\nTo %s.\n\nOptions:\n", verb->name,
+                   space, verb->operands, verb->summary);
     ld_options_help(&text, verb->options);
     fputs(ld_text_string(&text), stdout);
     ld_text_fini(&text);
@@ -113,11 +112,14 @@ static int run_verb(const struct verb *verb, struct ld_options *options, char **
 /* Copy the arguments: the memory of the originals will show the title of the process. */
 static char **copy_arguments(int argc, char **argv) {
     char **copy = calloc((size_t)argc + 1, sizeof *copy);
-    for (int i = 0; copy != NULL && i < argc; i++) {
+    bool ok = copy != NULL;
+    for (int i = 0; ok && i < argc; i++) {
         copy[i] = strdup(argv[i]);
-        if (copy[i] == NULL) {
-            return NULL;
-        }
+        ok = copy[i] != NULL;
+    }
+    if (!ok) {
+        ld_complain("not enough memory");
+        exit(1);
     }
     return copy;
 }
@@ -161,10 +163,6 @@ int main(int argc, char **argv) {
     ld_daemon_fill_std();
     ld_daemon_init_title(argc, argv);
     char **copy = copy_arguments(argc, argv);
-    if (copy == NULL) {
-        ld_complain("not enough memory");
-        return 1;
-    }
     int status = dispatch(argc, copy);
     for (int i = 0; i < argc; i++) {
         free(copy[i]);

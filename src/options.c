@@ -49,8 +49,7 @@ static bool set_seconds(struct ld_options *options, const struct row *row, const
 }
 
 /* Set a time that must not be 0. */
-static bool set_some_seconds(struct ld_options *options, const struct row *row,
-                             const char *value) {
+static bool set_some_seconds(struct ld_options *options, const struct row *row, const char *value) {
     return ld_parse_seconds(value, FIELD(double)) && *FIELD(double) > 0;
 }
 
@@ -203,10 +202,7 @@ static void fill_tables(struct getopt_tables *tables, enum ld_verb verb) {
             tables->longs[count++] = (struct option){rows[i].name, has_value, NULL, 256 + (int)i};
         }
         if (rows[i].letter != 0) {
-            *shorts++ = rows[i].letter;
-            if (has_value == required_argument) {
-                *shorts++ = ':';
-            }
+            shorts += sprintf(shorts, "%c%s", rows[i].letter, has_value != 0 ? ":" : "");
         }
     }
     tables->longs[count] = (struct option){0};

@@ -23,7 +23,7 @@ enum ld_verb {
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
 enum ld_hup { LD_HUP_RELOAD, LD_HUP_IGNORE, LD_HUP_STOP };
 
-#define LD_RLIMITS_MAX 16
+#define LD_RLIMITS_MAX   16
 #define LD_UMASK_DEFAULT 022
 
 /* What the command line said. Strings belong to argv, env to this. */

@@ -107,7 +107,8 @@ bool ld_parse_mask(const char *text, mode_t *mask) {
 
 /* Check a daemon's name. */
 bool ld_parse_is_name(const char *text) {
-    static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
     size_t length = strlen(text);
     return length >= 1 && length <= LD_NAME_MAX && text[0] != '.' && text[0] != '-' &&
            strspn(text, allowed) == length;

@@ -144,7 +144,7 @@ static void on_written(uv_write_t *request, int status) {
     settle(inlet);
 }
 
-/* Write what was not taken at once. */
+/* Write what was not taken at once; its size, or a negative errno. */
 static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
     struct pending *pending = malloc(sizeof *pending + size);
     if (pending == NULL) {
@@ -156,8 +156,9 @@ static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
     int rc = uv_write(&pending->request, (uv_stream_t *)&inlet->pipe, &buffer, 1, on_written);
     if (rc < 0) {
         free(pending);
+        return rc;
     }
-    return rc;
+    return (int)size;
 }
 
 /* Write. */
@@ -170,14 +171,12 @@ int ld_inlet_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
         uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes, piece);
         int taken = uv_try_write((uv_stream_t *)&inlet->pipe, &buffer, 1);
         if (taken == UV_EAGAIN) {
-            int rc = write_later(inlet, bytes, piece);
-            if (rc < 0) {
-                return rc;
-            }
-            taken = (int)piece;
+            taken = write_later(inlet, bytes, piece);
         } else if (taken < 0) {
             inlet->error = taken;
             settle(inlet);
+        }
+        if (taken < 0) {
             return taken;
         }
         bytes += taken;

@@ -168,9 +168,9 @@ static int read_table(struct table *table) {
 /* Find the entry of PID. */
 static const struct entry *find_entry(const struct table *table, pid_t pid) {
     struct entry key = {.pid = pid};
-    return table->count == 0 ? NULL
-                             : bsearch(&key, table->entries, table->count, sizeof key,
-                                       compare_pids);
+    return table->count == 0
+               ? NULL
+               : bsearch(&key, table->entries, table->count, sizeof key, compare_pids);
 }
 
 /* Draw one more generation of descendants into the family; whether there was any. */

@@ -29,7 +29,7 @@ struct ld_watch {
 
 /* Make a reaper on LOOP; 0 or a negative errno. This process becomes the one that adopts orphans
  * among its descendants. Without USE_PIDFDS everything is learnt by SIGCHLD. */
-int ld_reaper_new(struct ld_reaper **reaper, uv_loop_t *loop, bool use_pidfds);
+int ld_reaper_new(struct ld_reaper **out, uv_loop_t *loop, bool use_pidfds);
 void ld_reaper_close(struct ld_reaper *reaper);
 
 /* Watch PID, a child that has not been waited for; 0 or a negative errno. */

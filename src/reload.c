@@ -79,8 +79,7 @@ static void refuse(struct ld_host *host) {
     ld_log(LD_LOG_ERROR, "reload refused, generation %u goes on: %s", host->script->generation,
            ld_text_string(&reload->why));
     note_end(host, false);
-    tell(&reload->waiters,
-         json_pack("{s:b, s:s}", "ok", 0, "error", ld_text_string(&reload->why)));
+    tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", ld_text_string(&reload->why)));
 }
 
 /* Give the reload under way up. */

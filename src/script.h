@@ -26,17 +26,17 @@ struct ld_env {
     struct ld_reaper *reaper;
     struct ld_lag *lag;
     const struct ld_source *source;
-    const char *name;    /* the daemon's */
-    const char *place;   /* the script's path, "(command line)" or "stdin" */
-    bool daemon;         /* not in the foreground */
-    bool wait_ready;     /* ready only by lunad.ready() */
-    char *const *words;  /* the command line: the script's arguments follow words[script] */
-    int script;          /* index of the script in words */
-    const char *path;    /* before package.path, or NULL */
-    const char *cpath;   /* before package.cpath, or NULL */
-    lua_Alloc alloc;     /* NULL: the usual one */
+    const char *name;   /* the daemon's */
+    const char *place;  /* the script's path, "(command line)" or "stdin" */
+    bool daemon;        /* not in the foreground */
+    bool wait_ready;    /* ready only by lunad.ready() */
+    char *const *words; /* the command line: the script's arguments follow words[script] */
+    int script;         /* index of the script in words */
+    const char *path;   /* before package.path, or NULL */
+    const char *cpath;  /* before package.cpath, or NULL */
+    lua_Alloc alloc;    /* NULL: the usual one */
     void *alloc_arg;
-    lua_CFunction open_libraries; /* called with the script's state, all of lunad's in it */
+    lua_CFunction open_libraries;    /* called with the script's state, all of lunad's in it */
     json_t *(*snapshot)(void *host); /* the status report, a new reference */
     void *host;
 };
@@ -53,15 +53,15 @@ struct ld_script {
     size_t heap;               /* bytes that Lua has */
     size_t keepers;            /* things that keep the script alive, beside timers and tasks */
 
-    struct ld_task *root;      /* what stands for no task, in the main coroutine's place */
-    struct ld_task *tasks;     /* that are or were suspended, and have not ended */
-    struct ld_task *idle;      /* whose coroutines can be used again */
+    struct ld_task *root;  /* what stands for no task, in the main coroutine's place */
+    struct ld_task *tasks; /* that are or were suspended, and have not ended */
+    struct ld_task *idle;  /* whose coroutines can be used again */
     size_t idle_count;
-    struct ld_task *woken;     /* to go on when the current call is over, first and last */
+    struct ld_task *woken; /* to go on when the current call is over, first and last */
     struct ld_task *woken_last;
-    struct ld_task *current;   /* the innermost that runs, or NULL */
-    lua_State *volatile running; /* the coroutine that runs; read by a signal handler */
-    volatile bool interrupted; /* its Lua code is being unwound */
+    struct ld_task *current;               /* the innermost that runs, or NULL */
+    lua_State *volatile running;           /* the coroutine that runs; read by a signal handler */
+    volatile bool interrupted;             /* its Lua code is being unwound */
     const char *volatile interrupt_reason; /* static */
 
     struct {
@@ -69,29 +69,29 @@ struct ld_script {
         uint64_t count; /* deliveries */
     } signals[65];
 
-    unsigned wants;            /* of enum ld_want */
-    int exit_status;           /* that it wants */
-    bool chunk_done;           /* its chunk has returned or failed */
+    unsigned wants;  /* of enum ld_want */
+    int exit_status; /* that it wants */
+    bool chunk_done; /* its chunk has returned or failed */
     bool chunk_failed;
-    bool gave_control;         /* its chunk has returned or yielded */
-    bool said_ready;           /* lunad.ready() was called */
-    bool retired;              /* replaced, or stopping: it may not start anything new */
+    bool gave_control; /* its chunk has returned or yielded */
+    bool said_ready;   /* lunad.ready() was called */
+    bool retired;      /* replaced, or stopping: it may not start anything new */
     bool closing;
-    const char *stop_reason;   /* what on_stop functions are told */
-    bool stop_done;            /* they have all run */
+    const char *stop_reason; /* what on_stop functions are told */
+    bool stop_done;          /* they have all run */
 
-    int on_error;              /* reference to the function that sees errors, or LUA_NOREF */
-    bool reporting;            /* that function runs */
+    int on_error;   /* reference to the function that sees errors, or LUA_NOREF */
+    bool reporting; /* that function runs */
     uint64_t error_count;
-    struct ld_text last_error; /* without its traceback */
-    double last_error_time;    /* Unix time */
+    struct ld_text last_error;   /* without its traceback */
+    double last_error_time;      /* Unix time */
     const struct ld_text *trace; /* during on_end of a task that failed: error and traceback */
-    struct ld_text first_error; /* with its traceback: why a start failed */
-    struct ld_text status_text; /* of lunad.status() */
+    struct ld_text first_error;  /* with its traceback: why a start failed */
+    struct ld_text status_text;  /* of lunad.status() */
 };
 
 /* Make a generation with its libraries; 0 or a negative errno with the reason in WHY. */
-int ld_script_new(struct ld_script **script, const struct ld_env *env, unsigned generation,
+int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned generation,
                   struct ld_text *why);
 
 /* Compile its source; 0 or a negative errno with the reason in WHY. */

@@ -24,7 +24,7 @@ struct ld_service {
     int script_word;
     char *log_path; /* of a file sink */
     enum ld_log_sink sink;
-    char *path;  /* --path and --cpath as templates, or NULL */
+    char *path; /* --path and --cpath as templates, or NULL */
     char *cpath;
     bool has_user;
     struct ld_user user;
@@ -42,8 +42,8 @@ struct ld_service {
     struct ld_pidfile pidfile;
     bool holds_socket; /* its file is ours to remove */
     int listener;      /* of the control socket; -1: none yet, or handed on */
-    int channel;  /* to the process that a person started; -1 in the foreground */
-    int keeper;   /* to the keeper; -1: there is none */
+    int channel;       /* to the process that a person started; -1 in the foreground */
+    int keeper;        /* to the keeper; -1: there is none */
 };
 
 /* Find out about the script and everything else that the options name: 0, or the exit status to

@@ -40,8 +40,8 @@ static const char *state_name(const struct ld_host *host) {
 /* How reloads went. */
 static json_t *report_reloads(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
-    json_t *report = json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed",
-                               (json_int_t)reload->failed);
+    json_t *report =
+        json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed", (json_int_t)reload->failed);
     json_t *last = json_null();
     if (reload->last_time > 0) {
         last = json_pack("{s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "error",
@@ -61,7 +61,7 @@ static json_t *report_errors(const struct ld_host *host) {
                          script->last_error_time);
     }
     return json_pack("{s:I, s:o}", "count",
-                     (json_int_t)(host->error_count + script->error_count), "last", last);
+                     (json_int_t)host->error_count + (json_int_t)script->error_count, "last", last);
 }
 
 /* Resident memory in bytes. */
@@ -77,7 +77,7 @@ static json_int_t resident_size(void) {
         pages = 0;
     }
     ld_text_fini(&text);
-    return (json_int_t)pages * sysconf(_SC_PAGESIZE);
+    return (json_int_t)pages * (json_int_t)sysconf(_SC_PAGESIZE);
 }
 
 /* The number of our descriptors. */
@@ -106,8 +106,8 @@ static json_t *report_loop(const struct ld_host *host) {
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
     const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
-    return json_pack("{s:s?, s:s, s:I}", "file", file, "level",
-                     ld_log_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
+    return json_pack("{s:s?, s:s, s:I}", "file", file, "level", ld_log_level_name(ld_log_level()),
+                     "dropped", (json_int_t)ld_log_dropped());
 }
 
 /* The status report. */
@@ -115,9 +115,9 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
         "{s:s, s:i, s:s, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
-        (int)getpid(), "script", host->env.place, "mode", host->env.daemon ? "daemon" : "foreground",
-        "state", state_name(host), "ready", host->state != LD_HOST_STARTING, "text",
-        json_text_or_null(&script->status_text), "uptime",
+        (int)getpid(), "script", host->env.place, "mode",
+        host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
+        host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     json_object_set_new(report, "reloads", report_reloads(host));
     json_object_set_new(report, "errors", report_errors(host));

@@ -18,19 +18,20 @@
 
 #include "base.h"
 #include "daemon.h"
+#include "search.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U
 #endif
 
-#define STACK_SIZE (64 * 1024)
+#define STACK_SIZE ((size_t)64 * 1024)
 #define SIGNALS    64
 
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
 
 enum step { STEP_NONE, STEP_GROUP, STEP_FDS, STEP_CHDIR, STEP_LIMITS, STEP_USER, STEP_EXEC };
-static const char *const step_names[] = {"clone", "setpgid", "dup2", "chdir", "setrlimit",
-                                         "setuid", "exec"};
+static const char *const step_names[] = {"clone",     "setpgid", "dup2", "chdir",
+                                         "setrlimit", "setuid",  "exec"};
 
 /* The child's error, in memory that stays shared even where a clone copies (as under valgrind). */
 struct failure {
@@ -43,7 +44,7 @@ struct plan {
     const struct ld_spawn *spec;
     char *const *paths; /* the files to try, ending with NULL */
     pid_t parent;
-    int highest; /* descriptor that is a target */
+    int highest;  /* descriptor that is a target */
     int *sources; /* of each descriptor, as they move */
     struct failure *failure;
 };
@@ -67,21 +68,30 @@ IN_CHILD static int take_group(const struct plan *plan) {
     return rc < 0 ? fail(plan, STEP_GROUP) : 0;
 }
 
-/* Put every descriptor in its place. Sources that are targets of others move out of the way. */
+/* Move sources that are targets of others out of the way. */
+IN_CHILD static int move_sources(const struct plan *plan) {
+    const struct ld_spawn *spec = plan->spec;
+    for (size_t i = 0; i < spec->fd_count; i++) {
+        long source = spec->fds[i].parent;
+        if (source <= plan->highest && source != spec->fds[i].child) {
+            source = syscall(SYS_fcntl, source, F_DUPFD_CLOEXEC, plan->highest + 1);
+        }
+        if (source < 0) {
+            return fail(plan, STEP_FDS);
+        }
+        plan->sources[i] = (int)source;
+    }
+    return 0;
+}
+
+/* Put every descriptor in its place; all others end with the exec. */
 IN_CHILD static int place_fds(const struct plan *plan) {
     const struct ld_spawn *spec = plan->spec;
     if (shared.has_close_range) {
         syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
     }
-    for (size_t i = 0; i < spec->fd_count; i++) {
-        plan->sources[i] = spec->fds[i].parent;
-        if (spec->fds[i].parent <= plan->highest && spec->fds[i].parent != spec->fds[i].child) {
-            plan->sources[i] = (int)syscall(SYS_fcntl, spec->fds[i].parent, F_DUPFD_CLOEXEC,
-                                            plan->highest + 1);
-            if (plan->sources[i] < 0) {
-                return fail(plan, STEP_FDS);
-            }
-        }
+    if (move_sources(plan) < 0) {
+        return -1;
     }
     for (size_t i = 0; i < spec->fd_count; i++) {
         bool in_place = plan->sources[i] == spec->fds[i].child;
@@ -213,50 +223,6 @@ static int prepare(void) {
     return 0;
 }
 
-/* The value of a variable in ENVP. */
-static const char *find_variable(char *const *envp, const char *name) {
-    size_t length = strlen(name);
-    for (; *envp != NULL; envp++) {
-        if (strncmp(*envp, name, length) == 0 && (*envp)[length] == '=') {
-            return *envp + length + 1;
-        }
-    }
-    return NULL;
-}
-
-/* Free the files to try. */
-static void free_paths(char **paths) {
-    for (char **path = paths; path != NULL && *path != NULL; path++) {
-        free(*path);
-    }
-    free(paths);
-}
-
-/* List the files that COMMAND can mean by the PATH in ENVP; NULL when memory ran out. */
-static char **list_paths(const char *command, char *const *envp) {
-    const char *search = find_variable(envp, "PATH");
-    if (strchr(command, '/') != NULL || command[0] == '\0') {
-        search = ""; /* one empty element: the name as it is */
-    } else if (search == NULL) {
-        search = "/usr/local/bin:/usr/bin:/bin";
-    }
-    size_t count = 1;
-    for (const char *at = search; *at != '\0'; at++) {
-        count += *at == ':';
-    }
-    char **paths = calloc(count + 1, sizeof *paths);
-    for (size_t i = 0; paths != NULL && i < count; i++) {
-        int length = (int)strcspn(search, ":");
-        if (asprintf(&paths[i], "%.*s%s%s", length, search, length > 0 ? "/" : "", command) < 0) {
-            paths[i] = NULL;
-            free_paths(paths);
-            return NULL;
-        }
-        search += (size_t)length + (search[length] == ':');
-    }
-    return paths;
-}
-
 /* Clone the child and wait until it is another program or has failed. */
 static pid_t clone_child(struct plan *plan) {
     sigset_t all;
@@ -299,7 +265,7 @@ int ld_spawn(const struct ld_spawn *spec, pid_t *pid, const char **step) {
     if (rc < 0) {
         return rc;
     }
-    char **paths = list_paths(spec->argv[0], spec->envp);
+    char **paths = ld_search_list(spec->argv[0], spec->envp);
     int *sources = calloc(spec->fd_count + 1, sizeof *sources);
     if (paths == NULL || sources == NULL) {
         rc = -ENOMEM;
@@ -316,6 +282,6 @@ int ld_spawn(const struct ld_spawn *spec, pid_t *pid, const char **step) {
         rc = start(&plan, pid, step);
     }
     free(sources);
-    free_paths(paths);
+    ld_search_free(paths);
     return rc;
 }

@@ -28,13 +28,13 @@ struct ld_spawn_identity {
 struct ld_spawn {
     char *const *argv;
     char *const *envp;
-    const char *cwd; /* NULL: as we are */
+    const char *cwd;               /* NULL: as we are */
     const struct ld_spawn_fd *fds; /* 0, 1 and 2 must be among them; nothing else is inherited */
     size_t fd_count;
-    bool session;  /* a session of its own, and it outlives us; else a process group, and the
+    bool session; /* a session of its own, and it outlives us; else a process group, and the
                       kernel kills it when we die */
-    int mask;      /* file mode mask; -1: as we are */
-    int nice;      /* added to our own */
+    int mask;     /* file mode mask; -1: as we are */
+    int nice;     /* added to our own */
     struct {
         int resource;
         struct rlimit limit;

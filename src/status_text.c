@@ -43,8 +43,8 @@ static void add_bytes(struct ld_text *text, double bytes) {
 
 /* Add the first line: what everybody wants to know. */
 static void add_headline(struct ld_text *text, const json_t *report) {
-    ld_text_format(text, "%s: %s, pid %lld, up ", text_of(report, "name"),
-                   text_of(report, "state"), integer_of(report, "pid"));
+    ld_text_format(text, "%s: %s, pid %lld, up ", text_of(report, "name"), text_of(report, "state"),
+                   integer_of(report, "pid"));
     ld_status_duration(text, number_of(report, "uptime"));
     ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
     if (json_is_string(json_object_get(report, "text"))) {
@@ -86,8 +86,7 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     add_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
-    ld_text_format(text, "\n  log       %s, level %s", text_of(log, "file"),
-                   text_of(log, "level"));
+    ld_text_format(text, "\n  log       %s, level %s", text_of(log, "file"), text_of(log, "level"));
     if (integer_of(log, "dropped") > 0) {
         ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
     }

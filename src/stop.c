@@ -19,11 +19,10 @@ static void terminate_children(struct ld_host *host) {
     if (!ld_reaper_has_children()) {
         return;
     }
-    if (ld_process_family(getpid(), &family) == 0) {
-        for (size_t i = 0; i < family.count; i++) {
-            if (ld_children_find(host->children, getpgid(family.list[i])) == NULL) {
-                ld_process_kill(family.list[i], SIGTERM);
-            }
+    ld_process_family(getpid(), &family);
+    for (size_t i = 0; i < family.count; i++) {
+        if (ld_children_find(host->children, getpgid(family.list[i])) == NULL) {
+            ld_process_kill(family.list[i], SIGTERM);
         }
     }
     ld_pids_fini(&family);
@@ -149,7 +148,8 @@ void ld_stop_step(struct ld_host *host) {
             return;
         }
         if (late) {
-            ld_log(LD_LOG_WARN, "not all processes ended after SIGTERM within %.10g s: killing them",
+            ld_log(LD_LOG_WARN,
+                   "not all processes ended after SIGTERM within %.10g s: killing them",
                    host->service->options->stop_timeout);
             begin_kill(host);
         }

@@ -78,9 +78,9 @@ static bool runs_script(const struct search *search, const char *name) {
     struct ld_holder holder;
     struct ld_text why = {0};
     json_t *status;
-    if (ld_pidfile_inspect(&holder, search->dir->fd, name) < 0 ||
-        holder.state != LD_HOLDER_ALIVE ||
-        ld_client_ask(search->dir->path, name, "status", ASK_SECONDS, &status, &why) < 0) {
+    if (ld_pidfile_inspect(&holder, search->dir->fd, name) < 0 || holder.state != LD_HOLDER_ALIVE ||
+        ld_client_ask(&(struct ld_request){search->dir->path, name, "status", ASK_SECONDS}, &status,
+                      &why) < 0) {
         ld_text_fini(&why);
         return false;
     }
@@ -114,7 +114,9 @@ static void name_by_script(struct ld_target *target, const char *path) {
         ld_rundir_each(target->dir, look_at, &search);
     }
     snprintf(target->name, sizeof target->name, "%s",
-             search.found[0] != '\0' ? search.found : name != NULL ? name : "");
+             search.found[0] != '\0' ? search.found
+             : name != NULL          ? name
+                                     : "");
     free(name);
     free(resolved);
 }
@@ -165,7 +167,8 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
     int status = ld_target_find(target, dir, argument);
     if (status == 0 && target->holder.state != LD_HOLDER_ALIVE) {
         ld_complain("%s: not running%s", target->name,
-                    target->holder.state == LD_HOLDER_DEAD ? " (it died and left its pidfile)" : "");
+                    target->holder.state == LD_HOLDER_DEAD ? " (it died and left its pidfile)"
+                                                           : "");
         status = 3;
     }
     return status;
@@ -186,8 +189,7 @@ int ld_target_open(const struct ld_target *target) {
 void ld_target_clear(const struct ld_target *target) {
     struct ld_pidfile file;
     char socket[90];
-    if (target->dir->fd >= 0 &&
-        ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
+    if (target->dir->fd >= 0 && ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
         snprintf(socket, sizeof socket, "%s.sock", target->name);
         unlinkat(target->dir->fd, socket, 0);
         ld_pidfile_remove(&file);

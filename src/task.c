@@ -5,11 +5,9 @@
 #include <string.h>
 
 #include "base.h"
+#include "interrupt.h"
 #include "luax.h"
 
-#define IDLE_MAX 64 /* coroutines kept for the next callbacks */
-
-static const char anchors_key; /* of the table of coroutines in the registry */
 static const char cancelled_error[] = "cancelled";
 
 /* What a task starts with, on the C stack until its function runs. */
@@ -32,73 +30,6 @@ struct ld_task *ld_task_of(lua_State *L) {
 /* The script that a coroutine belongs to. */
 struct ld_script *ld_script_of(lua_State *L) {
     return nearest_task(L)->script;
-}
-
-/* Make the coroutine of the task in the argument. Runs protected. */
-static int make_coroutine(lua_State *L) {
-    struct ld_task *task = lua_touserdata(L, 1);
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key) == LUA_TNIL) {
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
-    }
-    lua_State *co = lua_newthread(L);
-    task->anchor = luaL_ref(L, -2);
-    task->co = co;
-    *(struct ld_task **)lua_getextraspace(co) = task;
-    return 0;
-}
-
-/* Make a task with a coroutine of its own; NULL when memory ran out. */
-static struct ld_task *make_task(struct ld_script *script) {
-    struct ld_task *task = calloc(1, sizeof *task);
-    if (task != NULL) {
-        task->script = script;
-        if (ld_script_protect(script, make_coroutine, task, NULL) < 0) {
-            free(task);
-            task = NULL;
-        }
-    }
-    return task;
-}
-
-/* Take a task from the pool. */
-struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
-    struct ld_task *task = script->idle;
-    if (task != NULL) {
-        script->idle = task->next;
-        script->idle_count--;
-        task->next = NULL;
-    } else {
-        task = make_task(script);
-    }
-    if (task != NULL) {
-        task->what = what;
-    }
-    return task;
-}
-
-/* Free a task and let its coroutine be collected. */
-static void free_task(struct ld_task *task) {
-    lua_State *L = task->script->L;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
-    luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
-    lua_pop(L, 1);
-    free(task);
-}
-
-/* Put a task that has ended back into the pool. */
-void ld_task_drop(struct ld_task *task) {
-    struct ld_script *script = task->script;
-    lua_settop(task->co, 0);
-    *task = (struct ld_task){.script = script, .co = task->co, .anchor = task->anchor};
-    if (script->idle_count >= IDLE_MAX) {
-        free_task(task);
-        return;
-    }
-    task->next = script->idle;
-    script->idle = task;
-    script->idle_count++;
 }
 
 /* List a task that is suspended for the first time. */
@@ -127,13 +58,6 @@ static void unlink_task(struct ld_task *task) {
     }
     task->next = NULL;
     task->previous = NULL;
-}
-
-/* Note the coroutine that runs now. */
-lua_State *ld_task_enter(struct ld_script *script, lua_State *co) {
-    lua_State *before = script->running;
-    script->running = co;
-    return before;
 }
 
 /* The error of a task, made readable. */
@@ -188,9 +112,9 @@ static void reset_coroutine(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->current;
     script->current = task;
-    lua_State *before = ld_task_enter(script, task->co);
+    lua_State *before = ld_interrupt_enter(script, task->co);
     lua_resetthread(task->co);
-    ld_task_enter(script, before);
+    ld_interrupt_enter(script, before);
     script->current = outer;
 }
 
@@ -233,38 +157,6 @@ static void refuse_yield(struct ld_task *task) {
     end_task(task, LUA_ERRRUN, 1);
 }
 
-/* Raise on and on, so that no pcall can keep the error. */
-static void unwind(lua_State *L, lua_Debug *ar) {
-    (void)ar;
-    const char *reason = ld_script_of(L)->interrupt_reason;
-    lua_pushstring(L, reason != NULL ? reason : "interrupted");
-    lua_error(L);
-}
-
-/* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
-void ld_task_interrupt(struct ld_script *script) {
-    lua_State *running = script->running;
-    if (running != NULL) {
-        script->interrupted = true;
-        lua_sethook(running, unwind, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE, 1);
-    }
-}
-
-/* Go on with an interruption further out after CO has ended by it; true if there is one. */
-bool ld_task_unwind(struct ld_script *script, lua_State *co) {
-    if (!script->interrupted) {
-        return false;
-    }
-    lua_sethook(co, NULL, 0, 0);
-    if (script->running != NULL) {
-        ld_task_interrupt(script);
-    } else {
-        script->interrupted = false;
-        script->interrupt_reason = NULL;
-    }
-    return true;
-}
-
 /* Resume a task until it is suspended or ends. */
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
@@ -274,11 +166,11 @@ static void resume(struct ld_task *task, int args) {
     task->waits_for = NULL;
     task->abandon = NULL;
     script->current = task;
-    lua_State *before = ld_task_enter(script, task->co);
+    lua_State *before = ld_interrupt_enter(script, task->co);
     int status = lua_resume(task->co, before, args, &results);
-    ld_task_enter(script, before);
+    ld_interrupt_enter(script, before);
     script->current = outer;
-    ld_task_unwind(script, task->co);
+    ld_interrupt_go_on(script, task->co);
     if (status != LUA_YIELD) {
         end_task(task, status, results);
     } else if (task->waits_for == NULL) {
@@ -424,13 +316,9 @@ void ld_task_cancel(struct ld_task *task) {
 
 /* End every task of a script. Each ends, because a cancelled task cannot suspend. */
 void ld_task_end_all(struct ld_script *script) {
-    while (script->tasks != NULL) {
-        ld_task_cancel(script->tasks);
-    }
     struct ld_task *task;
-    while ((task = script->idle) != NULL) {
-        script->idle = task->next;
-        free_task(task);
+    while ((task = script->tasks) != NULL) {
+        ld_task_cancel(task);
     }
-    script->idle_count = 0;
+    ld_task_drain_pool(script);
 }

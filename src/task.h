@@ -20,19 +20,19 @@ struct ld_task {
     int anchor; /* what keeps co in the registry */
     enum ld_task_state state;
     bool cancelled;
-    bool woken;              /* it is in the script's list of those */
-    const char *what;        /* for messages: "a timer", "the script" */
-    const char *waits_for;   /* while suspended: "sleep", … */
+    bool woken;            /* it is in the script's list of those */
+    const char *what;      /* for messages: "a timer", "the script" */
+    const char *waits_for; /* while suspended: "sleep", … */
     /* Undo what the suspended task waits for, before it is cancelled. */
     void (*abandon)(struct ld_task *task);
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
      * are on the top of co. Errors are reported if this returns false. Must not raise. */
     bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
-    void *owner;             /* on_end's */
-    uint64_t number;         /* on_end's too */
-    void *waits_on;          /* abandon's */
-    uint64_t timer;          /* abandon's too */
-    struct ld_task *next;    /* in the list of the script's tasks, or of the idle ones */
+    void *owner;          /* on_end's */
+    uint64_t number;      /* on_end's too */
+    void *waits_on;       /* abandon's */
+    uint64_t timer;       /* abandon's too */
+    struct ld_task *next; /* in the list of the script's tasks, or of the idle ones */
     struct ld_task *previous;
     struct ld_task *next_woken;
     struct ld_task *next_waiter; /* among those that wait for one thing */
@@ -50,6 +50,9 @@ void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *a
 
 /* Give a task back that was not started. */
 void ld_task_drop(struct ld_task *task);
+
+/* Free the pool. */
+void ld_task_drain_pool(struct ld_script *script);
 
 /* The task that runs on L; NULL on a coroutine that is none. */
 struct ld_task *ld_task_of(lua_State *L);
@@ -74,16 +77,5 @@ void ld_task_cancel(struct ld_task *task);
 
 /* End every task of a script by cancelling it, and free the pool. */
 void ld_task_end_all(struct ld_script *script);
-
-/* Note the coroutine that runs now, for interruption; returns the one before. */
-lua_State *ld_task_enter(struct ld_script *script, lua_State *co);
-
-/* Interrupt the Lua code that runs with an error (script->interrupt_reason) that no pcall can keep.
- * May be called from a signal handler. */
-void ld_task_interrupt(struct ld_script *script);
-
-/* To be called when the coroutine CO has given control back to script->running: whether an
- * interruption is under way, which then goes on there. */
-bool ld_task_unwind(struct ld_script *script, lua_State *co);
 
 #endif

@@ -56,7 +56,8 @@ static unsigned list_for(const struct ld_wheel *wheel, uint64_t tick) {
     unsigned level =
         difference == 0 ? 0 : (63U - (unsigned)__builtin_clzll(difference)) / LEVEL_BITS;
     LD_ASSERT(level < LD_WHEEL_LEVELS);
-    return level * LD_WHEEL_LISTS + ((tick >> (level * LEVEL_BITS)) & (LD_WHEEL_LISTS - 1));
+    uint64_t digit = (tick >> (level * LEVEL_BITS)) & (LD_WHEEL_LISTS - 1);
+    return level * LD_WHEEL_LISTS + (unsigned)digit;
 }
 
 /* Put a slot into the wheel by its due time. */
@@ -246,7 +247,8 @@ void ld_wheel_fini(struct ld_wheel *wheel) {
 static bool add_chunk(struct ld_wheel *wheel) {
     if ((wheel->chunk_count & (wheel->chunk_count - 1)) == 0) { /* full at powers of two */
         size_t capacity = wheel->chunk_count == 0 ? 1 : (size_t)wheel->chunk_count * 2;
-        struct ld_wheel_slot **chunks = realloc(wheel->chunks, capacity * sizeof(struct ld_wheel_slot *));
+        struct ld_wheel_slot **chunks =
+            realloc(wheel->chunks, capacity * sizeof(struct ld_wheel_slot *));
         if (chunks == NULL) {
             return false;
         }

@@ -10,9 +10,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LD_WHEEL_LEVELS      8 /* of 6 bits: 48 bits of ticks, more than nine thousand years */
-#define LD_WHEEL_LISTS       64
-#define LD_WHEEL_NEVER       UINT64_MAX
+#define LD_WHEEL_LEVELS 8 /* of 6 bits: 48 bits of ticks, more than nine thousand years */
+#define LD_WHEEL_LISTS  64
+#define LD_WHEEL_NEVER  UINT64_MAX
 
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;

@@ -1,0 +1,192 @@
+/* What is around the script: made before it, closed after it. */
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon.h"
+#include "host_internal.h"
+#include "keeper.h"
+#include "lib.h"
+#include "log.h"
+#include "notify.h"
+#include "signals.h"
+
+static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1,
+                                  SIGUSR2, SIGQUIT, SIGPIPE, SIGCHLD};
+
+/* Answer "status". */
+static json_t *answer_status(void *arg) {
+    json_t *report = ld_host_snapshot(arg);
+    json_object_set_new(report, "ok", json_true());
+    return report;
+}
+
+/* Answer "origin". */
+static json_t *answer_origin(void *arg) {
+    return ld_host_origin(arg);
+}
+
+/* Answer "stop"; one that is under way is joined. */
+static json_t *answer_stop(void *arg) {
+    struct ld_host *host = arg;
+    if (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING) {
+        ld_host_ask_stop(host);
+    }
+    return json_pack("{s:b, s:i, s:f}", "ok", 1, "pid", (int)getpid(), "timeout",
+                     host->service->options->stop_timeout);
+}
+
+/* Answer "reopen". */
+static json_t *answer_reopen(void *arg) {
+    (void)arg;
+    int rc = ld_host_reopen_log();
+    return rc < 0 ? json_pack("{s:b, s:s}", "ok", 0, "error", strerror(-rc))
+                  : json_pack("{s:b}", "ok", 1);
+}
+
+/* Take a request for a reload. */
+static void ask_reload(void *arg, struct ld_waiter *waiter) {
+    ld_reload_ask(arg, waiter);
+}
+
+/* Forget who waits for a reload. */
+static void forget_waiter(void *arg, struct ld_waiter *waiter) {
+    ld_reload_forget(arg, waiter);
+}
+
+/* Tell the service manager's watchdog that the loop turns. */
+static void on_watchdog(uv_timer_t *timer) {
+    (void)timer;
+    ld_notify_send("WATCHDOG=1");
+}
+
+/* The status report, for lunad.stats(). */
+static json_t *snapshot(void *arg) {
+    return ld_host_snapshot(arg);
+}
+
+/* Fill in what the host lends to its scripts. */
+static void fill_env(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    host->source = (struct ld_source){.path = service->script,
+                                      .text = ld_text_string(&service->text),
+                                      .size = service->text.size,
+                                      .title = service->text_title,
+                                      .as_root = geteuid() == 0};
+    host->env = (struct ld_env){
+        .loop = &host->loop,
+        .children = host->children,
+        .reaper = host->reaper,
+        .lag = &host->lag,
+        .source = &host->source,
+        .name = service->name,
+        .place = service->script != NULL ? service->script : service->text_title + 1,
+        .daemon = service->daemon,
+        .wait_ready = service->options->wait_ready,
+        .words = service->words,
+        .script = service->script_word,
+        .path = service->path,
+        .cpath = service->cpath,
+        .open_libraries = ld_lib_open,
+        .snapshot = snapshot,
+        .host = host,
+    };
+}
+
+/* Begin to catch what signals mean to the host, and then block none of them. */
+static int catch_signals(struct ld_host *host) {
+    int rc = ld_signals_open();
+    for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
+        rc = ld_signals_catch(own_signals[i]);
+    }
+    ld_daemon_unblock_signals();
+    rc = rc == 0 ? ld_signals_attach(&host->loop, ld_host_on_signal, host) : rc;
+    host->has_signals = rc == 0;
+    return rc;
+}
+
+/* Listen to the keeper. */
+static int attach_keeper(struct ld_host *host) {
+    if (host->service->keeper < 0) {
+        return 0;
+    }
+    ld_log_set_opener(ld_keeper_open_log, host->service);
+    int rc = uv_poll_init(&host->loop, &host->keeper, host->service->keeper);
+    host->has_keeper = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_on_keeper) : rc;
+}
+
+/* Make everything around the script. */
+int ld_host_open(struct ld_host *host) {
+    static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
+                                              answer_reopen, ask_reload,    forget_waiter};
+    struct ld_service *service = host->service;
+    uv_timer_init(&host->loop, &host->alarm);
+    uv_timer_init(&host->loop, &host->watchdog);
+    uv_prepare_init(&host->loop, &host->turn);
+    uv_prepare_start(&host->turn, ld_host_on_turn);
+    int rc = catch_signals(host);
+    rc = rc == 0 ? attach_keeper(host) : rc;
+    rc = rc == 0 ? ld_reaper_new(&host->reaper, &host->loop, true) : rc;
+    if (rc == 0) {
+        host->children = ld_children_new(&host->loop, host->reaper, service->name);
+        rc = host->children == NULL ? -ENOMEM : 0;
+    }
+    if (rc == 0) {
+        int listener = service->listener;
+        service->listener = -1; /* the control closes it */
+        rc = ld_control_open(&host->control, &host->loop, listener, service->starter_uid);
+        if (host->control != NULL) {
+            ld_control_serve(host->control, &ops, host);
+        }
+    }
+    if (service->watchdog > 0) {
+        uint64_t half = (uint64_t)(service->watchdog * 500);
+        uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
+    }
+    fill_env(host);
+    return rc;
+}
+
+/* Forget the children that are to outlive us. */
+static void abandon_children(struct ld_host *host) {
+    struct ld_child *child;
+    while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
+        ld_child_abandon(child);
+    }
+}
+
+/* Close what was made, and let the loop turn until it is all gone. */
+void ld_host_close(struct ld_host *host) {
+    ld_reload_abandon(host);
+    ld_reload_close_retired(host);
+    if (host->script != NULL) {
+        ld_script_close(host->script);
+        host->script = NULL;
+    }
+    abandon_children(host);
+    uv_prepare_stop(&host->turn);
+    uv_close((uv_handle_t *)&host->turn, NULL);
+    uv_close((uv_handle_t *)&host->alarm, NULL);
+    uv_close((uv_handle_t *)&host->watchdog, NULL);
+    if (host->has_keeper) {
+        uv_close((uv_handle_t *)&host->keeper, NULL);
+    }
+    if (host->control != NULL) {
+        ld_control_close(host->control);
+    }
+    if (host->reaper != NULL) {
+        ld_reaper_close(host->reaper);
+    }
+    if (host->has_signals) {
+        ld_signals_detach();
+    }
+    uv_run(&host->loop, UV_RUN_DEFAULT);
+    if (host->children != NULL) {
+        ld_children_close(host->children);
+    }
+    int rc = uv_loop_close(&host->loop);
+    if (rc < 0) {
+        ld_log(LD_LOG_WARN, "the loop was not empty at the end: %s", uv_strerror(rc));
+    }
+}

@@ -1,0 +1,42 @@
+#include "interrupt.h"
+
+#include <lua.h>
+
+/* Note the coroutine that runs now. */
+lua_State *ld_interrupt_enter(struct ld_script *script, lua_State *co) {
+    lua_State *before = script->running;
+    script->running = co;
+    return before;
+}
+
+/* Raise on and on, so that no pcall can keep the error. */
+static void unwind(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    const char *reason = ld_script_of(L)->interrupt_reason;
+    lua_pushstring(L, reason != NULL ? reason : "interrupted");
+    lua_error(L);
+}
+
+/* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
+void ld_interrupt(struct ld_script *script) {
+    lua_State *running = script->running;
+    if (running != NULL) {
+        script->interrupted = true;
+        lua_sethook(running, unwind, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE, 1);
+    }
+}
+
+/* Go on with an interruption further out after CO has ended by it; true if there is one. */
+bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
+    if (!script->interrupted) {
+        return false;
+    }
+    lua_sethook(co, NULL, 0, 0);
+    if (script->running != NULL) {
+        ld_interrupt(script);
+    } else {
+        script->interrupted = false;
+        script->interrupt_reason = NULL;
+    }
+    return true;
+}

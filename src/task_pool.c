@@ -1,0 +1,86 @@
+/* The pool of coroutines that tasks run on. */
+#include <lauxlib.h>
+#include <stdlib.h>
+
+#include "task.h"
+
+#define IDLE_MAX 64 /* coroutines kept for the next callbacks */
+
+static const char anchors_key; /* of the table of coroutines in the registry */
+
+/* Make the coroutine of the task in the argument. Runs protected. */
+static int make_coroutine(lua_State *L) {
+    struct ld_task *task = lua_touserdata(L, 1);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key) == LUA_TNIL) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    }
+    lua_State *co = lua_newthread(L);
+    task->anchor = luaL_ref(L, -2);
+    task->co = co;
+    *(struct ld_task **)lua_getextraspace(co) = task;
+    return 0;
+}
+
+/* Make a task with a coroutine of its own; NULL when memory ran out. */
+static struct ld_task *make_task(struct ld_script *script) {
+    struct ld_task *task = calloc(1, sizeof *task);
+    if (task != NULL) {
+        task->script = script;
+        if (ld_script_protect(script, make_coroutine, task, NULL) < 0) {
+            free(task);
+            task = NULL;
+        }
+    }
+    return task;
+}
+
+/* Take a task from the pool. */
+struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
+    struct ld_task *task = script->idle;
+    if (task != NULL) {
+        script->idle = task->next;
+        script->idle_count--;
+        task->next = NULL;
+    } else {
+        task = make_task(script);
+    }
+    if (task != NULL) {
+        task->what = what;
+    }
+    return task;
+}
+
+/* Free a task and let its coroutine be collected. */
+static void free_task(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
+    lua_pop(L, 1);
+    free(task);
+}
+
+/* Put a task that has ended back into the pool. */
+void ld_task_drop(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    lua_settop(task->co, 0);
+    *task = (struct ld_task){.script = script, .co = task->co, .anchor = task->anchor};
+    if (script->idle_count >= IDLE_MAX) {
+        free_task(task);
+        return;
+    }
+    task->next = script->idle;
+    script->idle = task;
+    script->idle_count++;
+}
+
+/* Free the pool. */
+void ld_task_drain_pool(struct ld_script *script) {
+    struct ld_task *task;
+    while ((task = script->idle) != NULL) {
+        script->idle = task->next;
+        free_task(task);
+    }
+    script->idle_count = 0;
+}
