@@ -1,11 +1,9 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base.h"
 #include "child_internal.h"
 #include "process.h"
 #include "text.h"

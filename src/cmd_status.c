@@ -1,6 +1,4 @@
 /* status and list. */
-#include <string.h>
-#include <unistd.h>
 
 #include "client.h"
 #include "cmd.h"

@@ -2,7 +2,6 @@
 
 #include <ctype.h>
 #include <lauxlib.h>
-#include <string.h>
 
 /* A copy under way. In TO, stack index 1 is a table from the addresses of copied tables in FROM to
  * their copies. Reading FROM never allocates; everything that does happens protected in TO. */

@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "interrupt.h"
-#include "task.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid

@@ -1,20 +1,12 @@
 #include "host.h"
 
-#include <errno.h>
-#include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "daemon.h"
 #include "guard.h"
 #include "host_internal.h"
-#include "keeper.h"
-#include "lib.h"
 #include "log.h"
 #include "notify.h"
 #include "report.h"
-#include "signals.h"
-#include "status_text.h"
 
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {

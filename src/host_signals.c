@@ -1,7 +1,6 @@
 /* What signals mean to the host, where the script has no handler of its own. */
 #include <signal.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "host_internal.h"
 #include "keeper.h"

@@ -1,6 +1,5 @@
 #include "launch.h"
 
-#include <string.h>
 #include <unistd.h>
 
 #include "daemon.h"

@@ -1,5 +1,4 @@
 /* lunad.spawn, and what becomes of a child. */
-#include <errno.h>
 #include <lauxlib.h>
 #include <signal.h>
 #include <stdlib.h>

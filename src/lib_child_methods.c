@@ -6,7 +6,6 @@
 
 #include "lib_child.h"
 #include "luax.h"
-#include "parse.h"
 
 /* The half of a box, for an action; raises if the script has given the child up. */
 static struct ld_child_half *check_open(lua_State *L, const struct ld_child_box *box,

@@ -1,6 +1,5 @@
 /* The life of a script: what it asks of its host, and what the host asks of it. */
 #include <lauxlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "copy.h"

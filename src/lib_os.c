@@ -6,12 +6,10 @@
 #include <lualib.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "lib_parts.h"
-#include "luax.h"
 #include "process.h"
 #include "script.h"
 

@@ -1,6 +1,5 @@
 #include "luax.h"
 
-#include <errno.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 #include "options.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <string.h>
 
+#include "log.h"
 #include "parse.h"
 
 struct row;

@@ -6,7 +6,6 @@
 #include <sys/resource.h>
 #include <sys/types.h>
 
-#include "log.h"
 #include "text.h"
 
 /* A bit for each verb that takes options, so that a row can say where it belongs. */

@@ -8,8 +8,6 @@
 
 #include <sys/types.h>
 
-#include "text.h"
-
 /* A locked pidfile. */
 struct ld_pidfile {
     int dir; /* the run directory; borrowed */

@@ -2,7 +2,6 @@
  * when it is ready; until then the old one goes on as if nothing had happened. */
 #include <lua.h>
 #include <stdlib.h>
-#include <string.h>
 #include <time.h>
 
 #include "guard.h"

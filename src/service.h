@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "log.h"
 #include "options.h"
 #include "pidfile.h"
 #include "text.h"

@@ -4,14 +4,12 @@
 #include <errno.h>
 #include <pwd.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client.h"
 #include "cmd.h"
 #include "parse.h"
 #include "paths.h"
-#include "process.h"
 #include "say.h"
 
 #define ASK_SECONDS 2.0 /* for a quick answer */

@@ -5,7 +5,6 @@
 #include <stdbool.h>
 
 #include "pidfile.h"
-#include "text.h"
 
 /* A run directory that is being looked at. */
 struct ld_rundir {

@@ -1,7 +1,6 @@
 #include "task.h"
 
 #include <lauxlib.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base.h"
