@@ -4,6 +4,7 @@
 
 #include "guard.h"
 #include "host_internal.h"
+#include "keeper.h"
 #include "log.h"
 #include "notify.h"
 #include "report.h"
