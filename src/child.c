@@ -49,6 +49,7 @@ static void free_if_done(struct ld_child *child) {
     ld_lines_fini(&child->lines[1]);
     free(child->name);
     free(child->command);
+    free(child->identity);
     free(child);
 }
 
@@ -90,6 +91,8 @@ static void leave_set(struct ld_child *child) {
     }
     if (child->next != NULL) {
         child->next->previous = child->previous;
+    } else {
+        child->children->last = child->previous;
     }
 }
 
@@ -98,8 +101,13 @@ static void finish(struct ld_child *child) {
     child->life = LD_LIFE_FINISHED;
     leave_set(child);
     ld_child_close_all(child);
-    if (child->ops != NULL) {
-        child->ops->on_finished(child->owner);
+    const struct ld_child_ops *ops = child->ops;
+    void *claimant = child->claimant;
+    if (ops != NULL) {
+        ops->on_finished(child->owner);
+    }
+    if (ops != NULL && claimant != NULL) {
+        ops->on_finished(claimant);
     }
 }
 
@@ -134,7 +142,7 @@ static void on_timer(uv_timer_t *timer) {
     switch (child->deadline) {
     case LD_TO_TERM:
         child->timed_out = true;
-        ld_child_end(child, child->kill_after_ms);
+        ld_child_end(child);
         break;
     case LD_TO_KILL:
         ld_child_kill(child, SIGKILL);
@@ -207,9 +215,72 @@ void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts) 
                                      .pid = child->watch.pid,
                                      .running = child->life == LD_LIFE_RUNNING,
                                      .detached = child->detached,
+                                     .keep = child->identity != NULL,
+                                     .restarts = child->restarts,
+                                     .has_last = child->has_last,
+                                     .last = child->last,
                                      .timed_out = child->timed_out,
                                      .seconds = (double)(until - child->started) / 1e9,
                                      .exit = child->exit};
+}
+
+/* Note the history of a child. */
+void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last) {
+    child->restarts = restarts;
+    child->has_last = last != NULL;
+    if (last != NULL) {
+        child->last = *last;
+    }
+}
+
+/* The owner. */
+void *ld_child_owner(const struct ld_child *child) {
+    return child->owner;
+}
+
+/* The claimant. */
+void *ld_child_claimant(const struct ld_child *child) {
+    return child->claimant;
+}
+
+/* The identity. */
+const char *ld_child_identity(const struct ld_child *child) {
+    return child->identity;
+}
+
+/* Set or (with NULL) take back a claim. */
+void ld_child_claim(struct ld_child *child, void *claimant) {
+    child->claimant = claimant;
+}
+
+/* Make the claimant the owner. */
+void ld_child_hand_over(struct ld_child *child, const bool to_log[2]) {
+    child->owner = child->claimant;
+    child->claimant = NULL;
+    for (int i = 0; i < 2; i++) {
+        child->to_log[i] = to_log[i];
+        ld_outlet_unhold(&child->outputs[i], ~0U);
+    }
+}
+
+/* Go on after a hand-over. */
+void ld_child_settle(struct ld_child *child) {
+    if (child->life == LD_LIFE_LINGERING) {
+        ld_child_set_deadline(child, LD_TO_GIVE_UP, LINGER_MS);
+    }
+    finish_if_over(child);
+}
+
+/* Move an unfinished line. */
+void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text) {
+    struct ld_text *rest = &child->lines[stream - 1].rest;
+    ld_text_add(text, ld_text_string(rest), rest->size);
+    ld_text_clear(rest);
+}
+
+/* Hand bytes to whom the output goes. */
+void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, size_t size) {
+    deliver(child, stream, bytes, size);
 }
 
 /* Signal the child's group. Once the child is reaped its number may belong to others. */
@@ -217,14 +288,19 @@ int ld_child_kill(struct ld_child *child, int signo) {
     return child->life == LD_LIFE_RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
 }
 
-/* End the child. One that was stopped must go on to see the signal. */
-void ld_child_end(struct ld_child *child, uint64_t grace_ms) {
-    if (child->life != LD_LIFE_RUNNING) {
-        return;
-    }
+/* Ask the child to end. One that was stopped must go on to see the signal. */
+void ld_child_terminate(struct ld_child *child) {
     ld_child_kill(child, SIGTERM);
     ld_child_kill(child, SIGCONT);
-    ld_child_set_deadline(child, LD_TO_KILL, grace_ms);
+}
+
+/* End the child. */
+void ld_child_end(struct ld_child *child) {
+    bool is_ending = uv_is_active((uv_handle_t *)&child->timer) && child->deadline == LD_TO_KILL;
+    if (child->life == LD_LIFE_RUNNING && !is_ending) {
+        ld_child_terminate(child);
+        ld_child_set_deadline(child, LD_TO_KILL, child->kill_after_ms);
+    }
 }
 
 /* Write to the child. */
@@ -256,10 +332,7 @@ void ld_child_hold(struct ld_child *child, int stream, unsigned reason) {
 void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
     struct ld_outlet *output = &child->outputs[stream - 1];
     ld_outlet_unhold(output, reason);
-    if (child->life == LD_LIFE_LINGERING && output->open) {
-        ld_child_set_deadline(child, LD_TO_GIVE_UP, LINGER_MS);
-    }
-    finish_if_over(child);
+    ld_child_settle(child);
 }
 
 /* The child after another. */

@@ -42,6 +42,8 @@ struct ld_child_config {
         int fd;
     } streams[3];
     const char *name;       /* copied */
+    const char *identity;   /* not NULL: it can be handed to another owner who wants the same;
+                               copied */
     uint64_t timeout_ms;    /* 0: none */
     uint64_t kill_after_ms; /* between SIGTERM and SIGKILL */
     const struct ld_child_ops *ops;
@@ -55,7 +57,11 @@ struct ld_child_facts {
     pid_t pid;
     bool running; /* not reaped yet */
     bool detached;
+    bool keep; /* it has an identity */
     bool timed_out;
+    unsigned restarts;         /* as noted by the owner */
+    bool has_last;             /* it was started before, and ended so: */
+    struct ld_exit last;
     double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */
 };
@@ -81,16 +87,42 @@ int ld_child_start(struct ld_children *children, const struct ld_child_config *c
  * finished. */
 void ld_child_release(struct ld_child *child);
 
+/* Owners, for handing a child over. A claimant is told of nothing but the end. */
+void *ld_child_owner(const struct ld_child *child);
+void *ld_child_claimant(const struct ld_child *child);
+const char *ld_child_identity(const struct ld_child *child);
+void ld_child_claim(struct ld_child *child, void *claimant);
+
+/* Make the claimant the owner; TO_LOG says whose lines of streams 1 and 2 are logged from now on.
+ * Nothing holds its output any more. */
+void ld_child_hand_over(struct ld_child *child, const bool to_log[2]);
+
+/* Move what has come of an unfinished line of STREAM for the log to TEXT. */
+struct ld_text;
+void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text);
+
+/* Hand BYTES to the owner, or the log, as if the child had said them now. */
+void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, size_t size);
+
+/* Go on after a hand-over: what has ended meanwhile is finished. */
+void ld_child_settle(struct ld_child *child);
+
 /* Forget a child that has not finished and is to outlive this process. */
 void ld_child_abandon(struct ld_child *child);
 
 void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts);
 
+/* Note how often the owner has started this anew, and how it ended last time (NULL: never). */
+void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last);
+
 /* Signal the child's process group; 0, or -ESRCH if it does not run any more. */
 int ld_child_kill(struct ld_child *child, int signo);
 
-/* End the child: SIGTERM now, SIGKILL when GRACE_MS have passed. */
-void ld_child_end(struct ld_child *child, uint64_t grace_ms);
+/* End the child: SIGTERM now, SIGKILL when its kill_after_ms have passed. */
+void ld_child_end(struct ld_child *child);
+
+/* Ask the child to end: SIGTERM alone. */
+void ld_child_terminate(struct ld_child *child);
 
 /* Write to a child whose stdin is a pipe; what it does not take at once is copied. 0 or a negative
  * errno: -EPIPE when it has gone, -EBADF when there is no pipe (or it was closed). */

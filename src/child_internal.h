@@ -32,14 +32,20 @@ struct ld_child {
     bool detached;
     const struct ld_child_ops *ops; /* NULL: released */
     void *owner;
+    void *claimant; /* or NULL */
     char *name;
     char *command;
+    char *identity; /* or NULL */
+    unsigned restarts;
+    bool has_last;
+    struct ld_exit last;
 };
 
 struct ld_children {
     uv_loop_t *loop;
     struct ld_reaper *reaper;
     struct ld_child *first;
+    struct ld_child *last;
     int null_fd;
     char *name;
 };

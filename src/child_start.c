@@ -104,9 +104,12 @@ static struct ld_child *make_child(struct ld_children *children,
     }
     child->name = strdup(config->name);
     child->command = join_words(config->spawn.argv);
-    if (child->name == NULL || child->command == NULL) {
+    child->identity = config->identity != NULL ? strdup(config->identity) : NULL;
+    bool has_identity = config->identity == NULL || child->identity != NULL;
+    if (child->name == NULL || child->command == NULL || !has_identity) {
         free(child->name);
         free(child->command);
+        free(child->identity);
         free(child);
         return NULL;
     }
@@ -133,11 +136,13 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     child->ops = config->ops;
     child->owner = config->owner;
     child->started = uv_hrtime();
-    child->next = children->first;
-    if (child->next != NULL) {
-        child->next->previous = child;
+    child->previous = children->last;
+    if (child->previous != NULL) {
+        child->previous->next = child;
+    } else {
+        children->first = child;
     }
-    children->first = child;
+    children->last = child;
     for (int i = 0; i < 2; i++) {
         ld_lines_init(&child->lines[i], children->name, child->name, child->watch.pid, i == 1);
         ld_outlet_start(&child->outputs[i]);

@@ -7,6 +7,13 @@
 #include "lib_parts.h"
 #include "luax.h"
 
+static const char core_key; /* of what lunad's own Lua shares with C */
+
+/* Push that. */
+void ld_lib_push_core(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
+}
+
 /* Find one of lunad's own Lua chunks; NULL for none. */
 static const struct ld_embedded *find_chunk(const char *name) {
     for (const struct ld_embedded *chunk = ld_embedded; chunk->name != NULL; chunk++) {
@@ -80,7 +87,8 @@ int ld_lib_open(lua_State *L) {
     lua_pushvalue(L, -3);
     lua_pushcfunction(L, l_load_part);
     lua_pushcfunction(L, l_raise);
-    lua_call(L, 4, 0);
+    lua_call(L, 4, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_pushvalue(L, -2);
     lua_setfield(L, -2, "lunad");

@@ -32,6 +32,13 @@ int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_t
  * they are done, at once or later. REASON is static. */
 void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason);
 
+/* Make good the claims of a script that has become the service: the kept children it asked for are
+ * its own now. */
+void ld_lib_child_take_over(struct ld_script *script);
+
+/* Push what lunad's own Lua shares with C, a table. */
+void ld_lib_push_core(lua_State *L);
+
 /* Parts of the status report, each a new reference. */
 json_t *ld_lib_timer_report(struct ld_script *script);
 json_t *ld_lib_signal_report(struct ld_script *script);

@@ -1,20 +1,14 @@
 /* lunad.spawn, and what becomes of a child. */
 #include <lauxlib.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "handle.h"
 #include "lib.h"
 #include "lib_child.h"
 #include "lib_parts.h"
 #include "lib_spawn.h"
 #include "luax.h"
 #include "parse.h"
-#include "task.h"
-
-/* The user values of a box. */
-enum { ON_STDOUT = 1, ON_STDERR, ON_EXIT, USER_VALUES = ON_EXIT };
 
 static const char boxes_key; /* of the table from halves to boxes in the registry */
 
@@ -27,14 +21,14 @@ struct output {
 };
 
 /* Push the box of a half. */
-static void push_box(lua_State *L, const struct ld_child_half *half) {
+void ld_child_push_box(lua_State *L, const struct ld_child_half *half) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
     lua_rawgetp(L, -1, half);
     lua_remove(L, -2);
 }
 
-/* Unpin the box of a half. Does not raise: the key is there. */
-static void unpin(lua_State *L, const struct ld_child_half *half) {
+/* Unpin the box of a half: the key is there, so nothing is allocated. */
+void ld_child_unpin(lua_State *L, const struct ld_child_half *half) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
     lua_pushnil(L);
     lua_rawsetp(L, -2, half);
@@ -64,8 +58,8 @@ void ld_child_push_exit(lua_State *L, const struct ld_child_box *box) {
 /* Push an output callback and its argument. */
 static int push_output(lua_State *co, void *arg) {
     const struct output *output = arg;
-    push_box(co, output->half);
-    lua_getiuservalue(co, -1, output->stream == 1 ? ON_STDOUT : ON_STDERR);
+    ld_child_push_box(co, output->half);
+    lua_getiuservalue(co, -1, output->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
     if (output->bytes != NULL) {
         lua_pushlstring(co, output->bytes, output->size);
     } else {
@@ -81,7 +75,7 @@ static bool on_output_end(struct ld_task *task, enum ld_outcome outcome, int res
     int stream = (int)task->number;
     (void)outcome;
     (void)results;
-    half->calling[stream - 1] = false;
+    half->calling[stream - 1] = NULL;
     if (half->child != NULL && half->held[stream - 1]) {
         half->held[stream - 1] = false;
         ld_child_unhold(half->child, stream, LD_HOLD_BUSY);
@@ -108,14 +102,14 @@ static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     task->owner = half;
     task->number = (uint64_t)stream;
     task->on_end = on_output_end;
-    half->calling[stream - 1] = true;
+    half->calling[stream - 1] = task;
     if (bytes == NULL) {
         hold(half, stream);
         ld_task_start_with(task, push_output, &output);
         return;
     }
     ld_task_start_with(task, push_output, &output);
-    if (half->calling[stream - 1]) {
+    if (half->calling[stream - 1] != NULL) {
         hold(half, stream);
     }
 }
@@ -138,15 +132,15 @@ static void on_drained(void *owner) {
 /* Push the on_exit function, how the child ended, and the child. */
 static int push_on_exit(lua_State *co, void *arg) {
     const struct ld_child_half *half = arg;
-    push_box(co, half);
-    lua_getiuservalue(co, 1, ON_EXIT);
+    ld_child_push_box(co, half);
+    lua_getiuservalue(co, 1, LD_CHILD_ON_EXIT);
     ld_child_push_exit(co, half->box);
     lua_pushvalue(co, 1);
     lua_remove(co, 1);
     return 2;
 }
 
-/* Keep the facts of a child that is about to go. */
+/* Move the facts of a child that is about to go into its box. */
 static void keep_facts(struct ld_child_half *half) {
     struct ld_child_facts facts;
     struct ld_child_box *box = half->box;
@@ -164,34 +158,41 @@ static void on_finished(void *owner) {
     struct ld_script *script = half->handle.script;
     lua_State *L = script->L;
     keep_facts(half);
-    ld_child_release(half->child);
+    if (!half->claims) {
+        ld_child_release(half->child);
+    }
     half->child = NULL;
     wake_all(&half->flushers);
     wake_all(&half->waiters);
-    push_box(L, half);
-    bool has_callback = lua_getiuservalue(L, -1, ON_EXIT) != LUA_TNIL;
+    ld_child_push_box(L, half);
+    bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
     struct ld_task *task = has_callback ? ld_task_take(script, "an on_exit callback") : NULL;
     if (task != NULL) {
         ld_task_start_with(task, push_on_exit, half);
     }
-    unpin(L, half);
+    ld_child_unpin(L, half);
     ld_handle_detach(&half->handle);
     free(half);
 }
 
 static const struct ld_child_ops ops = {on_output, on_drained, on_finished};
 
-/* Give a running child up when its script is closed. It ends, unless it was meant to stay. */
+/* Give a running child up when its script is closed. It ends, unless it was meant to stay, or is
+ * another generation's. */
 static void drop(struct ld_handle *handle) {
     struct ld_child_half *half = LD_CONTAINER_OF(handle, struct ld_child_half, handle);
-    struct ld_child_facts facts;
     half->box->half = NULL;
-    ld_child_facts(half->child, &facts);
-    if (!facts.detached) {
-        ld_child_end(half->child, LD_KILL_AFTER_MS);
+    if (half->claims) {
+        ld_child_claim(half->child, NULL);
+    } else {
+        struct ld_child_facts facts;
+        ld_child_facts(half->child, &facts);
+        if (!facts.detached) {
+            ld_child_end(half->child);
+        }
+        ld_child_release(half->child);
     }
-    ld_child_release(half->child);
     free(half);
 }
 
@@ -207,13 +208,13 @@ static void keep_callback(lua_State *L, int box, int slot, const char *option) {
 
 /* Push a new box, pinned to a half of its own; raises with nothing made. */
 static struct ld_child_half *push_pinned_box(lua_State *L) {
-    struct ld_child_box *box = lua_newuserdatauv(L, sizeof *box, USER_VALUES);
+    struct ld_child_box *box = lua_newuserdatauv(L, sizeof *box, LD_CHILD_ON_EXIT);
     *box = (struct ld_child_box){0};
     luaL_setmetatable(L, LD_CHILD_TYPE);
     int index = lua_gettop(L);
-    keep_callback(L, index, ON_STDOUT, "stdout");
-    keep_callback(L, index, ON_STDERR, "stderr");
-    keep_callback(L, index, ON_EXIT, "on_exit");
+    keep_callback(L, index, LD_CHILD_ON_STDOUT, "stdout");
+    keep_callback(L, index, LD_CHILD_ON_STDERR, "stderr");
+    keep_callback(L, index, LD_CHILD_ON_EXIT, "on_exit");
     struct ld_child_half *half = calloc(1, sizeof *half);
     if (half == NULL) {
         lx_error(L, "not enough memory");
@@ -228,45 +229,110 @@ static struct ld_child_half *push_pinned_box(lua_State *L) {
     return half;
 }
 
-/* The words of a failure: what the step was about. */
-static const char *describe(lua_State *L, const struct ld_spawn_request *request,
-                            const char *step) {
+/* Fill in what a box knows from the beginning. */
+static void fill_box(struct ld_child_half *half, const struct ld_spawn_request *request) {
+    struct ld_child_box *box = half->box;
+    struct ld_child_facts facts;
+    ld_child_facts(half->child, &facts);
+    box->pid = facts.pid;
+    box->adopted = half->claims;
+    box->has_stdin = request->config.streams[0].kind == LD_STREAM_PIPE;
+    snprintf(box->name, sizeof box->name, "%s", request->name);
+    for (int i = 0; i < 2; i++) {
+        half->to_log[i] = request->config.streams[i + 1].kind == LD_STREAM_LOG;
+    }
+}
+
+/* Push the triple for a step of spawning that failed. */
+static int push_failure(lua_State *L, const struct ld_spawn_request *request, int code,
+                        const char *step) {
+    const char *command = request->config.spawn.argv[0];
     if (strcmp(step, "exec") == 0) {
-        return request->config.spawn.argv[0];
+        return lx_fail(L, code, "%s", command);
     }
-    if (strcmp(step, "chdir") == 0) {
-        return lua_pushfstring(L, "chdir %s (for %s)", request->config.spawn.cwd,
-                               request->config.spawn.argv[0]);
+    const char *detail = strcmp(step, "chdir") == 0    ? request->config.spawn.cwd
+                         : strcmp(step, "setuid") == 0 ? request->user
+                                                       : "";
+    return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail,
+                   command);
+}
+
+/* Start the child of a request for the half; the triple on failure. 0, or what to return. */
+static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_request *request) {
+    struct ld_text why = {0};
+    struct ld_user user;
+    const char *step = "user";
+    request->config.ops = &ops;
+    request->config.owner = half;
+    int rc = ld_spawn_request_find_user(request, &user, &why);
+    if (rc == 0) {
+        rc = ld_child_start(ld_script_of(L)->env->children, &request->config, &half->child, &step);
     }
-    return lua_pushfstring(L, "%s (for %s)", step, request->config.spawn.argv[0]);
+    ld_user_fini(&user);
+    ld_text_fini(&why);
+    if (rc == 0) {
+        return 0;
+    }
+    half->box->half = NULL;
+    ld_child_unpin(L, half);
+    free(half);
+    if (strcmp(step, "user") == 0) {
+        return lx_fail(L, rc, "there is no user or group %s%s%s (for %s)", request->user,
+                       request->group[0] != '\0' ? ":" : "", request->group,
+                       request->config.spawn.argv[0]);
+    }
+    return push_failure(L, request, rc, step);
+}
+
+/* Push the text in the argument. Runs protected: the text is freed whatever happens. */
+static int push_text(lua_State *L) {
+    const struct ld_text *text = lua_touserdata(L, 1);
+    lua_pushlstring(L, ld_text_string(text), text->size);
+    return 1;
+}
+
+/* Push the identity of a request that is to be kept. */
+static const char *push_identity(lua_State *L, const struct ld_spawn_request *request) {
+    struct ld_text text = {0};
+    ld_spawn_request_identify(request, &text);
+    bool failed = text.failed;
+    lua_pushcfunction(L, push_text);
+    lua_pushlightuserdata(L, &text);
+    failed = lua_pcall(L, 1, 1, 0) != LUA_OK || failed;
+    ld_text_fini(&text);
+    if (failed) {
+        lx_error(L, "not enough memory");
+    }
+    return lua_tostring(L, -1);
 }
 
 /* spawn(options) -> child | nil, error, code */
 static int l_spawn(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
     struct ld_spawn_request request;
-    const char *step;
+    struct ld_child *kept = NULL;
     ld_script_check_active(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     ld_spawn_request_read(L, 1, &request);
-    struct ld_child_half *half = push_pinned_box(L);
-    struct ld_child_box *box = half->box;
-    request.config.ops = &ops;
-    request.config.owner = half;
-    int rc = ld_child_start(script->env->children, &request.config, &half->child, &step);
-    if (rc < 0) {
-        unpin(L, half);
-        box->half = NULL;
-        free(half);
-        return lx_fail(L, rc, "%s", describe(L, &request, step));
+    if (request.keep) {
+        request.config.identity = push_identity(L, &request);
+        kept = ld_child_find_kept(L, request.name, request.config.identity);
     }
-    struct ld_child_facts facts;
-    ld_child_facts(half->child, &facts);
-    box->pid = facts.pid;
-    box->has_stdin = request.config.streams[0].kind == LD_STREAM_PIPE;
-    snprintf(box->name, sizeof box->name, "%s", request.name);
-    ld_handle_attach(&half->handle, script, drop);
+    struct ld_child_half *half = push_pinned_box(L);
+    int box = lua_gettop(L);
+    if (kept != NULL) {
+        half->child = kept;
+        half->claims = true;
+        ld_child_claim(kept, half);
+    } else {
+        int results = start(L, half, &request);
+        if (results > 0) {
+            return results;
+        }
+    }
+    fill_box(half, &request);
+    ld_handle_attach(&half->handle, ld_script_of(L), drop);
+    lua_settop(L, box);
     return 1;
 }
 
@@ -279,7 +345,20 @@ struct ld_child_box *ld_child_check_box(lua_State *L) {
 static int l_end_child(lua_State *L) {
     const struct ld_child_box *box = ld_child_check_box(L);
     if (box->half != NULL) {
-        ld_child_end(box->half->child, LD_KILL_AFTER_MS);
+        ld_child_end(box->half->child);
+    }
+    return 0;
+}
+
+/* Note how often a child was started anew, and how it ended last time. For lunad's own Lua:
+ * note_child(child, restarts [, ended]). */
+static int l_note_child(lua_State *L) {
+    const struct ld_child_box *box = ld_child_check_box(L);
+    const struct ld_child_box *ended =
+        lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, LD_CHILD_TYPE);
+    if (box->half != NULL) {
+        ld_child_note(box->half->child, (unsigned)luaL_checkinteger(L, 2),
+                      ended != NULL ? &ended->exit : NULL);
     }
     return 0;
 }
@@ -294,29 +373,10 @@ static int mt_gc(lua_State *L) {
     return 0;
 }
 
-/* The report of one child. */
-static json_t *report_child(const struct ld_child *child) {
-    struct ld_child_facts facts;
-    ld_child_facts(child, &facts);
-    return json_pack("{s:s, s:i, s:s, s:s, s:f, s:i, s:b, s:n}", "name", facts.name, "pid",
-                     (int)facts.pid, "command", facts.command, "state",
-                     facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts", 0,
-                     "keep", 0, "last_exit");
-}
-
-/* The children, for the status report. */
-json_t *ld_lib_child_report(struct ld_script *script) {
-    json_t *list = json_array();
-    struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->env->children, child)) != NULL) {
-        json_array_append_new(list, report_child(child));
-    }
-    return list;
-}
-
 static const luaL_Reg functions[] = {
     {"spawn", l_spawn},
     {"end_child", l_end_child},
+    {"note_child", l_note_child},
     {NULL, NULL},
 };
 

@@ -1,4 +1,5 @@
-/* What the two halves of a child in Lua are, for lib_child.c (its life) and lib_child_methods.c.
+/* What the two halves of a child in Lua are, for lib_child.c (its life), lib_child_keep.c (how it
+ * changes hands) and lib_child_methods.c.
  *
  * The box is what a script holds; the half is what the child engine knows. While the child runs the
  * box is pinned in the registry; when it has finished, the half goes and the box keeps the facts. */
@@ -11,19 +12,25 @@
 
 #define LD_CHILD_TYPE "lunad.child"
 
+/* The user values of a box. */
+enum { LD_CHILD_ON_STDOUT = 1, LD_CHILD_ON_STDERR, LD_CHILD_ON_EXIT };
+
 struct ld_child_half {
     struct ld_handle handle;
     struct ld_child *child;
     struct ld_child_box *box;
-    struct ld_task *waiters;  /* for the end */
-    struct ld_task *flushers; /* for the writing */
-    bool calling[2];          /* an output callback is not done yet */
-    bool held[2];             /* and its stream is held for it */
+    bool claims;                /* the child is another generation's until this one is ready */
+    bool to_log[2];             /* which outputs go to the log */
+    struct ld_task *waiters;    /* for the end */
+    struct ld_task *flushers;   /* for the writing */
+    struct ld_task *calling[2]; /* output callbacks that are not done yet */
+    bool held[2];               /* and whose streams are held for them */
 };
 
 struct ld_child_box {
     struct ld_child_half *half; /* NULL: it has finished, or the script is closed */
     bool finished;
+    bool adopted;      /* it was started by an earlier generation */
     bool stdin_closed; /* by the script */
     bool has_stdin;
     bool timed_out;
@@ -36,10 +43,19 @@ struct ld_child_box {
 /* The box in the first argument; raises for anything else. */
 struct ld_child_box *ld_child_check_box(lua_State *L);
 
+/* Push the box of a half, on any coroutine of its script; unpin it (which does not raise). */
+void ld_child_push_box(lua_State *L, const struct ld_child_half *half);
+void ld_child_unpin(lua_State *L, const struct ld_child_half *half);
+
 /* Push the table that says how a child ended. */
 void ld_child_push_exit(lua_State *L, const struct ld_child_box *box);
 
 /* Push the metatable of children with its methods. */
 void ld_child_set_methods(lua_State *L);
+
+/* Find the kept child that another generation runs under NAME and that is what IDENTITY says; NULL
+ * if there is none, or it cannot be claimed any more. Raises if the script itself keeps a child of
+ * that name. */
+struct ld_child *ld_child_find_kept(lua_State *L, const char *name, const char *identity);
 
 #endif

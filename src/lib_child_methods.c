@@ -169,25 +169,25 @@ static int m_close_stdin(lua_State *L) {
     return 0;
 }
 
+/* Hold both outputs back, or let them come. What another generation still reads is left alone. */
+static void set_paused(lua_State *L, void (*set)(struct ld_child *, int, unsigned)) {
+    const struct ld_child_box *box = ld_child_check_box(L);
+    for (int stream = 1; stream <= 2; stream++) {
+        if (box->half != NULL && !box->half->claims) { /* the first may have been the end of it */
+            set(box->half->child, stream, LD_HOLD_PAUSE);
+        }
+    }
+}
+
 /* child:pause() */
 static int m_pause(lua_State *L) {
-    const struct ld_child_box *box = ld_child_check_box(L);
-    if (box->half != NULL) {
-        ld_child_hold(box->half->child, 1, LD_HOLD_PAUSE);
-        ld_child_hold(box->half->child, 2, LD_HOLD_PAUSE);
-    }
+    set_paused(L, ld_child_hold);
     return 0;
 }
 
 /* child:resume() */
 static int m_resume(lua_State *L) {
-    const struct ld_child_box *box = ld_child_check_box(L);
-    if (box->half != NULL) {
-        ld_child_unhold(box->half->child, 1, LD_HOLD_PAUSE);
-    }
-    if (box->half != NULL) {
-        ld_child_unhold(box->half->child, 2, LD_HOLD_PAUSE);
-    }
+    set_paused(L, ld_child_unhold);
     return 0;
 }
 
@@ -199,6 +199,8 @@ static int mt_index(lua_State *L) {
         lua_pushinteger(L, box->pid);
     } else if (strcmp(key, "name") == 0) {
         lua_pushstring(L, box->name);
+    } else if (strcmp(key, "adopted") == 0) {
+        lua_pushboolean(L, box->adopted);
     } else {
         lua_pushvalue(L, 2);
         lua_rawget(L, lua_upvalueindex(1));

@@ -1,15 +1,12 @@
 #include "lib_spawn.h"
 
-#include <ctype.h>
 #include <lauxlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "luax.h"
 #include "parse.h"
-#include "process.h"
 
-extern char **environ;
+#define FD_MAX 1023
 
 /* A file descriptor; raises for another number. */
 static int read_fd(lua_State *L, const char *name) {
@@ -115,138 +112,129 @@ static void read_detach(lua_State *L, const char *name, void *into) {
     ((struct ld_spawn_request *)into)->config.spawn.session = lx_option_boolean(L, name);
 }
 
-static const struct lx_row rows[] = {
-    {"name", read_name},       {"cwd", read_cwd},
-    {"env", read_env},         {"clear_env", read_clear_env},
-    {"stdin", read_stdin},     {"stdout", read_stdout},
-    {"stderr", read_stderr},   {"on_exit", read_on_exit},
-    {"timeout", read_timeout}, {"kill_after", read_kill_after},
-    {"detach", read_detach},   {NULL, NULL},
-};
-
-/* Push a vector for COUNT strings and its end. */
-static const char **push_vector(lua_State *L, size_t count) {
-    const char **vector = lua_newuserdatauv(L, (count + 1) * sizeof *vector, 0);
-    memset(vector, 0, (count + 1) * sizeof *vector);
-    return vector;
+/* Read a user or group, by name or number, as text. */
+static void read_account(lua_State *L, const char *name, char *out, size_t size) {
+    if (lua_isinteger(L, -1)) {
+        snprintf(out, size, "%lld", (long long)lx_option_integer(L, name, 0, 0xFFFFFFFELL));
+        return;
+    }
+    const char *value = lx_option_string(L, name);
+    if (value[0] == '\0' || strlen(value) >= size || strchr(value, ':') != NULL) {
+        lx_error(L, "option '%s': '%s' is not the name of a %s", name, value, name);
+    }
+    snprintf(out, size, "%s", value);
 }
 
-/* Keep the string at the top alive in the table at ANCHORS; popped. */
-static const char *anchor(lua_State *L, int anchors) {
-    const char *string = lua_tostring(L, -1);
-    lua_rawseti(L, anchors, (lua_Integer)lua_rawlen(L, anchors) + 1);
-    return string;
+static void read_user(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    read_account(L, name, request->user, sizeof request->user);
 }
 
-/* Push the vector of a command's words: the integer keys of the table at INDEX. */
-static char *const *push_words(lua_State *L, int index, int anchors) {
-    size_t count = lua_rawlen(L, index);
-    if (count == 0) {
-        lx_error(L, "spawn: the command is missing (the table's first element)");
-    }
-    const char **words = push_vector(L, count);
-    for (size_t i = 0; i < count; i++) {
-        int type = lua_rawgeti(L, index, (lua_Integer)i + 1);
-        if (type != LUA_TSTRING && type != LUA_TNUMBER) {
-            lx_error(L, "spawn: word %d of the command: string expected, got %s", (int)i + 1,
-                     luaL_typename(L, -1));
-        }
-        size_t size = lua_rawlen(L, -1);
-        words[i] = anchor(L, anchors);
-        if ((type == LUA_TSTRING && strlen(words[i]) != size) || words[0][0] == '\0') {
-            lx_error(L, "spawn: word %d of the command %s", (int)i + 1,
-                     words[0][0] == '\0' ? "is empty" : "has a zero byte in it");
-        }
-    }
-    return (char *const *)(uintptr_t)words;
+static void read_group(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    read_account(L, name, request->group, sizeof request->group);
 }
 
-/* Push "KEY=VALUE" for the key and the value at the top. */
-static void push_variable(lua_State *L) {
-    int type = lua_type(L, -1);
-    if (lua_type(L, -2) != LUA_TSTRING || strchr(lua_tostring(L, -2), '=') != NULL) {
-        lx_error(L, "option 'env': a variable's name must be a string without '='");
+static void read_umask(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    mode_t mask;
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        request->config.spawn.mask = (int)lx_option_integer(L, name, 0, 0777);
+        return;
     }
-    if (type != LUA_TSTRING && type != LUA_TNUMBER) {
-        lx_error(L, "option 'env': %s: string expected, got %s", lua_tostring(L, -2),
-                 luaL_typename(L, -1));
+    const char *value = lx_option_string(L, name);
+    if (!ld_parse_mask(value, &mask)) {
+        lx_error(L, "option '%s': '%s' is not an octal mask such as \"027\"", name, value);
     }
-    lua_pushvalue(L, -2);
-    lua_pushliteral(L, "=");
-    lua_pushvalue(L, -3);
-    lua_concat(L, 3);
+    request->config.spawn.mask = (int)mask;
 }
 
-/* Whether the table at ENV (0: none) sets the variable of "KEY=VALUE". */
-static bool is_overridden(lua_State *L, int env, const char *variable) {
-    if (env == 0) {
-        return false;
+static void read_nice(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    request->config.spawn.nice = (int)lx_option_integer(L, name, -40, 40);
+}
+
+/* Read one resource limit from the key and the value at the top. */
+static void read_one_rlimit(lua_State *L, const char *name, struct ld_spawn *spawn) {
+    int resource;
+    struct rlimit limit;
+    if (lua_type(L, -2) != LUA_TSTRING ||
+        !ld_parse_rlimit_name(lua_tostring(L, -2), lua_rawlen(L, -2), &resource)) {
+        lx_error(L, "option '%s': '%s' is no resource (nofile, core, as, nproc, ...)", name,
+                 lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
     }
-    lua_pushlstring(L, variable, strcspn(variable, "="));
-    bool found = lua_rawget(L, env) != LUA_TNIL;
+    lua_pushvalue(L, -1); /* to be converted, not the table's own value */
+    const char *text =
+        lua_isinteger(L, -1) || lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
+    if (!ld_parse_rlimit_value(text, &limit)) {
+        lx_error(L, "option '%s': %s: a number, or SOFT:HARD as text expected", name,
+                 lua_tostring(L, -3));
+    }
     lua_pop(L, 1);
-    return found;
+    LD_ASSERT(spawn->rlimit_count < LD_SPAWN_RLIMITS_MAX);
+    spawn->rlimits[spawn->rlimit_count].resource = resource;
+    spawn->rlimits[spawn->rlimit_count++].limit = limit;
 }
 
-/* The number of variables in our environment. */
-static size_t count_environ(void) {
-    size_t count = 0;
-    while (environ[count] != NULL) {
-        count++;
+static void read_rlimit(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    if (!lua_istable(L, -1)) {
+        lx_error(L, "option '%s': table expected, got %s", name, luaL_typename(L, -1));
     }
-    return count;
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        read_one_rlimit(L, name, &request->config.spawn);
+        lua_pop(L, 1);
+    }
 }
 
-/* The number of pairs in the table at INDEX (0: none). */
-static size_t count_pairs(lua_State *L, int index) {
-    size_t count = 0;
-    if (index != 0) {
-        lua_pushnil(L);
-        while (lua_next(L, index) != 0) {
-            lua_pop(L, 1);
-            count++;
-        }
+static void read_fds(lua_State *L, const char *name, void *into) {
+    struct ld_spawn_request *request = into;
+    if (!lua_istable(L, -1)) {
+        lx_error(L, "option '%s': table expected, got %s", name, luaL_typename(L, -1));
     }
-    return count;
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        if (!lua_isinteger(L, -2) || lua_tointeger(L, -2) < 3 || lua_tointeger(L, -2) > FD_MAX) {
+            lx_error(L, "option '%s': a descriptor of the child is a number from 3 to %d", name,
+                     FD_MAX);
+        }
+        if (request->config.spawn.fd_count == LD_COUNT(request->fds)) {
+            lx_error(L, "option '%s': more than %d descriptors", name, (int)LD_COUNT(request->fds));
+        }
+        struct ld_spawn_fd *fd = &request->fds[request->config.spawn.fd_count++];
+        fd->child = (int)lua_tointeger(L, -2);
+        fd->parent = read_fd(L, name);
+        lua_pop(L, 1);
+    }
+    request->config.spawn.fds = request->fds;
 }
 
-/* Push the vector of the child's environment; ENV is the index of the table, or 0. */
-static char *const *push_environment(lua_State *L, const struct ld_spawn_request *request, int env,
-                                     int anchors) {
-    size_t used = 0;
-    const char **vector = push_vector(L, count_environ() + count_pairs(L, env) + 1);
-    for (size_t i = 0; !request->clear_env && environ[i] != NULL; i++) {
-        if (!is_overridden(L, env, environ[i])) {
-            vector[used++] = environ[i];
-        }
-    }
-    if (request->config.spawn.session) {
-        vector[used++] = LD_DETACHED_VARIABLE "=1";
-    }
-    if (env != 0) {
-        lua_pushnil(L);
-        while (lua_next(L, env) != 0) {
-            push_variable(L);
-            vector[used++] = anchor(L, anchors);
-            lua_pop(L, 1);
-        }
-    }
-    return (char *const *)(uintptr_t)vector;
+static void read_keep(lua_State *L, const char *name, void *into) {
+    ((struct ld_spawn_request *)into)->keep = lx_option_boolean(L, name);
 }
 
-/* Name a child after its command, in the alphabet of names. */
-static void name_after(struct ld_spawn_request *request, const char *command) {
-    const char *slash = strrchr(command, '/');
-    snprintf(request->name, LD_NAME_MAX + 1, "%s",
-             slash != NULL && slash[1] != '\0' ? slash + 1 : command);
-    for (char *at = request->name; *at != '\0'; at++) {
-        bool allowed = isalnum((unsigned char)*at) || *at == '_' ||
-                       (at > request->name && (*at == '.' || *at == '-'));
-        if (!allowed) {
-            *at = '_';
-        }
-    }
-}
+static const struct lx_row rows[] = {
+    {"name", read_name},
+    {"cwd", read_cwd},
+    {"env", read_env},
+    {"clear_env", read_clear_env},
+    {"stdin", read_stdin},
+    {"stdout", read_stdout},
+    {"stderr", read_stderr},
+    {"on_exit", read_on_exit},
+    {"timeout", read_timeout},
+    {"kill_after", read_kill_after},
+    {"detach", read_detach},
+    {"user", read_user},
+    {"group", read_group},
+    {"umask", read_umask},
+    {"nice", read_nice},
+    {"rlimit", read_rlimit},
+    {"fds", read_fds},
+    {"keep", read_keep},
+    {NULL, NULL},
+};
 
 /* Read the options of a spawn. */
 void ld_spawn_request_read(lua_State *L, int index, struct ld_spawn_request *request) {
@@ -261,13 +249,8 @@ void ld_spawn_request_read(lua_State *L, int index, struct ld_spawn_request *req
     index = lua_absindex(L, index);
     luaL_checkstack(L, 20, "spawn");
     lx_read_options(L, index, rows, request, "spawn");
-    lua_newtable(L);
-    int anchors = lua_gettop(L);
-    spawn->argv = push_words(L, index, anchors);
-    int env = lua_getfield(L, index, "env") == LUA_TTABLE ? lua_gettop(L) : 0;
-    spawn->envp = push_environment(L, request, env, anchors);
-    if (request->name[0] == '\0') {
-        name_after(request, spawn->argv[0]);
+    if (request->keep && request->name[0] == '\0') {
+        lx_error(L, "option 'keep': it needs a name, by which the next generation asks for it");
     }
-    request->config.name = request->name;
+    ld_spawn_request_set_command(L, index, request);
 }

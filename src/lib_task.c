@@ -119,6 +119,20 @@ static int l_check_task(lua_State *L) {
     return 0;
 }
 
+/* Report an uncaught error. For lunad's own Lua: report(what, message, traceback). */
+static int l_report(lua_State *L) {
+    struct ld_text trace = {0};
+    const char *what = luaL_checkstring(L, 1);
+    const char *traceback = luaL_checkstring(L, 3);
+    lx_push_message(L, 2);
+    ld_text_puts(&trace, lua_tostring(L, -1));
+    size_t message_size = trace.size;
+    ld_text_format(&trace, "\n%s", traceback);
+    ld_script_report(ld_script_of(L), what, &trace, message_size);
+    ld_text_fini(&trace);
+    return 0;
+}
+
 /* Push what wait returns: the results, or nil and the error. */
 static int push_results(lua_State *L, const struct box *box) {
     lua_getiuservalue(L, 1, 1);
@@ -251,6 +265,7 @@ void ld_lib_task_traceback(struct ld_script *script, struct ld_text *text) {
 static const luaL_Reg functions[] = {
     {"task", l_task},
     {"check_task", l_check_task},
+    {"report", l_report},
     {NULL, NULL},
 };
 

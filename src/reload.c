@@ -188,7 +188,10 @@ static void commit(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     struct ld_script *old = host->script;
     host->script = reload->next;
+    host->script->stage = LD_STAGE_SERVICE;
+    old->stage = LD_STAGE_REPLACED;
     host->seen_errors = 0;
+    ld_lib_child_take_over(host->script);
     reload->next = NULL;
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,

@@ -44,6 +44,9 @@ struct ld_env {
 /* What a script asks of its host. */
 enum ld_want { LD_WANT_RELOAD = 1, LD_WANT_STOP = 2, LD_WANT_EXIT = 4 };
 
+/* What a generation is to the host. */
+enum ld_stage { LD_STAGE_NEW, LD_STAGE_SERVICE, LD_STAGE_REPLACED };
+
 struct ld_script {
     const struct ld_env *env;
     lua_State *L;
@@ -75,6 +78,8 @@ struct ld_script {
     bool chunk_failed;
     bool gave_control; /* its chunk has returned or yielded */
     bool said_ready;   /* lunad.ready() was called */
+    bool is_service; /* it has become ready, and was made the service */
+    enum ld_stage stage;
     bool retired;      /* replaced, or stopping: it may not start anything new */
     bool closing;
     const char *stop_reason; /* what on_stop functions are told */

@@ -27,9 +27,9 @@
 
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
 
-enum step { STEP_NONE, STEP_GROUP, STEP_FDS, STEP_CHDIR, STEP_LIMITS, STEP_USER, STEP_EXEC };
+enum step { STEP_NONE, STEP_GROUP, STEP_FDS, STEP_CHDIR, STEP_NICE, STEP_LIMITS, STEP_USER, STEP_EXEC };
 static const char *const step_names[] = {"clone",     "setpgid", "dup2", "chdir",
-                                         "setrlimit", "setuid",  "exec"};
+                                         "setpriority", "setrlimit", "setuid",  "exec"};
 
 /* The child's error, in memory that stays shared even where a clone copies (as under valgrind). */
 struct failure {
@@ -114,7 +114,7 @@ IN_CHILD static int set_surroundings(const struct plan *plan) {
     if (spec->nice != 0) {
         long nice = 20 - syscall(SYS_getpriority, PRIO_PROCESS, 0); /* the raw call says 20-nice */
         if (syscall(SYS_setpriority, PRIO_PROCESS, 0, nice + spec->nice) < 0) {
-            return fail(plan, STEP_LIMITS);
+            return fail(plan, STEP_NICE);
         }
     }
     for (size_t i = 0; i < spec->rlimit_count; i++) {

@@ -31,7 +31,7 @@ static void terminate_children(struct ld_host *host) {
         struct ld_child_facts facts;
         ld_child_facts(child, &facts);
         if (!facts.detached) {
-            ld_child_end(child, UINT32_MAX); /* the host itself knows when to kill */
+            ld_child_terminate(child); /* the host itself knows when to kill */
         }
     }
 }

@@ -1,15 +1,23 @@
--- The public face of lunad: what C gives, and what is made of it here.
+-- The public face of lunad: what C gives, and what is made of it here. Returns what lunad's own Lua
+-- shares with C.
 
 local lunad, load_part, raise = ...
 
--- What only lunad's own Lua may use.
+-- What only lunad's own parts may use.
 local core = {
   raise = raise,
   spawn = lunad.spawn,
-  end_child = lunad.end_child,
-  check_task = lunad.check_task,
+  after = lunad.after,
+  now = lunad.now,
+  log = lunad.log,
 }
-lunad.end_child, lunad.check_task = nil, nil
+
+for _, name in ipairs { "check_task", "end_child", "note_child", "report" } do
+  core[name], lunad[name] = lunad[name], nil
+end
 
 lunad.by_line = load_part("by_line.lua", core)
 lunad.exec = load_part("exec.lua", core)
+lunad.supervise = load_part("supervise.lua", core)
+
+return core

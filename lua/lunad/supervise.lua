@@ -1,0 +1,317 @@
+-- lunad.supervise: keep commands running.
+--
+-- A supervisor has a slot for each of its `count` children. A slot is in one of these states:
+--
+--   state      what there is     an exit of the child means
+--   running    a child           restart, by policy: waiting; or ended
+--   rolling    a child that is   running again at once, then the next slot rolls
+--              told to end
+--   waiting    a timer           -
+--   ended      nothing           -
+
+local core = ...
+
+local HEALTHY = 10 -- seconds after which a child's death is no sign of a loop any more
+
+local own_options = {
+  count = true, restart = true, backoff = true, max_restarts = true, within = true,
+  on_give_up = true, on_exit = true, name = true,
+}
+
+local policies = {
+  always = function() return true end,
+  ["on-failure"] = function(exit) return not exit.ok end,
+  never = function() return false end,
+}
+
+-- What a supervisor object stands for, which scripts do not see.
+local private = setmetatable({}, { __mode = "k" })
+
+local Supervisor = {}
+Supervisor.__index = Supervisor
+Supervisor.__name = "lunad.supervisor"
+
+local function option_error(name, text)
+  core.raise(("option '%s': %s"):format(name, text))
+end
+
+local function check_whole(name, value, least)
+  if math.type(value) ~= "integer" or value < least then
+    option_error(name, ("a whole number from %d expected"):format(least))
+  end
+  return value
+end
+
+local function check_backoff(value)
+  local first, most
+  if type(value) == "table" then
+    first, most = value[1], value[2] or value[1]
+  end
+  local valid = type(first) == "number" and type(most) == "number" and first >= 0 and
+    first <= most and most < math.huge
+  if not valid then
+    option_error("backoff", "{first, most} in seconds expected, such as {0.1, 30}")
+  end
+  return first, most
+end
+
+local function check_callable(name, value)
+  local meta = getmetatable(value)
+  if value ~= nil and type(value) ~= "function" and not (type(meta) == "table" and meta.__call) then
+    option_error(name, "function expected, got " .. type(value))
+  end
+  return value
+end
+
+-- Read the options into a supervisor's state.
+local function read_options(options)
+  if type(options) ~= "table" then
+    core.raise("bad argument #1 to 'supervise' (table expected, got " .. type(options) .. ")")
+  end
+  local state = { spawn = {}, slots = {}, times = {} }
+  local function get(name, default)
+    local value = options[name]
+    if value == nil then
+      return default
+    end
+    return value
+  end
+  state.count = check_whole("count", get("count", 1), 1)
+  state.policy = policies[get("restart", "always")]
+  if not state.policy then
+    option_error("restart", "\"always\", \"on-failure\" or \"never\" expected")
+  end
+  state.first_delay, state.most_delay = check_backoff(get("backoff", { 0.1, 30 }))
+  state.max_restarts = check_whole("max_restarts", get("max_restarts", 5), 0)
+  state.within = get("within", 10)
+  if type(state.within) ~= "number" or state.within ~= state.within or state.within <= 0 then
+    option_error("within", "seconds above 0 expected")
+  end
+  state.on_give_up = check_callable("on_give_up", options.on_give_up)
+  state.on_exit = check_callable("on_exit", options.on_exit)
+  for key, value in pairs(options) do
+    if not own_options[key] then
+      state.spawn[key] = value
+    end
+  end
+  state.name = options.name
+  return state
+end
+
+-- The name of the child in a slot; nil for the default.
+local function name_of(state, index)
+  if state.count == 1 then
+    return state.name
+  end
+  local base = state.name
+  if base == nil and not state.spawn.keep then
+    base = tostring(state.spawn[1]):match("[^/]+$") or "child"
+    base = base:gsub("[^%w._-]", "_"):gsub("^[.-]", "_")
+  end
+  if type(base) ~= "string" then
+    return base -- lunad.spawn says what is wrong with it
+  end
+  return ("%s-%d"):format(base, index)
+end
+
+local on_exit
+
+-- Start the child of a slot; returns it, or nil, error, code.
+local function start(state, slot)
+  local options = {}
+  for key, value in pairs(state.spawn) do
+    options[key] = value
+  end
+  options.name = slot.name
+  options.on_exit = function(exit, child)
+    on_exit(state, slot, exit, child)
+  end
+  local child, err, code = core.spawn(options)
+  if child then
+    slot.child, slot.state = child, "running"
+    core.note_child(child, slot.restarts, slot.last)
+  end
+  return child, err, code
+end
+
+-- Take back whatever a slot has; its child is told to end.
+local function clear(slot)
+  if slot.timer then
+    slot.timer:stop()
+    slot.timer = nil
+  end
+  if slot.child then
+    core.end_child(slot.child)
+  end
+  slot.state = "ended"
+end
+
+local function stop(state)
+  state.stopped = true
+  for _, slot in ipairs(state.slots) do
+    clear(slot)
+  end
+end
+
+local function give_up(state, exit)
+  core.log.error("supervisor gives up", {
+    command = tostring(state.spawn[1]),
+    restarts = #state.times,
+    within = state.within,
+  })
+  stop(state)
+  if state.on_give_up then
+    state.on_give_up(state.object, exit)
+  end
+end
+
+-- Forget restarts that are too long ago to count; whether one more is too many.
+local function is_too_often(state, now)
+  local recent = {}
+  for _, time in ipairs(state.times) do
+    if now - time < state.within then
+      recent[#recent + 1] = time
+    end
+  end
+  state.times = recent
+  return #recent >= state.max_restarts
+end
+
+local schedule
+
+-- Start the child of a slot anew.
+local function restart(state, slot)
+  slot.timer = nil
+  slot.restarts = slot.restarts + 1
+  local child, err = start(state, slot)
+  if not child then
+    core.log.error("a supervised command cannot be started", { error = err })
+    schedule(state, slot, { ok = false, error = err, seconds = 0, timed_out = false })
+  end
+end
+
+-- Have the child of a slot started anew after the delay that is due to it.
+function schedule(state, slot, exit)
+  local now = core.now()
+  if is_too_often(state, now) then
+    give_up(state, exit)
+    return
+  end
+  state.times[#state.times + 1] = now
+  if exit.seconds >= HEALTHY then
+    slot.failures = 0
+  end
+  local delay = math.min(state.first_delay * 2 ^ slot.failures, state.most_delay)
+  slot.failures = slot.failures + 1
+  slot.state = "waiting"
+  slot.timer = core.after(delay, restart, state, slot)
+end
+
+-- Go on with a rolling restart: end the next child, or start what has none.
+local function roll(state)
+  local slot = state.rolling and state.slots[state.rolling]
+  if not slot then
+    state.rolling = nil
+    if state.roll_again then
+      state.roll_again, state.rolling = nil, 1
+      return roll(state)
+    end
+    return
+  end
+  state.rolling = state.rolling + 1
+  if slot.state == "running" then
+    slot.state = "rolling"
+    core.end_child(slot.child)
+    return -- its exit goes on
+  end
+  clear(slot)
+  restart(state, slot)
+  return roll(state)
+end
+
+-- Handle the end of a child.
+function on_exit(state, slot, exit, child)
+  local rolling = slot.state == "rolling"
+  slot.child, slot.last = nil, child
+  if state.stopped then
+    slot.state = "ended"
+  elseif rolling then
+    restart(state, slot)
+    roll(state)
+  elseif state.policy(exit) then
+    schedule(state, slot, exit)
+  else
+    slot.state = "ended"
+  end
+  if state.on_exit then
+    state.on_exit(exit, child)
+  end
+end
+
+local function check(self, method)
+  local state = private[self]
+  if not state then
+    core.raise(("bad argument #1 to '%s' (supervisor expected)"):format(method))
+  end
+  return state
+end
+
+function Supervisor:stop()
+  stop(check(self, "stop"))
+end
+
+function Supervisor:restart()
+  local state = check(self, "restart")
+  if state.stopped then
+    core.raise("supervisor:restart: this supervisor has stopped")
+  end
+  if state.rolling then
+    state.roll_again = true
+  else
+    state.rolling = 1
+    roll(state)
+  end
+end
+
+function Supervisor:children()
+  local list = {}
+  for _, slot in ipairs(check(self, "children").slots) do
+    list[#list + 1] = slot.child
+  end
+  return list
+end
+
+-- What waits to be started anew, for the status report.
+function core.waiting()
+  local list = {}
+  for _, state in pairs(private) do
+    for _, slot in ipairs(state.slots) do
+      if slot.state == "waiting" then
+        list[#list + 1] = {
+          name = slot.name or slot.last and slot.last.name,
+          command = table.concat(state.spawn, " "),
+          restarts = slot.restarts,
+          keep = state.spawn.keep or false,
+          last = slot.last,
+        }
+      end
+    end
+  end
+  return list
+end
+
+return function(options)
+  local state = read_options(options)
+  state.object = setmetatable({}, Supervisor)
+  for index = 1, state.count do
+    local slot = { name = name_of(state, index), restarts = 0, failures = 0, state = "ended" }
+    state.slots[index] = slot
+    local child, err, code = start(state, slot)
+    if not child then
+      stop(state)
+      return nil, err, code
+    end
+  end
+  private[state.object] = state
+  return state.object
+end

@@ -1,0 +1,200 @@
+/* Children that live through a reload. A new generation claims the running child that it would
+ * start; when it becomes the service, the child's output goes to it: what the old generation had
+ * been given and not used up, an unfinished line, comes first. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib.h"
+#include "lib_child.h"
+#include "luax.h"
+#include "parse.h"
+
+/* An unfinished line that is being moved. */
+struct partial {
+    const struct ld_child_half *half;
+    int stream;
+    struct ld_text text;
+};
+
+/* Whether CHILD runs under NAME and is kept. */
+static bool is_kept_as(const struct ld_child *child, const char *name) {
+    struct ld_child_facts facts;
+    ld_child_facts(child, &facts);
+    return facts.keep && facts.running && strcmp(facts.name, name) == 0;
+}
+
+/* Find the child to claim. */
+struct ld_child *ld_child_find_kept(lua_State *L, const char *name, const char *identity) {
+    const struct ld_script *script = ld_script_of(L);
+    struct ld_child *found = NULL;
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+        const struct ld_child_half *owner = ld_child_owner(child);
+        const struct ld_child_half *claimant = ld_child_claimant(child);
+        if (owner == NULL || !is_kept_as(child, name)) {
+            continue;
+        }
+        bool is_ours = owner->handle.script == script ||
+                       (claimant != NULL && claimant->handle.script == script);
+        if (is_ours) {
+            lx_error(L, "option 'keep': the name '%s' is in use by another child", name);
+        }
+        if (owner->handle.script->stage == LD_STAGE_SERVICE && claimant == NULL &&
+            strcmp(ld_child_identity(child), identity) == 0) {
+            found = child;
+        }
+    }
+    return script->stage == LD_STAGE_NEW ? found : NULL;
+}
+
+/* Take what a by_line callback holds back. Runs protected. */
+static int take_partial(lua_State *L) {
+    struct partial *partial = lua_touserdata(L, 1);
+    size_t size;
+    ld_lib_push_core(L);
+    lua_getfield(L, -1, "take_partial");
+    ld_child_push_box(L, partial->half);
+    lua_getiuservalue(L, -1, partial->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
+    lua_replace(L, -2);
+    lua_call(L, 1, 1);
+    const char *bytes = lua_tolstring(L, -1, &size);
+    ld_text_add(&partial->text, bytes, size);
+    return 0;
+}
+
+/* Take the unfinished line of a stream from the old owner. */
+static void take_line(struct ld_child *child, struct partial *partial) {
+    if (partial->half->to_log[partial->stream - 1]) {
+        ld_child_take_line(child, partial->stream, &partial->text);
+    } else {
+        ld_script_protect(partial->half->handle.script, take_partial, partial, NULL);
+    }
+}
+
+/* Let tasks wait on for what will not come by this half any more: they are cancelled with their
+ * script. */
+static void strand(struct ld_task *list) {
+    while (list != NULL) {
+        struct ld_task *task = list;
+        list = task->next_waiter;
+        task->next_waiter = NULL;
+        task->abandon = NULL;
+    }
+}
+
+/* Close the box of the old owner. */
+static void close_half(struct ld_child_half *half) {
+    strand(half->waiters);
+    strand(half->flushers);
+    for (int i = 0; i < 2; i++) {
+        if (half->calling[i] != NULL) {
+            half->calling[i]->on_end = NULL;
+        }
+    }
+    half->box->half = NULL;
+    ld_child_unpin(half->handle.script->L, half);
+    ld_handle_detach(&half->handle);
+    free(half);
+}
+
+/* Make the claimant of CHILD its owner. */
+static void change_hands(struct ld_child *child, struct ld_child_half *claimant) {
+    struct ld_child_half *old = ld_child_owner(child);
+    struct partial partials[2] = {{.half = old, .stream = 1}, {.half = old, .stream = 2}};
+    for (int i = 0; i < 2; i++) {
+        take_line(child, &partials[i]);
+    }
+    close_half(old);
+    claimant->claims = false;
+    ld_child_hand_over(child, claimant->to_log);
+    for (int i = 0; i < 2; i++) {
+        if (partials[i].text.size > 0) {
+            ld_child_put_output(child, i + 1, partials[i].text.data, partials[i].text.size);
+        }
+        ld_text_fini(&partials[i].text);
+    }
+    ld_child_settle(child);
+}
+
+/* Make good what the script has claimed. */
+void ld_lib_child_take_over(struct ld_script *script) {
+    struct ld_child *child = NULL;
+    struct ld_child *next = ld_children_next(script->env->children, NULL);
+    while ((child = next) != NULL) {
+        struct ld_child_half *claimant = ld_child_claimant(child);
+        next = ld_children_next(script->env->children, child);
+        if (claimant != NULL && claimant->handle.script == script) {
+            change_hands(child, claimant);
+        }
+    }
+}
+
+/* The JSON of how a child ended. */
+static json_t *report_exit(const struct ld_exit *exit) {
+    return exit->signaled ? json_pack("{s:b, s:s}", "ok", 0, "signal", ld_signal_name(exit->status))
+                          : json_pack("{s:b, s:i}", "ok", exit->status == 0, "code", exit->status);
+}
+
+/* The report of one child. */
+static json_t *report_child(const struct ld_child *child) {
+    struct ld_child_facts facts;
+    ld_child_facts(child, &facts);
+    return json_pack("{s:s, s:i, s:s, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
+                     (int)facts.pid, "command", facts.command, "state",
+                     facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",
+                     (int)facts.restarts, "keep", facts.keep, "last_exit",
+                     facts.has_last ? report_exit(&facts.last) : json_null());
+}
+
+/* Push a member of the table at the top, as text. */
+static const char *member(lua_State *L, const char *name) {
+    lua_getfield(L, -1, name);
+    const char *text = luaL_tolstring(L, -1, NULL);
+    lua_remove(L, -2);
+    lua_insert(L, -2);
+    return text;
+}
+
+/* Add one that waits to be started anew, in the table at the top. */
+static void report_waiting_one(lua_State *L, json_t *list) {
+    lua_getfield(L, -1, "last");
+    const struct ld_child_box *last = luaL_testudata(L, -1, LD_CHILD_TYPE);
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "restarts");
+    lua_getfield(L, -2, "keep");
+    int restarts = (int)lua_tointeger(L, -2);
+    int keep = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    const char *name = member(L, "name");
+    json_array_append_new(
+        list, json_pack("{s:s, s:n, s:s, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid", "command",
+                        member(L, "command"), "state", "waiting", "seconds", 0.0, "restarts",
+                        restarts, "keep", keep, "last_exit",
+                        last != NULL ? report_exit(&last->exit) : json_null()));
+    lua_pop(L, 3);
+}
+
+/* Add what waits to be started anew to the list in the argument. Runs protected. */
+static int report_waiting(lua_State *L) {
+    json_t *list = lua_touserdata(L, 1);
+    ld_lib_push_core(L);
+    lua_getfield(L, -1, "waiting");
+    lua_call(L, 0, 1);
+    int waiting = lua_gettop(L);
+    for (lua_Integer i = 1; lua_rawgeti(L, waiting, i) == LUA_TTABLE; i++) {
+        report_waiting_one(L, list);
+    }
+    return 0;
+}
+
+/* The children, for the status report. */
+json_t *ld_lib_child_report(struct ld_script *script) {
+    json_t *list = json_array();
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+        json_array_append_new(list, report_child(child));
+    }
+    ld_script_protect(script, report_waiting, list, NULL);
+    return list;
+}
