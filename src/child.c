@@ -156,7 +156,8 @@ static void on_timer(uv_timer_t *timer) {
 /* Set what happens to the child in MS milliseconds. */
 void ld_child_set_deadline(struct ld_child *child, enum ld_deadline deadline, uint64_t ms) {
     child->deadline = deadline;
-    uv_timer_start(&child->timer, on_timer, ms, 0);
+    uv_update_time(child->timer.loop);
+    uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* of whole milliseconds: never early */
 }
 
 /* Handle the reaping. */

@@ -29,6 +29,8 @@ void ld_host_wake_at(struct ld_host *host, uint64_t deadline) {
     }
 }
 
+static const char finished[] = "exit"; /* the reason of an end by itself */
+
 /* Note that the start has failed; TEXT says why. */
 static void fail_start(struct ld_host *host, const char *text) {
     if (!host->failed_start) {
@@ -112,7 +114,7 @@ static void heed_end(struct ld_host *host) {
         ld_log(LD_LOG_INFO, "finished: %s",
                script->chunk_failed ? "the script has failed, and nothing of it is left"
                                     : "nothing of the script is left to wait for");
-        ld_stop_begin(host, "exit", script->chunk_failed ? 1 : 0);
+        ld_stop_begin(host, finished, script->chunk_failed ? 1 : 0);
     }
 }
 
@@ -194,7 +196,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_text_format(why, "the loop: %s", uv_strerror(rc));
     }
     ld_host_close(&host);
-    if (host.state == LD_HOST_ENDED && !host.failed_start) {
+    if (host.was_ready && host.stop.reason != finished) {
         ld_log(LD_LOG_INFO, "stopped");
     }
     report_end(&host);
