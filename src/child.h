@@ -59,8 +59,8 @@ struct ld_child_facts {
     bool detached;
     bool keep; /* it has an identity */
     bool timed_out;
-    unsigned restarts;         /* as noted by the owner */
-    bool has_last;             /* it was started before, and ended so: */
+    unsigned restarts; /* as noted by the owner */
+    bool has_last;     /* it was started before, and ended so: */
     struct ld_exit last;
     double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */

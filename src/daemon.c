@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,12 +15,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "parse.h"
 #include "process.h"
 #include "report.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U
 #endif
+
+#define PASSED_MAX 1000
 
 static struct {
     char *start;
@@ -45,11 +49,21 @@ static void seal(int fd, bool keep_open) {
     }
 }
 
+/* How many sockets were passed to us. */
+int ld_daemon_passed_fds(void) {
+    const char *pid = getenv("LISTEN_PID");
+    const char *fds = getenv("LISTEN_FDS");
+    long number;
+    long count;
+    bool is_ours = pid != NULL && ld_parse_whole(pid, 1, INT_MAX, &number) && number == getpid();
+    return is_ours && fds != NULL && ld_parse_whole(fds, 0, PASSED_MAX, &count) ? (int)count : 0;
+}
+
 /* Seal by the list in /proc, for kernels without close_range. */
-static void seal_listed(bool keep_open) {
+static void seal_listed(bool keep_open, int first) {
     DIR *fds = opendir("/proc/self/fd");
     if (fds == NULL) {
-        for (int fd = 3; fd < (int)sysconf(_SC_OPEN_MAX); fd++) {
+        for (int fd = first; fd < (int)sysconf(_SC_OPEN_MAX); fd++) {
             seal(fd, keep_open);
         }
         return;
@@ -57,7 +71,7 @@ static void seal_listed(bool keep_open) {
     const struct dirent *item;
     while ((item = readdir(fds)) != NULL) {
         int fd = isdigit((unsigned char)item->d_name[0]) ? atoi(item->d_name) : -1;
-        if (fd > 2 && fd != dirfd(fds)) {
+        if (fd >= first && fd != dirfd(fds)) {
             seal(fd, keep_open);
         }
     }
@@ -67,8 +81,12 @@ static void seal_listed(bool keep_open) {
 /* Close every inherited descriptor, or keep it from children. */
 void ld_daemon_seal_fds(bool keep_open) {
     unsigned flags = keep_open ? CLOSE_RANGE_CLOEXEC : 0;
-    if (syscall(SYS_close_range, 3U, ~0U, flags) < 0) {
-        seal_listed(keep_open);
+    int first = LD_PASSED_FIRST + ld_daemon_passed_fds();
+    for (int fd = LD_PASSED_FIRST; fd < first; fd++) {
+        seal(fd, true);
+    }
+    if (syscall(SYS_close_range, (unsigned)first, ~0U, flags) < 0) {
+        seal_listed(keep_open, first);
     }
 }
 

@@ -10,7 +10,14 @@
 /* Open /dev/null on every closed descriptor of 0, 1, 2, so that nothing else ever becomes one. */
 void ld_daemon_fill_std(void);
 
-/* Close every descriptor above 2; or, with KEEP_OPEN, only mark them close-on-exec. */
+#define LD_PASSED_FIRST 3 /* the first descriptor that a service manager passes */
+
+/* How many listening sockets a service manager has passed to this process (LISTEN_FDS, LISTEN_PID),
+ * from descriptor 3 on. */
+int ld_daemon_passed_fds(void);
+
+/* Close every descriptor above 2 but those that were passed; or, with KEEP_OPEN, only mark them
+ * close-on-exec. Those passed are always marked. */
 void ld_daemon_seal_fds(bool keep_open);
 
 /* Let every signal do its default again, and block all of them. */

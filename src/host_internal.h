@@ -80,6 +80,7 @@ struct ld_host {
     bool has_signals;
     struct ld_reaper *reaper;
     struct ld_children *children;
+    struct ld_listeners *listeners;
     struct ld_control *control;
     struct ld_lag lag;
     struct ld_source source;

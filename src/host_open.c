@@ -1,4 +1,6 @@
 /* What is around the script: made before it, closed after it. */
+#include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +12,8 @@
 #include "log.h"
 #include "notify.h"
 #include "signals.h"
+
+#define PATIENCE_NS 2000000000ULL /* for requests of luv's, at the end */
 
 static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1,
                                   SIGUSR2, SIGQUIT, SIGPIPE, SIGCHLD};
@@ -78,6 +82,7 @@ static void fill_env(struct ld_host *host) {
         .children = host->children,
         .reaper = host->reaper,
         .lag = &host->lag,
+        .listeners = host->listeners,
         .source = &host->source,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
@@ -116,6 +121,22 @@ static int attach_keeper(struct ld_host *host) {
     return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_on_keeper) : rc;
 }
 
+/* Hand the sockets that were there before to the set of listeners. */
+static int hand_sockets(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    int rc = 0;
+    for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
+        const struct ld_service_socket *at = &service->sockets[i];
+        int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
+        rc = fd < 0 ? -errno
+                    : ld_listeners_inherit(host->listeners, fd, at->name, at->address, false);
+    }
+    if (service->keeper >= 0) {
+        ld_listeners_set_helper(host->listeners, ld_keeper_listen_on, host->service);
+    }
+    return rc;
+}
+
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
     static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
@@ -129,8 +150,10 @@ int ld_host_open(struct ld_host *host) {
     rc = rc == 0 ? attach_keeper(host) : rc;
     rc = rc == 0 ? ld_reaper_new(&host->reaper, &host->loop, true) : rc;
     if (rc == 0) {
+        ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
         host->children = ld_children_new(&host->loop, host->reaper, service->name);
-        rc = host->children == NULL ? -ENOMEM : 0;
+        host->listeners = ld_listeners_new();
+        rc = host->children == NULL || host->listeners == NULL ? -ENOMEM : hand_sockets(host);
     }
     if (rc == 0) {
         int listener = service->listener;
@@ -154,6 +177,19 @@ static void abandon_children(struct ld_host *host) {
     while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
         ld_child_abandon(child);
     }
+}
+
+/* Let the loop turn until everything is closed. Requests of luv's that are still under way (a name
+ * that is looked up, a thread) are waited for, but not for ever; false if one is left. */
+static bool run_out(struct ld_host *host) {
+    uint64_t deadline = uv_hrtime() + PATIENCE_NS;
+    while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+        uv_sleep(1);
+    }
+    bool done = ld_script_pending() == 0;
+    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
+    return done;
 }
 
 /* Close what was made, and let the loop turn until it is all gone. */
@@ -181,12 +217,16 @@ void ld_host_close(struct ld_host *host) {
     if (host->has_signals) {
         ld_signals_detach();
     }
-    uv_run(&host->loop, UV_RUN_DEFAULT);
+    if (!run_out(host)) {
+        ld_log(LD_LOG_WARN, "a request of luv's did not end: it is left");
+        return;
+    }
     if (host->children != NULL) {
         ld_children_close(host->children);
     }
-    int rc = uv_loop_close(&host->loop);
-    if (rc < 0) {
-        ld_log(LD_LOG_WARN, "the loop was not empty at the end: %s", uv_strerror(rc));
+    if (host->listeners != NULL) {
+        ld_listeners_free(host->listeners);
     }
+    int rc = uv_loop_close(&host->loop);
+    LD_ASSERT(rc == 0);
 }

@@ -6,6 +6,7 @@
 #include "keeper.h"
 #include "lib.h"
 #include "log.h"
+#include "signals.h"
 #include "status_text.h"
 
 /* Reopen the log, and say so in it. */
@@ -99,7 +100,9 @@ void ld_host_on_signal(void *arg, int signo, bool by_kernel) {
     if (signo == SIGCHLD) {
         ld_reaper_sweep(host->reaper);
     } else if (host->script == NULL || !ld_lib_signal_deliver(host->script, signo)) {
-        do_default(host, signo, by_kernel);
+        if (!ld_signals_is_shared(signo)) { /* else a handler of luv's replaces it as well */
+            do_default(host, signo, by_kernel);
+        }
     }
 }
 

@@ -21,13 +21,15 @@
 #define END_ROUNDS  200  /* how often, and how long at a time, we wait for what was killed */
 #define END_MS      10
 
-/* What goes over the channel, a packet each: host to keeper OPEN_LOG and READY, keeper to host LOG
- * (with a descriptor, or an errno) and STOP. */
-enum kind { OPEN_LOG = 'o', READY = 'r', LOG = 'l', STOP = 's' };
+/* What goes over the channel, a packet each: host to keeper OPEN_LOG, LISTEN and READY, keeper to
+ * host ANSWER (with a descriptor, or an errno) and STOP. */
+enum kind { OPEN_LOG = 'o', LISTEN = 'l', READY = 'r', ANSWER = 'a', STOP = 's' };
 
 struct packet {
     int kind;
-    int code;
+    int code;                         /* of an answer */
+    struct ld_listen_options options; /* to listen */
+    char address[128];
 };
 
 /* What the keeper knows. */
@@ -41,9 +43,8 @@ struct keeper {
 };
 
 /* Send a packet, with a descriptor if it is not -1. */
-static void send_packet(int fd, enum kind kind, int code, int passed) {
-    struct packet packet = {.kind = (int)kind, .code = code};
-    struct iovec part = {.iov_base = &packet, .iov_len = sizeof packet};
+static void send_packet(int fd, const struct packet *packet, int passed) {
+    struct iovec part = {.iov_base = (void *)(uintptr_t)packet, .iov_len = sizeof *packet};
     union {
         struct cmsghdr head;
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -84,10 +85,23 @@ static bool receive_packet(int fd, struct packet *packet, int *passed) {
 }
 
 /* Open the log for the host. */
-static void serve_log(const struct keeper *keeper) {
-    const struct ld_service *service = keeper->service;
-    int fd = ld_file_open_log(service->log_path, service->has_user ? (long)service->user.gid : -1);
-    send_packet(keeper->fd, LOG, fd < 0 ? fd : 0, fd);
+static int open_log(const struct ld_service *service) {
+    return ld_file_open_log(service->log_path, service->has_user ? (long)service->user.gid : -1);
+}
+
+/* Listen for the host, which may not. */
+static int listen_for(struct packet *packet) {
+    struct ld_address address;
+    packet->address[sizeof packet->address - 1] = '\0';
+    return ld_address_parse(packet->address, &address)
+               ? ld_socket_listen(&address, &packet->options)
+               : -EINVAL;
+}
+
+/* Answer with a descriptor or an errno. */
+static void answer(const struct keeper *keeper, int fd) {
+    const struct packet packet = {.kind = ANSWER, .code = fd < 0 ? fd : 0};
+    send_packet(keeper->fd, &packet, fd);
     if (fd >= 0) {
         close(fd);
     }
@@ -106,7 +120,9 @@ static void serve(struct keeper *keeper) {
         close(passed);
     }
     if (packet.kind == OPEN_LOG) {
-        serve_log(keeper);
+        answer(keeper, open_log(keeper->service));
+    } else if (packet.kind == LISTEN) {
+        answer(keeper, listen_for(&packet));
     } else if (packet.kind == READY) {
         keeper->ready = true;
         if (keeper->service->channel >= 0) {
@@ -139,7 +155,7 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
         break;
     case SIGTERM:
     case SIGINT:
-        send_packet(keeper->fd, STOP, 0, -1);
+        send_packet(keeper->fd, &(struct packet){.kind = STOP}, -1);
         break;
     case SIGPIPE:
         break;
@@ -251,14 +267,14 @@ int ld_keeper_fork(struct ld_service *service) {
 /* Tell the keeper that the script is ready. */
 void ld_keeper_say_ready(const struct ld_service *service) {
     if (service->keeper >= 0) {
-        send_packet(service->keeper, READY, 0, -1);
+        send_packet(service->keeper, &(struct packet){.kind = READY}, -1);
     }
 }
 
 /* Receive an answer from the keeper. What it asks meanwhile comes again, as the signal it means. */
 static bool receive_answer(int fd, struct packet *packet, int *passed) {
     while (receive_packet(fd, packet, passed)) {
-        if (packet->kind == LOG) {
+        if (packet->kind == ANSWER) {
             return true;
         }
         raise(SIGTERM);
@@ -266,16 +282,15 @@ static bool receive_answer(int fd, struct packet *packet, int *passed) {
     return false;
 }
 
-/* Open the log by the keeper. */
-int ld_keeper_open_log(void *arg) {
-    const struct ld_service *service = arg;
+/* Ask the keeper for a descriptor. */
+static int ask(const struct ld_service *service, const struct packet *question) {
     struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
     struct packet packet;
     int fd;
     if (service->keeper < 0) {
         return -ESRCH;
     }
-    send_packet(service->keeper, OPEN_LOG, 0, -1);
+    send_packet(service->keeper, question, -1);
     if (poll(&poller, 1, PATIENCE_MS) <= 0) {
         return -ETIMEDOUT;
     }
@@ -283,6 +298,18 @@ int ld_keeper_open_log(void *arg) {
         return -ESRCH;
     }
     return fd >= 0 ? fd : packet.code;
+}
+
+/* Open the log by the keeper. */
+int ld_keeper_open_log(void *arg) {
+    return ask(arg, &(struct packet){.kind = OPEN_LOG});
+}
+
+/* Listen by the keeper. */
+int ld_keeper_listen_on(void *arg, const char *address, const struct ld_listen_options *options) {
+    struct packet packet = {.kind = LISTEN, .options = *options};
+    snprintf(packet.address, sizeof packet.address, "%s", address);
+    return ask(arg, &packet);
 }
 
 /* Hear what the keeper says. */

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 
 #include "service.h"
+#include "socket.h"
 
 /* What the keeper asks of the host. */
 enum ld_keeper_word {
@@ -25,6 +26,9 @@ void ld_keeper_say_ready(const struct ld_service *service);
 /* In the host: open the log by the keeper; a descriptor or a negative errno. For
  * ld_log_set_opener; ARG is the service. */
 int ld_keeper_open_log(void *arg);
+
+/* In the host: have the keeper listen on ADDRESS; likewise. For ld_listeners_set_helper. */
+int ld_keeper_listen_on(void *arg, const char *address, const struct ld_listen_options *options);
 
 /* In the host, when service->keeper is readable: what it says. */
 enum ld_keeper_word ld_keeper_listen(struct ld_service *service);

@@ -253,8 +253,7 @@ static int push_failure(lua_State *L, const struct ld_spawn_request *request, in
     const char *detail = strcmp(step, "chdir") == 0    ? request->config.spawn.cwd
                          : strcmp(step, "setuid") == 0 ? request->user
                                                        : "";
-    return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail,
-                   command);
+    return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail, command);
 }
 
 /* Start the child of a request for the half; the triple on failure. 0, or what to return. */

@@ -11,6 +11,8 @@ int luaopen_lunad_coroutine(lua_State *L);
 int luaopen_lunad_signal(lua_State *L);
 int luaopen_lunad_child(lua_State *L);
 int luaopen_lunad_os(lua_State *L);
+int luaopen_lunad_listen(lua_State *L);
+int luaopen_lunad_luv(lua_State *L);
 int luaopen_lunad_log(lua_State *L);
 int luaopen_lunad_life(lua_State *L);
 

@@ -136,17 +136,7 @@ static void read_group(lua_State *L, const char *name, void *into) {
 }
 
 static void read_umask(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    mode_t mask;
-    if (lua_type(L, -1) == LUA_TNUMBER) {
-        request->config.spawn.mask = (int)lx_option_integer(L, name, 0, 0777);
-        return;
-    }
-    const char *value = lx_option_string(L, name);
-    if (!ld_parse_mask(value, &mask)) {
-        lx_error(L, "option '%s': '%s' is not an octal mask such as \"027\"", name, value);
-    }
-    request->config.spawn.mask = (int)mask;
+    ((struct ld_spawn_request *)into)->config.spawn.mask = lx_option_mode(L, name);
 }
 
 static void read_nice(lua_State *L, const char *name, void *into) {

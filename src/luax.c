@@ -183,6 +183,19 @@ uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive) {
     return ns;
 }
 
+/* A file mode. */
+int lx_option_mode(lua_State *L, const char *name) {
+    mode_t mode;
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        return (int)lx_option_integer(L, name, 0, 0777);
+    }
+    const char *text = lx_option_string(L, name);
+    if (!ld_parse_mask(text, &mode)) {
+        lx_error(L, "option '%s': '%s' is not octal, such as \"027\"", name, text);
+    }
+    return (int)mode;
+}
+
 /* An option that can be called. */
 void lx_option_callable(lua_State *L, const char *name) {
     if (!lx_is_callable(L, -1)) {

@@ -53,6 +53,7 @@ const char *lx_option_string(lua_State *L, const char *name);
 lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max);
 bool lx_option_boolean(lua_State *L, const char *name);
 uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive);
+int lx_option_mode(lua_State *L, const char *name); /* octal text or a number, to 0777 */
 void lx_option_callable(lua_State *L, const char *name);
 
 /* Push "file:line" of the function at INDEX, or "?" if it has none. */

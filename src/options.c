@@ -5,6 +5,7 @@
 
 #include "log.h"
 #include "parse.h"
+#include "socket.h"
 
 struct row;
 typedef bool setter(struct ld_options *options, const struct row *row, const char *value);
@@ -81,6 +82,17 @@ static bool set_choice(struct ld_options *options, const struct row *row, const 
     return false;
 }
 
+/* Add a string to a list. */
+static bool append(const char ***list, size_t *count, const char *value) {
+    const char **grown = realloc(*list, (*count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return false;
+    }
+    *list = grown;
+    grown[(*count)++] = value;
+    return true;
+}
+
 /* Add a KEY=VALUE to the environment. */
 static bool add_env(struct ld_options *options, const struct row *row, const char *value) {
     (void)row;
@@ -88,13 +100,15 @@ static bool add_env(struct ld_options *options, const struct row *row, const cha
     if (equals == NULL || equals == value) {
         return false;
     }
-    const char **env = realloc(options->env, (options->env_count + 1) * sizeof *env);
-    if (env == NULL) {
-        return false;
-    }
-    options->env = env;
-    options->env[options->env_count++] = value;
-    return true;
+    return append(&options->env, &options->env_count, value);
+}
+
+/* Add an address to listen on. */
+static bool add_listen(struct ld_options *options, const struct row *row, const char *value) {
+    struct ld_address address;
+    (void)row;
+    return ld_address_parse(value, &address) &&
+           append(&options->listen, &options->listen_count, value);
 }
 
 /* Add a resource limit; a later one for the same resource wins. */
@@ -127,6 +141,7 @@ static const char name_wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leadi
 static const char seconds_wants[] = "a time in seconds, such as 2.5";
 static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5";
 static const char path_wants[] = "a path";
+static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 
 static const struct row rows[] = {
     {NULL, 'e', "CHUNK", LD_VERB_RUN, set_text, AT(chunk), "a piece of Lua",
@@ -152,6 +167,8 @@ static const struct row rows[] = {
     {"rlimit", 0, "NAME=SOFT[:HARD]", SERVICE, add_rlimit, 0,
      "NAME=SOFT[:HARD], such as nofile=256:512",
      "a resource limit (nofile, core, as, nproc, ...); may be given again"},
+    {"listen", 0, "ADDRESS", SERVICE, add_listen, 0, address_wants,
+     "listen here before privileges are dropped, for lunad.listen; may be given again"},
     {"start-timeout", 0, "SECONDS", SERVICE, set_some_seconds, AT(start_timeout),
      some_seconds_wants, "time to become ready, at start and at reload (default: 30)"},
     {"stop-timeout", 0, "SECONDS", SERVICE, set_seconds, AT(stop_timeout), seconds_wants,
@@ -291,8 +308,9 @@ int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
 /* Free what the options own. */
 void ld_options_fini(struct ld_options *options) {
     free(options->env);
+    free(options->listen);
     options->env = NULL;
-    options->env_count = 0;
+    options->listen = NULL;
 }
 
 /* Add a line of help for each option of a verb. */

@@ -35,6 +35,8 @@ struct ld_options {
     mode_t umask;
     const char **env; /* KEY=VALUE */
     size_t env_count;
+    const char **listen; /* addresses */
+    size_t listen_count;
     bool clear_env;
     const char *run_dir;
     const char *log;

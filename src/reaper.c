@@ -10,7 +10,8 @@
 #include "base.h"
 #include "process.h"
 
-#define RATION 20 /* a walk is followed by this many times its cost without one */
+#define FOREIGN_MS 2  /* until a child of somebody else is looked at again */
+#define RATION     20 /* a walk is followed by this many times its cost without one */
 
 struct ld_reaper {
     uv_poll_t poll;   /* of the epoll set */
@@ -19,6 +20,7 @@ struct ld_reaper {
     int epoll;
     bool use_pidfds;
     uint64_t next_walk;
+    bool (*is_foreign)(pid_t pid);
     struct ld_watch **buckets;
     size_t bucket_count; /* a power of two */
     size_t watch_count;
@@ -139,6 +141,8 @@ static void finish_known(struct ld_reaper *reaper) {
     }
 }
 
+static void on_timer(uv_timer_t *timer);
+
 /* Reap every child that has ended, watched or not. */
 static void walk(struct ld_reaper *reaper) {
     for (;;) {
@@ -150,6 +154,9 @@ static void walk(struct ld_reaper *reaper) {
         struct ld_watch *watch = ld_reaper_find(reaper, info.si_pid);
         if (watch != NULL) {
             finish(reaper, watch);
+        } else if (reaper->is_foreign != NULL && reaper->is_foreign(info.si_pid)) {
+            uv_timer_start(&reaper->timer, on_timer, FOREIGN_MS, 0);
+            return; /* it hides those behind it until it is gone */
         } else {
             reap(info.si_pid, false, &exit);
         }
@@ -186,6 +193,11 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     (void)status;
     (void)events;
     finish_known(LD_CONTAINER_OF(poll, struct ld_reaper, poll));
+}
+
+/* Whose children to leave alone. */
+void ld_reaper_set_foreign(struct ld_reaper *reaper, bool (*is_foreign)(pid_t pid)) {
+    reaper->is_foreign = is_foreign;
 }
 
 /* Make a reaper. */

@@ -32,6 +32,9 @@ struct ld_watch {
 int ld_reaper_new(struct ld_reaper **out, uv_loop_t *loop, bool use_pidfds);
 void ld_reaper_close(struct ld_reaper *reaper);
 
+/* Leave children alone, when they have ended, that IS_FOREIGN says somebody else will reap. */
+void ld_reaper_set_foreign(struct ld_reaper *reaper, bool (*is_foreign)(pid_t pid));
+
 /* Watch PID, a child that has not been waited for; 0 or a negative errno. */
 int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid);
 

@@ -68,6 +68,7 @@ static void close_next(struct ld_host *host) {
     host->reload.next = NULL;
     if (next != NULL) {
         ld_script_close(next);
+        ld_listeners_abort(host->listeners);
     }
 }
 
@@ -164,15 +165,24 @@ static void load(struct ld_host *host) {
     ld_guard_stop();
 }
 
+/* Whether a generation that has been replaced is done: its on_stop functions, and its clients. */
+static bool is_done(struct ld_script *script) {
+    script->retired = script->retired || script->stop_done;
+    return script->stop_done && (script->guest == NULL || !ld_guest_is_connected(script->guest));
+}
+
 /* Begin to end a generation that has been replaced: it makes room at once, and its on_stop
- * functions may take their time. */
+ * functions and its clients may take their time. */
 static void retire(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_lib_timer_drop_all(script);
     ld_lib_signal_drop_all(script);
     host->error_count += script->error_count;
     ld_lib_life_run_on_stop(script, "reload");
-    if (retired == NULL || script->stop_done) {
+    if (script->guest != NULL) {
+        ld_guest_close_listeners(script->guest); /* those that on_stop has not closed itself */
+    }
+    if (retired == NULL || is_done(script)) {
         free(retired);
         ld_script_close(script);
         return;
@@ -192,6 +202,7 @@ static void commit(struct ld_host *host) {
     old->stage = LD_STAGE_REPLACED;
     host->seen_errors = 0;
     ld_lib_child_take_over(host->script);
+    ld_listeners_commit(host->listeners);
     reload->next = NULL;
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
@@ -254,7 +265,7 @@ static void step_retired(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
     while (*place != NULL) {
         struct ld_retired *retired = *place;
-        if (retired->script->stop_done || uv_now(&host->loop) >= retired->deadline) {
+        if (is_done(retired->script) || uv_now(&host->loop) >= retired->deadline) {
             *place = retired->next;
             ld_script_close(retired->script);
             free(retired);

@@ -12,6 +12,8 @@
 #include "luax.h"
 #include "task.h"
 
+static size_t pending; /* scripts that are closed but for requests in flight */
+
 /* Lua's allocator: the C library's, and a count of what the state has. */
 static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
     struct ld_script *script = arg;
@@ -165,17 +167,28 @@ bool ld_script_is_ready(const struct ld_script *script) {
 /* Whether anything of the script is left. */
 bool ld_script_is_alive(const struct ld_script *script) {
     return !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
-           ld_timers_armed(script->timers) > 0;
+           ld_timers_armed(script->timers) > 0 ||
+           (script->guest != NULL && ld_guest_is_alive(script->guest));
 }
 
-/* Close a script. */
-void ld_script_close(struct ld_script *script) {
-    script->retired = true;
-    script->closing = true;
+/* Whether luv has a descriptor. */
+static bool is_taken(void *arg, int fd) {
+    const struct ld_script *script = arg;
+    return script->guest != NULL && ld_guest_has_fd(script->guest, fd);
+}
+
+/* How many scripts are closed but for requests in flight. */
+size_t ld_script_pending(void) {
+    return pending;
+}
+
+/* Close the state of a script that has nothing in flight. */
+static void finish(struct ld_script *script) {
     if (script->L != NULL) {
-        ld_task_end_all(script);
-        ld_handle_drop_all(script);
         lua_close(script->L);
+    }
+    if (script->guest != NULL) {
+        ld_guest_close(script->guest);
     }
     if (script->timers != NULL) {
         ld_timers_close(script->timers);
@@ -185,6 +198,34 @@ void ld_script_close(struct ld_script *script) {
     ld_text_fini(&script->first_error);
     ld_text_fini(&script->status_text);
     free(script);
+}
+
+/* Close the state of a script whose last request is done. */
+static void on_guest_end(void *arg) {
+    pending--;
+    finish(arg);
+}
+
+/* Close a script. */
+void ld_script_close(struct ld_script *script) {
+    script->retired = true;
+    script->closing = true;
+    if (script->L != NULL) {
+        ld_task_end_all(script);
+        ld_handle_drop_all(script);
+        if (script->env->listeners != NULL) {
+            ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
+        }
+    }
+    if (script->guest != NULL) {
+        ld_guest_close_handles(script->guest);
+    }
+    if (script->guest != NULL && ld_guest_is_alive(script->guest)) {
+        pending++;
+        ld_guest_on_end(script->guest, on_guest_end, script);
+    } else {
+        finish(script);
+    }
 }
 
 /* Raise unless the script may start something new. */

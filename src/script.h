@@ -13,6 +13,8 @@
 #include <uv.h>
 
 #include "child.h"
+#include "guest.h"
+#include "listener.h"
 #include "source.h"
 #include "timers.h"
 
@@ -25,6 +27,7 @@ struct ld_env {
     struct ld_children *children;
     struct ld_reaper *reaper;
     struct ld_lag *lag;
+    struct ld_listeners *listeners;
     const struct ld_source *source;
     const char *name;   /* the daemon's */
     const char *place;  /* the script's path, "(command line)" or "stdin" */
@@ -52,6 +55,7 @@ struct ld_script {
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
+    struct ld_guest *guest;    /* of luv, if it is used */
     struct ld_handle *handles; /* the half of them that libuv knows */
     size_t heap;               /* bytes that Lua has */
     size_t keepers;            /* things that keep the script alive, beside timers and tasks */
@@ -78,9 +82,9 @@ struct ld_script {
     bool chunk_failed;
     bool gave_control; /* its chunk has returned or yielded */
     bool said_ready;   /* lunad.ready() was called */
-    bool is_service; /* it has become ready, and was made the service */
+    bool is_service;   /* it has become ready, and was made the service */
     enum ld_stage stage;
-    bool retired;      /* replaced, or stopping: it may not start anything new */
+    bool retired; /* replaced, or stopping: it may not start anything new */
     bool closing;
     const char *stop_reason; /* what on_stop functions are told */
     bool stop_done;          /* they have all run */
@@ -111,8 +115,13 @@ bool ld_script_is_ready(const struct ld_script *script);
 /* Whether anything of it is left that can still do something. */
 bool ld_script_is_alive(const struct ld_script *script);
 
-/* End all of its tasks, give up what it made, and close the state. Not from inside a call. */
+/* End all of its tasks, give up what it made, and close the state. Not from inside a call. Where
+ * luv has requests in flight (files, names, threads) that cannot be taken back, the state is closed
+ * when they are done. */
 void ld_script_close(struct ld_script *script);
+
+/* How many scripts are closed but for such requests. */
+size_t ld_script_pending(void);
 
 /* The script that a state, or any coroutine of it, belongs to. */
 struct ld_script *ld_script_of(lua_State *L);

@@ -136,6 +136,40 @@ static char **copy_environment(void) {
     return copy;
 }
 
+/* Add a listening socket; false when memory ran out. */
+bool ld_service_add_socket(struct ld_service *service, int fd, const char *name,
+                           const char *address) {
+    size_t size = (service->socket_count + 1) * sizeof *service->sockets;
+    struct ld_service_socket *sockets = realloc(service->sockets, size);
+    char *copy = name != NULL ? strdup(name) : NULL;
+    if (sockets != NULL) {
+        service->sockets = sockets;
+    }
+    if (sockets == NULL || (name != NULL && copy == NULL)) {
+        free(copy);
+        return false;
+    }
+    sockets[service->socket_count++] =
+        (struct ld_service_socket){.name = copy, .address = address, .fd = fd};
+    return true;
+}
+
+/* Note the sockets that a service manager has passed, with their names. */
+static bool note_passed(struct ld_service *service) {
+    int count = ld_daemon_passed_fds();
+    const char *variable = getenv("LISTEN_FDNAMES");
+    char *names = strdup(variable != NULL ? variable : "");
+    char *rest = names;
+    bool ok = names != NULL;
+    for (int i = 0; ok && i < count; i++) {
+        const char *name = strsep(&rest, ":");
+        bool is_named = name != NULL && name[0] != '\0';
+        ok = ld_service_add_socket(service, LD_PASSED_FIRST + i, is_named ? name : "unknown", NULL);
+    }
+    free(names);
+    return ok;
+}
+
 /* Note how we were started. */
 static int note_origin(struct ld_service *service, struct ld_text *why) {
     const char *notify = getenv("NOTIFY_SOCKET");
@@ -149,10 +183,11 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     if (watchdog != NULL && (watchdog_pid == NULL || atol(watchdog_pid) == (long)getpid())) {
         service->watchdog = (double)strtoull(watchdog, NULL, 10) / 1e6;
     }
+    bool ok = note_passed(service);
     ld_daemon_clean_environment();
     service->cwd = getcwd(NULL, 0);
     service->environment = copy_environment();
-    return service->cwd != NULL && service->environment != NULL ? 0 : no_memory(why);
+    return ok && service->cwd != NULL && service->environment != NULL ? 0 : no_memory(why);
 }
 
 /* Make the search templates of --path and --cpath. */
@@ -209,6 +244,10 @@ void ld_service_fini(struct ld_service *service) {
     }
     free(service->environment);
     free(service->notify_socket);
+    for (size_t i = 0; i < service->socket_count; i++) {
+        free(service->sockets[i].name);
+    }
+    free(service->sockets);
     if (service->run_fd >= 0) {
         close(service->run_fd);
     }

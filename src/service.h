@@ -39,6 +39,15 @@ struct ld_service {
     char *notify_socket; /* what a service manager said, or NULL */
     double watchdog;     /* seconds, or 0 */
 
+    /* Listening sockets that were there before the script: passed by a service manager (named), or
+     * made for --listen. */
+    struct ld_service_socket {
+        char *name;          /* or NULL */
+        const char *address; /* or NULL */
+        int fd;
+    } * sockets;
+    size_t socket_count;
+
     /* What is held while it runs. */
     struct ld_pidfile pidfile;
     bool holds_socket; /* its file is ours to remove */
@@ -54,7 +63,11 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);
 
-/* Take hold of log, directory, pidfile and control socket (steps 9 to 13). 0, or the exit status
+/* Add a listening socket, which is taken over; false when memory ran out. */
+bool ld_service_add_socket(struct ld_service *service, int fd, const char *name,
+                           const char *address);
+
+/* Take hold of log, directory, pidfile, control socket and sockets (steps 9 to 13). 0, or the exit status
  * to take, with the reason in WHY. */
 int ld_service_hold(struct ld_service *service, struct ld_text *why);
 

@@ -10,6 +10,7 @@
 #include "file.h"
 #include "parse.h"
 #include "service.h"
+#include "socket.h"
 
 /* Make the environment that was asked for. */
 static void set_environment(const struct ld_service *service) {
@@ -123,6 +124,40 @@ static int make_socket(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
+/* Listen on what --listen names. */
+static int listen_all(struct ld_service *service, struct ld_text *why) {
+    static const struct ld_listen_options plain = {.mode = -1};
+    struct ld_address address;
+    for (size_t i = 0; i < service->options->listen_count; i++) {
+        const char *text = service->options->listen[i];
+        int fd = ld_address_parse(text, &address) ? ld_socket_listen(&address, &plain) : -EINVAL;
+        if (fd >= 0 && !ld_service_add_socket(service, fd, NULL, text)) {
+            close(fd);
+            fd = -ENOMEM;
+        }
+        if (fd < 0) {
+            ld_text_format(why, "--listen %s: %s", text, strerror(-fd));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Remove the files of Unix sockets that were made for --listen, and close all sockets. */
+static void release_sockets(struct ld_service *service) {
+    struct ld_address address;
+    for (size_t i = 0; i < service->socket_count; i++) {
+        const struct ld_service_socket *at = &service->sockets[i];
+        if (at->address != NULL && ld_address_parse(at->address, &address) &&
+            ld_address_path(&address) != NULL) {
+            unlink(ld_address_path(&address));
+        }
+        close(at->fd);
+        free(at->name);
+    }
+    service->socket_count = 0;
+}
+
 /* Take hold of everything that must be held before the script runs. */
 int ld_service_hold(struct ld_service *service, struct ld_text *why) {
     if (service->daemon && ld_daemon_null_stdin() < 0) {
@@ -135,7 +170,8 @@ int ld_service_hold(struct ld_service *service, struct ld_text *why) {
     set_environment(service);
     rc = rc == 0 ? change_dir(service, why) : rc;
     rc = rc == 0 ? take_pidfile(service, why) : rc;
-    return rc == 0 ? make_socket(service, why) : rc;
+    rc = rc == 0 ? make_socket(service, why) : rc;
+    return rc == 0 ? listen_all(service, why) : rc;
 }
 
 /* Set the resource limits. */
@@ -180,5 +216,6 @@ void ld_service_release(struct ld_service *service) {
         close(service->listener);
         service->listener = -1;
     }
+    release_sockets(service);
     ld_pidfile_remove(&service->pidfile);
 }

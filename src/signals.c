@@ -1,5 +1,6 @@
 #include "signals.h"
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -15,6 +16,7 @@ static struct {
     uv_poll_t poll;
     ld_signals_handler *handler;
     void *arg;
+    struct sigaction others[65]; /* what others have asked for */
 } state = {.fd = -1};
 
 /* The flag of a signal: 1 to 64. */
@@ -22,11 +24,55 @@ static unsigned long long flag(int signo) {
     return 1ULL << (signo - 1);
 }
 
+/* The C library's sigaction. */
+static int real_sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
+    static int (*real)(int, const struct sigaction *, struct sigaction *);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "sigaction");
+    }
+    return real(signo, action, before);
+}
+
+/* Take the place of the C library's function for the libraries in this process. libuv, when a
+ * script has it catch a signal or start a process, would put its handler in the place of ours, and
+ * the default in the place of that when it is done. For a signal that we catch the handler is only
+ * noted: ours calls it. */
+int sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
+    if (signo < 1 || signo > 64 || state.users[signo] == 0) {
+        return real_sigaction(signo, action, before);
+    }
+    if (before != NULL) {
+        *before = state.others[signo];
+    }
+    if (action != NULL) {
+        state.others[signo] = *action;
+    }
+    return 0;
+}
+
+/* Whether somebody else has a handler for a signal. */
+bool ld_signals_is_shared(int signo) {
+    const struct sigaction *other = &state.others[signo];
+    return state.users[signo] > 0 && other->sa_handler != SIG_DFL && other->sa_handler != SIG_IGN;
+}
+
+/* Call the handler of somebody else. */
+static void pass_on(int signo, siginfo_t *info, void *context) {
+    const struct sigaction *other = &state.others[signo];
+    if ((other->sa_flags & SA_SIGINFO) != 0) {
+        other->sa_sigaction(signo, info, context);
+    } else {
+        other->sa_handler(signo);
+    }
+}
+
 /* Note a signal. Runs at any time on any thread: only atomics and write, and errno is kept. The
  * flags that were there have woken the loop already. */
 static void note(int signo, siginfo_t *info, void *context) {
-    (void)context;
     int saved = errno;
+    if (ld_signals_is_shared(signo)) {
+        pass_on(signo, info, context);
+    }
     if (info->si_code == SI_KERNEL) {
         atomic_fetch_or(&state.by_kernel, flag(signo));
     }
@@ -67,7 +113,7 @@ int ld_signals_catch(int signo) {
     }
     struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&action.sa_mask);
-    if (sigaction(signo, &action, NULL) < 0) {
+    if (real_sigaction(signo, &action, &state.others[signo]) < 0) {
         state.users[signo]--;
         return -errno;
     }
@@ -77,7 +123,7 @@ int ld_signals_catch(int signo) {
 /* Let a signal do its default again when nobody else catches it. */
 void ld_signals_release(int signo) {
     if (--state.users[signo] == 0) {
-        signal(signo, SIG_DFL);
+        real_sigaction(signo, &state.others[signo], NULL); /* the default, if nobody else asked */
     }
 }
 

@@ -20,6 +20,10 @@ void ld_signals_close(void);
 int ld_signals_catch(int signo);
 void ld_signals_release(int signo);
 
+/* Whether somebody else in this process (libuv, for a script that uses it) has asked for a signal
+ * that we catch. He gets it too: see sigaction in signals.c. */
+bool ld_signals_is_shared(int signo);
+
 /* The descriptor that is readable when something has arrived, and the delivery of it. */
 int ld_signals_fd(void);
 void ld_signals_deliver(ld_signals_handler *handler, void *arg);

@@ -101,6 +101,30 @@ static json_t *report_loop(const struct ld_host *host) {
                      (double)host->lag.max_ns / 1e6);
 }
 
+/* The listening sockets. */
+static json_t *report_listeners(const struct ld_host *host) {
+    json_t *list = json_array();
+    struct ld_listener_facts facts;
+    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+        json_array_append_new(list, json_pack("{s:s, s:i, s:b}", "address", facts.address, "fd",
+                                              facts.fd, "inherited", facts.inherited));
+    }
+    return list;
+}
+
+/* Generations that have been replaced and are not done. */
+static json_t *report_retiring(const struct ld_host *host) {
+    json_t *list = json_array();
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        const struct ld_script *script = at->script;
+        size_t handles = script->guest != NULL ? ld_guest_count(script->guest) : 0;
+        json_array_append_new(list,
+                              json_pack("{s:i, s:i, s:b}", "generation", (int)script->generation,
+                                        "handles", (int)handles, "stopping", !script->stop_done));
+    }
+    return list;
+}
+
 /* Where the log goes. */
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
@@ -128,6 +152,8 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     json_object_set_new(report, "signals", ld_lib_signal_report(script));
     json_object_set_new(report, "children", ld_lib_child_report(script));
     json_object_set_new(report, "tasks", ld_lib_task_report(script));
+    json_object_set_new(report, "listeners", report_listeners(host));
+    json_object_set_new(report, "retiring", report_retiring(host));
     json_object_set_new(report, "log", report_log());
     json_object_set_new(report, "fds", json_integer(count_fds()));
     return report;

@@ -27,9 +27,18 @@
 
 #define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
 
-enum step { STEP_NONE, STEP_GROUP, STEP_FDS, STEP_CHDIR, STEP_NICE, STEP_LIMITS, STEP_USER, STEP_EXEC };
-static const char *const step_names[] = {"clone",     "setpgid", "dup2", "chdir",
-                                         "setpriority", "setrlimit", "setuid",  "exec"};
+enum step {
+    STEP_NONE,
+    STEP_GROUP,
+    STEP_FDS,
+    STEP_CHDIR,
+    STEP_NICE,
+    STEP_LIMITS,
+    STEP_USER,
+    STEP_EXEC
+};
+static const char *const step_names[] = {"clone",       "setpgid",   "dup2",   "chdir",
+                                         "setpriority", "setrlimit", "setuid", "exec"};
 
 /* The child's error, in memory that stays shared even where a clone copies (as under valgrind). */
 struct failure {

@@ -122,6 +122,13 @@ static void add_others(struct ld_text *text, const json_t *report) {
         ld_status_duration(text, number_of(item, "seconds"));
         ld_text_format(text, ": %s", text_of(item, "command"));
     }
+    json_array_foreach(json_object_get(report, "listeners"), index, item) {
+        ld_text_format(text, "\n  listener  %s", text_of(item, "address"));
+    }
+    json_array_foreach(json_object_get(report, "retiring"), index, item) {
+        ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
+                       integer_of(item, "generation"), integer_of(item, "handles"));
+    }
     json_array_foreach(json_object_get(report, "tasks"), index, item) {
         ld_text_format(text, "\n  task      %s, in %s", text_of(item, "where"),
                        text_of(item, "state"));

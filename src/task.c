@@ -236,6 +236,9 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         lx_error(L, "%s: it cannot suspend here: this coroutine is not a task (use lunad.task)",
                  function);
     }
+    if (task->script->closing) {
+        lx_error(L, "%s: this generation of the script is over", function);
+    }
     if (!lua_isyieldable(L)) {
         lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);
     }

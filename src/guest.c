@@ -1,0 +1,254 @@
+/* The host's loop watches the guest's epoll descriptor, and a timer for the guest's next timeout.
+ * New watchers of the guest are known to its epoll set only after it has been run, so once in a
+ * turn, before the host's loop waits, a guest with something new is run without waiting. */
+#include "guest.h"
+
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include "base.h"
+
+struct ld_guest {
+    uv_loop_t loop;
+    uv_prepare_t prepare;
+    uv_poll_t poll;
+    uv_timer_t timer;
+    unsigned open_handles; /* of ours, on the host's loop */
+    void (*ended)(void *arg);
+    void *ended_arg;
+    struct ld_guest *next;
+};
+
+static struct ld_guest *guests; /* all of them */
+
+/* Whether the guest must be run before the host's loop may wait: a watcher is new, or something is
+ * due at once. */
+static bool has_news(struct ld_guest *guest) {
+    uv_loop_t *loop = &guest->loop;
+    return loop->watcher_queue[0] != (void *)&loop->watcher_queue || uv_backend_timeout(loop) == 0;
+}
+
+/* Run what is there to be run, without waiting. */
+static void run(struct ld_guest *guest) {
+    uv_run(&guest->loop, UV_RUN_NOWAIT);
+}
+
+/* Handle the guest's next timeout. */
+static void on_timer(uv_timer_t *timer) {
+    run(LD_CONTAINER_OF(timer, struct ld_guest, timer));
+}
+
+/* Handle events on the guest's descriptors. */
+static void on_poll(uv_poll_t *poll, int status, int events) {
+    (void)status;
+    (void)events;
+    run(LD_CONTAINER_OF(poll, struct ld_guest, poll));
+}
+
+/* See to it that the host's loop waits no longer than the guest may. */
+static void on_prepare(uv_prepare_t *prepare) {
+    struct ld_guest *guest = LD_CONTAINER_OF(prepare, struct ld_guest, prepare);
+    if (has_news(guest)) {
+        run(guest);
+    }
+    if (guest->ended != NULL && !ld_guest_is_alive(guest)) {
+        void (*ended)(void *) = guest->ended;
+        guest->ended = NULL;
+        ended(guest->ended_arg);
+        return;
+    }
+    uv_update_time(&guest->loop);
+    int timeout = uv_backend_timeout(&guest->loop);
+    if (timeout < 0) {
+        uv_timer_stop(&guest->timer);
+    } else {
+        uv_timer_start(&guest->timer, on_timer, (uint64_t)timeout, 0);
+    }
+}
+
+/* Free a guest after the last of our handles is closed. */
+static void on_closed(uv_handle_t *handle) {
+    struct ld_guest *guest = handle->data;
+    if (--guest->open_handles > 0) {
+        return;
+    }
+    struct ld_guest **place = &guests;
+    while (*place != guest) {
+        place = &(*place)->next;
+    }
+    *place = guest->next;
+    int rc = uv_loop_close(&guest->loop);
+    LD_ASSERT(rc == 0);
+    free(guest);
+}
+
+/* Make a guest. */
+int ld_guest_open(struct ld_guest **out, uv_loop_t *host) {
+    struct ld_guest *guest = calloc(1, sizeof *guest);
+    if (guest == NULL) {
+        return UV_ENOMEM;
+    }
+    int rc = uv_loop_init(&guest->loop);
+    if (rc < 0) {
+        free(guest);
+        return rc;
+    }
+    rc = uv_poll_init(host, &guest->poll, uv_backend_fd(&guest->loop));
+    if (rc < 0) {
+        uv_loop_close(&guest->loop);
+        free(guest);
+        return rc;
+    }
+    uv_prepare_init(host, &guest->prepare);
+    uv_timer_init(host, &guest->timer);
+    guest->prepare.data = guest;
+    guest->poll.data = guest;
+    guest->timer.data = guest;
+    guest->open_handles = 3;
+    uv_prepare_start(&guest->prepare, on_prepare);
+    uv_poll_start(&guest->poll, UV_READABLE, on_poll);
+    uv_unref((uv_handle_t *)&guest->prepare);
+    uv_unref((uv_handle_t *)&guest->poll);
+    uv_unref((uv_handle_t *)&guest->timer);
+    guest->next = guests;
+    guests = guest;
+    *out = guest;
+    return 0;
+}
+
+/* The loop for the library. */
+uv_loop_t *ld_guest_loop(struct ld_guest *guest) {
+    return &guest->loop;
+}
+
+/* Whether anything is alive. */
+bool ld_guest_is_alive(const struct ld_guest *guest) {
+    return uv_loop_alive(&guest->loop);
+}
+
+/* What a walk over the handles looks for, and finds. */
+struct search {
+    int fd;
+    pid_t pid;
+    size_t count;
+    bool found;
+};
+
+/* Whether a handle is a stream that can have a peer or listen. */
+static bool is_stream(const uv_handle_t *handle) {
+    return handle->type == UV_TCP || handle->type == UV_NAMED_PIPE;
+}
+
+/* The descriptor of a handle, or -1. */
+static int fd_of(const uv_handle_t *handle) {
+    int fd;
+    return uv_fileno(handle, &fd) == 0 ? fd : -1;
+}
+
+/* Whether a stream listens. */
+static bool is_listening(const uv_handle_t *handle) {
+    int on = 0;
+    socklen_t size = sizeof on;
+    int fd = is_stream(handle) ? fd_of(handle) : -1;
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
+}
+
+/* Walk over all handles that are not closing. */
+static struct search walk(const struct ld_guest *guest, uv_walk_cb each, struct search search) {
+    uv_walk((uv_loop_t *)(uintptr_t)&guest->loop, each, &search);
+    return search;
+}
+
+/* Count a handle. */
+static void count_one(uv_handle_t *handle, void *arg) {
+    ((struct search *)arg)->count += !uv_is_closing(handle);
+}
+
+/* How many handles are open. */
+size_t ld_guest_count(const struct ld_guest *guest) {
+    return walk(guest, count_one, (struct search){.fd = -1}).count;
+}
+
+/* Look for a connected stream. */
+static void find_connected(uv_handle_t *handle, void *arg) {
+    if (is_stream(handle) && !uv_is_closing(handle) &&
+        (uv_is_readable((uv_stream_t *)handle) || uv_is_writable((uv_stream_t *)handle))) {
+        ((struct search *)arg)->found = true;
+    }
+}
+
+/* Whether a stream is connected. */
+bool ld_guest_is_connected(const struct ld_guest *guest) {
+    return walk(guest, find_connected, (struct search){.fd = -1}).found;
+}
+
+/* Look for a descriptor. */
+static void find_fd(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    search->found = search->found || (is_stream(handle) && fd_of(handle) == search->fd);
+}
+
+/* Whether a stream has a descriptor. */
+bool ld_guest_has_fd(const struct ld_guest *guest, int fd) {
+    return walk(guest, find_fd, (struct search){.fd = fd}).found;
+}
+
+/* Look for a child. */
+static void find_child(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    if (handle->type == UV_PROCESS && uv_is_active(handle) &&
+        uv_process_get_pid((uv_process_t *)handle) == search->pid) {
+        search->found = true;
+    }
+}
+
+/* Whether a process is a child of a library. */
+bool ld_guest_has_child(pid_t pid) {
+    for (const struct ld_guest *guest = guests; guest != NULL; guest = guest->next) {
+        if (walk(guest, find_child, (struct search){.pid = pid}).found) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Close a stream that listens. */
+static void close_listener(uv_handle_t *handle, void *arg) {
+    (void)arg;
+    if (!uv_is_closing(handle) && is_listening(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+/* Close all streams that listen. */
+void ld_guest_close_listeners(struct ld_guest *guest) {
+    uv_walk(&guest->loop, close_listener, NULL);
+}
+
+/* Close a handle. */
+static void close_one(uv_handle_t *handle, void *arg) {
+    (void)arg;
+    if (!uv_is_closing(handle)) {
+        uv_close(handle, NULL);
+    }
+}
+
+/* Close everything. */
+void ld_guest_close_handles(struct ld_guest *guest) {
+    uv_walk(&guest->loop, close_one, NULL);
+}
+
+/* Be told of the end. */
+void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg) {
+    guest->ended = ended;
+    guest->ended_arg = arg;
+    uv_ref((uv_handle_t *)&guest->prepare); /* the host's loop must not end before */
+}
+
+/* Close a guest. */
+void ld_guest_close(struct ld_guest *guest) {
+    LD_ASSERT(!ld_guest_is_alive(guest));
+    uv_close((uv_handle_t *)&guest->prepare, on_closed);
+    uv_close((uv_handle_t *)&guest->poll, on_closed);
+    uv_close((uv_handle_t *)&guest->timer, on_closed);
+}

@@ -1,0 +1,43 @@
+/* A guest loop: a libuv loop of its own that is driven by the host's, so that a library which
+ * wants to own a loop (luv) can live beside everything else on one thread. */
+#ifndef LD_GUEST_H
+#define LD_GUEST_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct ld_guest;
+
+/* Make a guest in the loop HOST; 0 or a negative errno. */
+int ld_guest_open(struct ld_guest **out, uv_loop_t *host);
+
+/* The loop for the library. Nothing but the library's handles may be on it. */
+uv_loop_t *ld_guest_loop(struct ld_guest *guest);
+
+/* Whether anything is left on it that keeps a loop alive: handles, requests, handles that close. */
+bool ld_guest_is_alive(const struct ld_guest *guest);
+
+/* How many handles are open on it. */
+size_t ld_guest_count(const struct ld_guest *guest);
+
+/* Whether a stream on it is connected to somebody. */
+bool ld_guest_is_connected(const struct ld_guest *guest);
+
+/* Whether a stream on it has the descriptor FD. */
+bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
+
+/* Close all streams on it that listen; or everything. No callback of the library is called. */
+void ld_guest_close_listeners(struct ld_guest *guest);
+void ld_guest_close_handles(struct ld_guest *guest);
+
+/* Call ENDED(ARG) from the host's loop as soon as nothing is alive on it. */
+void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg);
+
+/* Close a guest on which nothing is alive; the host's loop must turn once to free it. */
+void ld_guest_close(struct ld_guest *guest);
+
+/* Whether PID is a child of a library on any guest, which reaps it itself. */
+bool ld_guest_has_child(pid_t pid);
+
+#endif

@@ -1,0 +1,59 @@
+/* The listening sockets of the service. They are the host's: a generation asks for an address and
+ * gets a descriptor of its own for the same socket, so that the queue of clients outlives every
+ * reload. */
+#ifndef LD_LISTENER_H
+#define LD_LISTENER_H
+
+#include <stdbool.h>
+
+#include "socket.h"
+
+struct ld_listeners;
+
+/* Makes a socket that this process may not make itself: a descriptor or a negative errno. */
+typedef int ld_listener_helper(void *arg, const char *address,
+                               const struct ld_listen_options *options);
+
+/* Make an empty set; NULL when memory ran out. */
+struct ld_listeners *ld_listeners_new(void);
+
+/* Close all sockets, and remove the files of Unix sockets that were made here. */
+void ld_listeners_free(struct ld_listeners *listeners);
+
+/* Whom to ask when the system denies us an address. */
+void ld_listeners_set_helper(struct ld_listeners *listeners, ld_listener_helper *helper, void *arg);
+
+/* Take over a socket that was there before us: named by a service manager (NAME), or bound for us
+ * to ADDRESS; the other is NULL. It stays open for good. OWNED: its file is ours to remove. 0 or a
+ * negative errno. */
+int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
+                         const char *address, bool owned);
+
+/* Get a new descriptor for ADDRESS, or for the inherited socket "fd:NAME", making the socket if
+ * there is none yet. NEXT: for the generation that is not the service yet. A descriptor, or a
+ * negative errno: -EINVAL for what is no address, -ENOENT for a name that was not passed. */
+int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
+                     const struct ld_listen_options *options, bool next);
+
+/* Note that FD, from ld_listeners_ask, belongs to OWNER; and close those of OWNER that it still has
+ * and that TAKEN does not say to be somebody else's by now. */
+int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
+void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
+                               bool (*taken)(void *arg, int fd), void *arg);
+
+/* The next generation is the service now: what it did not ask for is closed. */
+void ld_listeners_commit(struct ld_listeners *listeners);
+
+/* The next generation will not be: what only it asked for is closed. */
+void ld_listeners_abort(struct ld_listeners *listeners);
+
+/* What is known of the socket at INDEX; false if there is none. Strings belong to the set. */
+struct ld_listener_facts {
+    const char *address;
+    int fd;
+    bool inherited;
+};
+bool ld_listeners_facts(const struct ld_listeners *listeners, size_t index,
+                        struct ld_listener_facts *facts);
+
+#endif

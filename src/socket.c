@@ -1,0 +1,178 @@
+#include "socket.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "parse.h"
+
+/* Parse the path of a Unix socket. */
+static bool parse_unix(const char *path, struct ld_address *address) {
+    struct sockaddr_un *to = (struct sockaddr_un *)&address->storage;
+    size_t length = strlen(path);
+    if (path[0] != '/' || length >= sizeof to->sun_path) {
+        return false;
+    }
+    to->sun_family = AF_UNIX;
+    memcpy(to->sun_path, path, length + 1);
+    address->size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + 1);
+    return true;
+}
+
+/* Parse a numeric host and a port. */
+static bool parse_inet(const char *host, const char *port, struct ld_address *address) {
+    struct sockaddr_in *v4 = (struct sockaddr_in *)&address->storage;
+    struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address->storage;
+    long number;
+    if (!ld_parse_whole(port, 0, 65535, &number)) {
+        return false;
+    }
+    if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+        v4->sin_family = AF_INET;
+        v4->sin_port = htons((uint16_t)number);
+        address->size = sizeof *v4;
+        return true;
+    }
+    if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+        v6->sin6_family = AF_INET6;
+        v6->sin6_port = htons((uint16_t)number);
+        address->size = sizeof *v6;
+        return true;
+    }
+    return false;
+}
+
+/* Parse an address. */
+bool ld_address_parse(const char *text, struct ld_address *address) {
+    char host[64];
+    memset(address, 0, sizeof *address);
+    if (strncmp(text, "unix:", 5) == 0) {
+        return parse_unix(text + 5, address);
+    }
+    const char *colon = strrchr(text, ':');
+    size_t length = colon != NULL ? (size_t)(colon - text) : 0;
+    bool in_brackets = length > 2 && text[0] == '[' && text[length - 1] == ']';
+    if (length == 0 || length >= sizeof host || (memchr(text, ':', length) && !in_brackets)) {
+        return false;
+    }
+    snprintf(host, sizeof host, "%.*s", (int)(in_brackets ? length - 2 : length),
+             in_brackets ? text + 1 : text);
+    return parse_inet(host, colon + 1, address) &&
+           in_brackets == (address->storage.ss_family == AF_INET6);
+}
+
+/* The path of a Unix address. */
+const char *ld_address_path(const struct ld_address *address) {
+    const struct sockaddr_un *unix_address = (const struct sockaddr_un *)&address->storage;
+    return unix_address->sun_family == AF_UNIX ? unix_address->sun_path : NULL;
+}
+
+/* Whether two socket addresses are the same. */
+static bool is_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b) {
+    const struct sockaddr_in *a4 = (const struct sockaddr_in *)a;
+    const struct sockaddr_in *b4 = (const struct sockaddr_in *)b;
+    const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a;
+    const struct sockaddr_in6 *b6 = (const struct sockaddr_in6 *)b;
+    if (a->ss_family != b->ss_family) {
+        return false;
+    }
+    switch (a->ss_family) {
+    case AF_INET:
+        return a4->sin_port != 0 && a4->sin_port == b4->sin_port &&
+               a4->sin_addr.s_addr == b4->sin_addr.s_addr;
+    case AF_INET6:
+        return a6->sin6_port != 0 && a6->sin6_port == b6->sin6_port &&
+               memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof a6->sin6_addr) == 0;
+    case AF_UNIX:
+        return strcmp(((const struct sockaddr_un *)a)->sun_path,
+                      ((const struct sockaddr_un *)b)->sun_path) == 0;
+    default:
+        return false;
+    }
+}
+
+/* Whether a socket listens on an address. */
+bool ld_address_is_of(const struct ld_address *address, int fd) {
+    struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
+    socklen_t size = sizeof bound;
+    return getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
+           is_same(&address->storage, &bound);
+}
+
+/* Whether nobody listens on the Unix socket at PATH any more. Only being refused proves it. */
+static bool is_stale(const struct ld_address *address) {
+    struct stat facts;
+    if (lstat(ld_address_path(address), &facts) < 0 || !S_ISSOCK(facts.st_mode)) {
+        return false;
+    }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return false;
+    }
+    int rc = connect(fd, (const struct sockaddr *)&address->storage, address->size);
+    bool refused = rc < 0 && errno == ECONNREFUSED;
+    close(fd);
+    return refused;
+}
+
+/* Bind a Unix socket; its file has its mode from the first moment on. */
+static int bind_unix(int fd, const struct ld_address *address, int mode) {
+    mode_t mask = umask(mode >= 0 ? (mode_t)(0777 & ~mode) : 0);
+    if (mode < 0) {
+        umask(mask);
+    }
+    int rc = bind(fd, (const struct sockaddr *)&address->storage, address->size);
+    if (rc < 0 && errno == EADDRINUSE && is_stale(address)) {
+        unlink(ld_address_path(address));
+        rc = bind(fd, (const struct sockaddr *)&address->storage, address->size);
+    }
+    rc = rc < 0 ? -errno : 0;
+    umask(mask);
+    return rc;
+}
+
+/* Set what must be set before a socket is bound. */
+static int set_options(int fd, const struct ld_address *address,
+                       const struct ld_listen_options *options) {
+    const int on = 1;
+    int rc = 0;
+    if (address->storage.ss_family == AF_UNIX) {
+        return 0;
+    }
+    rc = setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (rc == 0 && options->reuse_port) {
+        rc = setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    }
+    if (rc == 0 && address->storage.ss_family == AF_INET6) {
+        rc = setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+    }
+    return rc < 0 ? -errno : 0;
+}
+
+/* Make a listening socket. */
+int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options) {
+    int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = set_options(fd, address, options);
+    if (rc == 0 && ld_address_path(address) != NULL) {
+        rc = bind_unix(fd, address, options->mode);
+    } else if (rc == 0) {
+        rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
+    }
+    if (rc == 0 && listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN) < 0) {
+        rc = -errno;
+    }
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}

@@ -1,0 +1,35 @@
+/* Listening sockets: their addresses, and how they are made. */
+#ifndef LD_SOCKET_H
+#define LD_SOCKET_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+/* Where to listen. */
+struct ld_address {
+    struct sockaddr_storage storage;
+    socklen_t size;
+};
+
+struct ld_listen_options {
+    int backlog; /* 0: as many as the system allows */
+    int mode;    /* of a Unix socket's file; -1: by the mask */
+    bool reuse_port;
+};
+
+/* Parse "127.0.0.1:8080", "[::1]:80" or "unix:/path" (absolute, and short enough). */
+bool ld_address_parse(const char *text, struct ld_address *address);
+
+/* The path of a Unix address, or NULL. Belongs to ADDRESS. */
+const char *ld_address_path(const struct ld_address *address);
+
+/* Whether FD is a listening socket bound to ADDRESS (port 0 matches none). */
+bool ld_address_is_of(const struct ld_address *address, int fd);
+
+/* Make a listening socket: a descriptor (not inherited by programs, not blocking) or a negative
+ * errno. The file of a Unix socket is replaced only if nobody listens on it any more. An IPv6
+ * address is for IPv6 alone. */
+int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options);
+
+#endif
