@@ -193,6 +193,15 @@ bool ld_guest_has_fd(const struct ld_guest *guest, int fd) {
     return walk(guest, find_fd, (struct search){.fd = fd}).found;
 }
 
+/* Whose stream has a descriptor. */
+uv_loop_t *ld_guest_loop_of_fd(int fd) {
+    struct ld_guest *guest = guests;
+    while (guest != NULL && !ld_guest_has_fd(guest, fd)) {
+        guest = guest->next;
+    }
+    return guest != NULL ? &guest->loop : NULL;
+}
+
 /* Look for a child. */
 static void find_child(uv_handle_t *handle, void *arg) {
     struct search *search = arg;

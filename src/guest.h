@@ -27,6 +27,9 @@ bool ld_guest_is_connected(const struct ld_guest *guest);
 /* Whether a stream on it has the descriptor FD. */
 bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
 
+/* The loop of the guest on which a stream has the descriptor FD; NULL for none. */
+uv_loop_t *ld_guest_loop_of_fd(int fd);
+
 /* Close all streams on it that listen; or everything. No callback of the library is called. */
 void ld_guest_close_listeners(struct ld_guest *guest);
 void ld_guest_close_handles(struct ld_guest *guest);

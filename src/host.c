@@ -47,6 +47,7 @@ static void become_ready(struct ld_host *host) {
     host->state = LD_HOST_RUNNING;
     host->script->stage = LD_STAGE_SERVICE;
     ld_listeners_commit(host->listeners);
+    ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
     if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());

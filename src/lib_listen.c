@@ -7,6 +7,7 @@
 #include "lib_parts.h"
 #include "listener.h"
 #include "luax.h"
+#include "mute.h"
 #include "script.h"
 
 static void read_backlog(lua_State *L, const char *name, void *into) {
@@ -48,6 +49,9 @@ static int l_listen(lua_State *L) {
     int fd = ld_listeners_ask(listeners, text, &options, script->stage == LD_STAGE_NEW);
     if (fd >= 0) {
         int rc = ld_listeners_issue(listeners, fd, script);
+        if (rc == 0 && script->stage == LD_STAGE_NEW) {
+            rc = ld_mute(fd);
+        }
         if (rc < 0) {
             close(fd);
             fd = rc;

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "mute.h"
+
 struct listener {
     struct listener *next;
     char *address; /* as asked for; of a named one: "fd:NAME" */
@@ -214,6 +216,7 @@ static void forget_issued(struct ld_listeners *listeners, const void *owner, int
 
 /* Note whose a descriptor is. Who had the same number before has closed it. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner) {
+    ld_unmute(fd);
     forget_issued(listeners, NULL, fd);
     size_t size = (listeners->issued_count + 1) * sizeof *listeners->issued;
     struct issued *issued = realloc(listeners->issued, size);
@@ -226,11 +229,23 @@ int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner
     return 0;
 }
 
+/* Let descriptors take clients. */
+void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner) {
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        if (listeners->issued[i].owner == owner) {
+            ld_unmute(listeners->issued[i].fd);
+        }
+    }
+}
+
 /* Close what somebody still has. */
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg) {
     for (size_t i = 0; i < listeners->issued_count; i++) {
         const struct issued *at = &listeners->issued[i];
+        if (at->owner == owner) {
+            ld_unmute(at->fd);
+        }
         if (at->owner == owner && inode_of(at->fd) == at->inode && !taken(arg, at->fd)) {
             close(at->fd);
         }

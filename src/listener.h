@@ -38,6 +38,9 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
 /* Note that FD, from ld_listeners_ask, belongs to OWNER; and close those of OWNER that it still has
  * and that TAKEN does not say to be somebody else's by now. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
+
+/* Let the descriptors of OWNER take clients, which those asked for with NEXT do not do by luv. */
+void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg);
 

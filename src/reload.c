@@ -203,6 +203,7 @@ static void commit(struct ld_host *host) {
     host->seen_errors = 0;
     ld_lib_child_take_over(host->script);
     ld_listeners_commit(host->listeners);
+    ld_listeners_unmute(host->listeners, host->script);
     reload->next = NULL;
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
