@@ -15,9 +15,12 @@ local ADDRESS = os.getenv("HTTP_ADDRESS") or "127.0.0.1:8080"
 local MAX_HEAD = 16 * 1024   -- bytes of request line and headers
 local MAX_BODY = 1024 * 1024
 local IDLE = 30              -- seconds without a request before a connection is closed
+local QUIET = 0.3            -- seconds of silence after which nothing is on its way, most likely
 
 local served = lunad.state and lunad.state.served or 0
 local retiring = false
+local connections = {} -- those that are open, and how many
+local open = 0
 
 local reasons = {
   [200] = "OK", [400] = "Bad Request", [404] = "Not Found", [413] = "Content Too Large",
@@ -77,6 +80,8 @@ end
 
 local function close(connection)
   if not connection.socket:is_closing() then
+    connections[connection] = nil
+    open = open - 1
     connection.timer:close()
     connection.socket:close()
   end
@@ -89,7 +94,9 @@ local function answer(connection, request, status, body)
   if request and request.method == "HEAD" then
     body = ""
   end
+  connection.unsent = connection.unsent + 1
   connection.socket:write(head .. body, function(err)
+    connection.unsent = connection.unsent - 1
     if err or not keep then
       close(connection)
     end
@@ -124,19 +131,23 @@ local function serve(connection)
 end
 
 local function accept(server)
-  local connection = { socket = uv.new_tcp(), timer = uv.new_timer(), input = "" }
+  local connection = { socket = uv.new_tcp(), timer = uv.new_timer(), input = "", unsent = 0 }
   server:accept(connection.socket)
   connection.socket:nodelay(true)
+  connections[connection] = true
+  open = open + 1
   local function restart_timer()
     connection.timer:start(IDLE * 1000, 0, function() close(connection) end)
   end
   restart_timer()
+  connection.heard = lunad.now()
   connection.socket:read_start(function(err, chunk)
     if err or not chunk then
       close(connection)
       return
     end
     restart_timer()
+    connection.heard = lunad.now()
     connection.input = connection.input .. chunk
     if not serve(connection) then
       connection.socket:read_stop()
@@ -145,7 +156,7 @@ local function accept(server)
 end
 
 local server = uv.new_tcp()
-assert(server:open(assert(lunad.listen(ADDRESS))))
+assert(server:open(tonumber(os.getenv("HTTP_FD")) or assert(lunad.listen(ADDRESS))))
 assert(server:listen(511, function(err)
   if not err then
     accept(server)
@@ -157,8 +168,17 @@ lunad.on_reload(function()
 end)
 
 -- No new clients here. Those that are connected are told with their next answer to come again: to
--- close a connection now could cut off a request that is on its way.
-lunad.on_stop(function()
+-- close a connection now could cut off a request that is on its way. When the service stops for
+-- good there is no time for those who say nothing.
+lunad.on_stop(function(reason)
   retiring = true
   server:close()
+  while reason == "stop" and open > 0 do
+    for connection in pairs(connections) do
+      if connection.unsent == 0 and lunad.now() - connection.heard > QUIET then
+        close(connection)
+      end
+    end
+    lunad.sleep(0.05)
+  end
 end)

@@ -128,9 +128,9 @@ void ld_daemon_unblock_signals(void) {
 
 /* Take out what was said to this process alone. */
 void ld_daemon_clean_environment(void) {
-    static const char *const names[] = {"NOTIFY_SOCKET",     "LISTEN_FDS",   "LISTEN_PID",
-                                        "LISTEN_FDNAMES",    "WATCHDOG_PID", "WATCHDOG_USEC",
-                                        LD_DETACHED_VARIABLE};
+    static const char *const names[] = {"NOTIFY_SOCKET",      "LISTEN_FDS",        "LISTEN_PID",
+                                        "LISTEN_FDNAMES",     "WATCHDOG_PID",      "WATCHDOG_USEC",
+                                        LD_DETACHED_VARIABLE, LD_INSTANCE_VARIABLE};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         unsetenv(names[i]);
     }

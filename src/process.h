@@ -9,6 +9,10 @@
 /* In the environment of a process that was spawned with `detach`, and so of those it starts. */
 #define LD_DETACHED_VARIABLE "LUNAD_DETACHED"
 
+/* In the environment of one of several supervised children: which one it is, from 1 on. A lunad
+ * among them adds it to its default name, so that they can run side by side. */
+#define LD_INSTANCE_VARIABLE "LUNAD_INSTANCE"
+
 /* A list of pids; zeroed means empty; free with ld_pids_fini. */
 struct ld_pids {
     pid_t *list;

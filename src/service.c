@@ -10,6 +10,7 @@
 #include "file.h"
 #include "parse.h"
 #include "paths.h"
+#include "process.h"
 
 extern char **environ;
 
@@ -17,6 +18,18 @@ extern char **environ;
 static int no_memory(struct ld_text *why) {
     ld_text_puts(why, strerror(ENOMEM));
     return 1;
+}
+
+/* The name that a script implies, with its number if it is one of several; NULL: no memory. */
+static char *name_of_script(const char *script, long instance) {
+    char *name = ld_paths_script_name(script);
+    char *numbered = NULL;
+    if (instance == 0 || name == NULL) {
+        return name;
+    }
+    int rc = asprintf(&numbered, "%s-%ld", name, instance);
+    free(name);
+    return rc < 0 ? NULL : numbered;
 }
 
 /* Find the name: chosen, or from the script, or from our pid. */
@@ -28,7 +41,7 @@ static int find_name(struct ld_service *service, const char *operand, struct ld_
         snprintf(number, sizeof number, "lunad-%d", (int)getpid());
         service->name = strdup(number);
     } else {
-        service->name = ld_paths_script_name(operand);
+        service->name = name_of_script(operand, service->instance);
     }
     if (service->name == NULL) {
         return no_memory(why);
@@ -182,6 +195,10 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     }
     if (watchdog != NULL && (watchdog_pid == NULL || atol(watchdog_pid) == (long)getpid())) {
         service->watchdog = (double)strtoull(watchdog, NULL, 10) / 1e6;
+    }
+    const char *instance = getenv(LD_INSTANCE_VARIABLE);
+    if (instance != NULL) {
+        ld_parse_whole(instance, 1, 1000000, &service->instance);
     }
     bool ok = note_passed(service);
     ld_daemon_clean_environment();

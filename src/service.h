@@ -36,6 +36,7 @@ struct ld_service {
     char *cwd;
     char **environment;
 
+    long instance;       /* among supervised ones; 0: it is alone */
     char *notify_socket; /* what a service manager said, or NULL */
     double watchdog;     /* seconds, or 0 */
 

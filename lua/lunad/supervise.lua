@@ -123,6 +123,13 @@ local function start(state, slot)
     options[key] = value
   end
   options.name = slot.name
+  if state.count > 1 then
+    options.env = {}
+    for key, value in pairs(state.spawn.env or {}) do
+      options.env[key] = value
+    end
+    options.env.LUNAD_INSTANCE = tostring(slot.index)
+  end
   options.on_exit = function(exit, child)
     on_exit(state, slot, exit, child)
   end
@@ -304,7 +311,8 @@ return function(options)
   local state = read_options(options)
   state.object = setmetatable({}, Supervisor)
   for index = 1, state.count do
-    local slot = { name = name_of(state, index), restarts = 0, failures = 0, state = "ended" }
+    local slot = { index = index, name = name_of(state, index), state = "ended" }
+    slot.restarts, slot.failures = 0, 0
     state.slots[index] = slot
     local child, err, code = start(state, slot)
     if not child then

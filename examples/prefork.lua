@@ -1,0 +1,31 @@
+-- A pre-forked server: one listening socket, and as many workers as there are cores.
+--
+--   lunad start examples/prefork.lua      then: curl http://127.0.0.1:8080/hello
+--   lunad reload prefork                  the workers are restarted one after the other
+--   lunad list                            each worker is a lunad of its own: http-1, http-2, ...
+--
+-- This process only holds the socket and looks after the workers, which are examples/http.lua. The
+-- kernel gives each client to one of them. While one restarts the others serve, and clients that
+-- come meanwhile wait in the queue of the socket: none is refused.
+
+local lunad = require "lunad"
+
+local ADDRESS = os.getenv("HTTP_ADDRESS") or "127.0.0.1:8080"
+local WORKERS = tonumber(os.getenv("WORKERS")) or 2
+
+local folder = lunad.script:match("^(.*)/[^/]*$")
+local socket = assert(lunad.listen(ADDRESS))
+
+local workers = assert(lunad.supervise {
+  os.getenv("LUNAD") or "lunad", "run", folder .. "/http.lua",
+  name = "http", count = WORKERS,
+  keep = true,              -- a reload of this file alone does not touch them ...
+  fds = { [3] = socket },   -- ... though the new generation has another descriptor
+  env = { HTTP_FD = "3" },
+  kill_after = 10,
+})
+
+-- ... but here a reload is to bring new workers too, one after the other.
+if lunad.generation > 1 then
+  workers:restart()
+end
