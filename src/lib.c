@@ -67,9 +67,9 @@ static void extend_search(lua_State *L, const char *field, const char *first,
 }
 
 static const lua_CFunction parts[] = {
-    luaopen_lunad_timer, luaopen_lunad_task,   luaopen_lunad_coroutine, luaopen_lunad_signal,
-    luaopen_lunad_child, luaopen_lunad_listen, luaopen_lunad_luv,       luaopen_lunad_os,
-    luaopen_lunad_log,   luaopen_lunad_life,
+    luaopen_lunad_timer,  luaopen_lunad_cron,  luaopen_lunad_task,   luaopen_lunad_coroutine,
+    luaopen_lunad_signal, luaopen_lunad_child, luaopen_lunad_listen, luaopen_lunad_luv,
+    luaopen_lunad_os,     luaopen_lunad_log,   luaopen_lunad_life,
 };
 
 /* Open the module. */

@@ -6,6 +6,7 @@
 #include <lua.h>
 
 int luaopen_lunad_timer(lua_State *L);
+int luaopen_lunad_cron(lua_State *L);
 int luaopen_lunad_task(lua_State *L);
 int luaopen_lunad_coroutine(lua_State *L);
 int luaopen_lunad_signal(lua_State *L);

@@ -193,6 +193,9 @@ static void finish(struct ld_script *script) {
     if (script->timers != NULL) {
         ld_timers_close(script->timers);
     }
+    if (script->clock != NULL) {
+        ld_clock_close(script->clock);
+    }
     free(script->root);
     ld_text_fini(&script->last_error);
     ld_text_fini(&script->first_error);

@@ -13,6 +13,7 @@
 #include <uv.h>
 
 #include "child.h"
+#include "clock.h"
 #include "guest.h"
 #include "listener.h"
 #include "source.h"
@@ -55,6 +56,7 @@ struct ld_script {
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
+    struct ld_clock *clock;    /* of cron timers, if there are any */
     struct ld_guest *guest;    /* of luv, if it is used */
     struct ld_handle *handles; /* the half of them that libuv knows */
     size_t heap;               /* bytes that Lua has */

@@ -17,7 +17,7 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* What is known of a timer. The counters and `busy` are the owner's to keep. */
+/* What is known of a timer. The counters, `busy` and `by_clock` are the owner's to keep. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
@@ -25,7 +25,8 @@ struct ld_timer_info {
     uint32_t missed; /* beats that were skipped */
     uint32_t errors;
     bool armed;
-    bool busy; /* its last call is not over */
+    bool busy;     /* its last call is not over */
+    bool by_clock; /* it is armed anew for moments of the clock on the wall */
 };
 
 /* A timer that was due, and how it stood then. */

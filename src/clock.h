@@ -1,0 +1,19 @@
+/* Changes of the clock on the wall: somebody sets it, or the machine was asleep. */
+#ifndef LD_CLOCK_H
+#define LD_CLOCK_H
+
+#include <stdint.h>
+#include <uv.h>
+
+struct ld_clock;
+
+/* Nanoseconds of the clock on the wall, since 1970. */
+int64_t ld_clock_now(void);
+
+/* Call CHANGED(ARG) from LOOP after each change. 0 or a negative errno. */
+int ld_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg), void *arg);
+
+/* Watch no more; the loop must turn once to free it. */
+void ld_clock_close(struct ld_clock *clock);
+
+#endif

@@ -1,0 +1,53 @@
+/* What the parts of timers in Lua share: lib_timer.c (timers), lib_cron.c (those that go by the clock
+ * on the wall) and lib_timer_methods.c. */
+#ifndef LD_LIB_TIMER_H
+#define LD_LIB_TIMER_H
+
+#include "script.h"
+#include "task.h"
+
+#define LD_TIMER_TYPE "lunad.timer"
+
+enum ld_timer_kind { LD_TIMER_AFTER, LD_TIMER_EVERY, LD_TIMER_CRON };
+
+/* What a script holds. Its user value is what to call, or the job of a cron timer. */
+struct ld_timer_box {
+    ld_timer timer;
+    uint64_t period; /* nanoseconds */
+    enum ld_timer_kind kind;
+    uint32_t missed; /* of a timer that is gone */
+};
+
+/* Make a timer for the value at the top, which is popped. Raises for want of memory, with nothing
+ * made. */
+ld_timer ld_lib_timer_make(lua_State *L);
+
+/* Free a timer. Does not raise. */
+void ld_lib_timer_free(struct ld_script *script, ld_timer timer);
+
+/* Push the userdata for a new timer that calls the value at the top, which is popped. */
+struct ld_timer_box *ld_lib_timer_push_box(lua_State *L);
+
+/* Push what a timer calls, on the main stack; its type. Does not raise. */
+int ld_lib_timer_push(struct ld_script *script, ld_timer timer);
+
+/* Call the value at the top of the main stack, which is popped; the timer is freed unless it is to
+ * fire AGAIN. */
+void ld_lib_timer_call(struct ld_script *script, ld_timer timer, bool again);
+
+/* Push the metatable of timers with its methods. */
+void ld_lib_timer_set_methods(lua_State *L);
+
+/* Whether a function is one that calls another with arguments it has kept. */
+bool ld_lib_timer_is_packed(lua_CFunction function);
+
+/* Handle a cron timer that is due. */
+void ld_lib_cron_due(struct ld_script *script, ld_timer timer);
+
+/* Arm the cron timer whose job is at the top of the stack for its next moment. */
+void ld_lib_cron_arm(lua_State *L, ld_timer timer);
+
+/* Push the function of the job at the top of the stack, in its place. */
+void ld_lib_cron_unwrap(lua_State *L);
+
+#endif
