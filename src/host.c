@@ -61,13 +61,25 @@ static void become_ready(struct ld_host *host) {
     }
 }
 
+/* Handle a script that wants to end before it was ready: in the foreground that is its own affair,
+ * for a daemon the start has failed. */
+static void stop_before_ready(struct ld_host *host) {
+    if (host->service->daemon) {
+        fail_start(host, "the script asked to stop before it was ready");
+    } else if ((host->script->wants & LD_WANT_EXIT) != 0) {
+        ld_stop_now(host, host->script->exit_status);
+    } else {
+        ld_stop_begin(host, "stop", host->script->exit_status);
+    }
+}
+
 /* Look whether the script has become ready. */
 static void step_start(struct ld_host *host) {
     const struct ld_script *script = host->script;
     if (script->first_error.size > 0) {
         fail_start(host, ld_text_string(&script->first_error));
     } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
-        fail_start(host, "the script asked to stop before it was ready");
+        stop_before_ready(host);
     } else if (ld_script_is_ready(script)) {
         become_ready(host);
     } else if (!ld_script_is_alive(script)) {
@@ -169,7 +181,7 @@ static void start_script(struct ld_host *host) {
 /* Tell the starting process how it ended, if it has not heard that it began. */
 static void report_end(struct ld_host *host) {
     const struct ld_service *service = host->service;
-    if (!host->was_ready && !host->failed_start) {
+    if (!host->was_ready && !host->failed_start && service->daemon) {
         ld_text_puts(host->why, "it was stopped before it was ready");
     }
     if (!host->was_ready) {
