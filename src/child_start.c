@@ -60,6 +60,7 @@ static int spawn_with(struct ld_child *child, const struct ld_child_config *conf
         }
         spawn.fds = fds;
         spawn.fd_count = config->spawn.fd_count + 3;
+        child->started = uv_hrtime();
         rc = ld_spawn(&spawn, &pid, step);
     }
     if (rc == 0) {
@@ -135,7 +136,6 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     struct ld_children *children = child->children;
     child->ops = config->ops;
     child->owner = config->owner;
-    child->started = uv_hrtime();
     child->previous = children->last;
     if (child->previous != NULL) {
         child->previous->next = child;

@@ -179,6 +179,9 @@ int ld_daemon_null_stdin(void) {
     if (fd < 0) {
         return -errno;
     }
+    if (fd == STDIN_FILENO) {
+        return fcntl(fd, F_SETFD, 0) < 0 ? -errno : 0;
+    }
     int rc = dup2(fd, STDIN_FILENO) < 0 ? -errno : 0;
     close(fd);
     return rc;

@@ -14,7 +14,7 @@ int ld_file_make_parents(const char *path, mode_t mode) {
         return -ENOMEM;
     }
     int rc = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
+    for (char *slash = copy[0] != '\0' ? strchr(copy + 1, '/') : NULL; slash != NULL && rc == 0;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(copy, mode) < 0 && errno != EEXIST) {

@@ -174,6 +174,7 @@ static void start_script(struct ld_host *host) {
         ld_guard_start(host->script, timeout, "the script");
         ld_script_start(host->script);
         ld_guard_stop();
+        step_start(host); /* ready is now, before anything else can happen */
     }
     ld_text_fini(&why);
 }

@@ -27,9 +27,37 @@ static const char *anchor(lua_State *L, int anchors) {
     return string;
 }
 
+/* The number of a command's words: the highest integer key of the table at INDEX, which need not be
+ * its length if a word is missing; raises for a key below 1 or out of reach. */
+static size_t count_words(lua_State *L, int index) {
+    lua_Integer highest = 0;
+    lua_Integer count = 0;
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        lua_pop(L, 1);
+        if (lua_isinteger(L, -1)) {
+            lua_Integer key = lua_tointeger(L, -1);
+            if (key < 1) {
+                lx_error(L, "spawn: %s is no place for a word of the command",
+                         luaL_tolstring(L, -1, NULL));
+            }
+            highest = key > highest ? key : highest;
+            count++;
+        }
+    }
+    for (lua_Integer i = 1; highest > count && i <= count + 1; i++) {
+        bool missing = lua_rawgeti(L, index, i) == LUA_TNIL;
+        lua_pop(L, 1);
+        if (missing) {
+            lx_error(L, "spawn: word %d of the command: string expected, got nil", (int)i);
+        }
+    }
+    return (size_t)count;
+}
+
 /* Push the vector of a command's words: the integer keys of the table at INDEX. */
 static char *const *push_words(lua_State *L, int index, int anchors) {
-    size_t count = lua_rawlen(L, index);
+    size_t count = count_words(L, index);
     if (count == 0) {
         lx_error(L, "spawn: the command is missing (the table's first element)");
     }
@@ -53,12 +81,16 @@ static char *const *push_words(lua_State *L, int index, int anchors) {
 /* Push "KEY=VALUE" for the key and the value at the top. */
 static void push_variable(lua_State *L) {
     int type = lua_type(L, -1);
-    if (lua_type(L, -2) != LUA_TSTRING || strchr(lua_tostring(L, -2), '=') != NULL) {
-        lx_error(L, "option 'env': a variable's name must be a string without '='");
+    if (lua_type(L, -2) != LUA_TSTRING || lua_rawlen(L, -2) == 0 ||
+        strcspn(lua_tostring(L, -2), "=") != lua_rawlen(L, -2)) {
+        lx_error(L, "option 'env': a variable's name must be a string without '=' and zero bytes");
     }
     if (type != LUA_TSTRING && type != LUA_TNUMBER) {
         lx_error(L, "option 'env': %s: string expected, got %s", lua_tostring(L, -2),
                  luaL_typename(L, -1));
+    }
+    if (type == LUA_TSTRING && strlen(lua_tostring(L, -1)) != lua_rawlen(L, -1)) {
+        lx_error(L, "option 'env': %s: it has a zero byte in it", lua_tostring(L, -2));
     }
     lua_pushvalue(L, -2);
     lua_pushliteral(L, "=");

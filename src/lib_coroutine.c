@@ -10,7 +10,7 @@
 /* The coroutine in argument ARG; raises for a task's own. */
 static lua_State *check_coroutine(lua_State *L, int arg) {
     lua_State *co = lua_tothread(L, arg);
-    luaL_argexpected(L, co != NULL, arg, "coroutine");
+    luaL_argexpected(L, co != NULL, arg, "thread");
     if (ld_task_of(co) != NULL && co != L) {
         lx_error(L, "this coroutine is a task, which lunad alone resumes and closes");
     }

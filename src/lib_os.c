@@ -21,6 +21,7 @@ struct program {
     struct ld_reaper *reaper;
     bool dropped; /* the stream is gone */
     bool ended;
+    bool same_group; /* as ours: in the foreground, where there may be a terminal */
     struct ld_exit exit;
 };
 
@@ -31,13 +32,14 @@ struct stream {
 };
 
 /* Start the shell with COMMAND and the given standard streams. */
-static int start_shell(const char *command, const int std[3], pid_t *pid) {
+static int start_shell(const char *command, const int std[3], bool same_group, pid_t *pid) {
     const char *const argv[] = {"/bin/sh", "-c", command, NULL};
     const struct ld_spawn_fd fds[3] = {{0, std[0]}, {1, std[1]}, {2, std[2]}};
     struct ld_spawn spawn = {.argv = (char *const *)(uintptr_t)argv,
                              .envp = environ,
                              .fds = fds,
                              .fd_count = 3,
+                             .same_group = same_group,
                              .mask = -1,
                              .identity = {(uid_t)-1, (gid_t)-1, NULL, -1}};
     const char *step;
@@ -62,7 +64,7 @@ static int l_execute(lua_State *L) {
         return 1;
     }
     fflush(NULL);
-    int rc = start_shell(command, std, &pid);
+    int rc = start_shell(command, std, !ld_script_of(L)->env->daemon, &pid);
     if (rc < 0) {
         errno = -rc;
         return luaL_fileresult(L, 0, NULL);
@@ -104,7 +106,8 @@ static void drop_program(lua_State *L, struct program *program) {
     }
     program->dropped = true;
     if (ld_script_of(L)->closing) {
-        ld_process_kill_group(program->watch.pid, SIGTERM);
+        (program->same_group ? ld_process_kill : ld_process_kill_group)(program->watch.pid,
+                                                                        SIGTERM);
     }
 }
 
@@ -137,7 +140,7 @@ static int start_program(struct stream *stream, const char *command, bool readin
     int ours = ends[reading ? 0 : 1];
     int theirs = ends[reading ? 1 : 0];
     const int std[3] = {reading ? 0 : theirs, reading ? theirs : 1, 2};
-    int rc = start_shell(command, std, &pid);
+    int rc = start_shell(command, std, program->same_group, &pid);
     close(theirs);
     if (rc == 0) {
         program->watch.on_exit = on_program_exit;
@@ -164,6 +167,7 @@ static int l_popen(lua_State *L) {
         return luaL_error(L, "not enough memory");
     }
     stream->program->reaper = ld_script_of(L)->env->reaper;
+    stream->program->same_group = !ld_script_of(L)->env->daemon;
     fflush(NULL);
     int rc = start_program(stream, command, mode[0] == 'r');
     if (rc < 0) {

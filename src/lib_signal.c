@@ -18,7 +18,10 @@ static const char handlers_key; /* of the table from signals to lists of handles
 struct box {
     int signo;
     bool active;
+    uint64_t number; /* of registration */
 };
+
+static uint64_t registrations; /* of all scripts, so far */
 
 /* What a delivery pushes. */
 struct delivery {
@@ -90,6 +93,7 @@ static int l_signal(lua_State *L) {
         return lx_fail(L, rc, "signal %d", signo);
     }
     box->active = true;
+    box->number = ++registrations;
     script->signals[signo].handlers++;
     script->keepers++;
     return 1;
@@ -173,39 +177,46 @@ static lua_Integer count_handles(lua_State *L, int signo) {
     return count;
 }
 
-/* The handle at INDEX in the list of a signal, for comparison alone. */
-static const void *handle_at(lua_State *L, int signo, lua_Integer index) {
+/* The number of the handle at INDEX in the list of a signal. */
+static uint64_t number_at(lua_State *L, int signo, lua_Integer index) {
     push_list(L, signo);
     lua_rawgeti(L, -1, index);
-    const void *handle = lua_topointer(L, -1);
+    uint64_t number = ((struct box *)lua_touserdata(L, -1))->number;
     lua_pop(L, 2);
-    return handle;
+    return number;
 }
 
-/* Deliver a signal. A handler may stop itself: then the next one has its place. */
+/* The index of the first handle of a signal that was registered after NUMBER and up to LAST; 0 for
+ * none. */
+static lua_Integer find_next(lua_State *L, int signo, uint64_t number, uint64_t last) {
+    lua_Integer count = count_handles(L, signo);
+    for (lua_Integer i = 1; i <= count; i++) {
+        uint64_t candidate = number_at(L, signo, i);
+        if (candidate > number && candidate <= last) {
+            return i;
+        }
+    }
+    return 0;
+}
+
+/* Deliver a signal. Handlers may stop any of them, and add others, which have to wait for the next. */
 bool ld_lib_signal_deliver(struct ld_script *script, int signo) {
     lua_State *L = script->L;
     if (script->signals[signo].handlers == 0) {
         return false;
     }
     script->signals[signo].count++;
-    lua_Integer end = count_handles(L, signo);
-    for (lua_Integer i = 1; i <= end;) {
-        struct delivery delivery = {.signo = signo, .index = i};
-        const void *before = handle_at(L, signo, i);
-        if (before == NULL) {
-            break;
-        }
+    uint64_t last = registrations;
+    uint64_t number = 0;
+    lua_Integer index;
+    while ((index = find_next(L, signo, number, last)) != 0) {
+        struct delivery delivery = {.signo = signo, .index = index};
+        number = number_at(L, signo, index);
         struct ld_task *task = ld_task_take(script, "a signal handler");
         if (task == NULL) {
             return true; /* no memory: nobody can be told */
         }
         ld_task_start_with(task, push_delivery, &delivery);
-        if (handle_at(L, signo, i) == before) {
-            i++;
-        } else {
-            end--;
-        }
     }
     return true;
 }

@@ -58,6 +58,9 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
     if (info != NULL) {
         info->busy = false;
         info->errors += outcome == LD_OUTCOME_FAILED;
+        if (!info->armed) { /* it was stopped meanwhile */
+            ld_lib_timer_free(task->script, task->number);
+        }
     }
     return false;
 }

@@ -25,7 +25,11 @@ static int m_stop(lua_State *L) {
     const struct ld_timer_info *info = find_info(L, box);
     if (info != NULL) {
         box->missed = info->missed;
-        ld_lib_timer_free(ld_script_of(L), box->timer);
+        if (info->busy) { /* again() must know that its function still runs */
+            ld_timers_disarm(ld_script_of(L)->timers, box->timer);
+        } else {
+            ld_lib_timer_free(ld_script_of(L), box->timer);
+        }
     }
     return 0;
 }

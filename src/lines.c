@@ -35,7 +35,7 @@ static void log_rest(struct ld_lines *lines) {
 
 /* Keep what is not a whole line yet. */
 static void keep(struct ld_lines *lines, const char *bytes, size_t size) {
-    while (lines->rest.size + size >= LONGEST) {
+    while (lines->rest.size + size > LONGEST) {
         size_t piece = LONGEST - lines->rest.size;
         ld_text_add(&lines->rest, bytes, piece);
         log_rest(lines);
@@ -57,7 +57,7 @@ void ld_lines_add(struct ld_lines *lines, const char *bytes, size_t size) {
     const char *newline;
     while ((newline = memchr(bytes, '\n', size)) != NULL) {
         size_t length = (size_t)(newline - bytes);
-        if (lines->rest.size > 0) {
+        if (lines->rest.size > 0 || length > LONGEST) {
             keep(lines, bytes, length);
             log_rest(lines);
         } else {

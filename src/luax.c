@@ -1,5 +1,6 @@
 #include "luax.h"
 
+#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -9,12 +10,26 @@
 
 #define LONGEST_SECONDS (10.0 * 366 * 86400)
 
+/* Push the text of an error: libuv's, or for one that it does not know the system's in its style. */
+static void push_error_text(lua_State *L, int code) {
+    char text[128];
+    uv_strerror_r(code, text, sizeof text);
+    if (strncmp(text, "Unknown", strlen("Unknown")) == 0) {
+        snprintf(text, sizeof text, "%s", strerror(-code));
+        text[0] = (char)tolower((unsigned char)text[0]);
+    }
+    lua_pushstring(L, text);
+}
+
 /* Push the error triple. */
 int lx_fail(lua_State *L, int code, const char *format, ...) {
     va_list args;
-    const char *name = uv_err_name(code);
+    const char *name = strerrorname_np(-code);
+    name = name != NULL ? name : "EUNKNOWN";
     lua_pushnil(L);
-    lua_pushfstring(L, "%s: %s: ", name, uv_strerror(code));
+    push_error_text(L, code);
+    lua_pushfstring(L, "%s: %s: ", name, lua_tostring(L, -1));
+    lua_remove(L, -2);
     va_start(args, format);
     lua_pushvfstring(L, format, args);
     va_end(args);

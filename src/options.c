@@ -309,8 +309,7 @@ int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
 void ld_options_fini(struct ld_options *options) {
     free(options->env);
     free(options->listen);
-    options->env = NULL;
-    options->listen = NULL;
+    *options = (struct ld_options){0};
 }
 
 /* Add a line of help for each option of a verb. */

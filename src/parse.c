@@ -158,6 +158,18 @@ bool ld_parse_rlimit_value(const char *text, struct rlimit *limit) {
     return true;
 }
 
+/* Parse "RTMIN+N". */
+static bool parse_realtime(const char *name, int *signo) {
+    long offset = 0;
+    if (strncasecmp(name, "RTMIN", 5) != 0 ||
+        (name[5] != '\0' && (name[5] != '+' || !isdigit((unsigned char)name[6]) ||
+                             !ld_parse_whole(name + 6, 0, SIGRTMAX - SIGRTMIN, &offset)))) {
+        return false;
+    }
+    *signo = SIGRTMIN + (int)offset;
+    return true;
+}
+
 /* Parse a signal's name or number. */
 bool ld_parse_signal(const char *text, int *signo) {
     long number;
@@ -166,6 +178,13 @@ bool ld_parse_signal(const char *text, int *signo) {
         return true;
     }
     const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
+    if (strcasecmp(name, "IO") == 0) { /* the other name of POLL */
+        *signo = SIGIO;
+        return true;
+    }
+    if (parse_realtime(name, signo)) {
+        return true;
+    }
     for (int candidate = 1; candidate < NSIG; candidate++) {
         const char *known = sigabbrev_np(candidate);
         if (known != NULL && strcasecmp(name, known) == 0) {

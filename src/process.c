@@ -248,6 +248,9 @@ static size_t signal_family(pid_t root, int signo) {
  * lives nobody's parent changes. */
 void ld_process_end_family(pid_t root) {
     size_t before = 0;
+    if (root <= 1) {
+        return;
+    }
     ld_process_kill(root, SIGSTOP);
     for (int round = 0; round < FREEZE_ROUNDS; round++) {
         size_t now = signal_family(root, SIGSTOP);

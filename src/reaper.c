@@ -95,7 +95,9 @@ void ld_reaper_unwatch(struct ld_reaper *reaper, struct ld_watch *watch) {
     *place = watch->next;
     reaper->watch_count--;
     if (watch->pidfd >= 0) {
-        close(watch->pidfd); /* which takes it out of the epoll set */
+        /* Closing alone leaves it in the set while a forked process has a copy. */
+        epoll_ctl(reaper->epoll, EPOLL_CTL_DEL, watch->pidfd, NULL);
+        close(watch->pidfd);
         watch->pidfd = -1;
     }
 }
@@ -118,12 +120,14 @@ static bool reap(pid_t pid, bool block, struct ld_exit *exit) {
 }
 
 /* Reap a watched child and tell its owner. */
-static void finish(struct ld_reaper *reaper, struct ld_watch *watch) {
+static bool finish(struct ld_reaper *reaper, struct ld_watch *watch) {
     struct ld_exit exit;
-    if (reap(watch->pid, false, &exit)) {
-        ld_reaper_unwatch(reaper, watch);
-        watch->on_exit(watch, &exit);
+    if (!reap(watch->pid, false, &exit)) {
+        return false;
     }
+    ld_reaper_unwatch(reaper, watch);
+    watch->on_exit(watch, &exit);
+    return true;
 }
 
 /* Wait for the end of a watched child. */
@@ -136,8 +140,7 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
  * watches meanwhile, so no event is kept across a call. */
 static void finish_known(struct ld_reaper *reaper) {
     struct epoll_event event;
-    while (epoll_wait(reaper->epoll, &event, 1, 0) > 0) {
-        finish(reaper, event.data.ptr);
+    while (epoll_wait(reaper->epoll, &event, 1, 0) > 0 && finish(reaper, event.data.ptr)) {
     }
 }
 

@@ -68,6 +68,7 @@ struct ld_script {
     size_t idle_count;
     struct ld_task *woken; /* to go on when the current call is over, first and last */
     struct ld_task *woken_last;
+    bool is_waking;                        /* those are going on now */
     struct ld_task *current;               /* the innermost that runs, or NULL */
     lua_State *volatile running;           /* the coroutine that runs; read by a signal handler */
     volatile bool interrupted;             /* its Lua code is being unwound */

@@ -139,8 +139,8 @@ void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
     if (read(state.fd, &counter, sizeof counter) < 0 && errno != EAGAIN) {
         return;
     }
-    unsigned long long by_kernel = atomic_exchange(&state.by_kernel, 0);
     unsigned long long arrived = atomic_exchange(&state.arrived, 0);
+    unsigned long long by_kernel = atomic_fetch_and(&state.by_kernel, ~arrived);
     for (int signo = 1; signo <= 64 && arrived != 0; signo++) {
         if ((arrived & flag(signo)) != 0) {
             arrived &= ~flag(signo);

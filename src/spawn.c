@@ -71,6 +71,9 @@ IN_CHILD static int fail(const struct plan *plan, enum step step) {
 
 /* Become the leader of a group, or of a session. */
 IN_CHILD static int take_group(const struct plan *plan) {
+    if (plan->spec->same_group) {
+        return 0;
+    }
     long rc = plan->spec->session ? syscall(SYS_setsid) : syscall(SYS_setpgid, 0, 0);
     return rc < 0 ? fail(plan, STEP_GROUP) : 0;
 }

@@ -31,10 +31,11 @@ struct ld_spawn {
     const char *cwd;               /* NULL: as we are */
     const struct ld_spawn_fd *fds; /* 0, 1 and 2 must be among them; nothing else is inherited */
     size_t fd_count;
-    bool session; /* a session of its own, and it outlives us; else a process group, and the
+    bool same_group; /* stay in ours: it may use the terminal, and a Ctrl-C there is for it too */
+    bool session;    /* a session of its own, and it outlives us; else a process group, and the
                       kernel kills it when we die */
-    int mask;     /* file mode mask; -1: as we are */
-    int nice;     /* added to our own */
+    int mask;        /* file mode mask; -1: as we are */
+    int nice;        /* added to our own */
     struct {
         int resource;
         struct rlimit limit;

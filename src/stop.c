@@ -88,6 +88,8 @@ static void begin_kill(struct ld_host *host) {
 /* Go on to the children. */
 static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
+    host->script->retired =
+        true; /* or what is started again for each that ends would go on for ever */
     terminate_children(host);
 }
 

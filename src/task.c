@@ -102,7 +102,7 @@ static bool ended_by_will(const struct ld_task *task) {
     if ((task->script->wants & LD_WANT_EXIT) != 0) {
         return true;
     }
-    return task->cancelled && lua_type(task->co, -1) == LUA_TSTRING &&
+    return task->was_cancelled && lua_type(task->co, -1) == LUA_TSTRING &&
            strcmp(lua_tostring(task->co, -1), cancelled_error) == 0;
 }
 
@@ -179,15 +179,21 @@ static void resume(struct ld_task *task, int args) {
     }
 }
 
-/* Let the tasks go on that were woken during a call, after the outermost one. */
+/* Let the tasks go on that were woken during a call, after the outermost one. Those that they wake
+ * come after them, not inside: the C stack does not grow with the chain. */
 static void resume_woken(struct ld_script *script) {
     struct ld_task *task;
+    if (script->is_waking) {
+        return;
+    }
+    script->is_waking = true;
     while (script->current == NULL && (task = script->woken) != NULL) {
         script->woken = task->next_woken;
         task->next_woken = NULL;
         task->woken = false;
         resume(task, 0);
     }
+    script->is_waking = false;
 }
 
 /* Run a task. */
@@ -221,9 +227,12 @@ void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *a
     ld_task_start(task, 1);
 }
 
-/* Raise if the task of L was cancelled. */
+/* Raise if the task of L was cancelled: once, where it is suspended or next suspends. */
 void ld_task_check_cancelled(lua_State *L) {
-    if (nearest_task(L)->cancelled) {
+    struct ld_task *task = nearest_task(L);
+    if (task->cancelled) {
+        task->cancelled = false;
+        task->was_cancelled = true;
         lua_pushstring(L, cancelled_error);
         lua_error(L);
     }
@@ -236,7 +245,10 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         lx_error(L, "%s: it cannot suspend here: this coroutine is not a task (use lunad.task)",
                  function);
     }
-    if (task->script->closing) {
+    if (task->script->closing) { /* it has caught that it was cancelled, and would again */
+        task->was_cancelled = true;
+        task->script->interrupt_reason = cancelled_error;
+        ld_interrupt(task->script);
         lx_error(L, "%s: this generation of the script is over", function);
     }
     if (!lua_isyieldable(L)) {
@@ -316,9 +328,13 @@ void ld_task_cancel(struct ld_task *task) {
     resume_woken(script);
 }
 
-/* End every task of a script. Each ends, because a cancelled task cannot suspend. */
+/* End every task of a script. Each ends, because nothing can suspend in a script that is closing. All
+ * are marked first, so that none goes on because another one ended. */
 void ld_task_end_all(struct ld_script *script) {
     struct ld_task *task;
+    for (task = script->tasks; task != NULL; task = task->next) {
+        task->cancelled = true;
+    }
     while ((task = script->tasks) != NULL) {
         ld_task_cancel(task);
     }

@@ -19,7 +19,8 @@ struct ld_task {
     lua_State *co;
     int anchor; /* what keeps co in the registry */
     enum ld_task_state state;
-    bool cancelled;
+    bool cancelled;        /* the error is still to be raised */
+    bool was_cancelled;    /* it was raised */
     bool woken;            /* it is in the script's list of those */
     const char *what;      /* for messages: "a timer", "the script" */
     const char *waits_for; /* while suspended: "sleep", … */

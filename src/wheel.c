@@ -15,6 +15,7 @@
 #define LEVEL_BITS 6
 #define CHUNK      256
 #define NO_SLOT    UINT32_MAX
+#define IN_BATCH   UINT16_MAX
 
 struct ld_wheel_slot {
     struct ld_timer_info info;
@@ -22,7 +23,7 @@ struct ld_wheel_slot {
     uint32_t previous;
     uint32_t generation; /* tells uses of this slot apart; odd while it is used */
     uint32_t order;      /* of arming */
-    uint16_t list;       /* level * LD_WHEEL_LISTS + digit */
+    uint16_t list;       /* level * LD_WHEEL_LISTS + digit, or IN_BATCH */
 };
 
 /* The slot of an index. */
@@ -160,8 +161,7 @@ static bool expire_list(struct ld_wheel *wheel, unsigned list, uint64_t now) {
             continue;
         }
         take_out(wheel, slot);
-        slot->info.armed = false;
-        wheel->armed--;
+        slot->list = IN_BATCH; /* still armed: it has not fired yet */
     }
     if (wheel->batch_size - before > 1) {
         qsort(wheel->batch + before, wheel->batch_size - before, sizeof *wheel->batch,
@@ -204,26 +204,26 @@ static void beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
     uint64_t due = slot->info.due + slot->info.interval;
     if (due <= now) {
         uint64_t skipped = (now - due) / slot->info.interval + 1;
-        slot->info.missed += (uint32_t)skipped;
+        slot->info.missed += skipped;
         due += skipped * slot->info.interval;
     }
     slot->info.due = due;
-    slot->info.armed = true;
     slot->order = wheel->order++;
-    wheel->armed++;
     insert(wheel, index);
 }
 
 /* Take a timer out of the batch. */
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_expired *expired, uint64_t now) {
     struct ld_wheel_slot *slot = slot_at(wheel, expired->index);
-    if (slot->info.armed || slot->order != expired->order) {
+    if (slot->list != IN_BATCH || slot->order != expired->order) {
         return 0;
     }
     if (slot->info.interval > 0) {
         beat(wheel, slot, expired->index, now);
     } else {
         slot->order = wheel->order++; /* not to fire twice */
+        slot->info.armed = false;
+        wheel->armed--;
     }
     return id_of(wheel, expired->index);
 }
@@ -321,7 +321,9 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
     }
     slot->order = wheel->order++; /* one that waits in a batch does not fire either */
     if (slot->info.armed) {
-        take_out(wheel, slot);
+        if (slot->list != IN_BATCH) {
+            take_out(wheel, slot);
+        }
         slot->info.armed = false;
         wheel->armed--;
     }

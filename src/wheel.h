@@ -21,8 +21,8 @@ typedef uint64_t ld_timer;
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
-    uint32_t runs;
-    uint32_t missed; /* beats that were skipped */
+    uint64_t runs;
+    uint64_t missed; /* beats that were skipped */
     uint32_t errors;
     bool armed;
     bool busy;     /* its last call is not over */

@@ -14,7 +14,7 @@ function core.take_partial(callback)
 end
 
 local function is_callable(value)
-  local meta = getmetatable(value)
+  local meta = debug.getmetatable(value) -- whatever __metatable says
   return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
 end
 
@@ -34,11 +34,12 @@ end
 
 -- Give `text` to `fn` in pieces of `max` bytes as long as there is more than that; returns the rest.
 local function emit_pieces(fn, text, max)
-  while #text > max do
-    emit(fn, text:sub(1, max))
-    text = text:sub(max + 1)
+  local start = 1
+  while #text - start >= max do
+    emit(fn, text:sub(start, start + max - 1))
+    start = start + max
   end
-  return text
+  return text:sub(start)
 end
 
 -- Give all whole lines of `text` to `fn`; returns what is left.

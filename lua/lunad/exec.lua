@@ -61,8 +61,8 @@ return function(options)
   local function on_truncate() truncated = true end
   local add_out, stdout = collector(max, on_truncate)
   local add_err, stderr = collector(max, on_truncate)
-  spawn.stdout = spawn.stdout or add_out
-  spawn.stderr = spawn.stderr or add_err
+  spawn.stdout = spawn.stdout == nil and add_out or spawn.stdout
+  spawn.stderr = spawn.stderr == nil and add_err or spawn.stderr
   if input then
     spawn.stdin = "pipe"
   end

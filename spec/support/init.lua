@@ -8,13 +8,18 @@ local uv = require "luv"
 
 local support = {}
 
+-- A client whose daemon closes the connection must not end the specs.
+local on_sigpipe = uv.new_signal()
+on_sigpipe:start("sigpipe")
+on_sigpipe:unref()
+
 local ROOT = assert(uv.fs_realpath("."))
 local BINARY = assert(uv.fs_realpath(os.getenv("LUNAD") or "build/release/lunad"),
   "no binary: build first, or set LUNAD")
 local MARK = "LUNAD_SPEC_BOX"
 
 -- How long an event may take. Only a spec that fails waits so long.
-local PATIENCE = 20
+local PATIENCE = tonumber(os.getenv "PATIENCE") or 20
 
 support.binary = BINARY
 support.root = ROOT
@@ -112,7 +117,8 @@ function support.box()
   boxes = boxes + 1
   local dir = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/lunad-spec-XXXXXX"))
   assert(uv.fs_chmod(dir, tonumber("755", 8)))
-  return setmetatable({ dir = dir, mark = ("%d.%d"):format(uv.os_getpid(), boxes) }, Box)
+  return setmetatable({ dir = dir, mark = ("%d.%d"):format(uv.os_getpid(), boxes),
+    clients = {} }, Box)
 end
 
 function Box:path(name)
@@ -224,11 +230,37 @@ end
 -- Run a command that must succeed; returns its stdout.
 function Box:ok(...)
   local result = self:lunad(...)
-  if result.code ~= 0 then
-    error(("lunad %s: exit status %d\n%s%s"):format(table.concat({ ... }, " "), result.code,
-      result.out, result.err), 2)
+  if result.code ~= 0 or result.signal ~= 0 then
+    error(("lunad %s: exit status %d, signal %d\n%s%s"):format(table.concat({ ... }, " "), result.code,
+      result.signal, result.out, result.err), 2)
   end
   return result.out
+end
+
+-- Run a command that must fail with exit status `code` and a complaint; returns the complaint.
+function Box:refused(code, ...)
+  local result = self:lunad(...)
+  if result.code ~= code or result.err:sub(1, 7) ~= "lunad: " then
+    error(("lunad %s: exit status %s, not %d\n%s%s"):format(table.concat({ ... }, " "),
+      result.code, code, result.out, result.err), 2)
+  end
+  return result.err
+end
+
+-- Run a bash script with the binary as $1 and `words` behind it. Options: those of Box:run, and
+-- `through`, a command line as a list that starts bash, such as { "unshare", "--mount" }.
+function Box:shell(script, words, options)
+  local args = table.move(options and options.through or {}, 1, 9, 1, {})
+  args[#args + 1] = "bash"
+  local tail = { "-c", script, "bash", BINARY, table.unpack(words or {}) }
+  table.move(tail, 1, #tail, #args + 1, args)
+  local program = table.remove(args, 1)
+  return self:run(args, setmetatable({ program = program }, { __index = options }))
+end
+
+-- Write a script NAME.lua that does nothing but live; returns its path.
+function Box:idle(name)
+  return self:write(name .. ".lua", 'require("lunad").every(60, print)\n')
 end
 
 -- Start a daemon; returns its pid. The last word is the script.
@@ -255,8 +287,115 @@ function Box:wait_log(name, pattern, seconds)
   return table.unpack(captures)
 end
 
+-- Wait until a process has ended.
+function Box.wait_gone(_, pid, seconds)
+  support.wait_for(("the end of process %d"):format(pid), function()
+    return not support.is_alive(pid)
+  end, seconds)
+end
+
+-- What keeps a script alive, and gives it `lunad`.
+support.BEAT = 'local lunad = require "lunad" lunad.every(1, function() end) '
+
+-- Write `text` as a script, and start it as the daemon "s"; the other words are options. Returns
+-- its pid.
+function Box:serve(text, ...)
+  local words = { ... }
+  words[#words + 1] = self:write("s.lua", support.BEAT .. text)
+  return self:start(table.unpack(words))
+end
+
+-- Replace the script of the daemon "s", and reload it: { code, signal, out, err }.
+function Box:reload(text)
+  self:write("s.lua", support.BEAT .. text)
+  return self:lunad("reload", "s")
+end
+
+local Client = {}
+Client.__index = Client
+
+-- Connect to a daemon's control socket. What it says is collected in `lines`; `ended` is set when
+-- it closes the connection.
+function Box:connect(name)
+  local client = setmetatable({ pipe = uv.new_pipe(), lines = {}, taken = 0, rest = "" }, Client)
+  self.clients[#self.clients + 1] = client
+  client.pipe:connect(self:path("run/" .. name .. ".sock"), function(err)
+    client.connected, client.ended = not err, err
+  end)
+  support.wait_for("a connection to " .. name, function()
+    uv.run("nowait")
+    return client.connected or client.ended
+  end)
+  return client
+end
+
+-- Begin to read; until then the client is one that takes nothing.
+function Client:listen()
+  if self.listening or self.ended then
+    return
+  end
+  self.listening = true
+  self.pipe:read_start(function(err, chunk)
+    self.ended = self.ended or err or not chunk
+    self.rest = self.rest .. (chunk or "")
+    self.rest = self.rest:gsub("([^\n]*)\n", function(line)
+      self.lines[#self.lines + 1] = line
+      return ""
+    end)
+  end)
+end
+
+function Client:send(text)
+  self.pipe:write(text, function(err) self.failed = self.failed or err end)
+  uv.run("nowait")
+end
+
+-- Say that nothing more will be sent; answers can still come.
+function Client:shutdown()
+  self.pipe:shutdown()
+  uv.run("nowait")
+end
+
+-- The next answer, decoded.
+function Client:answer()
+  self:listen()
+  self.taken = self.taken + 1
+  support.wait_for("answer " .. self.taken, function()
+    uv.run("nowait")
+    return self.lines[self.taken] or self.ended
+  end)
+  local line = self.lines[self.taken]
+  if not line then
+    error("the connection was closed without an answer", 2)
+  end
+  return assert(json.decode(line))
+end
+
+-- Send a request and return its answer.
+function Client:ask(verb)
+  self:send(json.encode { verb = verb } .. "\n")
+  return self:answer()
+end
+
+-- Wait until the daemon has closed the connection.
+function Client:wait_end(seconds)
+  self:listen()
+  support.wait_for("the end of a connection", function()
+    uv.run("nowait")
+    return self.ended
+  end, seconds)
+end
+
+function Client:close()
+  if not self.pipe:is_closing() then
+    self.pipe:close()
+  end
+  uv.run("nowait")
+end
+
 -- Run `text` as a script in the foreground, with `lunad` and the checks of support/inside.lua at
--- hand; fails the spec with what it says if it fails. Options: those of Box:run, and `args`.
+-- hand; fails the spec with what it says if it fails, or if an error went uncaught, unless `errors`
+-- allows that. Options: those of Box:run, `args` and `errors`.
 function Box:inside(text, options)
   options = options or {}
   local path = self:write("inside.lua",
@@ -265,8 +404,9 @@ function Box:inside(text, options)
   table.move(options.args or {}, 1, #(options.args or {}), #args + 1, args)
   args[#args + 1] = path
   local result = self:run(args, options)
-  if result.code ~= 0 or result.err:find("uncaught error", 1, true) then
-    error(("exit status %d\n%s%s"):format(result.code, result.out, result.err), 2)
+  if result.code ~= 0 or result.signal ~= 0 or
+     (not options.errors and result.err:find("uncaught error", 1, true)) then
+    error(("exit status %d, signal %d\n%s%s"):format(result.code, result.signal, result.out, result.err), 2)
   end
   return result
 end
@@ -308,10 +448,26 @@ function Box:left_files()
   return names
 end
 
+-- What a sanitizer has complained of in the logs.
+function Box:complaints()
+  local found = {}
+  local scan = uv.fs_scandir(self:path("log"))
+  local name = scan and uv.fs_scandir_next(scan)
+  while name do
+    local text = self:read("log/" .. name) or ""
+    found[#found + 1] = text:match("[^\n]*Sanitizer: .*") or text:match("[^\n]*: runtime error: .*")
+    name = uv.fs_scandir_next(scan)
+  end
+  return found
+end
+
 -- Stop what runs, and remove the box. Fails if a stop leaves a process or a file behind; with
 -- `force`, because the spec has failed already, it only cleans up.
 function Box:close(force)
   local problems = {}
+  for _, client in ipairs(self.clients) do
+    client:close()
+  end
   for _, file in ipairs(self:left_files()) do
     local name = file:match("^(.*)%.pid$")
     if name then
@@ -332,6 +488,7 @@ function Box:close(force)
   for _, file in ipairs(self:left_files()) do
     problems[#problems + 1] = "file is left: " .. file
   end
+  table.move(self:complaints(), 1, 99, #problems + 1, problems)
   remove_tree(self.dir)
   if #problems > 0 and not force then
     error(table.concat(problems, "\n"), 2)
