@@ -1,0 +1,174 @@
+-- lunad restart: stop, then start as it was started.
+
+local support = require "support"
+local uv = support.uv
+
+-- Prints what it was started with.
+local SHOW = [[
+  local lunad = require "lunad"
+  print("A=" .. tostring(os.getenv("A")), "B=" .. tostring(os.getenv("B")), lunad.name, ...)
+  lunad.every(60, print)
+]]
+
+describe("lunad restart", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- The last line that SHOW has printed.
+  local function shown(name)
+    return box:log(name):match("^.*(A=[^\n]*)")
+  end
+
+  it("makes a new process, and says so as start does", function()
+    local old = box:start(box:idle("x"))
+    local result = box:lunad("restart", "x")
+    assert.equal(0, result.code)
+    assert.equal("", result.err)
+    local new = math.tointeger(tonumber(result.out:match("^x: started %(pid (%d+)%)\n$")))
+    assert.not_equal(old, new)
+    assert.equal(new, box:status("x").pid)
+    assert.equal(1, box:status("x").generation)
+    support.wait_for("the old one's end", function() return not support.is_alive(old) end)
+  end)
+
+  it("stops gracefully, then runs the script as it is now", function()
+    box:start(box:write("x.lua", [[
+      require("lunad").on_stop(function(reason) print("old ends by " .. reason) end)
+      require("lunad").every(60, print)
+    ]]))
+    box:write("x.lua", 'print "new begins" require("lunad").every(60, print)')
+    box:ok("restart", "x")
+    assert.truthy(box:log("x"):find("old ends by stop.*lunad: stopped.*new begins"))
+  end)
+
+  it("keeps options and arguments", function()
+    box:start("--name", "n", "--umask", "027", "--chdir", "..", "--env", "A=x y", "--log-format", "json",
+      "--stop-timeout", "3.5", box:write("x.lua", SHOW), "a b", "", "*", "it's", "--name")
+    box:ok("restart", "n")
+    local pid = box:status("n").pid
+    local _, count = box:log("n"):gsub("A=x y\\tB=nil\\tn\\ta b\\t\\t%*\\tit's\\t%-%-name\"", "")
+    assert.equal(2, count, box:log("n"))
+    assert.equal("0027", support.proc_status(pid).Umask)
+    assert.equal(uv.fs_realpath(box:path("..")), uv.fs_readlink("/proc/" .. pid .. "/cwd"))
+  end)
+
+  it("keeps the environment it had, not that of the restart", function()
+    box:write("x.lua", SHOW)
+    box:run({ "start", "x.lua" }, { env = { A = "first\nsecond", B = "" } })
+    box:run({ "restart", "x" }, { env = { A = "other", B = "other" } })
+    local _, count = box:log("x"):gsub("A=first\n    second\tB=\tx\n", "")
+    assert.equal(2, count, box:log("x"))
+  end)
+
+  it("keeps the working directory that relative paths mean", function()
+    assert(uv.fs_mkdir(box:path("sub"), tonumber("755", 8)))
+    box:write("sub/x.lua", SHOW)
+    local env = { LUNAD_RUN_DIR = "../run", LUNAD_LOG_DIR = "../log" }
+    box:run({ "start", "--log", "own.log", "x.lua" }, { cwd = box:path("sub"), env = env })
+    local result = box:run({ "restart", "x" }, { cwd = "/" })
+    assert.equal(0, result.code, result.err)
+    local _, count = box:read("sub/own.log"):gsub("A=nil", "")
+    assert.equal(2, count)
+  end)
+
+  it("keeps arguments and environment byte by byte", function()
+    box:write("x.lua", SHOW)
+    box:run({ "start", "x.lua", "caf\xE9 \xF0" }, { env = { A = "\xFF\x01", B = "\xC3" } })
+    local before = shown("x")
+    box:ok("restart", "x")
+    assert.equal(before, shown("x"))
+  end)
+
+  it("works where the script's folder is no UTF-8", function()
+    assert(uv.fs_mkdir(box:path("caf\xE9"), tonumber("755", 8)))
+    local script = box:write("caf\xE9/x.lua", SHOW)
+    box:start(script)
+    assert.truthy(box:ok("status", "x"):find("generation 1", 1, true))
+    box:ok("restart", "x")
+  end)
+
+  it("keeps the title lunad: NAME, however short its own command line", function()
+    box:start("--name", "a-name-of-some-length", box:idle("x"))
+    assert.equal(0, box:shell('exec -a l "$1" restart x.lua').code)
+    local pid = box:status("a-name-of-some-length").pid
+    local title = support.read(("/proc/%d/cmdline"):format(pid)):gsub("%z+$", "")
+    assert.equal("lunad: a-name-of-some-length", title)
+  end)
+
+  it("can be repeated", function()
+    box:start(box:write("x.lua", SHOW), "arg")
+    for _ = 1, 3 do box:ok("restart", "x") end
+    local _, count = box:log("x"):gsub("x\targ\n", "")
+    assert.equal(4, count)
+    assert.equal(1, #box:marked())
+  end)
+
+  it("is refused before anything is stopped if the script does not compile", function()
+    local pid = box:start(box:idle("x"))
+    box:write("x.lua", "\nx = = 1")
+    local err = box:refused(1, "restart", "x")
+    assert.truthy(err:find("x.lua:2:", 1, true), err)
+    assert.equal(pid, box:status("x").pid)
+    assert.is_nil(box:log("x"):find("stopping", 1, true))
+  end)
+
+  it("is refused likewise if the script is gone, or is no text", function()
+    local pid = box:start(box:idle("x"))
+    box:write("x.lua", string.dump(load("return 1")))
+    assert.truthy(box:refused(1, "restart", "x"):find("bytecode", 1, true))
+    assert(os.remove(box:path("x.lua")))
+    assert.truthy(box:refused(1, "restart", "x"):find("x.lua", 1, true))
+    assert.equal(pid, box:status("x").pid)
+  end)
+
+  it("is refused likewise if others may write the script of root by now", function()
+    if not support.is_root then return pending("needs root") end
+    local pid = box:start(box:idle("x"))
+    assert(uv.fs_chmod(box:path("x.lua"), tonumber("666", 8)))
+    box:refused(1, "restart", "x")
+    assert.equal(0, box:lunad("status", "x").code)
+    assert.equal(pid, box:status("x").pid)
+  end)
+
+  it("shows what fails at the start that follows, and leaves nothing", function()
+    box:start(box:idle("x"))
+    box:write("x.lua", 'error("boom")')
+    local err = box:refused(1, "restart", "x")
+    assert.truthy(err:find("x.lua:1: boom\nstack traceback:", 1, true), err)
+    assert.same({}, box:left_files())
+    assert.equal(3, box:lunad("status", "x").code)
+  end)
+
+  it("of one that has crashed exits with 3 and says why", function()
+    local pid = box:start(box:idle("x"))
+    support.kill(pid, "sigkill")
+    support.wait_for("its end", function() return box:lunad("status", "x").code == 1 end)
+    local err = box:refused(3, "restart", "x")
+    assert.truthy(err:find("^lunad: x: not running.*started"), err)
+  end)
+
+  it("of one in the foreground runs it in the foreground", function()
+    local first = box:spawn { "run", box:idle("x") }
+    support.wait_for("it to run", function() return box:lunad("status", "x").code == 0 end)
+    local second = box:spawn { "restart", "x" }
+    box:await(first, "its end", first.is_over)
+    support.wait_for("it to run again", function() return box:lunad("status", "x").code == 0 end)
+    assert.equal("foreground", box:status("x").mode)
+    box:ok("stop", "x")
+    box:await(second, "its end", second.is_over)
+    assert.equal(0, second.code)
+  end)
+
+  it("by root runs it as the user who had started it", function()
+    if not support.is_root then return pending("needs root") end
+    assert(uv.fs_copyfile(support.binary, box:path("lunad")))
+    for _, dir in ipairs { "run", "log" } do
+      assert(uv.fs_mkdir(box:path(dir), tonumber("700", 8)))
+      assert(uv.fs_chown(box:path(dir), 65534, 65534))
+    end
+    local as_nobody = { program = box:path("lunad"), uid = 65534, gid = 65534 }
+    assert.equal(0, box:run({ "start", box:idle("x") }, as_nobody).code)
+    local result = box:run({ "restart", "x" }, { program = box:path("lunad") })
+    assert.equal(0, result.code, result.err)
+    assert.truthy(support.proc_status(box:status("x").pid).Uid:find("^65534\t65534"))
+  end)
+end)

@@ -1,0 +1,215 @@
+-- The run directory: where it is, how it is made, and when it is refused.
+
+local support = require "support"
+local uv = support.uv
+
+local NOBODY = 65534
+
+local function mode(path)
+  return ("%o"):format(assert(uv.fs_stat(path)).mode & 4095)
+end
+
+-- Make a directory with exactly this mode.
+local function make_dir(path, octal)
+  assert(uv.fs_mkdir(path, tonumber("755", 8)))
+  assert(uv.fs_chmod(path, tonumber(octal, 8)))
+  return path
+end
+
+-- Options for running a copy of the binary as a user without rights, who has a home in the box.
+local function as_nobody(box, env)
+  assert(uv.fs_copyfile(support.binary, box:path("lunad")))
+  assert(uv.fs_chown(make_dir(box:path("home"), "755"), NOBODY, NOBODY))
+  env = env or {}
+  env.HOME = box:path("home")
+  return { program = box:path("lunad"), uid = NOBODY, gid = NOBODY, env = env }
+end
+
+describe("The run directory", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("holds NAME.pid and NAME.sock, and nothing else", function()
+    box:start(box:idle("x"))
+    assert.same({ "x.pid", "x.sock" }, box:left_files())
+    box:ok("stop", "x")
+    assert.same({}, box:left_files())
+  end)
+
+  it("is that of --run-dir, else of LUNAD_RUN_DIR", function()
+    box:ok("start", "--run-dir", box:path("a"), box:idle("x"))
+    assert.truthy(box:read("a/x.sock") == nil and box:read("a/x.pid"))
+    assert.is_nil(uv.fs_stat(box:path("run")))
+    box:ok("stop", "--run-dir", box:path("a"), "x")
+    box:ok("start", "x.lua")
+    assert.truthy(box:read("run/x.pid"))
+  end)
+
+  it("may be given relative to the caller's directory", function()
+    box:ok("start", "--run-dir", "a/b/", box:idle("x"))
+    assert.truthy(box:read("a/b/x.pid"))
+    assert.equal(0, box:lunad("status", "--run-dir", "./a/b", "x").code)
+    local env = { LUNAD_RUN_DIR = "a/b" }
+    assert.equal("x: stopped\n", box:run({ "stop", "x" }, { env = env }).out)
+  end)
+
+  it("is made 0755 for root, with those above it, whatever the umask", function()
+    if not support.is_root then return pending("needs root") end
+    for _, mask in ipairs { "000", "777" } do
+      local dir = box:path("made" .. mask)
+      local script = 'umask $2; "$1" start --run-dir "$3/run" "$4" && "$1" stop --run-dir "$3/run" x'
+      assert.equal(0, box:shell(script, { mask, dir, box:idle("x") }).code)
+      assert.equal("755", mode(dir))
+      assert.equal("755", mode(dir .. "/run"))
+    end
+  end)
+
+  it("is made 0700 for others, whatever the umask", function()
+    if not support.is_root then return pending("needs root") end
+    local env = { LUNAD_RUN_DIR = box:path("home/run"), LUNAD_LOG_DIR = box:path("home/log") }
+    local options = as_nobody(box, env)
+    assert.equal(0, box:run({ "start", box:idle("x") }, options).code)
+    assert.equal("700", mode(box:path("home/run")))
+    assert.equal(NOBODY, uv.fs_stat(box:path("home/run")).uid)
+    assert.equal(0, box:run({ "stop", "x" }, options).code)
+  end)
+
+  it("is /run/lunad for root by default", function()
+    if not support.is_root then return pending("needs root") end
+    local result = box:shell([[
+      mount -t tmpfs none /run && mount -t tmpfs none /var/log || exit 1
+      unset LUNAD_RUN_DIR LUNAD_LOG_DIR
+      "$1" start "$2" && stat -c %a /run/lunad && ls /run/lunad && ls /var/log/lunad && "$1" stop x
+    ]], { box:idle("x") }, { through = { "unshare", "--mount" } })
+    assert.equal(0, result.code, result.err)
+    assert.truthy(result.out:find("^x: started[^\n]*\n755\nx.pid\nx.sock\nx.log\nx: stopped\n$"), result.out)
+  end)
+
+  it("is in XDG_RUNTIME_DIR for others by default", function()
+    if not support.is_root then return pending("needs root") end
+    local options = as_nobody(box, { LUNAD_RUN_DIR = false, LUNAD_LOG_DIR = false,
+                                     XDG_RUNTIME_DIR = box:path("home") })
+    assert.equal(0, box:run({ "start", box:idle("x") }, options).code)
+    assert.truthy(box:read("home/lunad/x.pid"))
+    assert.equal(0, box:run({ "stop", "x" }, options).code)
+  end)
+
+  it("is /tmp/lunad-UID for others without XDG_RUNTIME_DIR", function()
+    if not support.is_root then return pending("needs root") end
+    local env = { LUNAD_RUN_DIR = false, XDG_RUNTIME_DIR = false, LUNAD_LOG_DIR = box:path("home") }
+    local options = as_nobody(box, env)
+    options.uid = 64321 -- nobody else's
+    assert(uv.fs_chown(box:path("home"), options.uid, NOBODY))
+    assert.equal(0, box:run({ "start", box:idle("x") }, options).code)
+    local made, there = pcall(mode, "/tmp/lunad-64321")
+    assert.equal(0, box:run({ "stop", "x" }, options).code)
+    uv.fs_rmdir("/tmp/lunad-64321")
+    assert.is_true(made)
+    assert.equal("700", there)
+  end)
+end)
+
+describe("A run directory", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- `start` and `run` refuse the directory with 1, naming it, and make nothing in it.
+  local function assert_refused(dir, words)
+    local script = box:idle("x")
+    for _, verb in ipairs { "start", "run" } do
+      local err = box:refused(1, verb, "--run-dir", dir, script)
+      assert.truthy(err:find(dir, 1, true), err)
+      assert.truthy(err:find(words), err)
+    end
+  end
+
+  local function assert_empty(dir)
+    assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(dir)))
+  end
+
+  it("that is a symbolic link is refused, by every verb", function()
+    make_dir(box:path("real"), "755")
+    assert(uv.fs_symlink("real", box:path("link")))
+    assert_refused(box:path("link"), "symbolic link")
+    for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "reload", "x" } } do
+      local err = box:refused(1, words[1], "--run-dir", "link", words[2])
+      assert.truthy(err:find("symbolic link", 1, true), err)
+      assert.equal(1, box:lunad(words[1], "--run-dir", "link/", words[2]).code)
+    end
+    assert_empty(box:path("real"))
+  end)
+
+  it("that is a link to nothing is refused, and nothing is made", function()
+    assert(uv.fs_symlink("nothing", box:path("link")))
+    assert_refused(box:path("link"), "symbolic link")
+    assert.is_nil(uv.fs_stat(box:path("nothing")))
+  end)
+
+  it("that group or others may write to is refused", function()
+    for _, octal in ipairs { "775", "757", "777", "1777" } do
+      local dir = make_dir(box:path("d" .. octal), octal)
+      assert_refused(dir, "write")
+      assert_empty(dir)
+    end
+  end)
+
+  it("that belongs to another user is refused, also for root", function()
+    if not support.is_root then return pending("needs root") end
+    local dir = make_dir(box:path("theirs"), "755")
+    assert(uv.fs_chown(dir, NOBODY, NOBODY))
+    assert_refused(dir, "another user")
+    assert_empty(dir)
+  end)
+
+  it("that belongs to root is refused for others", function()
+    if not support.is_root then return pending("needs root") end
+    local options = as_nobody(box, { LUNAD_LOG_DIR = box:path("home") })
+    local dir = make_dir(box:path("roots"), "755")
+    local result = box:run({ "start", "--run-dir", dir, box:idle("x") }, options)
+    assert.equal(1, result.code)
+    assert.truthy(result.err:find("^lunad: .*another user"), result.err)
+  end)
+
+  it("that is no directory, or cannot be made, is refused", function()
+    box:write("file", "")
+    assert_refused(box:path("file"), "irectory")
+    assert_refused(box:path("file/below"), "irectory")
+    assert_refused("/proc/none/such", "No such file")
+  end)
+
+  it("too long for a socket is refused, naming the limit", function()
+    local dir = box:path(("d"):rep(100))
+    assert_refused(dir, "107 bytes")
+    assert.is_nil(uv.fs_stat(dir))
+    assert.equal(3, box:lunad("status", "--run-dir", dir, "x").code)
+  end)
+
+  it("that just fits a socket works", function()
+    local dir = box.dir .. "/" .. ("d"):rep(107 - #box.dir - #"//x.sock")
+    box:ok("start", "--run-dir", dir, box:idle("x"))
+    assert.truthy(box:ok("status", "--run-dir", dir, "x"):find("running", 1, true))
+    box:ok("stop", "--run-dir", dir, "x")
+    assert_refused(dir .. "d", "107 bytes")
+  end)
+
+  it("on a full disk is refused, and nothing is left", function()
+    if not support.is_root then return pending("needs root") end
+    make_dir(box:path("small"), "755")
+    local result = box:shell([[
+      mount -t tmpfs -o size=16k none small && mkdir small/run && cd small || exit 9
+      head -c 1M /dev/zero >fill 2>/dev/null
+      "$1" start --run-dir run "$2"; echo "exit status $?"; ls run
+    ]], { box:idle("x") }, { through = { "unshare", "--mount" } })
+    assert.equal("exit status 1\n", result.out)
+    assert.truthy(result.err:find("^lunad: .*No space left"), result.err)
+  end)
+
+  it("on a disk without room for another file is refused, and nothing is left", function()
+    if not support.is_root then return pending("needs root") end
+    make_dir(box:path("small"), "755")
+    local result = box:shell([[
+      mount -t tmpfs -o nr_inodes=3 none small && mkdir small/run && cd small || exit 9
+      "$1" start --run-dir run "$2"; echo "exit status $?"; ls run; : >run/is-there-room
+    ]], { box:idle("x") }, { through = { "unshare", "--mount" } })
+    assert.equal("exit status 1\n", result.out)
+    assert.truthy(result.err:find("^lunad: .*x%.sock: No space left"), result.err)
+  end)
+end)
