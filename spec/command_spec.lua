@@ -2,7 +2,7 @@
 
 local support = require "support"
 
-local SERVICE = [[name user chdir umask env clear-env log log-level log-format rlimit start-timeout
+local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format rlimit start-timeout
   stop-timeout wait-ready on-error hup path cpath]]
 
 -- The options of each verb, besides those of all.

@@ -1,5 +1,6 @@
 /* run and start. */
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -54,6 +55,7 @@ int ld_cmd_run(const struct ld_call *call) {
 static int detach(struct ld_service *service) {
     int channel = -1;
     ld_daemon_reset_signals();
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* until it is ready all that it leaves is ours */
     int rc = ld_daemon_detach(&channel);
     if (rc < 0) {
         ld_complain("fork: %s", strerror(-rc));

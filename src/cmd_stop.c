@@ -179,11 +179,43 @@ static int start_again(const json_t *origin) {
     return ld_cmd_again(words);
 }
 
+static volatile sig_atomic_t start_pid; /* of the child that starts */
+
+/* Pass an interruption on to the child, which cancels the start. */
+static void on_interrupt(int signo) {
+    ld_process_kill((pid_t)start_pid, signo);
+}
+
+/* Let HANDLER act on what may interrupt us. */
+static void handle_interrupts(void (*handler)(int)) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < LD_COUNT(signals); i++) {
+        sigaction(signals[i], &action, NULL);
+    }
+}
+
+/* Fork the child that starts. No interruption is lost: each process can act on it when it comes. */
+static pid_t fork_start(void) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid > 0) {
+        start_pid = pid;
+        handle_interrupts(on_interrupt);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return pid;
+}
+
 /* Start as ORIGIN says, and wait for what comes of it. The exit status. */
 static int start_in_child(const json_t *origin) {
-    int result;
+    int result = 0;
     fflush(NULL);
-    pid_t pid = fork();
+    signal(SIGCHLD, SIG_DFL); /* who ignores it learns of no exit status */
+    pid_t pid = fork_start();
     if (pid < 0) {
         ld_complain("restart: fork: %s", strerror(errno));
         return 1;
@@ -195,6 +227,7 @@ static int start_in_child(const json_t *origin) {
     }
     while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
     }
+    handle_interrupts(SIG_DFL);
     return WIFEXITED(result) ? WEXITSTATUS(result) : 1;
 }
 

@@ -19,6 +19,8 @@
 #include "process.h"
 #include "report.h"
 
+extern char **environ;
+
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U
 #endif
@@ -126,14 +128,27 @@ void ld_daemon_unblock_signals(void) {
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Whether a variable was meant for this process alone. */
+static bool is_private(const char *variable) {
+    static const char *const beginnings[] = {"NOTIFY_SOCKET=", "LISTEN_", "WATCHDOG_",
+                                             LD_DETACHED_VARIABLE "=", LD_INSTANCE_VARIABLE "="};
+    for (size_t i = 0; i < LD_COUNT(beginnings); i++) {
+        if (strncmp(variable, beginnings[i], strlen(beginnings[i])) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Take out what was said to this process alone. */
 void ld_daemon_clean_environment(void) {
-    static const char *const names[] = {"NOTIFY_SOCKET",      "LISTEN_FDS",        "LISTEN_PID",
-                                        "LISTEN_FDNAMES",     "WATCHDOG_PID",      "WATCHDOG_USEC",
-                                        LD_DETACHED_VARIABLE, LD_INSTANCE_VARIABLE};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        unsetenv(names[i]);
+    char **to = environ;
+    for (char **from = environ; *from != NULL; from++) {
+        if (!is_private(*from)) {
+            *to++ = *from;
+        }
     }
+    *to = NULL;
 }
 
 /* The middle process: leave the session, fork the daemon, and go. */

@@ -18,8 +18,6 @@
 #include "signals.h"
 
 #define PATIENCE_MS 2000 /* how long the host waits for an answer */
-#define END_ROUNDS  200  /* how often, and how long at a time, we wait for what was killed */
-#define END_MS      10
 
 /* What goes over the channel, a packet each: host to keeper OPEN_LOG, LISTEN and READY, keeper to
  * host ANSWER (with a descriptor, or an errno) and STOP. */
@@ -184,25 +182,6 @@ static void attend(struct keeper *keeper) {
     }
 }
 
-/* End every process that the host has left behind, detached ones excepted. Orphans of the host are
- * our children now. */
-static void end_orphans(void) {
-    struct ld_pids family;
-    for (int round = 0; round < END_ROUNDS; round++) {
-        if (ld_process_family(getpid(), &family) < 0 || family.count == 0) {
-            ld_pids_fini(&family);
-            return;
-        }
-        for (size_t i = 0; i < family.count; i++) {
-            ld_process_kill(family.list[i], SIGKILL);
-        }
-        ld_pids_fini(&family);
-        poll(NULL, 0, END_MS);
-        while (waitpid(-1, NULL, WNOHANG) > 0) {
-        }
-    }
-}
-
 /* Say how the host ended, if that was no end it chose. */
 static void explain_death(const struct keeper *keeper) {
     if (!WIFSIGNALED(keeper->status)) {
@@ -235,7 +214,7 @@ static int keep(struct ld_service *service, pid_t host, int fd) {
     attend(&keeper);
     ld_daemon_reset_signals();
     explain_death(&keeper);
-    end_orphans();
+    ld_process_end_orphans(); /* what the host has left behind is ours now */
     ld_service_release(service);
     return WIFSIGNALED(keeper.status) ? 128 + WTERMSIG(keeper.status) : WEXITSTATUS(keeper.status);
 }

@@ -158,16 +158,35 @@ bool ld_parse_rlimit_value(const char *text, struct rlimit *limit) {
     return true;
 }
 
-/* Parse "RTMIN+N". */
+/* Parse "RTMIN+N" or "RTMAX-N". */
 static bool parse_realtime(const char *name, int *signo) {
+    bool from_top = strncasecmp(name, "RTMAX", 5) == 0;
     long offset = 0;
-    if (strncasecmp(name, "RTMIN", 5) != 0 ||
-        (name[5] != '\0' && (name[5] != '+' || !isdigit((unsigned char)name[6]) ||
-                             !ld_parse_whole(name + 6, 0, SIGRTMAX - SIGRTMIN, &offset)))) {
+    if (!from_top && strncasecmp(name, "RTMIN", 5) != 0) {
         return false;
     }
-    *signo = SIGRTMIN + (int)offset;
+    bool has_offset = name[5] == (from_top ? '-' : '+') && isdigit((unsigned char)name[6]);
+    if (name[5] != '\0' &&
+        !(has_offset && ld_parse_whole(name + 6, 0, SIGRTMAX - SIGRTMIN, &offset))) {
+        return false;
+    }
+    *signo = from_top ? SIGRTMAX - (int)offset : SIGRTMIN + (int)offset;
     return true;
+}
+
+/* Parse the second name that some signals have. */
+static bool parse_alias(const char *name, int *signo) {
+    static const struct {
+        const char *name;
+        int signo;
+    } aliases[] = {{"IO", SIGIO}, {"CLD", SIGCHLD}, {"IOT", SIGABRT}};
+    for (size_t i = 0; i < LD_COUNT(aliases); i++) {
+        if (strcasecmp(name, aliases[i].name) == 0) {
+            *signo = aliases[i].signo;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Parse a signal's name or number. */
@@ -178,11 +197,7 @@ bool ld_parse_signal(const char *text, int *signo) {
         return true;
     }
     const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
-    if (strcasecmp(name, "IO") == 0) { /* the other name of POLL */
-        *signo = SIGIO;
-        return true;
-    }
-    if (parse_realtime(name, signo)) {
+    if (parse_alias(name, signo) || parse_realtime(name, signo)) {
         return true;
     }
     for (int candidate = 1; candidate < NSIG; candidate++) {

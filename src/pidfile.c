@@ -25,6 +25,54 @@ static bool is_current(const struct ld_pidfile *file) {
            opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
 }
 
+/* The kind of lock that others have on FD and that would keep one of kind WANTED out: F_WRLCK, F_RDLCK
+ * or F_UNLCK; a negative errno. */
+static int find_lock(int fd, short wanted) {
+    struct flock lock = {.l_type = wanted, .l_whence = SEEK_SET};
+    return fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : lock.l_type;
+}
+
+/* Lock FD as its holder does. */
+static int lock_for_writing(int fd) {
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
+        return errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
+    }
+    return 0;
+}
+
+/* Take away a pidfile that a stranger, who may read it, has locked for reading: exchange it for one
+ * of ours that is locked already, so that nobody ever finds the place free. If it was another one
+ * that we took, exchange them back. Always -ESTALE if that could be tried: look again. */
+static int push_aside(const struct ld_pidfile *file) {
+    char name[100];
+    struct stat old;
+    struct stat taken;
+    snprintf(name, sizeof name, ".%s.%d", file->name, (int)getpid());
+    int fd = openat(file->dir, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+    if (fd < 0) {
+        return -EWOULDBLOCK;
+    }
+    int rc = -EWOULDBLOCK;
+    if (lock_for_writing(fd) == 0 && fstat(file->fd, &old) == 0 &&
+        renameat2(file->dir, name, file->dir, file->name, RENAME_EXCHANGE) == 0) {
+        rc = -ESTALE;
+        if (fstatat(file->dir, name, &taken, AT_SYMLINK_NOFOLLOW) == 0 &&
+            taken.st_ino != old.st_ino) {
+            renameat2(file->dir, name, file->dir, file->name, RENAME_EXCHANGE);
+        }
+    }
+    unlinkat(file->dir, name, 0);
+    close(fd);
+    return rc;
+}
+
+/* Lock the open pidfile, whatever strangers have done to it. */
+static int lock(const struct ld_pidfile *file) {
+    int rc = lock_for_writing(file->fd);
+    return rc == -EWOULDBLOCK && find_lock(file->fd, F_WRLCK) == F_RDLCK ? push_aside(file) : rc;
+}
+
 /* Open the pidfile and lock it; -ESTALE if it was removed between the two. */
 static int open_and_lock(struct ld_pidfile *file) {
     file->fd = openat(file->dir, file->name,
@@ -33,15 +81,10 @@ static int open_and_lock(struct ld_pidfile *file) {
         return -errno;
     }
     struct stat facts;
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    int rc = 0;
-    if (fstat(file->fd, &facts) == 0 && !S_ISREG(facts.st_mode)) {
-        rc = -EINVAL;
-    } else if (fcntl(file->fd, F_OFD_SETLK, &lock) < 0) {
-        rc = errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
-    } else if (!is_current(file)) {
+    int rc = fstat(file->fd, &facts) == 0 && !S_ISREG(facts.st_mode) ? -EINVAL : lock(file);
+    if (rc == 0 && !is_current(file)) {
         rc = -ESTALE;
-    } else if (ftruncate(file->fd, 0) < 0) { /* an old number means nothing now */
+    } else if (rc == 0 && ftruncate(file->fd, 0) < 0) { /* an old number means nothing now */
         rc = -errno;
     }
     if (rc < 0) {
@@ -114,14 +157,13 @@ int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
         close(fd);
         return -EINVAL;
     }
-    /* Asking as a reader finds writers only: a stranger may have locked it for reading. */
-    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-    int rc = fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : 0;
-    holder->state = rc == 0 && lock.l_type == F_WRLCK ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
+    int rc =
+        find_lock(fd, F_RDLCK); /* a stranger may have locked it for reading: that is nothing */
+    holder->state = rc == F_WRLCK ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
     holder->owner = facts.st_uid;
     holder->pid = read_pid(fd);
     close(fd);
-    return rc;
+    return rc < 0 ? rc : 0;
 }
 
 /* Whether a text of /proc/PID/fdinfo says that the descriptor holds our kind of lock. */

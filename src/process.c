@@ -8,10 +8,13 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "file.h"
 
+#define END_ROUNDS    200 /* how often, and how long at a time, what was killed is waited for */
+#define END_MS        10
 #define FREEZE_ROUNDS 20 /* a fork bomb may be faster than we are: do not try for ever */
 
 /* What /proc says of one process. */
@@ -261,4 +264,24 @@ void ld_process_end_family(pid_t root) {
     }
     signal_family(root, SIGKILL);
     ld_process_kill(root, SIGKILL);
+}
+
+/* End what descends from this process. What is killed may have been forking, so look again until
+ * nobody is left. */
+void ld_process_end_orphans(void) {
+    struct ld_pids family;
+    for (int round = 0; round < END_ROUNDS; round++) {
+        int rc = ld_process_family(getpid(), &family);
+        for (size_t i = 0; rc == 0 && i < family.count; i++) {
+            ld_process_kill(family.list[i], SIGKILL);
+        }
+        bool gone = rc < 0 || family.count == 0;
+        ld_pids_fini(&family);
+        if (gone) {
+            return;
+        }
+        poll(NULL, 0, END_MS);
+        while (waitpid(-1, NULL, WNOHANG) > 0) {
+        }
+    }
 }

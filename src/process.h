@@ -43,4 +43,8 @@ int ld_process_family(pid_t root, struct ld_pids *family);
 /* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. */
 void ld_process_end_family(pid_t root);
 
+/* End everything that descends from this process, which should be a subreaper, by SIGKILL, detached
+ * processes excepted; reaps its children. Returns when all are gone, or after two seconds. */
+void ld_process_end_orphans(void);
+
 #endif

@@ -76,16 +76,6 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
     return rc;
 }
 
-/* End a daemon that must not go on, and everything that it has started. */
-static void kill_daemon(const struct start *start) {
-    if (start->pid > 0) {
-        ld_process_end_family(start->pid);
-    }
-    if (start->pidfd >= 0) {
-        ld_process_has_ended(start->pidfd, 2000);
-    }
-}
-
 /* Remove what a daemon that died has left behind; another one's is not touched. */
 static void clean_up(const struct ld_service *service) {
     struct ld_pidfile file;
@@ -107,7 +97,7 @@ static void wait_for_end(struct start *start) {
         rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, 2000))) {
-        kill_daemon(start);
+        ld_process_end_orphans();
     }
     clean_up(start->service);
 }
@@ -135,7 +125,7 @@ static int conclude(struct start *start) {
 /* Say why there was no report, and leave nothing behind. */
 static int give_up(struct start *start, int rc) {
     const struct ld_service *service = start->service;
-    kill_daemon(start);
+    ld_process_end_orphans();
     clean_up(service);
     if (rc == -EINTR) {
         ld_complain("%s: start cancelled", service->name);

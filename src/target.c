@@ -68,11 +68,30 @@ void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, 
 struct search {
     const struct ld_rundir *dir;
     const char *script; /* resolved */
-    char found[80];
+    char found[LD_NAME_MAX + 1];
 };
 
+enum answer { RUNS_IT, RUNS_ANOTHER, DOES_NOT_SAY };
+
+/* PATH without links, also if the file itself is gone; the caller frees it. NULL if it has no folder. */
+static char *resolve(const char *path) {
+    char *resolved = realpath(path, NULL);
+    if (resolved != NULL || errno != ENOENT) {
+        return resolved;
+    }
+    const char *slash = strrchr(path, '/');
+    char *folder = slash != NULL ? strndup(path, (size_t)(slash - path) + 1) : strdup(".");
+    char *real = folder != NULL ? realpath(folder, NULL) : NULL;
+    if (real == NULL || asprintf(&resolved, "%s/%s", real, slash != NULL ? slash + 1 : path) < 0) {
+        resolved = NULL;
+    }
+    free(folder);
+    free(real);
+    return resolved;
+}
+
 /* Whether the daemon NAME runs the script that is searched for. */
-static bool runs_script(const struct search *search, const char *name) {
+static enum answer ask_for_script(const struct search *search, const char *name) {
     struct ld_holder holder;
     struct ld_text why = {0};
     json_t *status;
@@ -80,43 +99,60 @@ static bool runs_script(const struct search *search, const char *name) {
         ld_client_ask(&(struct ld_request){search->dir->path, name, "status", ASK_SECONDS}, &status,
                       &why) < 0) {
         ld_text_fini(&why);
-        return false;
+        return DOES_NOT_SAY;
     }
     const char *script = json_string_value(json_object_get(status, "script"));
-    char *resolved = script != NULL ? realpath(script, NULL) : NULL;
+    char *resolved = script != NULL ? resolve(script) : NULL;
     bool same = resolved != NULL && strcmp(resolved, search->script) == 0;
     free(resolved);
     json_decref(status);
-    return same;
+    return same ? RUNS_IT : RUNS_ANOTHER;
 }
 
 /* Note the first daemon that runs the script. */
 static bool look_at(const char *name, void *arg) {
     struct search *search = arg;
-    if (!runs_script(search, name)) {
+    if (ask_for_script(search, name) != RUNS_IT) {
         return true;
     }
     snprintf(search->found, sizeof search->found, "%s", name);
     return false;
 }
 
-/* Name the daemon that runs the script PATH; else the one that would by default. */
-static void name_by_script(struct ld_target *target, const char *path) {
-    struct search search = {.dir = target->dir};
-    char *resolved = realpath(path, NULL);
-    char *name = ld_paths_script_name(path);
-    search.script = resolved != NULL ? resolved : path;
-    if (name != NULL && ld_parse_is_name(name) && runs_script(&search, name)) {
-        snprintf(search.found, sizeof search.found, "%s", name);
+/* Note the daemon that runs the script; first the one of its own name is asked. What that one says. */
+static enum answer search_script(struct search *search, const char *name) {
+    enum answer answer = name[0] != '\0' ? ask_for_script(search, name) : RUNS_ANOTHER;
+    if (answer == RUNS_IT) {
+        snprintf(search->found, sizeof search->found, "%s", name);
     } else {
-        ld_rundir_each(target->dir, look_at, &search);
+        ld_rundir_each(search->dir, look_at, search);
     }
-    snprintf(target->name, sizeof target->name, "%s",
-             search.found[0] != '\0' ? search.found
-             : name != NULL          ? name
-                                     : "");
-    free(name);
+    return answer;
+}
+
+/* Whether a daemon, dead or alive, bears NAME. */
+static bool is_borne(const struct ld_rundir *dir, const char *name) {
+    struct ld_holder holder;
+    return ld_parse_is_name(name) && dir->fd >= 0 &&
+           ld_pidfile_inspect(&holder, dir->fd, name) == 0 && holder.state != LD_HOLDER_NONE;
+}
+
+/* Name the daemon that is meant by a script's path: one that runs it, one whose name only looks like
+ * a path, or one of the script's name that does not say what it runs. False if there is none. */
+static bool name_by_script(struct ld_target *target, const char *path) {
+    char *resolved = resolve(path);
+    char *name = ld_paths_script_name(path);
+    const char *own = name != NULL && ld_parse_is_name(name) ? name : "";
+    struct search search = {.dir = target->dir, .script = resolved != NULL ? resolved : path};
+    enum answer answer = search_script(&search, own);
+    const char *found = search.found[0] != '\0'       ? search.found
+                        : is_borne(target->dir, path) ? path
+                        : answer == DOES_NOT_SAY      ? own
+                                                      : "";
+    snprintf(target->name, sizeof target->name, "%s", found[0] != '\0' ? found : path);
     free(resolved);
+    free(name);
+    return found[0] != '\0';
 }
 
 /* Refuse what belongs to another user; 0 if it is ours. */
@@ -141,17 +177,15 @@ static int check_owner(const struct ld_target *target, int rc) {
 int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const char *argument) {
     *target = (struct ld_target){.dir = dir};
     if (ld_paths_is_script(argument)) {
-        name_by_script(target, argument);
-    } else {
-        snprintf(target->name, sizeof target->name, "%s", argument);
-    }
-    if (strlen(argument) >= sizeof target->name && !ld_paths_is_script(argument)) {
-        target->name[0] = '\0';
-    }
-    if (!ld_parse_is_name(target->name)) {
+        if (!name_by_script(target, argument)) {
+            return 0;
+        }
+    } else if (!ld_parse_is_name(argument)) {
         ld_complain("\"%s\" is not a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash",
                     argument);
         return 2;
+    } else {
+        snprintf(target->name, sizeof target->name, "%s", argument);
     }
     if (dir->fd < 0) {
         return 0;
@@ -186,7 +220,7 @@ int ld_target_open(const struct ld_target *target) {
 /* Remove what a dead daemon has left behind. */
 void ld_target_clear(const struct ld_target *target) {
     struct ld_pidfile file;
-    char socket[90];
+    char socket[sizeof target->name + 8];
     if (target->dir->fd >= 0 && ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
         snprintf(socket, sizeof socket, "%s.sock", target->name);
         unlinkat(target->dir->fd, socket, 0);

@@ -14,7 +14,7 @@ struct ld_rundir {
 
 struct ld_target {
     const struct ld_rundir *dir;
-    char name[80];
+    char name[256]; /* of the daemon; what stands for one if there can be none */
     struct ld_holder holder;
 };
 
