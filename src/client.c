@@ -107,7 +107,7 @@ static int converse(int fd, const char *verb, int64_t deadline, json_t **answer)
     int rc = send_request(fd, verb, deadline);
     rc = rc == 0 ? receive_line(fd, &line, deadline) : rc;
     if (rc == 0) {
-        *answer = json_loadb(line.data, line.size, 0, NULL);
+        *answer = json_loadb(line.data, line.size, JSON_ALLOW_NUL, NULL);
         rc = *answer == NULL ? -EPROTO : 0;
     }
     ld_text_fini(&line);
@@ -142,8 +142,12 @@ int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_t
         return rc;
     }
     if (!json_is_true(json_object_get(*answer, "ok"))) {
-        const char *error = json_string_value(json_object_get(*answer, "error"));
-        ld_text_puts(why, error != NULL ? error : "it refused, and did not say why");
+        const json_t *error = json_object_get(*answer, "error");
+        if (json_is_string(error)) {
+            ld_text_add(why, json_string_value(error), json_string_length(error));
+        } else {
+            ld_text_puts(why, "it refused, and did not say why");
+        }
         json_decref(*answer);
         *answer = NULL;
         return -EREMOTEIO;

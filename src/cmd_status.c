@@ -45,7 +45,7 @@ static void print_report(const json_t *report) {
     } else {
         ld_status_text(&text, report);
     }
-    ld_say("%s", ld_text_string(&text));
+    ld_say_text(&text);
     ld_text_fini(&text);
 }
 
@@ -87,7 +87,7 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
 /* Print JSON with a newline. */
 static void print_json(const json_t *value) {
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    ld_say("%s", dump != NULL ? dump : "null");
+    puts(dump != NULL ? dump : "null");
     free(dump);
 }
 

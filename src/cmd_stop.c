@@ -11,6 +11,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "jsontext.h"
 #include "process.h"
 #include "say.h"
 #include "source.h"
@@ -91,7 +92,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
 }
 
 /* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
-static int stop_target(const struct ld_target *target, double seconds) {
+static int stop_in(const struct ld_target *target, double seconds) {
     double own = ask_to_stop(target);
     if (own < 0) {
         return has_ended(target) ? 0 : 1;
@@ -100,6 +101,19 @@ static int stop_target(const struct ld_target *target, double seconds) {
     int status = wait_for_end(target, now() + limit) ? 0 : kill_target(target, limit);
     if (status == 0) {
         ld_target_clear(target);
+    }
+    return status;
+}
+
+/* Stop a daemon that runs, and see its process go: the lock is free a moment earlier. */
+static int stop_target(const struct ld_target *target, double seconds) {
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    int status = stop_in(target, seconds);
+    if (pidfd >= 0) {
+        if (status == 0) {
+            ld_process_has_ended(pidfd, SLACK_SECONDS * 1000);
+        }
+        close(pidfd);
     }
     return status;
 }
@@ -131,14 +145,14 @@ int ld_cmd_stop(const struct ld_call *call) {
     return ld_target_each(call, stop_one);
 }
 
-/* Make a list of strings from a JSON array; free the list alone. */
+/* Make a vector of strings from a JSON array, for good. */
 static char **to_strings(const json_t *array) {
     size_t index;
     const json_t *item;
     char **strings = calloc(json_array_size(array) + 1, sizeof *strings);
     json_array_foreach(array, index, item) {
         if (strings != NULL) {
-            strings[index] = (char *)(uintptr_t)json_string_value(item);
+            strings[index] = ld_json_take_bytes(item);
         }
     }
     return strings;
@@ -159,7 +173,7 @@ static int become_starter(const json_t *origin) {
 
 /* Start as ORIGIN says, in this process, which is a child of its own. The exit status. */
 static int start_again(const json_t *origin) {
-    const char *cwd = json_string_value(json_object_get(origin, "cwd"));
+    char *cwd = ld_json_take_bytes(json_object_get(origin, "cwd"));
     char **words = to_strings(json_object_get(origin, "words"));
     char **variables = to_strings(json_object_get(origin, "environment"));
     if (words == NULL || variables == NULL || words[0] == NULL || words[1] == NULL) {
@@ -234,8 +248,8 @@ static int start_in_child(const json_t *origin) {
 /* Whether what is to be started again can be; 0, or an exit status after complaining. */
 static int check_origin(const struct ld_target *target, const json_t *origin) {
     struct ld_text why = {0};
-    const char *script = json_string_value(json_object_get(origin, "script"));
-    const char *text = json_string_value(json_object_get(origin, "text"));
+    char *script = ld_json_take_bytes(json_object_get(origin, "script"));
+    char *text = ld_json_take_bytes(json_object_get(origin, "text"));
     const struct ld_source source = {.path = script,
                                      .text = text,
                                      .size = text != NULL ? strlen(text) : 0,
@@ -249,6 +263,8 @@ static int check_origin(const struct ld_target *target, const json_t *origin) {
         ld_complain("%s: not restarted: %s", target->name, ld_text_string(&why));
         status = 1;
     }
+    free(script);
+    free(text);
     ld_text_fini(&why);
     return status;
 }

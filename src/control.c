@@ -7,7 +7,7 @@
 #include "base.h"
 #include "peer.h"
 
-#define PEERS_MAX 64
+#define PEERS_MAX 256
 #define IDLE_MS   30000 /* without a word, or without taking an answer */
 
 struct ld_control {

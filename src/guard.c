@@ -21,6 +21,7 @@ static struct {
     bool made;
     timer_t timer;
     struct ld_script *volatile script;
+    const struct ld_task *volatile task; /* NULL: any */
     char reason[96];
 } guard;
 
@@ -28,7 +29,8 @@ static struct {
 static void on_time(int signo) {
     (void)signo;
     struct ld_script *script = guard.script;
-    if (script != NULL) {
+    const struct ld_task *task = guard.task;
+    if (script != NULL && (task == NULL || task->state == LD_TASK_RUNNING)) {
         script->interrupt_reason = guard.reason;
         ld_interrupt(script);
     }
@@ -52,13 +54,15 @@ static int make(void) {
 }
 
 /* Begin to guard. */
-int ld_guard_start(struct ld_script *script, double seconds, const char *what) {
+int ld_guard_start(struct ld_script *script, const struct ld_task *task, double seconds,
+                   const char *what) {
     int rc = make();
     if (rc < 0) {
         return rc;
     }
     snprintf(guard.reason, sizeof guard.reason, "interrupted: %s took longer than %.10g s", what,
              seconds);
+    guard.task = task;
     guard.script = script;
     struct itimerspec when = {.it_interval = {.tv_nsec = AGAIN_NS}};
     when.it_value.tv_sec = (time_t)seconds;

@@ -3,10 +3,13 @@
 #define LD_GUARD_H
 
 #include "script.h"
+#include "task.h"
 
-/* Interrupt whatever runs in SCRIPT when SECONDS have passed, with an error that says so: "WHAT
- * took longer than 30 s". 0 or a negative errno. */
-int ld_guard_start(struct ld_script *script, double seconds, const char *what);
+/* When SECONDS have passed, and again and again after that, interrupt what runs in SCRIPT: TASK
+ * whenever that one runs, or NULL for whatever does. The error says "WHAT took longer than 30 s".
+ * Ends with ld_guard_stop, at the latest when the task ends. 0 or a negative errno. */
+int ld_guard_start(struct ld_script *script, const struct ld_task *task, double seconds,
+                   const char *what);
 
 /* Do not, any more. */
 void ld_guard_stop(void);

@@ -32,18 +32,32 @@ void ld_host_wake_at(struct ld_host *host, uint64_t deadline) {
 static const char finished[] = "exit"; /* the reason of an end by itself */
 
 /* Note that the start has failed; TEXT says why. */
-static void fail_start(struct ld_host *host, const char *text) {
+static void fail_start(struct ld_host *host, const struct ld_text *text) {
+    ld_guard_stop();
     if (!host->failed_start) {
         host->failed_start = true;
-        ld_text_puts(host->why, text);
-        ld_log(LD_LOG_ERROR, "start failed: %s", text);
+        ld_text_append_plain(host->why, text);
+        struct ld_text line = {0};
+        ld_text_puts(&line, "start failed: ");
+        ld_text_append(&line, text);
+        ld_log_text(LD_LOG_ERROR, &line);
+        ld_text_fini(&line);
     }
     ld_stop_now(host, 1);
+}
+
+/* The same in plain words. */
+static void fail_start_saying(struct ld_host *host, const char *words) {
+    struct ld_text text = {0};
+    ld_text_puts(&text, words);
+    fail_start(host, &text);
+    ld_text_fini(&text);
 }
 
 /* Tell everybody that the script is ready. */
 static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
+    ld_guard_stop();
     host->state = LD_HOST_RUNNING;
     host->script->stage = LD_STAGE_SERVICE;
     ld_listeners_commit(host->listeners);
@@ -64,8 +78,9 @@ static void become_ready(struct ld_host *host) {
 /* Handle a script that wants to end before it was ready: in the foreground that is its own affair,
  * for a daemon the start has failed. */
 static void stop_before_ready(struct ld_host *host) {
+    ld_guard_stop();
     if (host->service->daemon) {
-        fail_start(host, "the script asked to stop before it was ready");
+        fail_start_saying(host, "the script asked to stop before it was ready");
     } else if ((host->script->wants & LD_WANT_EXIT) != 0) {
         ld_stop_now(host, host->script->exit_status);
     } else {
@@ -77,18 +92,18 @@ static void stop_before_ready(struct ld_host *host) {
 static void step_start(struct ld_host *host) {
     const struct ld_script *script = host->script;
     if (script->first_error.size > 0) {
-        fail_start(host, ld_text_string(&script->first_error));
+        fail_start(host, &script->first_error);
     } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         stop_before_ready(host);
     } else if (ld_script_is_ready(script)) {
         become_ready(host);
     } else if (!ld_script_is_alive(script)) {
-        fail_start(host, "the script ended before it called lunad.ready()");
+        fail_start_saying(host, "the script ended before it called lunad.ready()");
     } else if (uv_now(&host->loop) >= host->start_deadline) {
         struct ld_text text = {0};
         ld_text_format(&text, "the script was not ready after %.10g s",
                        host->service->options->start_timeout);
-        fail_start(host, ld_text_string(&text));
+        fail_start(host, &text);
         ld_text_fini(&text);
     } else {
         ld_host_wake_at(host, host->start_deadline);
@@ -169,11 +184,10 @@ static void start_script(struct ld_host *host) {
     host->start_deadline = ld_host_deadline(host, timeout);
     if (ld_script_new(&host->script, &host->env, 1, &why) < 0 ||
         ld_script_load(host->script, &why) < 0) {
-        fail_start(host, ld_text_string(&why));
+        fail_start(host, &why);
     } else {
-        ld_guard_start(host->script, timeout, "the script");
+        ld_guard_start(host->script, NULL, timeout, "the script");
         ld_script_start(host->script);
-        ld_guard_stop();
         step_start(host); /* ready is now, before anything else can happen */
     }
     ld_text_fini(&why);

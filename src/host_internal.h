@@ -48,6 +48,7 @@ struct ld_reload {
     enum ld_reload_phase phase;
     bool asked;                      /* for one that has not begun */
     bool answered;                   /* the old generation has given its state, or failed to */
+    struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
     uint64_t deadline;               /* uv_now */
@@ -145,6 +146,9 @@ void ld_reload_abandon(struct ld_host *host);
 
 /* Close all generations that have been replaced, done or not. */
 void ld_reload_close_retired(struct ld_host *host);
+
+/* Whether on_stop functions of generations that have been replaced still run. */
+bool ld_reload_is_retiring(const struct ld_host *host);
 
 /* stop.c */
 

@@ -20,10 +20,9 @@ bool ld_lib_signal_deliver(struct ld_script *script, int signo);
 void ld_lib_timer_drop_all(struct ld_script *script);
 void ld_lib_signal_drop_all(struct ld_script *script);
 
-/* Call the script's on_reload function. True if there is one: then END is called when it is done,
- * with its results on the task's coroutine; at once or later. */
-bool ld_lib_life_call_on_reload(struct ld_script *script,
-                                bool (*end)(struct ld_task *, enum ld_outcome, int), void *owner);
+/* A task that is to be started without arguments and calls the script's on_reload function; NULL if
+ * there is none. */
+struct ld_task *ld_lib_life_take_on_reload(struct ld_script *script);
 
 /* Set lunad.state to a copy of the value at the top of FROM; 0, or -1 with the reason in WHY. */
 int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "jsontext.h"
 #include "lib.h"
 #include "lib_child.h"
 #include "luax.h"
@@ -140,8 +141,8 @@ static json_t *report_exit(const struct ld_exit *exit) {
 static json_t *report_child(const struct ld_child *child) {
     struct ld_child_facts facts;
     ld_child_facts(child, &facts);
-    return json_pack("{s:s, s:i, s:s, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
-                     (int)facts.pid, "command", facts.command, "state",
+    return json_pack("{s:s, s:i, s:o, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
+                     (int)facts.pid, "command", ld_json_string(facts.command), "state",
                      facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",
                      (int)facts.restarts, "keep", facts.keep, "last_exit",
                      facts.has_last ? report_exit(&facts.last) : json_null());
@@ -168,8 +169,8 @@ static void report_waiting_one(lua_State *L, json_t *list) {
     lua_pop(L, 2);
     const char *name = member(L, "name");
     json_array_append_new(list,
-                          json_pack("{s:s, s:n, s:s, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid",
-                                    "command", member(L, "command"), "state", "waiting", "seconds",
+                          json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid",
+                                    "command", ld_json_string(member(L, "command")), "state", "waiting", "seconds",
                                     0.0, "restarts", restarts, "keep", keep, "last_exit",
                                     last != NULL ? report_exit(&last->exit) : json_null()));
     lua_pop(L, 3);

@@ -41,7 +41,8 @@ static int resume(lua_State *L, lua_State *co, int args) {
         lua_xmove(co, L, results);
     }
     if (unwinding) {
-        lua_pushliteral(L, "interrupted");
+        const char *reason = script->interrupt_reason;
+        lua_pushstring(L, reason != NULL ? reason : "interrupted");
         lua_error(L);
     }
     return results;

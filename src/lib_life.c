@@ -45,6 +45,7 @@ static int l_exit(lua_State *L) {
         script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
     }
     script->wants |= LD_WANT_EXIT;
+    script->exited = true;
     script->interrupt_reason = "os.exit";
     ld_interrupt(script);
     lua_pushliteral(L, "os.exit");
@@ -113,24 +114,17 @@ static int l_on_stop(lua_State *L) {
     return 0;
 }
 
-/* Call the on_reload function. */
-bool ld_lib_life_call_on_reload(struct ld_script *script,
-                                bool (*end)(struct ld_task *, enum ld_outcome, int), void *owner) {
+/* Take a task that calls the on_reload function. */
+struct ld_task *ld_lib_life_take_on_reload(struct ld_script *script) {
     lua_State *L = script->L;
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) == LUA_TNIL) {
+    bool any = lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) != LUA_TNIL;
+    struct ld_task *task = any ? ld_task_take(script, "the on_reload function") : NULL;
+    if (task != NULL) {
+        lua_xmove(L, task->co, 1);
+    } else {
         lua_pop(L, 1);
-        return false;
     }
-    struct ld_task *task = ld_task_take(script, "the on_reload function");
-    if (task == NULL) {
-        lua_pop(L, 1);
-        return false;
-    }
-    lua_xmove(L, task->co, 1);
-    task->owner = owner;
-    task->on_end = end;
-    ld_task_start(task, 0);
-    return true;
+    return task;
 }
 
 /* Set lunad.state to the value below the argument. Runs protected. */

@@ -255,6 +255,13 @@ void ld_log_event(const struct ld_log_event *event) {
     errno = saved;
 }
 
+/* Write a message of lunad itself. */
+void ld_log_text(enum ld_log_level level, const struct ld_text *text) {
+    struct ld_log_event event = {
+        .level = level, .source = "lunad", .message = ld_text_string(text), .size = text->size};
+    ld_log_event(&event);
+}
+
 /* Write a formatted message of lunad itself. */
 void ld_log(enum ld_log_level level, const char *format, ...) {
     int saved = errno;
@@ -263,11 +270,7 @@ void ld_log(enum ld_log_level level, const char *format, ...) {
     va_start(args, format);
     ld_text_vformat(&message, format, args);
     va_end(args);
-    struct ld_log_event event = {.level = level,
-                                 .source = "lunad",
-                                 .message = ld_text_string(&message),
-                                 .size = message.size};
-    ld_log_event(&event);
+    ld_log_text(level, &message);
     ld_text_fini(&message);
     errno = saved;
 }

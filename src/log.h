@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base.h"
+#include "text.h"
 
 enum ld_log_level { LD_LOG_DEBUG, LD_LOG_INFO, LD_LOG_WARN, LD_LOG_ERROR };
 enum ld_log_sink { LD_LOG_STDERR, LD_LOG_FILE, LD_LOG_SYSLOG, LD_LOG_NONE };
@@ -67,6 +68,9 @@ void ld_log_event(const struct ld_log_event *event);
 
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
+
+/* The same of a text with bytes of any kind. */
+void ld_log_text(enum ld_log_level level, const struct ld_text *text);
 
 /* Facts for the status report. The path is NULL unless the sink is a file; owned by the log. */
 const char *ld_log_path(void);

@@ -7,6 +7,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "jsontext.h"
+
 /* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
 static void format_time(char *out, size_t size) {
     struct timespec now;
@@ -102,20 +104,11 @@ void ld_logline_text(struct ld_text *line, const struct ld_log_event *event) {
     ld_text_putc(line, '\n');
 }
 
-/* Make a JSON string of any bytes; NULL when memory ran out. */
-static json_t *json_text(const char *bytes, size_t size) {
-    struct ld_text clean = {0};
-    ld_text_add_utf8(&clean, bytes, size);
-    json_t *string = clean.failed ? NULL : json_stringn(ld_text_string(&clean), clean.size);
-    ld_text_fini(&clean);
-    return string;
-}
-
 /* Make the JSON value of a field. */
 static json_t *json_field(const struct ld_log_field *field) {
     switch (field->type) {
     case LD_FIELD_TEXT:
-        return json_text(field->value.text.data, field->value.text.size);
+        return ld_json_text(field->value.text.data, field->value.text.size);
     case LD_FIELD_INTEGER:
         return json_integer(field->value.integer);
     case LD_FIELD_NUMBER:
@@ -144,9 +137,9 @@ void ld_logline_json(struct ld_text *line, const struct ld_log_event *event) {
     json_t *object = json_object();
     json_object_set_new(object, "time", json_string(time));
     json_object_set_new(object, "level", json_string(ld_log_level_name(event->level)));
-    json_object_set_new(object, "source", json_text(event->source, strlen(event->source)));
+    json_object_set_new(object, "source", ld_json_string(event->source));
     json_object_set_new(object, "pid", json_integer(getpid()));
-    json_object_set_new(object, "message", json_text(event->message, event->size));
+    json_object_set_new(object, "message", ld_json_text(event->message, event->size));
     for (size_t i = 0; i < event->field_count; i++) {
         json_set_field(object, &event->fields[i]);
     }

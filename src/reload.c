@@ -6,6 +6,7 @@
 
 #include "guard.h"
 #include "host_internal.h"
+#include "jsontext.h"
 #include "lib.h"
 #include "log.h"
 #include "notify.h"
@@ -58,14 +59,20 @@ static void note_end(struct ld_host *host, bool ok) {
     reload->ok += ok;
     reload->failed += !ok;
     ld_text_clear(&reload->last_error);
-    ld_text_puts(&reload->last_error, ld_text_string(&reload->why));
+    ld_text_append(&reload->last_error, &reload->why);
     ld_notify_send("READY=1");
 }
 
 /* Close what the new generation had made. */
 static void close_next(struct ld_host *host) {
     struct ld_script *next = host->reload.next;
+    struct ld_task *asking = host->reload.asking;
+    ld_guard_stop();
     host->reload.next = NULL;
+    host->reload.asking = NULL;
+    if (asking != NULL) {
+        ld_task_cancel(asking); /* nobody waits for what it would say */
+    }
     if (next != NULL) {
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
@@ -76,10 +83,14 @@ static void close_next(struct ld_host *host) {
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     close_next(host);
-    ld_log(LD_LOG_ERROR, "reload refused, generation %u goes on: %s", host->script->generation,
-           ld_text_string(&reload->why));
+    struct ld_text line = {0};
+    ld_text_format(&line, "reload refused, generation %u goes on: ", host->script->generation);
+    ld_text_append(&line, &reload->why);
+    ld_log_text(LD_LOG_ERROR, &line);
+    ld_text_fini(&line);
     note_end(host, false);
-    tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", ld_text_string(&reload->why)));
+    tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
+                                     ld_json_text(ld_text_string(&reload->why), reload->why.size)));
 }
 
 /* Give the reload under way up. */
@@ -114,15 +125,17 @@ static void take_state(struct ld_reload *reload, lua_State *co, int results) {
 static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct ld_host *host = task->owner;
     struct ld_reload *reload = &host->reload;
-    if (reload->phase != LD_RELOAD_ASKING) {
+    if (reload->asking != task) {
         return outcome == LD_OUTCOME_FAILED; /* too late: it was given up */
     }
+    ld_guard_stop();
+    reload->asking = NULL;
     reload->answered = true;
     if (outcome == LD_OUTCOME_OK) {
         take_state(reload, task->co, results);
     } else if (outcome == LD_OUTCOME_FAILED) {
-        ld_text_format(&reload->why, "its on_reload function failed: %s",
-                       ld_text_string(task->script->trace));
+        ld_text_puts(&reload->why, "its on_reload function failed: ");
+        ld_text_append(&reload->why, task->script->trace);
     } else {
         ld_text_puts(&reload->why, "its on_reload function was cancelled");
     }
@@ -147,11 +160,15 @@ static void begin(struct ld_host *host) {
         return;
     }
     reload->deadline = ld_host_deadline(host, timeout);
-    ld_guard_start(host->script, timeout, "the on_reload function");
-    if (!ld_lib_life_call_on_reload(host->script, on_state, host)) {
+    reload->asking = ld_lib_life_take_on_reload(host->script);
+    if (reload->asking == NULL) {
         reload->answered = true;
+        return;
     }
-    ld_guard_stop();
+    reload->asking->owner = host;
+    reload->asking->on_end = on_state;
+    ld_guard_start(host->script, reload->asking, timeout, "the on_reload function");
+    ld_task_start(reload->asking, 0);
 }
 
 /* Run the new generation beside the old one. */
@@ -160,9 +177,14 @@ static void load(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     reload->phase = LD_RELOAD_LOADING;
     reload->deadline = ld_host_deadline(host, timeout);
-    ld_guard_start(reload->next, timeout, "the script");
+    ld_guard_start(reload->next, NULL, timeout, "the script");
     ld_script_start(reload->next);
-    ld_guard_stop();
+}
+
+/* Close a generation that has been replaced. */
+static void close_replaced(struct ld_host *host, struct ld_script *script) {
+    host->error_count += script->error_count;
+    ld_script_close(script);
 }
 
 /* Whether a generation that has been replaced is done: its on_stop functions, and its clients. */
@@ -177,14 +199,13 @@ static void retire(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_lib_timer_drop_all(script);
     ld_lib_signal_drop_all(script);
-    host->error_count += script->error_count;
     ld_lib_life_run_on_stop(script, "reload");
     if (script->guest != NULL) {
         ld_guest_close_listeners(script->guest); /* those that on_stop has not closed itself */
     }
     if (retired == NULL || is_done(script)) {
         free(retired);
-        ld_script_close(script);
+        close_replaced(host, script);
         return;
     }
     retired->script = script;
@@ -197,6 +218,7 @@ static void retire(struct ld_host *host, struct ld_script *script) {
 static void commit(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     struct ld_script *old = host->script;
+    ld_guard_stop();
     host->script = reload->next;
     host->script->stage = LD_STAGE_SERVICE;
     old->stage = LD_STAGE_REPLACED;
@@ -222,7 +244,7 @@ static bool has_failed(struct ld_host *host) {
         return true;
     }
     if (next->first_error.size > 0) {
-        ld_text_puts(&reload->why, ld_text_string(&next->first_error));
+        ld_text_append(&reload->why, &next->first_error);
     } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         ld_text_puts(&reload->why, "the script asked to stop before it was ready");
     } else if (!ld_script_is_ready(next) && !ld_script_is_alive(next)) {
@@ -243,6 +265,8 @@ static void step_asking(struct ld_host *host) {
     }
     if (reload->why.size > 0) {
         refuse(host);
+    } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
+        return; /* it has asked to stop meanwhile, and that comes first */
     } else if (reload->answered) {
         load(host);
     } else {
@@ -268,7 +292,7 @@ static void step_retired(struct ld_host *host) {
         struct ld_retired *retired = *place;
         if (is_done(retired->script) || uv_now(&host->loop) >= retired->deadline) {
             *place = retired->next;
-            ld_script_close(retired->script);
+            close_replaced(host, retired->script);
             free(retired);
         } else {
             ld_host_wake_at(host, retired->deadline);
@@ -282,9 +306,19 @@ void ld_reload_close_retired(struct ld_host *host) {
     struct ld_retired *retired;
     while ((retired = host->retired) != NULL) {
         host->retired = retired->next;
-        ld_script_close(retired->script);
+        close_replaced(host, retired->script);
         free(retired);
     }
+}
+
+/* Whether on_stop functions of generations that have been replaced still run. */
+bool ld_reload_is_retiring(const struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        if (!at->script->stop_done) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Go on with what is under way. */

@@ -254,25 +254,19 @@ static int push_report(lua_State *co, void *arg) {
     return 2;
 }
 
-/* Note that the function that sees errors is done; if it failed, only after that is reported. */
-static bool on_report_end(struct ld_task *task, enum ld_outcome outcome, int results) {
-    (void)results;
-    task->script->reporting = outcome == LD_OUTCOME_FAILED;
-    return false;
-}
+static const char on_error_function[] = "the on_error function";
 
 /* Show an error to the script, but not an error of the function that sees errors. */
 static void show_error(struct report *report) {
     struct ld_script *script = report->script;
     if (script->on_error == LUA_NOREF || script->reporting || script->closing) {
-        script->reporting = false;
         return;
     }
-    struct ld_task *task = ld_task_take(script, "the on_error function");
+    struct ld_task *task = ld_task_take(script, on_error_function);
     if (task != NULL) {
-        script->reporting = true;
-        task->on_end = on_report_end;
+        script->reporting = true; /* or what fails inside would be shown to it inside itself */
         ld_task_start_with(task, push_report, report);
+        script->reporting = false;
     }
 }
 
@@ -287,13 +281,18 @@ void ld_script_report(struct ld_script *script, const char *what, const struct l
                       size_t message_size) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    ld_log(LD_LOG_ERROR, "uncaught error in %s: %s", what, ld_text_string(trace));
+    struct ld_text line = {0};
+    ld_text_format(&line, "uncaught error in %s: ", what);
+    ld_text_append(&line, trace);
+    ld_log_text(LD_LOG_ERROR, &line);
+    ld_text_fini(&line);
     script->error_count++;
     script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     set_text(&script->last_error, ld_text_string(trace), message_size);
     if (script->first_error.size == 0) {
         set_text(&script->first_error, ld_text_string(trace), trace->size);
     }
-    struct report report = {.script = script, .trace = trace, .message_size = message_size};
-    show_error(&report);
+    if (what != on_error_function) {
+        show_error(&(struct report){script, trace, message_size});
+    }
 }

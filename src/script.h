@@ -87,13 +87,14 @@ struct ld_script {
     bool said_ready;   /* lunad.ready() was called */
     bool is_service;   /* it has become ready, and was made the service */
     enum ld_stage stage;
+    bool exited;  /* by os.exit: nothing of it runs any more */
     bool retired; /* replaced, or stopping: it may not start anything new */
     bool closing;
     const char *stop_reason; /* what on_stop functions are told */
     bool stop_done;          /* they have all run */
 
     int on_error;   /* reference to the function that sees errors, or LUA_NOREF */
-    bool reporting; /* that function runs */
+    bool reporting; /* that function runs, and has not been suspended */
     uint64_t error_count;
     struct ld_text last_error;   /* without its traceback */
     double last_error_time;      /* Unix time */

@@ -5,21 +5,13 @@
 
 #include "file.h"
 #include "host_internal.h"
+#include "jsontext.h"
 #include "lib.h"
 #include "log.h"
 
-/* A text that may not be valid UTF-8 as a JSON string. */
-static json_t *json_text(const struct ld_text *text) {
-    struct ld_text clean = {0};
-    ld_text_add_utf8(&clean, ld_text_string(text), text->size);
-    json_t *string = json_stringn(ld_text_string(&clean), clean.size);
-    ld_text_fini(&clean);
-    return string;
-}
-
-/* The same, but null for an empty one. */
+/* A text as a JSON string, null for an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
-    return text->size > 0 ? json_text(text) : json_null();
+    return text->size > 0 ? ld_json_text(ld_text_string(text), text->size) : json_null();
 }
 
 /* The state in a word. */
@@ -51,16 +43,24 @@ static json_t *report_reloads(const struct ld_host *host) {
     return report;
 }
 
+/* How many errors nobody caught, in all generations. */
+static uint64_t count_errors(const struct ld_host *host) {
+    uint64_t count = host->error_count + host->script->error_count;
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        count += at->script->error_count;
+    }
+    return count;
+}
+
 /* Errors that nobody caught, of all generations; the last one of this. */
 static json_t *report_errors(const struct ld_host *host) {
     const struct ld_script *script = host->script;
     json_t *last = json_null();
     if (script->error_count > 0) {
-        last = json_pack("{s:o, s:f}", "message", json_text(&script->last_error), "time",
+        last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->last_error), "time",
                          script->last_error_time);
     }
-    return json_pack("{s:I, s:o}", "count",
-                     (json_int_t)host->error_count + (json_int_t)script->error_count, "last", last);
+    return json_pack("{s:I, s:o}", "count", (json_int_t)count_errors(host), "last", last);
 }
 
 /* Resident memory in bytes. */
@@ -106,7 +106,7 @@ static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
     struct ld_listener_facts facts;
     for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
-        json_array_append_new(list, json_pack("{s:s, s:i, s:b}", "address", facts.address, "fd",
+        json_array_append_new(list, json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address), "fd",
                                               facts.fd, "inherited", facts.inherited));
     }
     return list;
@@ -129,7 +129,7 @@ static json_t *report_retiring(const struct ld_host *host) {
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
     const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
-    return json_pack("{s:s?, s:s, s:I}", "file", file, "level", ld_log_level_name(ld_log_level()),
+    return json_pack("{s:o, s:s, s:I}", "file", ld_json_string(file), "level", ld_log_level_name(ld_log_level()),
                      "dropped", (json_int_t)ld_log_dropped());
 }
 
@@ -137,8 +137,8 @@ static json_t *report_log(void) {
 json_t *ld_host_snapshot(struct ld_host *host) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
-        "{s:s, s:i, s:s, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
-        (int)getpid(), "script", host->env.place, "mode",
+        "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
+        (int)getpid(), "script", ld_json_string(host->env.place), "mode",
         host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
@@ -159,14 +159,11 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     return report;
 }
 
-/* A list of strings as a JSON array; bytes that are no UTF-8 are lost. */
+/* A list of strings as a JSON array that keeps every byte. */
 static json_t *json_strings(char *const *strings) {
     json_t *list = json_array();
     for (; *strings != NULL; strings++) {
-        struct ld_text text = {0};
-        ld_text_add_utf8(&text, *strings, strlen(*strings));
-        json_array_append_new(list, json_stringn(ld_text_string(&text), text.size));
-        ld_text_fini(&text);
+        json_array_append_new(list, ld_json_bytes(*strings));
     }
     return list;
 }
@@ -174,9 +171,10 @@ static json_t *json_strings(char *const *strings) {
 /* How the service was started. */
 json_t *ld_host_origin(const struct ld_host *host) {
     const struct ld_service *service = host->service;
-    return json_pack("{s:b, s:o, s:o, s:s, s:i, s:i, s:s?, s:s?}", "ok", 1, "words",
+    return json_pack("{s:b, s:o, s:o, s:o, s:i, s:i, s:o, s:o}", "ok", 1, "words",
                      json_strings(service->words), "environment",
-                     json_strings(service->environment), "cwd", service->cwd, "uid",
+                     json_strings(service->environment), "cwd", ld_json_bytes(service->cwd), "uid",
                      (int)service->starter_uid, "gid", (int)service->starter_gid, "script",
-                     service->script, "text", service->options->chunk);
+                     ld_json_bytes(service->script), "text",
+                     ld_json_bytes(service->options->chunk));
 }

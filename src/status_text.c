@@ -2,10 +2,24 @@
 
 #include <math.h>
 
-/* A member's text; "-" for null. */
-static const char *text_of(const json_t *object, const char *key) {
-    const char *value = json_string_value(json_object_get(object, key));
-    return value != NULL ? value : "-";
+/* Add BEFORE and a member's text, which may come from anywhere; "-" for null. */
+static void add_member(struct ld_text *text, const char *before, const json_t *object,
+                       const char *key) {
+    const json_t *value = json_object_get(object, key);
+    ld_text_puts(text, before);
+    if (json_is_string(value)) {
+        ld_text_add_escaped(text, json_string_value(value), json_string_length(value), false);
+    } else {
+        ld_text_putc(text, '-');
+    }
+}
+
+/* Add BEFORE and a member's text, whose lines stay lines, indented. */
+static void add_lines(struct ld_text *text, const char *before, const json_t *object,
+                      const char *key) {
+    const json_t *value = json_object_get(object, key);
+    ld_text_puts(text, before);
+    ld_text_add_escaped(text, json_string_value(value), json_string_length(value), true);
 }
 
 /* A member's number. */
@@ -43,15 +57,17 @@ static void add_bytes(struct ld_text *text, double bytes) {
 
 /* Add the first line: what everybody wants to know. */
 static void add_headline(struct ld_text *text, const json_t *report) {
-    ld_text_format(text, "%s: %s, pid %lld, up ", text_of(report, "name"), text_of(report, "state"),
-                   integer_of(report, "pid"));
+    add_member(text, "", report, "name");
+    add_member(text, ": ", report, "state");
+    ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
     ld_status_duration(text, number_of(report, "uptime"));
     ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
     if (json_is_string(json_object_get(report, "text"))) {
-        ld_text_format(text, "\n  status    %s", text_of(report, "text"));
+        add_member(text, "\n  status    ", report, "text");
     }
-    ld_text_format(text, "\n  script    %s (%s)", text_of(report, "script"),
-                   text_of(report, "mode"));
+    add_member(text, "\n  script    ", report, "script");
+    add_member(text, " (", report, "mode");
+    ld_text_putc(text, ')');
 }
 
 /* Add how reloads and errors went, if there were any. */
@@ -63,14 +79,14 @@ static void add_history(struct ld_text *text, const json_t *report) {
         ld_text_format(text, "\n  reloads   %lld ok, %lld refused", integer_of(reloads, "ok"),
                        integer_of(reloads, "failed"));
         if (json_is_false(json_object_get(last, "ok"))) {
-            ld_text_format(text, "; the last was refused: %s", text_of(last, "error"));
+            add_lines(text, "; the last was refused: ", last, "error");
         }
     }
     if (integer_of(errors, "count") > 0) {
         ld_text_format(text, "\n  errors    %lld", integer_of(errors, "count"));
         last = json_object_get(errors, "last");
         if (json_is_object(last)) {
-            ld_text_format(text, "; the last: %s", text_of(last, "message"));
+            add_lines(text, "; the last: ", last, "message");
         }
     }
 }
@@ -86,7 +102,8 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     add_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
-    ld_text_format(text, "\n  log       %s, level %s", text_of(log, "file"), text_of(log, "level"));
+    add_member(text, "\n  log       ", log, "file");
+    add_member(text, ", level ", log, "level");
     if (integer_of(log, "dropped") > 0) {
         ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
     }
@@ -97,8 +114,8 @@ static void add_timers(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *timer;
     json_array_foreach(json_object_get(report, "timers"), index, timer) {
-        ld_text_format(text, "\n  timer     %s %s", text_of(timer, "kind"),
-                       text_of(timer, "where"));
+        add_member(text, "\n  timer     ", timer, "kind");
+        add_member(text, " ", timer, "where");
         if (json_is_number(json_object_get(timer, "interval"))) {
             ld_text_format(text, ", every %.10g s, %lld runs, %lld missed",
                            number_of(timer, "interval"), integer_of(timer, "runs"),
@@ -113,25 +130,27 @@ static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *item;
     json_array_foreach(json_object_get(report, "signals"), index, item) {
-        ld_text_format(text, "\n  signal    %s, delivered %lld times", text_of(item, "name"),
-                       integer_of(item, "count"));
+        add_member(text, "\n  signal    ", item, "name");
+        ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
     json_array_foreach(json_object_get(report, "children"), index, item) {
-        ld_text_format(text, "\n  child     %s, pid %lld, %s, ", text_of(item, "name"),
-                       integer_of(item, "pid"), text_of(item, "state"));
+        add_member(text, "\n  child     ", item, "name");
+        ld_text_format(text, ", pid %lld", integer_of(item, "pid"));
+        add_member(text, ", ", item, "state");
+        ld_text_puts(text, ", ");
         ld_status_duration(text, number_of(item, "seconds"));
-        ld_text_format(text, ": %s", text_of(item, "command"));
+        add_member(text, ": ", item, "command");
     }
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
-        ld_text_format(text, "\n  listener  %s", text_of(item, "address"));
+        add_member(text, "\n  listener  ", item, "address");
     }
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
         ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
     json_array_foreach(json_object_get(report, "tasks"), index, item) {
-        ld_text_format(text, "\n  task      %s, in %s", text_of(item, "where"),
-                       text_of(item, "state"));
+        add_member(text, "\n  task      ", item, "where");
+        add_member(text, ", in ", item, "state");
     }
 }
 

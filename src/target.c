@@ -103,7 +103,8 @@ static enum answer ask_for_script(const struct search *search, const char *name)
     }
     const char *script = json_string_value(json_object_get(status, "script"));
     char *resolved = script != NULL ? resolve(script) : NULL;
-    bool same = resolved != NULL && strcmp(resolved, search->script) == 0;
+    script = resolved != NULL ? resolved : script; /* bytes that are no UTF-8 do not come over */
+    bool same = script != NULL && strcmp(script, search->script) == 0;
     free(resolved);
     json_decref(status);
     return same ? RUNS_IT : RUNS_ANOTHER;
@@ -143,13 +144,17 @@ static bool name_by_script(struct ld_target *target, const char *path) {
     char *resolved = resolve(path);
     char *name = ld_paths_script_name(path);
     const char *own = name != NULL && ld_parse_is_name(name) ? name : "";
-    struct search search = {.dir = target->dir, .script = resolved != NULL ? resolved : path};
+    struct ld_text clean = {0};
+    ld_text_add_utf8(&clean, resolved != NULL ? resolved : path,
+                     strlen(resolved != NULL ? resolved : path));
+    struct search search = {.dir = target->dir, .script = ld_text_string(&clean)};
     enum answer answer = search_script(&search, own);
     const char *found = search.found[0] != '\0'       ? search.found
                         : is_borne(target->dir, path) ? path
                         : answer == DOES_NOT_SAY      ? own
                                                       : "";
     snprintf(target->name, sizeof target->name, "%s", found[0] != '\0' ? found : path);
+    ld_text_fini(&clean);
     free(resolved);
     free(name);
     return found[0] != '\0';

@@ -99,7 +99,7 @@ static void explain_barely(struct explanation *explanation) {
 
 /* Whether a task ended because it was cancelled, or by os.exit. */
 static bool ended_by_will(const struct ld_task *task) {
-    if ((task->script->wants & LD_WANT_EXIT) != 0) {
+    if (task->script->exited) {
         return true;
     }
     return task->was_cancelled && lua_type(task->co, -1) == LUA_TSTRING &&
@@ -179,6 +179,11 @@ static void resume(struct ld_task *task, int args) {
     }
 }
 
+/* Whether nothing of a script may run any more, but what its end runs. */
+static bool is_over(const struct ld_script *script) {
+    return script->exited && !script->closing;
+}
+
 /* Let the tasks go on that were woken during a call, after the outermost one. Those that they wake
  * come after them, not inside: the C stack does not grow with the chain. */
 static void resume_woken(struct ld_script *script) {
@@ -187,7 +192,7 @@ static void resume_woken(struct ld_script *script) {
         return;
     }
     script->is_waking = true;
-    while (script->current == NULL && (task = script->woken) != NULL) {
+    while (!is_over(script) && script->current == NULL && (task = script->woken) != NULL) {
         script->woken = task->next_woken;
         task->next_woken = NULL;
         task->woken = false;
@@ -199,6 +204,12 @@ static void resume_woken(struct ld_script *script) {
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
+    if (is_over(script)) {
+        lua_settop(task->co, 0);
+        lua_pushstring(task->co, cancelled_error);
+        end_task(task, LUA_ERRRUN, 1);
+        return;
+    }
     resume(task, args);
     resume_woken(script);
 }

@@ -59,6 +59,24 @@ void ld_text_puts(struct ld_text *text, const char *string) {
     ld_text_add(text, string, strlen(string));
 }
 
+/* Add another text. */
+void ld_text_append(struct ld_text *text, const struct ld_text *more) {
+    ld_text_add(text, ld_text_string(more), more->size);
+}
+
+/* Add another text without zero bytes. */
+void ld_text_append_plain(struct ld_text *text, const struct ld_text *more) {
+    for (size_t at = 0; at < more->size; at++) {
+        const char *part = more->data + at;
+        size_t size = strnlen(part, more->size - at);
+        ld_text_add(text, part, size);
+        at += size;
+        if (at < more->size) {
+            ld_text_puts(text, "\\x00");
+        }
+    }
+}
+
 /* Add one byte. */
 void ld_text_putc(struct ld_text *text, char byte) {
     ld_text_add(text, &byte, 1);
