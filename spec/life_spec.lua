@@ -182,15 +182,29 @@ describe("a script that does not become ready", function()
     fails("lunad.sleep(0.01)", "ready", "--wait-ready")
   end)
 
-  it("fails when it calls lunad.stop", function()
-    fails("lunad.stop() lunad.every(1, print)", "stop")
-    fails("lunad.every(1, print) lunad.sleep(0.01) lunad.stop()", "stop", "--wait-ready")
+  -- A start fails with status 1; in the foreground the script's own status counts, without a word.
+  local function ends_itself(status, text, ...)
+    local path = box:write("s.lua", 'local lunad = require "lunad" ' .. text)
+    local words = { "start", ... }
+    words[#words + 1] = path
+    assert.matches("asked to stop before it was ready", box:refused(1, table.unpack(words)))
+    words[1] = "run"
+    local result = box:run(words)
+    assert.equal(status, result.code)
+    assert.not_matches("lunad: [^%d]", result.err)
+    assert.same({}, box:left_files())
+    assert.same({}, box:marked())
+  end
+
+  it("fails to start when it calls lunad.stop", function()
+    ends_itself(0, "lunad.stop() lunad.every(1, print)")
+    ends_itself(5, "lunad.every(1, print) lunad.sleep(0.01) lunad.stop(5)", "--wait-ready")
   end)
 
-  it("fails when it calls os.exit, whatever the status", function()
-    fails("os.exit(0)", ".")
-    fails("os.exit(3)", ".")
-    fails("lunad.after(0.01, os.exit) lunad.every(1, print)", ".", "--wait-ready")
+  it("fails to start when it calls os.exit, whatever the status", function()
+    ends_itself(0, "os.exit(0)")
+    ends_itself(3, "os.exit(3)")
+    ends_itself(0, "lunad.after(0.01, os.exit) lunad.every(1, print)", "--wait-ready")
   end)
 
   it("fails when the time is up and it sleeps", function()

@@ -254,7 +254,7 @@ static int check_origin(const struct ld_target *target, const json_t *origin) {
                                      .text = text,
                                      .size = text != NULL ? strlen(text) : 0,
                                      .title = "=(command line)",
-                                     .as_root = false};
+                                     .as_root = json_is_true(json_object_get(origin, "root"))};
     int status = 0;
     if (script == NULL && text == NULL) {
         ld_complain("%s: its script came on stdin and cannot be had again", target->name);

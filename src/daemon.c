@@ -27,11 +27,6 @@ extern char **environ;
 
 #define PASSED_MAX 1000
 
-static struct {
-    char *start;
-    size_t size;
-} title;
-
 /* Open /dev/null on every closed standard descriptor. */
 void ld_daemon_fill_std(void) {
     for (int std = 0; std <= 2; std++) {
@@ -200,26 +195,4 @@ int ld_daemon_null_stdin(void) {
     int rc = dup2(fd, STDIN_FILENO) < 0 ? -errno : 0;
     close(fd);
     return rc;
-}
-
-/* Find out how much memory argv has. The environment behind it is left alone: /proc/PID/environ is
- * how a process that was spawned with `detach` is known. */
-void ld_daemon_init_title(int argc, char **argv) {
-    char *end = argc > 0 ? argv[0] : NULL;
-    for (int i = 0; i < argc && argv[i] == end; i++) {
-        end = argv[i] + strlen(argv[i]) + 1;
-    }
-    if (argc > 0) {
-        title.start = argv[0];
-        title.size = (size_t)(end - argv[0]);
-    }
-}
-
-/* Show TEXT in ps, and its first 15 bytes as the name of the process. argv is lost by it. */
-void ld_daemon_set_title(const char *text) {
-    prctl(PR_SET_NAME, text, 0, 0, 0);
-    if (title.size > 0) {
-        memset(title.start, 0, title.size);
-        snprintf(title.start, title.size, "%s", text);
-    }
 }

@@ -37,8 +37,4 @@ int ld_daemon_detach(int *channel);
 /* Send stdin to /dev/null; 0 or a negative errno. */
 int ld_daemon_null_stdin(void);
 
-/* Remember where argv lies; then show TEXT instead, cut to the room there is. */
-void ld_daemon_init_title(int argc, char **argv);
-void ld_daemon_set_title(const char *text);
-
 #endif

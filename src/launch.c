@@ -9,6 +9,7 @@
 #include "notify.h"
 #include "report.h"
 #include "say.h"
+#include "title.h"
 
 /* Tell whoever started us that it failed. */
 static int fail(struct ld_service *service, int status, const char *text) {
@@ -24,7 +25,7 @@ static int fail(struct ld_service *service, int status, const char *text) {
 static void set_title(const struct ld_service *service, const char *suffix) {
     struct ld_text title = {0};
     ld_text_format(&title, "lunad: %s%s", service->name, suffix);
-    ld_daemon_set_title(ld_text_string(&title));
+    ld_title_set(ld_text_string(&title));
     ld_text_fini(&title);
 }
 

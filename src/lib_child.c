@@ -9,6 +9,7 @@
 #include "lib_spawn.h"
 #include "luax.h"
 #include "parse.h"
+#include "process.h"
 
 static const char boxes_key; /* of the table from halves to boxes in the registry */
 
@@ -188,6 +189,9 @@ static void drop(struct ld_handle *handle) {
     } else {
         struct ld_child_facts facts;
         ld_child_facts(half->child, &facts);
+        if (!facts.detached && facts.running && handle->script->stage == LD_STAGE_NEW) {
+            ld_process_end_family(facts.pid); /* it never was: nothing came of it */
+        }
         if (!facts.detached) {
             ld_child_end(half->child);
         }

@@ -168,11 +168,11 @@ static void report_waiting_one(lua_State *L, json_t *list) {
     int keep = lua_toboolean(L, -1);
     lua_pop(L, 2);
     const char *name = member(L, "name");
-    json_array_append_new(list,
-                          json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid",
-                                    "command", ld_json_string(member(L, "command")), "state", "waiting", "seconds",
-                                    0.0, "restarts", restarts, "keep", keep, "last_exit",
-                                    last != NULL ? report_exit(&last->exit) : json_null()));
+    json_array_append_new(list, json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name,
+                                          "pid", "command", ld_json_string(member(L, "command")),
+                                          "state", "waiting", "seconds", 0.0, "restarts", restarts,
+                                          "keep", keep, "last_exit",
+                                          last != NULL ? report_exit(&last->exit) : json_null()));
     lua_pop(L, 3);
 }
 

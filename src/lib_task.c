@@ -230,8 +230,8 @@ static int report_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     for (struct ld_task *task = report->script->tasks; task != NULL; task = task->next) {
         lx_push_place(L, task->co);
-        json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)), "state",
-                                 task->waits_for != NULL ? task->waits_for : "running");
+        json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)),
+                                 "state", task->waits_for != NULL ? task->waits_for : "running");
         json_array_append_new(report->list, item);
         lua_pop(L, 1);
     }

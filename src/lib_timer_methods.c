@@ -120,11 +120,11 @@ static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info 
     unwrap(L, info);
     lx_push_function_place(L, -1);
     json_t *timer = json_pack(
-        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind", kinds[kind],
-        "interval", info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null(),
-        "due", info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs",
-        (json_int_t)info->runs, "missed", (json_int_t)info->missed, "errors",
-        (json_int_t)info->errors);
+        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind",
+        kinds[kind], "interval",
+        info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null(), "due",
+        info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)info->runs,
+        "missed", (json_int_t)info->missed, "errors", (json_int_t)info->errors);
     json_array_append_new(list, timer);
     lua_pop(L, 1);
 }

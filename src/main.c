@@ -4,6 +4,7 @@
 #include "cmd.h"
 #include "daemon.h"
 #include "say.h"
+#include "title.h"
 #include "version.h"
 
 struct verb {
@@ -161,7 +162,7 @@ int ld_cmd_again(char **words) {
 /* Start here. */
 int main(int argc, char **argv) {
     ld_daemon_fill_std();
-    ld_daemon_init_title(argc, argv);
+    ld_title_init(argc, argv);
     char **copy = copy_arguments(argc, argv);
     int status = dispatch(argc, copy);
     for (int i = 0; i < argc; i++) {

@@ -106,8 +106,9 @@ static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
     struct ld_listener_facts facts;
     for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
-        json_array_append_new(list, json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address), "fd",
-                                              facts.fd, "inherited", facts.inherited));
+        json_array_append_new(list,
+                              json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address),
+                                        "fd", facts.fd, "inherited", facts.inherited));
     }
     return list;
 }
@@ -129,8 +130,8 @@ static json_t *report_retiring(const struct ld_host *host) {
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
     const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
-    return json_pack("{s:o, s:s, s:I}", "file", ld_json_string(file), "level", ld_log_level_name(ld_log_level()),
-                     "dropped", (json_int_t)ld_log_dropped());
+    return json_pack("{s:o, s:s, s:I}", "file", ld_json_string(file), "level",
+                     ld_log_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
 }
 
 /* The status report. */
@@ -171,10 +172,10 @@ static json_t *json_strings(char *const *strings) {
 /* How the service was started. */
 json_t *ld_host_origin(const struct ld_host *host) {
     const struct ld_service *service = host->service;
-    return json_pack("{s:b, s:o, s:o, s:o, s:i, s:i, s:o, s:o}", "ok", 1, "words",
+    return json_pack("{s:b, s:o, s:o, s:o, s:i, s:i, s:b, s:o, s:o}", "ok", 1, "words",
                      json_strings(service->words), "environment",
                      json_strings(service->environment), "cwd", ld_json_bytes(service->cwd), "uid",
-                     (int)service->starter_uid, "gid", (int)service->starter_gid, "script",
-                     ld_json_bytes(service->script), "text",
+                     (int)service->starter_uid, "gid", (int)service->starter_gid, "root",
+                     geteuid() == 0, "script", ld_json_bytes(service->script), "text",
                      ld_json_bytes(service->options->chunk));
 }

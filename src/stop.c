@@ -141,7 +141,8 @@ static void step_kill(struct ld_host *host) {
 /* Go on with a stop. */
 void ld_stop_step(struct ld_host *host) {
     bool late = uv_now(&host->loop) >= host->stop.deadline;
-    if (host->stop.phase == LD_STOP_SCRIPT && (late || (host->script->stop_done && !ld_reload_is_retiring(host)))) {
+    if (host->stop.phase == LD_STOP_SCRIPT &&
+        (late || (host->script->stop_done && !ld_reload_is_retiring(host)))) {
         begin_children(host);
     }
     if (host->stop.phase == LD_STOP_CHILDREN) {

@@ -382,31 +382,6 @@ static void test_null_closed_stdin(void) {
     check_in_child(null_closed_stdin);
 }
 
-/* Words as the kernel lays them out, with the environment behind them. */
-static void set_title(void) {
-    static char memory[] = "lunad\0start\0x.lua\0HOME=/root\0";
-    char *words[] = {memory, memory + 6, memory + 12, NULL};
-    char name[17] = "";
-    ld_daemon_set_title("before it is known where"); /* only the name */
-    CHECK_STR("lunad", memory);
-    ld_daemon_init_title(3, words);
-    ld_daemon_set_title("lunad: x");
-    CHECK(memcmp(memory, "lunad: x\0\0\0\0\0\0\0\0\0\0HOME=/root\0", sizeof memory) == 0);
-    prctl(PR_GET_NAME, name);
-    CHECK_STR("lunad: x", name);
-    ld_daemon_set_title("lunad: a very long name that has no room");
-    CHECK(memcmp(memory, "lunad: a very lon\0HOME=/root\0", sizeof memory) == 0);
-    prctl(PR_GET_NAME, name);
-    CHECK_STR("lunad: a very l", name);
-    ld_daemon_set_title("");
-    CHECK_STR("", memory);
-    CHECK_STR("HOME=/root", memory + 18);
-}
-
-static void test_title(void) {
-    check_in_child(set_title);
-}
-
 static const struct check_case cases[] = {
     {"closed standard descriptors are filled with /dev/null", test_fill_std},
     {"descriptors above 2 are closed, or marked", test_seal},
@@ -419,7 +394,6 @@ static const struct check_case cases[] = {
     {"a daemon that cannot be made is told of", test_detach_fails},
     {"stdin comes from /dev/null", test_null_stdin},
     {"stdin comes from /dev/null if it was closed too", test_null_closed_stdin},
-    {"the title fills the words and no more", test_title},
 };
 
 CHECK_MAIN(cases)
