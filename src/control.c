@@ -7,8 +7,8 @@
 #include "base.h"
 #include "peer.h"
 
-#define PEERS_MAX 256
-#define IDLE_MS   30000 /* without a word, or without taking an answer */
+#define IDLE_MAX 128   /* peers that ask for nothing; those who wait for an answer do not count */
+#define IDLE_MS  30000 /* without a word, or without taking an answer */
 
 struct ld_control {
     uv_pipe_t listener;
@@ -90,12 +90,14 @@ static void on_timer(uv_timer_t *timer) {
 /* Make room for one more: the peer that has been idle longest goes. */
 static void make_room(struct ld_control *control) {
     struct ld_peer *oldest = NULL;
+    size_t idle = 0;
     for (struct ld_peer *peer = control->first; peer != NULL; peer = peer->next) {
-        if (!peer->waiting && (oldest == NULL || peer->last <= oldest->last)) {
-            oldest = peer;
+        if (!peer->waiting) {
+            idle++;
+            oldest = oldest == NULL || peer->last <= oldest->last ? peer : oldest;
         }
     }
-    if (control->peer_count >= PEERS_MAX && oldest != NULL) {
+    if (idle >= IDLE_MAX) {
         ld_peer_close(oldest);
     }
 }

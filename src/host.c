@@ -110,6 +110,18 @@ static void step_start(struct ld_host *host) {
     }
 }
 
+/* Tell the service manager what the script says of itself. */
+static void heed_status(struct ld_script *script) {
+    if ((script->wants & LD_WANT_STATUS) != 0) {
+        struct ld_text line = {0};
+        ld_text_add_escaped(&line, ld_text_string(&script->status_text), script->status_text.size,
+                            false);
+        ld_notify_send("STATUS=%s", ld_text_string(&line));
+        ld_text_fini(&line);
+        script->wants &= ~(unsigned)LD_WANT_STATUS;
+    }
+}
+
 /* Do what the script wants. */
 static void heed_wants(struct ld_host *host) {
     struct ld_script *script = host->script;
@@ -159,6 +171,9 @@ void ld_host_on_turn(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
     if (host->state == LD_HOST_STARTING) {
         step_start(host);
+    }
+    if (host->script != NULL) {
+        heed_status(host->script);
     }
     if (host->state != LD_HOST_STARTING && host->script != NULL) {
         heed_wants(host);

@@ -15,8 +15,8 @@
 
 #define PATIENCE_NS 2000000000ULL /* for requests of luv's, at the end */
 
-static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1,
-                                  SIGUSR2, SIGQUIT, SIGPIPE, SIGCHLD};
+static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
+                                  SIGQUIT, SIGPIPE, SIGXFSZ, SIGCHLD};
 
 /* Answer "status". */
 static json_t *answer_status(void *arg) {

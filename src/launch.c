@@ -66,6 +66,7 @@ static int run_held(struct ld_service *service, struct ld_text *why) {
 /* Run the service in this process. */
 int ld_launch(struct ld_service *service) {
     struct ld_text why = {0};
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_report_send(service->channel, LD_REPORT_PID, (int)getpid(), "");
     int status = ld_service_hold(service, &why);
     if (status != 0) {

@@ -65,6 +65,7 @@ static int l_status(lua_State *L) {
     const char *text = luaL_checklstring(L, 1, &size);
     ld_text_clear(&script->status_text);
     ld_text_add(&script->status_text, text, size);
+    script->wants |= LD_WANT_STATUS;
     return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -159,7 +160,10 @@ static bool is_writable(void) {
         return true;
     }
     struct pollfd poller = {.fd = logger.fd, .events = POLLOUT};
-    int rc = poll(&poller, 1, logger.unsaid > 0 ? 0 : PATIENCE_MS);
+    struct timespec wait = {.tv_nsec = logger.unsaid > 0 ? 0 : PATIENCE_MS * 1000000L};
+    sigset_t all;
+    sigfillset(&all);
+    int rc = ppoll(&poller, 1, &wait, &all); /* a signal is no reason to give up */
     return rc > 0 && (poller.revents & POLLOUT) != 0;
 }
 

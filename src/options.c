@@ -38,6 +38,13 @@ static bool set_text(struct ld_options *options, const struct row *row, const ch
     return value[0] != '\0';
 }
 
+/* Set a user and perhaps a group. */
+static bool set_user(struct ld_options *options, const struct row *row, const char *value) {
+    size_t size = strcspn(value, ":");
+    *FIELD(const char *) = value;
+    return size > 0 && (value[size] == '\0' || value[size + 1] != '\0');
+}
+
 /* Set the name of the daemon. */
 static bool set_name(struct ld_options *options, const struct row *row, const char *value) {
     *FIELD(const char *) = value;
@@ -148,7 +155,7 @@ static const struct row rows[] = {
      "run this piece of Lua instead of a script"},
     {"name", 'n', "NAME", SERVICE, set_name, AT(name), name_wants,
      "the daemon's name (default: the script's file name without .lua)"},
-    {"user", 0, "USER[:GROUP]", SERVICE, set_text, AT(user), "a user",
+    {"user", 0, "USER[:GROUP]", SERVICE, set_user, AT(user), "USER[:GROUP]",
      "drop to this user, by name or number, with its supplementary groups"},
     {"chdir", 0, "DIR", SERVICE, set_text, AT(chdir), path_wants,
      "working directory (default: / for start, unchanged for run)"},

@@ -46,7 +46,7 @@ struct ld_env {
 };
 
 /* What a script asks of its host. */
-enum ld_want { LD_WANT_RELOAD = 1, LD_WANT_STOP = 2, LD_WANT_EXIT = 4 };
+enum ld_want { LD_WANT_RELOAD = 1, LD_WANT_STOP = 2, LD_WANT_EXIT = 4, LD_WANT_STATUS = 8 };
 
 /* What a generation is to the host. */
 enum ld_stage { LD_STAGE_NEW, LD_STAGE_SERVICE, LD_STAGE_REPLACED };

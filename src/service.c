@@ -203,8 +203,12 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     bool ok = note_passed(service);
     ld_daemon_clean_environment();
     service->cwd = getcwd(NULL, 0);
+    if (service->cwd == NULL) {
+        ld_text_format(why, "the working directory: %s", strerror(errno));
+        return 1;
+    }
     service->environment = copy_environment();
-    return ok && service->cwd != NULL && service->environment != NULL ? 0 : no_memory(why);
+    return ok && service->environment != NULL ? 0 : no_memory(why);
 }
 
 /* Make the search templates of --path and --cpath. */

@@ -12,6 +12,15 @@
 #include "service.h"
 #include "socket.h"
 
+/* Set a variable, or take it out for NULL. */
+static void set_or_unset(const char *name, const char *value) {
+    if (value != NULL) {
+        setenv(name, value, 1);
+    } else {
+        unsetenv(name);
+    }
+}
+
 /* Make the environment that was asked for. */
 static void set_environment(const struct ld_service *service) {
     const struct ld_options *options = service->options;
@@ -20,10 +29,8 @@ static void set_environment(const struct ld_service *service) {
     }
     if (service->has_user) {
         setenv("HOME", service->user.home != NULL ? service->user.home : "/", 1);
-        if (service->user.name != NULL) {
-            setenv("USER", service->user.name, 1);
-            setenv("LOGNAME", service->user.name, 1);
-        }
+        set_or_unset("USER", service->user.name);
+        set_or_unset("LOGNAME", service->user.name);
     }
     for (size_t i = 0; i < options->env_count; i++) {
         putenv((char *)(uintptr_t)options->env[i]);

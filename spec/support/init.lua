@@ -455,7 +455,8 @@ function Box:complaints()
   local name = scan and uv.fs_scandir_next(scan)
   while name do
     local text = self:read("log/" .. name) or ""
-    found[#found + 1] = text:match("[^\n]*Sanitizer: .*") or text:match("[^\n]*: runtime error: .*")
+    local at = text:find("Sanitizer: ", 1, true) or text:find(": runtime error: ", 1, true)
+    found[#found + 1] = at and text:sub(math.max(1, at - 200), at + 4000)
     name = uv.fs_scandir_next(scan)
   end
   return found
