@@ -1,0 +1,315 @@
+---@meta lunad
+-- The API of lunad for editors (the Lua language server). Never loaded; spec/meta_spec.lua keeps it true.
+
+---@class lunad
+---@field version string of lunad
+---@field name string the daemon's name
+---@field pid integer of the process, the same over all reloads
+---@field script string the script's absolute path, "(command line)" or "stdin"
+---@field mode "daemon"|"foreground"
+---@field generation integer 1 at the start, one more with each reload
+---@field state any what the previous generation's on_reload function returned, or nil
+---@field log lunad.log
+local lunad = {}
+
+---A function, or anything that can be called like one.
+---@alias lunad.callable function|table
+
+---A signal's name with or without SIG, in any case, or its number.
+---@alias lunad.signal_name string|integer
+
+---What the system refused: nil, "CODE: text: what", "CODE".
+---@alias lunad.code string
+
+-- Timers
+
+---@class lunad.timer
+local timer = {}
+
+---Call `fn(...)` once, from the loop.
+---@param seconds number 0 to ten years
+---@param fn lunad.callable
+---@param ... any arguments for `fn`
+---@return lunad.timer
+function lunad.after(seconds, fn, ...) end
+
+---Call `fn(...)` on a fixed beat; beats that were missed are skipped and counted.
+---@param seconds number above 0, up to ten years
+---@param fn lunad.callable
+---@param ... any arguments for `fn`
+---@return lunad.timer
+function lunad.every(seconds, fn, ...) end
+
+---Call `fn()` at times of the clock on the wall.
+---@param spec string minute hour day month weekday, or @hourly … @yearly
+---@param fn lunad.callable
+---@return lunad.timer
+function lunad.cron(spec, fn) end
+
+---Stop: it will not fire any more.
+function timer:stop() end
+
+---Arm it anew from now on, also when it has fired or was stopped.
+---@param seconds? number the new time; not for a cron timer
+function timer:again(seconds) end
+
+---@return boolean active whether it is armed
+function timer:active() end
+
+---@return number? seconds to go; nil if it is not armed
+function timer:due() end
+
+---@return integer count of beats that were skipped
+function timer:missed() end
+
+---Seconds on a clock that only goes forward.
+---@return number
+function lunad.now() end
+
+-- Tasks
+
+---@class lunad.task
+local task = {}
+
+---Run `fn(...)` as a task, at once up to where it first suspends.
+---@param fn lunad.callable
+---@param ... any arguments for `fn`
+---@return lunad.task
+function lunad.task(fn, ...) end
+
+---Suspend this task.
+---@param seconds number
+function lunad.sleep(seconds) end
+
+---Suspend until the task has ended.
+---@return any ... what its function returned; nil and the error if it failed; nil, "cancelled"
+function task:wait() end
+
+---Raise "cancelled" where it is suspended.
+function task:cancel() end
+
+---@return boolean running whether it has not ended
+function task:running() end
+
+-- Signals
+
+---@class lunad.signal
+local handle = {}
+
+---Call `fn(name)` when a signal arrives, in place of what it does by default.
+---@param name lunad.signal_name
+---@param fn lunad.callable
+---@return lunad.signal? handle
+---@return string? err
+---@return lunad.code? code
+function lunad.signal(name, fn) end
+
+---Take the handler away.
+function handle:stop() end
+
+---Send a signal to a process.
+---@param pid integer
+---@param name lunad.signal_name 0 asks whether it is there
+---@return true? ok
+---@return string? err
+---@return lunad.code? code
+function lunad.kill(pid, name) end
+
+-- Children
+
+---@class lunad.spawn_options
+---@field [integer] string|number the command and its arguments
+---@field name? string shown in log and status
+---@field cwd? string
+---@field env? table<string, string|number> variables to add
+---@field clear_env? boolean start with an empty environment
+---@field user? string|integer
+---@field group? string|integer
+---@field umask? string|integer octal text, or a number
+---@field nice? integer added to the host's
+---@field rlimit? table<string, string|integer> {nofile = 64, core = "0:unlimited"}
+---@field stdin? "null"|"pipe"|integer
+---@field stdout? "log"|"null"|"inherit"|integer|lunad.callable fn(chunk), fn(nil) at the end
+---@field stderr? "log"|"null"|"inherit"|"stdout"|integer|lunad.callable
+---@field fds? table<integer, integer> more descriptors to hand on
+---@field on_exit? lunad.callable fn(exit, child)
+---@field timeout? number seconds until SIGTERM
+---@field kill_after? number seconds from SIGTERM to SIGKILL (5)
+---@field detach? boolean a session of its own, outlives the host
+---@field keep? boolean survives a reload
+
+---@class lunad.exec_options: lunad.spawn_options
+---@field input? string for its stdin
+---@field max_output? integer bytes to keep of each stream (1 MiB)
+
+---@class lunad.supervise_options: lunad.spawn_options
+---@field count? integer (1)
+---@field restart? "always"|"on-failure"|"never"
+---@field backoff? number[] {first, most} in seconds ({0.1, 30})
+---@field max_restarts? integer (5)
+---@field within? number seconds (10)
+---@field on_give_up? lunad.callable fn(supervisor, exit)
+
+---@class lunad.exit
+---@field ok boolean it exited with 0
+---@field code? integer its exit status
+---@field signal? string that ended it
+---@field core boolean it left a core dump
+---@field seconds number that it ran
+---@field timed_out boolean its timeout was over
+---@field error? string in place of code: a supervised command could not even be started
+
+---@class lunad.result: lunad.exit
+---@field stdout string
+---@field stderr string
+---@field truncated boolean some output was dropped
+
+---@class lunad.child
+---@field pid integer
+---@field name string
+---@field adopted boolean an earlier generation started it
+local child = {}
+
+---Start a program.
+---@param options lunad.spawn_options
+---@return lunad.child? child
+---@return string? err
+---@return lunad.code? code
+function lunad.spawn(options) end
+
+---Run a command to its end. Suspends.
+---@param options lunad.exec_options
+---@return lunad.result? result
+---@return string? err
+---@return lunad.code? code
+function lunad.exec(options) end
+
+---Make an output function that calls `fn(line)`.
+---@param fn lunad.callable
+---@param max? integer bytes of a line (65536)
+---@return fun(chunk: string?)
+function lunad.by_line(fn, max) end
+
+---@return boolean running whether it has not been reaped
+function child:running() end
+
+---Suspend until it has finished.
+---@return lunad.exit
+function child:wait() end
+
+---Signal its process group.
+---@param signal? lunad.signal_name (TERM)
+---@return true? ok
+---@return string? err
+---@return lunad.code? code
+function child:kill(signal) end
+
+---Write to its stdin.
+---@param data string
+---@return true? ok
+---@return string? err
+---@return lunad.code? code
+function child:write(data) end
+
+---Suspend until all is written.
+---@return true? ok
+---@return string? err
+---@return lunad.code? code
+function child:flush() end
+
+---Close its stdin when all is written.
+function child:close_stdin() end
+
+---Read no more of its output for now.
+function child:pause() end
+
+---Read its output again.
+function child:resume() end
+
+---@class lunad.supervisor
+local supervisor = {}
+
+---Keep commands running.
+---@param options lunad.supervise_options
+---@return lunad.supervisor? supervisor
+---@return string? err
+---@return lunad.code? code
+function lunad.supervise(options) end
+
+---End the children, and restart none.
+function supervisor:stop() end
+
+---Restart the children one after the other.
+function supervisor:restart() end
+
+---@return lunad.child[] children that there are at the moment
+function supervisor:children() end
+
+-- Life
+
+---Hand what `fn()` returns, plain data, to the next generation.
+---@param fn lunad.callable
+function lunad.on_reload(fn) end
+
+---Call `fn(reason)` at the end of this generation: "stop", "reload" or "exit".
+---@param fn lunad.callable
+function lunad.on_stop(fn) end
+
+---Call `fn(message, traceback)` for each uncaught error.
+---@param fn lunad.callable
+function lunad.on_error(fn) end
+
+---Ask for a reload.
+function lunad.reload() end
+
+---Ask for a graceful stop.
+---@param status? integer exit status (0)
+function lunad.stop(status) end
+
+---Say that the script is ready (--wait-ready).
+function lunad.ready() end
+
+---Say how the service is doing.
+---@param text string
+function lunad.status(text) end
+
+---@return table report what `lunad status --json` shows
+function lunad.stats() end
+
+-- Sockets
+
+---@class lunad.listen_options
+---@field backlog? integer
+---@field mode? string|integer of a Unix socket's file: octal text, or a number
+---@field reuse_port? boolean
+
+---Listen, with a socket that the host keeps over reloads.
+---@param address string "127.0.0.1:8080", "[::1]:80", "unix:/path", "fd:NAME"
+---@param options? lunad.listen_options
+---@return integer? fd
+---@return string? err
+---@return lunad.code? code
+function lunad.listen(address, options) end
+
+-- Log
+
+---@class lunad.log
+lunad.log = {}
+
+---@param message string
+---@param fields? table<string, any>
+function lunad.log.debug(message, fields) end
+
+---@param message string
+---@param fields? table<string, any>
+function lunad.log.info(message, fields) end
+
+---@param message string
+---@param fields? table<string, any>
+function lunad.log.warn(message, fields) end
+
+---@param message string
+---@param fields? table<string, any>
+function lunad.log.error(message, fields) end
+
+return lunad

@@ -1,0 +1,71 @@
+-- What the module offers, as the binary itself tells it, and what the sources take as options.
+
+local support = require "support"
+
+local api = {}
+
+-- Runs inside lunad: prints "lunad.NAME TYPE", and "CLASS:METHOD" for the methods of each handle.
+local LIST = [[
+  local function methods(class, object)
+    local meta = debug.getmetatable(object)
+    local index = meta.__index
+    if type(index) == "function" then
+      _, index = debug.getupvalue(index, 1)
+    end
+    for name, value in pairs(index) do
+      if type(value) == "function" and name:sub(1, 2) ~= "__" then print(class .. ":" .. name) end
+    end
+  end
+  for name, value in pairs(lunad) do
+    print("lunad." .. name, type(value))
+    if type(value) == "table" then
+      for inner, value in pairs(value) do print("lunad." .. name .. "." .. inner, type(value)) end
+    end
+  end
+  methods("timer", lunad.after(0, print))
+  methods("task", lunad.task(print))
+  methods("handle", lunad.signal("USR1", print))
+  methods("child", assert(lunad.spawn { "true" }))
+  methods("supervisor", assert(lunad.supervise { "true", restart = "never" }))
+  lunad.stop()
+]]
+
+-- All of it: { functions, fields, methods }, each a list of full names.
+function api.list(box)
+  local found = { functions = {}, fields = {}, methods = {} }
+  for line in box:inside(LIST).out:gmatch("[^\n]+") do
+    local name, kind = line:match("^(lunad%.%S+)\t(%a+)$")
+    local list = not name and line:find(":", 1, true) and found.methods
+      or kind == "function" and found.functions or name and found.fields
+    if list then
+      list[#list + 1] = name or line
+    end
+  end
+  return found
+end
+
+-- The keys that match in a file of the sources.
+local function keys_in(path, pattern, block)
+  local text = assert(support.read(path), path)
+  text = block and assert(text:match(block), path) or text
+  local keys = {}
+  for key in text:gmatch(pattern) do
+    keys[#keys + 1] = key
+  end
+  assert(#keys > 0, path)
+  return keys
+end
+
+-- The option keys by the function that takes them, without those that it hands on to spawn.
+function api.options()
+  local row = '\n    {"([%w_]+)", read_'
+  local own = "([%w_]+) = true"
+  return {
+    spawn = keys_in("src/lib_spawn.c", row),
+    listen = keys_in("src/lib_listen.c", row),
+    exec = keys_in("lua/lunad/exec.lua", own, "own_options = (%b{})"),
+    supervise = keys_in("lua/lunad/supervise.lua", own, "own_options = (%b{})"),
+  }
+end
+
+return api
