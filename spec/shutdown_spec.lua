@@ -252,6 +252,14 @@ describe("at a stop, a child", function()
     end)
   end
 
+  it("that is supervised is not restarted, and that is no error", function()
+    box:serve "lunad.supervise { 'sh', '-c', 'echo set; exec sleep 600', count = 2 }"
+    box:wait_log("s", "s/sh%-1%[%d+%]: set\n")
+    box:wait_log("s", "s/sh%-2%[%d+%]: set\n")
+    stop(box)
+    assert.falsy(box:log("s"):find("uncaught", 1, true), box:log "s")
+  end)
+
   it("is ended with the keeper of --user too", function()
     if not support.is_root then
       return pending "needs root"

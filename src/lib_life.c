@@ -86,6 +86,12 @@ static int l_stats(lua_State *L) {
     return status == LUA_OK ? 1 : lua_error(L);
 }
 
+/* Whether the script may start nothing new any more. For lunad's own Lua. */
+static int l_is_over(lua_State *L) {
+    lua_pushboolean(L, ld_script_of(L)->retired);
+    return 1;
+}
+
 /* on_reload(fn) */
 static int l_on_reload(lua_State *L) {
     lx_check_callable(L, 1);
@@ -195,7 +201,8 @@ void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason) {
 static const luaL_Reg functions[] = {
     {"reload", l_reload},   {"stop", l_stop},         {"ready", l_ready},
     {"status", l_status},   {"stats", l_stats},       {"on_reload", l_on_reload},
-    {"on_stop", l_on_stop}, {"on_error", l_on_error}, {NULL, NULL},
+    {"on_stop", l_on_stop}, {"on_error", l_on_error}, {"is_over", l_is_over},
+    {NULL, NULL},
 };
 
 /* Set the facts that do not change in the life of a generation. */

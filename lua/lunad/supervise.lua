@@ -240,7 +240,7 @@ end
 function on_exit(state, slot, exit, child)
   local rolling = slot.state == "rolling"
   slot.child, slot.last = nil, child
-  if state.stopped then
+  if state.stopped or core.is_over() then
     slot.state = "ended"
   elseif rolling then
     restart(state, slot)
