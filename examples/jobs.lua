@@ -31,6 +31,9 @@ local function report(job, result, err)
   end
 end
 
+-- At a stop what runs is ended, and a generation that is over can start nothing new.
+lunad.on_stop(function() jobs = {} end)
+
 for runner = 1, RUNNERS do
   lunad.task(function()
     while #jobs > 0 do

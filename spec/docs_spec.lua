@@ -1,0 +1,248 @@
+-- What README.md and doc/ say: complete, and nothing that is not there.
+
+local api = require "support.api"
+local support = require "support"
+
+local uv = support.uv
+
+local COMMANDS = assert(support.read "doc/commands.md")
+local API = assert(support.read "doc/api.md")
+
+-- The files of a folder whose names match, sorted.
+local function files(folder, pattern)
+  local found = {}
+  local scan = assert(uv.fs_scandir(folder))
+  for name in function() return (uv.fs_scandir_next(scan)) end do
+    if name:find(pattern) then
+      found[#found + 1] = folder .. "/" .. name
+    end
+  end
+  table.sort(found)
+  return found
+end
+
+local PAGES = files("doc", "%.md$")
+PAGES[#PAGES + 1] = "README.md"
+
+-- What is written under a heading, up to the next of its level or above.
+local function section(text, heading)
+  local level = assert(("\n" .. text):match("\n(#+) " .. heading:gsub("%p", "%%%0") .. "\n"), heading)
+  local from = select(2, ("\n" .. text):find("\n" .. level .. " " .. heading .. "\n", 1, true))
+  local rest = ("\n" .. text):sub(from)
+  for depth = 1, #level do
+    local stop = rest:find("\n" .. ("#"):rep(depth) .. " ")
+    rest = stop and rest:sub(1, stop) or rest
+  end
+  return rest
+end
+
+-- The first cells of the rows of tables, without their quotes.
+local function first_cells(text)
+  local found = {}
+  for row in text:gmatch("\n| `([^\n]-)` |") do
+    found[#found + 1] = row:gsub("\\|", "|")
+  end
+  return found
+end
+
+-- The options that the help of a verb shows, "-n, --name NAME".
+local function options_of(verb)
+  local box = support.box()
+  local help = box:ok(verb, "--help")
+  box:close()
+  local found = {}
+  for line in help:gmatch("\n(  [^\n]+)") do
+    local left = line:sub(3, 36):gsub("%s+", " "):gsub("^ ", ""):gsub(" $", "")
+    found[#found + 1] = left
+  end
+  return found
+end
+
+-- The verbs that `lunad --help` shows.
+local function verbs()
+  local box = support.box()
+  local found = {}
+  for verb in box:ok("--help"):gmatch("\n  lunad (%l+)") do
+    found[#found + 1] = verb
+  end
+  box:close()
+  return found
+end
+
+local function sorted(...)
+  local all = {}
+  for _, list in ipairs { ... } do
+    table.move(list, 1, #list, #all + 1, all)
+  end
+  table.sort(all)
+  return all
+end
+
+describe("doc/commands.md", function()
+  it("has a section for each verb, in the order of --help, and no other", function()
+    local headings = {}
+    for verb in section(COMMANDS, "The verbs"):gmatch("\n### (%l+)") do
+      headings[#headings + 1] = verb
+    end
+    assert.same(verbs(), headings)
+  end)
+
+  for _, verb in ipairs(verbs()) do
+    it("has the options of " .. verb .. " as its --help shows them, and no other", function()
+      local starts = verb == "run" or verb == "start"
+      local own = first_cells(starts and section(COMMANDS, "Options of run and start")
+        or section(COMMANDS, verb))
+      if verb == "start" then
+        assert.equal("-e CHUNK", table.remove(own, 1)) -- which is said to be run's
+      end
+      local every = first_cells(section(COMMANDS, "Options of every verb"))
+      assert.same(sorted(options_of(verb)), sorted(own, every))
+    end)
+  end
+
+  it("has every environment variable that the sources name", function()
+    for _, file in ipairs(files("src", "%.[ch]$")) do
+      local text = support.read(file)
+      for name in text:gmatch('getenv%("([%u_]+)"%)') do
+        assert.truthy(COMMANDS:find("`" .. name .. "`", 1, true), name)
+      end
+      for name in text:gmatch('[^%w]variable%("([%u_]+)"%)') do
+        assert.truthy(COMMANDS:find("`" .. name .. "`", 1, true), name)
+      end
+      for name in text:gmatch('#define LD_%u+_VARIABLE%s+"([%u_]+)"') do
+        assert.truthy(COMMANDS:find("`" .. name .. "`", 1, true), name)
+      end
+    end
+  end)
+
+  describe("on a daemon", function()
+    local box = support.with_box(before_each, after_each)
+
+    it("has every key of status --json, and no other", function()
+      box:start(box:idle "s")
+      local keys = {}
+      for key in pairs(box:status "s") do
+        keys[#keys + 1] = key
+      end
+      keys[#keys + 1] = "text" -- null
+      assert.same(sorted(keys), sorted(first_cells(section(COMMANDS, "status --json"))))
+    end)
+
+    it("has the keys of list --json", function()
+      box:start(box:idle "s")
+      for key in box:ok("list", "--json"):gmatch('\n    "(%l+)":') do
+        assert.truthy(section(COMMANDS, "list"):find("`" .. key .. "`", 1, true), key)
+      end
+    end)
+
+    it("has no verb of the control socket that is not known there", function()
+      box:start(box:idle "s")
+      local control = first_cells(section(COMMANDS, "The control socket"))
+      assert.equal(5, #control)
+      for _, verb in ipairs(sorted(control)) do -- "stop" is the last
+        assert.is_true(box:connect("s"):ask(verb).ok, verb)
+      end
+    end)
+  end)
+end)
+
+describe("doc/api.md", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("has every function, field and method of the module", function()
+    local module = api.list(box)
+    for _, name in ipairs(sorted(module.functions, module.methods)) do
+      assert.truthy(API:find(name .. "(", 1, true) or API:find(name .. " {", 1, true), name)
+    end
+    for _, name in ipairs(module.fields) do
+      assert.truthy(API:find(name, 1, true), name)
+    end
+  end)
+
+  it("names no function or method that is not there", function()
+    local module, known = api.list(box), {}
+    for _, name in ipairs(sorted(module.functions, module.methods)) do
+      known[name] = true
+    end
+    for name in API:gmatch("lunad%.[%l_.]+%f[(]") do
+      assert.truthy(known[name], name)
+    end
+    for _, class in ipairs { "timer", "task", "handle", "child", "supervisor" } do
+      for name in API:gmatch("%f[%a]" .. class .. ":[%l_]+%f[(]") do
+        assert.truthy(known[name], name)
+      end
+    end
+  end)
+
+  it("has every option key", function()
+    for _, keys in pairs(api.options()) do
+      for _, key in ipairs(keys) do
+        assert.truthy(API:find("\n| `" .. key .. "`[ ,]") or API:find("\n| `%l+`, `" .. key .. "` "), key)
+      end
+    end
+  end)
+end)
+
+-- The anchors of a page, as GitHub makes them of headings.
+local function anchors(text)
+  local found = {}
+  for heading in ("\n" .. text):gsub("\n```.-\n```", ""):gmatch("\n#+ ([^\n]+)") do
+    found[heading:lower():gsub("[^%w%s_-]", ""):gsub(" ", "-")] = true
+  end
+  return found
+end
+
+describe("the documents", function()
+  for _, page in ipairs(PAGES) do
+    it("have links that lead somewhere: " .. page, function()
+      local folder = page:match("^(.*/)") or ""
+      local text = assert(support.read(page)):gsub("\n```.-\n```", "")
+      for target in text:gmatch("%]%(([^)\n]+)%)") do
+        local file, anchor = target:match("^([^#]*)#?(.*)$")
+        if not target:find("^https?:") then
+          local path = file == "" and page or folder .. file
+          assert.truthy(uv.fs_stat(path), page .. ": " .. target)
+          assert.truthy(anchor == "" or anchors(support.read(path))[anchor], page .. ": " .. target)
+        end
+      end
+    end)
+
+    it("have samples of Lua that compile: " .. page, function()
+      for sample in support.read(page):gmatch("\n```lua\n(.-)\n```") do
+        assert(load(sample, "=" .. page, "t"))
+      end
+    end)
+  end
+end)
+
+describe("README.md", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("begins with a service that works, and keeps its count over a reload", function()
+    local text = support.read("README.md"):match("\n```lua\n(.-)\n```")
+    local script = box:write("heartbeat.lua", text)
+    box:start(script)
+    local beat = box:wait_log("heartbeat", "heartbeat: beat count=(%d+)")
+    assert.truthy(box:ok("reload", "heartbeat"):find("heartbeat: reloaded, generation 2 in ", 1, true))
+    box:wait_log("heartbeat", ("generation 2.*beat count=%d"):format(beat + 1))
+    box:write("heartbeat.lua", (text:gsub("every", "evry")))
+    assert.truthy(box:refused(1, "reload", "heartbeat"):find("field 'evry'", 1, true))
+  end)
+end)
+
+describe("an example", function()
+  local box = support.with_box(before_each, after_each)
+
+  for _, script in ipairs(files("examples", "%.lua$")) do
+    it("starts, tells its status, and stops: " .. script, function()
+      local env = { LUNAD = support.binary, HTTP_ADDRESS = "127.0.0.1:0", ECHO_ADDRESS = "127.0.0.1:0",
+        ECHO_SOCKET = box:path "echo.sock" }
+      local name = script:match("([^/]+)%.lua$")
+      local started = box:run({ "start", support.root .. "/" .. script }, { env = env })
+      assert.equal(0, started.code, started.err)
+      assert.equal(0, box:status(name).errors.count)
+      assert.equal(name .. ": stopped\n", box:ok("stop", name))
+      assert.falsy(box:log(name):find("uncaught error", 1, true), box:log(name))
+    end)
+  end
+end)
