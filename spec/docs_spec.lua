@@ -218,6 +218,13 @@ end)
 describe("README.md", function()
   local box = support.with_box(before_each, after_each)
 
+  it("has every verb", function()
+    local table_of_verbs = section(assert(support.read "README.md"), "The command line")
+    for _, verb in ipairs(verbs()) do
+      assert.truthy(table_of_verbs:find("`" .. verb .. "%f[ `]"), verb)
+    end
+  end)
+
   it("begins with a service that works, and keeps its count over a reload", function()
     local text = support.read("README.md"):match("\n```lua\n(.-)\n```")
     local script = box:write("heartbeat.lua", text)
