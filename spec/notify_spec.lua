@@ -123,6 +123,20 @@ describe("a service manager", function()
     wait "STATUS=serving 3 clients"
   end)
 
+  it("is told a STATUS of one line, whatever the script says", function()
+    local wait = manage(box, box:path "notify")
+    start(box, "lunad.status 'a\\nMAINPID=1'", environment())
+    wait [[STATUS=a\x0AMAINPID=1]]
+  end)
+
+  it("is told that a new generation has said nothing yet", function()
+    local wait = manage(box, box:path "notify")
+    start(box, "lunad.status 'busy'", environment())
+    wait "STATUS=busy"
+    box:reload ""
+    wait "STATUS=\n"
+  end)
+
   it("may listen in the abstract namespace", function()
     local name = "@lunad-spec-" .. box.mark
     local wait = manage(box, name)

@@ -222,6 +222,9 @@ static void commit(struct ld_host *host) {
     host->script = reload->next;
     host->script->stage = LD_STAGE_SERVICE;
     old->stage = LD_STAGE_REPLACED;
+    if (old->status_text.size > 0) {
+        host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
+    }
     host->seen_errors = 0;
     ld_lib_child_take_over(host->script);
     ld_listeners_commit(host->listeners);
