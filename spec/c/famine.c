@@ -1,0 +1,70 @@
+#include "famine.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+static bool on;
+static long spared;
+static long length;
+static long refused;
+
+/* The C library's functions, and what is called in their place. */
+void *__real_malloc(size_t size);
+void *__real_calloc(size_t count, size_t size);
+void *__real_realloc(void *block, size_t size);
+char *__real_strdup(const char *string);
+void *__wrap_malloc(size_t size);
+void *__wrap_calloc(size_t count, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+char *__wrap_strdup(const char *string);
+
+/* Whether the next allocation is refused. */
+static bool is_refused(void) {
+    if (!on || spared-- > 0 || length == 0) {
+        return false;
+    }
+    length--;
+    refused++;
+    return true;
+}
+
+/* Take the place of malloc. */
+void *__wrap_malloc(size_t size) {
+    return is_refused() ? NULL : __real_malloc(size);
+}
+
+/* Take the place of calloc. */
+void *__wrap_calloc(size_t count, size_t size) {
+    return is_refused() ? NULL : __real_calloc(count, size);
+}
+
+/* Take the place of realloc; shrinking may fail like anything else. */
+void *__wrap_realloc(void *block, size_t size) {
+    return is_refused() ? NULL : __real_realloc(block, size);
+}
+
+/* Take the place of strdup. */
+char *__wrap_strdup(const char *string) {
+    return is_refused() ? NULL : __real_strdup(string);
+}
+
+/* Let jansson take part. */
+void famine_init(void) {
+    json_set_alloc_funcs(__wrap_malloc, free);
+}
+
+/* Begin a famine. */
+void famine_begin(long grant, long refuse) {
+    on = true;
+    spared = grant;
+    length = refuse;
+    refused = 0;
+}
+
+/* End it. */
+long famine_end(void) {
+    on = false;
+    return refused;
+}

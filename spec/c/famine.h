@@ -1,0 +1,18 @@
+/* Memory that runs out when a test says so, for everything but libuv, which ends the process by
+ * itself then: lunad's own code (linked with --wrap for malloc, calloc, realloc and strdup), Lua,
+ * whose memory lunad allocates, and jansson. */
+#ifndef FAMINE_H
+#define FAMINE_H
+
+#define FAMINE_FOR_GOOD 1000000000L
+
+/* Let jansson take part. */
+void famine_init(void);
+
+/* Grant SPARED allocations from now on, then refuse LENGTH of them. */
+void famine_begin(long spared, long length);
+
+/* Grant everything again; how many have been refused since the beginning. */
+long famine_end(void);
+
+#endif

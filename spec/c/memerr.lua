@@ -1,0 +1,343 @@
+-- What test_memerr tries while memory runs out: the name of what to try is the first argument.
+
+local lunad = require "lunad"
+local trial = require "trial" -- the test itself
+
+local starve, effect, problem = trial.starve, trial.effect, trial.problem
+
+-- An answer of nil, message is as good as an error.
+local function check(value, message)
+  if not value then
+    problem(message)
+  end
+  return value
+end
+
+local directory = lunad.script:match("^(.*)/") -- replaced by a private one in arg[2]
+directory = arg[2] or directory
+
+local acts = {}
+
+function acts.after()
+  starve(4)
+  lunad.after(0, function(...)
+    assert(select("#", ...) == 3)
+    effect()
+  end, {}, "x", 1.5)
+end
+
+-- The timer is made before, so that it must fire whatever happens.
+function acts.armed_after()
+  lunad.after(0, effect)
+  starve(4, true)
+end
+
+function acts.every()
+  local timer
+  timer = lunad.every(0.0005, function()
+    if timer then -- else there was no memory to make it: it cannot be stopped by its object
+      effect()
+      timer:stop()
+    end
+  end)
+  starve(4, true)
+end
+
+function acts.again()
+  local timer = lunad.after(100, effect)
+  starve(4)
+  timer:again(0)
+end
+
+function acts.cron()
+  trial.before_minute()
+  starve(8)
+  local timer
+  timer = lunad.cron("* * * * *", function()
+    timer:stop()
+    effect()
+  end)
+end
+
+function acts.armed_cron()
+  trial.before_minute()
+  local timer
+  timer = lunad.cron("* * * * *", function()
+    timer:stop()
+    effect()
+  end)
+  starve(8, true)
+end
+
+function acts.cron_spec()
+  starve(4)
+  local timer = lunad.cron("*/5 9-17,20 1 jan-mar mon,tue", effect)
+  timer:stop()
+  effect()
+end
+
+function acts.sleep()
+  lunad.task(function()
+    starve(4)
+    lunad.sleep(0.0005)
+    effect()
+  end)
+end
+
+function acts.woken()
+  lunad.task(function()
+    lunad.sleep(0.0005)
+    effect()
+  end)
+  starve(4, true)
+end
+
+function acts.task()
+  starve(4, true)
+  local task = lunad.task(function(...)
+    lunad.sleep(0)
+    return select("#", ...), ...
+  end, 1, "two", {})
+  local count, one, two = task:wait()
+  if check(count, one) then
+    assert(count == 3 and one == 1 and two == "two")
+    effect()
+  end
+end
+
+function acts.many_arguments()
+  local list = {}
+  for i = 1, 200 do
+    list[i] = i
+  end
+  starve(4, true)
+  local count = lunad.task(function(...) return select("#", ...) end, table.unpack(list)):wait()
+  assert(count == 200)
+  effect()
+end
+
+-- The error of a task that nobody waits for is reported, without memory too.
+function acts.failing_task()
+  starve(4, true)
+  lunad.task(function()
+    local list <close> = setmetatable({}, { __close = function() lunad.sleep(0) end })
+    error({ list })
+  end)
+  lunad.after(0, effect)
+end
+
+function acts.cancelled_task()
+  local task = lunad.task(function()
+    local _ <close> = setmetatable({}, { __close = effect })
+    lunad.sleep(100)
+  end)
+  starve(4, true)
+  task:cancel()
+end
+
+function acts.coroutine()
+  starve(4)
+  local next_value = coroutine.wrap(function(...)
+    coroutine.yield(...)
+    return coroutine.resume(coroutine.create(function(...) return ... end), 1, 2, 3)
+  end)
+  assert(next_value("x") == "x")
+  assert(select("#", next_value()) == 4)
+  effect()
+end
+
+local signals = lunad.signal("USR2", effect)
+
+function acts.signal()
+  starve(4, true)
+  assert(lunad.kill(lunad.pid, "USR2"))
+end
+
+function acts.new_signal()
+  starve(4)
+  local handle <close> = setmetatable({}, {
+    __index = assert(lunad.signal("USR1", function() end)),
+    __close = function(self) getmetatable(self).__index:stop() end,
+  })
+  assert(handle)
+  effect()
+end
+
+function acts.spawn()
+  starve(4)
+  local child, message = lunad.spawn { "true", env = { A = 1 }, on_exit = effect }
+  check(child, message)
+end
+
+-- The child is there before: all that it says and its end must come, or an error.
+function acts.exit()
+  lunad.spawn { "true", on_exit = effect }
+  starve(20, true)
+end
+
+function acts.output()
+  lunad.spawn { "echo", "a line", stdout = function(chunk)
+    if chunk == "a line\n" then
+      effect()
+    end
+  end }
+  starve(20, true)
+end
+
+function acts.by_line()
+  lunad.spawn { "sh", "-c", "printf 'one\ntwo\nthree'", stdout = lunad.by_line(function(line)
+    if line == "three" then
+      effect()
+    end
+  end) }
+  starve(20, true)
+end
+
+function acts.logged_output()
+  lunad.spawn { "sh", "-c", "printf 'one\ntwo\nthree'; echo >&2 four", on_exit = effect }
+  starve(20)
+end
+
+function acts.exec()
+  starve(20)
+  local result, message = lunad.exec { "cat", input = "hello" }
+  if check(result, message) then
+    assert(result.ok and result.stdout == "hello")
+    effect()
+  end
+end
+
+function acts.write()
+  local child = lunad.spawn { "cat", stdin = "pipe", stdout = "null" }
+  local text = ("x"):rep(200000)
+  starve(20)
+  local ok, message = child:write(text)
+  child:close_stdin()
+  if check(ok, message) and check(child:flush()) and child:wait().ok then
+    effect()
+  end
+end
+
+function acts.wait()
+  local child = lunad.spawn { "true" }
+  starve(20, true)
+  assert(child:wait().ok)
+  effect()
+end
+
+function acts.supervise()
+  starve(10)
+  local supervisor, message
+  supervisor, message = lunad.supervise { "sleep", "1000", count = 2, on_exit = function(exit)
+    if not exit.ok then
+      effect()
+    end
+  end }
+  if check(supervisor, message) then
+    supervisor:stop()
+  end
+end
+
+function acts.unknown_command()
+  starve(4)
+  local child, message, code = lunad.spawn { "/nowhere/to/be/found" }
+  assert(child == nil and code == "ENOENT", message)
+  effect()
+end
+
+function acts.listen()
+  starve(4)
+  check(lunad.listen("unix:" .. directory .. "/listen"))
+  effect()
+end
+
+function acts.new_listen()
+  local path = directory .. "/listen" .. math.random(1 << 40)
+  starve(4)
+  local fd, message = lunad.listen("unix:" .. path, { mode = "600" })
+  if check(fd, message) then
+    effect()
+  end
+end
+
+function acts.popen()
+  starve(4)
+  local pipe <close> = check(io.popen("echo x"))
+  if pipe and check(pipe:read("a")) then
+    effect()
+  end
+end
+
+function acts.execute()
+  starve(4)
+  if check(os.execute("true")) then
+    effect()
+  end
+end
+
+function acts.stats()
+  starve(4)
+  local stats, message = lunad.stats()
+  if check(stats, message) then
+    assert(stats.name == "memerr" and #stats.timers > 0)
+    effect()
+  end
+end
+
+function acts.say()
+  starve(4)
+  lunad.log.info("a message", { a = 1, b = "two", c = {}, d = true, e = 1.5 })
+  print("this", 1, {})
+  lunad.status("all is well")
+  effect()
+end
+
+function acts.error()
+  starve(4, true)
+  lunad.after(0, function() error("an error to be seen") end)
+end
+
+function acts.seen_error()
+  lunad.on_error(function(message, traceback)
+    if message:find("to be seen") and #traceback > #message then
+      effect()
+    end
+  end)
+  lunad.after(0, function() error("an error to be seen") end)
+  starve(4, true)
+end
+
+function acts.on_stop()
+  starve(4)
+  lunad.on_stop(function() end)
+  lunad.on_reload(function() end)
+  lunad.on_error(function() end)
+  effect()
+end
+
+-- Requests on the control socket are answered, or cut off; and the next one is answered again.
+function acts.control()
+  starve(6)
+  trial.ask()
+  local answer
+  repeat
+    lunad.sleep(0.0005)
+    answer = trial.answer()
+  until answer
+  check(answer ~= "", "the connection was closed")
+  effect()
+end
+
+local act = assert(acts[arg[1]], arg[1])
+if arg[1] ~= "signal" then
+  signals:stop()
+end
+
+lunad.every(0.001, function()
+  local what = trial.verdict()
+  if what == "next" then
+    act()
+  elseif what == "stop" then
+    lunad.stop()
+  end
+end)
