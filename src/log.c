@@ -266,15 +266,22 @@ void ld_log_text(enum ld_log_level level, const struct ld_text *text) {
     ld_log_event(&event);
 }
 
-/* Write a formatted message of lunad itself. */
+/* Write a formatted message of lunad itself; its beginning when memory runs out. */
 void ld_log(enum ld_log_level level, const char *format, ...) {
     int saved = errno;
+    char beginning[256] = "";
     struct ld_text message = {0};
     va_list args;
     va_start(args, format);
     ld_text_vformat(&message, format, args);
     va_end(args);
-    ld_log_text(level, &message);
+    if (message.failed) {
+        va_start(args, format);
+        vsnprintf(beginning, sizeof beginning, format, args);
+        va_end(args);
+    }
+    const struct ld_text barely = {.data = beginning, .size = strlen(beginning)};
+    ld_log_text(level, message.failed ? &barely : &message);
     ld_text_fini(&message);
     errno = saved;
 }
