@@ -95,10 +95,10 @@ static void hold(struct ld_child_half *half, int stream) {
 static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     struct ld_child_half *half = owner;
     struct output output = {.half = half, .stream = stream, .bytes = bytes, .size = size};
-    struct ld_task *task =
-        ld_task_take(half->handle.script, stream == 1 ? "a stdout callback" : "a stderr callback");
+    struct ld_task *task = ld_task_take_or_report(
+        half->handle.script, stream == 1 ? "a stdout callback" : "a stderr callback");
     if (task == NULL) {
-        return; /* no memory: the chunk is lost */
+        return; /* the chunk is lost */
     }
     task->owner = half;
     task->number = (uint64_t)stream;
@@ -168,7 +168,8 @@ static void on_finished(void *owner) {
     ld_child_push_box(L, half);
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
-    struct ld_task *task = has_callback ? ld_task_take(script, "an on_exit callback") : NULL;
+    struct ld_task *task =
+        has_callback ? ld_task_take_or_report(script, "an on_exit callback") : NULL;
     if (task != NULL) {
         ld_task_start_with(task, push_on_exit, half);
     }

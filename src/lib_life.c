@@ -189,7 +189,7 @@ void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
     bool any = lua_rawlen(L, -1) > 0;
     lua_pop(L, 1);
-    struct ld_task *task = any ? ld_task_take(script, "an on_stop function") : NULL;
+    struct ld_task *task = any ? ld_task_take_or_report(script, "an on_stop function") : NULL;
     if (task == NULL) {
         script->stop_done = true;
         return;

@@ -52,7 +52,8 @@ static void open_library(lua_State *L) {
 /* Call what luv has put on the stack, as a task like every other callback. */
 static int on_callback(lua_State *L, int args, int results, int flags) {
     struct ld_script *script = ld_script_of(L);
-    struct ld_task *task = script->closing ? NULL : ld_task_take(script, "a luv callback");
+    struct ld_task *task =
+        script->closing ? NULL : ld_task_take_or_report(script, "a luv callback");
     (void)results; /* luv wants none */
     (void)flags;
     if (task == NULL || !lua_checkstack(task->co, args + 1)) {

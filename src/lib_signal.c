@@ -212,9 +212,9 @@ bool ld_lib_signal_deliver(struct ld_script *script, int signo) {
     while ((index = find_next(L, signo, number, last)) != 0) {
         struct delivery delivery = {.signo = signo, .index = index};
         number = number_at(L, signo, index);
-        struct ld_task *task = ld_task_take(script, "a signal handler");
+        struct ld_task *task = ld_task_take_or_report(script, "a signal handler");
         if (task == NULL) {
-            return true; /* no memory: nobody can be told */
+            return true;
         }
         ld_task_start_with(task, push_delivery, &delivery);
     }

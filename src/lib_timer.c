@@ -68,7 +68,7 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
 /* Call the value at the top of the main stack, which is popped. */
 void ld_lib_timer_call(struct ld_script *script, ld_timer timer, bool again) {
     struct ld_timer_info *info = ld_timers_info(script->timers, timer);
-    struct ld_task *task = ld_task_take(script, "a timer");
+    struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
         lua_pop(script->L, 1);
         if (!again) { /* no memory now: try once more in a while */

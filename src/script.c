@@ -142,13 +142,8 @@ static bool on_chunk_end(struct ld_task *task, enum ld_outcome outcome, int resu
 
 /* Run the chunk until it gives control back. */
 void ld_script_start(struct ld_script *script) {
-    struct ld_task *task = ld_task_take(script, "the script");
+    struct ld_task *task = ld_task_take_or_report(script, "the script");
     if (task == NULL) {
-        static const char message[] = "not enough memory";
-        struct ld_text trace = {0};
-        ld_text_puts(&trace, message);
-        ld_script_report(script, "the script", &trace, trace.size);
-        ld_text_fini(&trace);
         script->chunk_done = true;
         script->chunk_failed = true;
     } else {

@@ -42,6 +42,9 @@ struct ld_task {
 /* Take a task from the pool, its coroutine empty; NULL when memory ran out. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what);
 
+/* The same for a callback of the script's: that there is no memory for it is reported as its error. */
+struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what);
+
 /* Run it: the function and ARGS arguments are on its stack. It may end at once, and be gone. */
 void ld_task_start(struct ld_task *task, int args);
 
