@@ -20,9 +20,9 @@ bool ld_lib_signal_deliver(struct ld_script *script, int signo);
 void ld_lib_timer_drop_all(struct ld_script *script);
 void ld_lib_signal_drop_all(struct ld_script *script);
 
-/* A task that is to be started without arguments and calls the script's on_reload function; NULL if
- * there is none. */
-struct ld_task *ld_lib_life_take_on_reload(struct ld_script *script);
+/* Take a task that is to be started without arguments and calls the script's on_reload function;
+ * NULL in *TASK if there is no such function. 0 or -ENOMEM. */
+int ld_lib_life_take_on_reload(struct ld_script *script, struct ld_task **task);
 
 /* Set lunad.state to a copy of the value at the top of FROM; 0, or -1 with the reason in WHY. */
 int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why);

@@ -1,4 +1,5 @@
 /* The life of a script: what it asks of its host, and what the host asks of it. */
+#include <errno.h>
 #include <lauxlib.h>
 #include <unistd.h>
 
@@ -122,16 +123,16 @@ static int l_on_stop(lua_State *L) {
 }
 
 /* Take a task that calls the on_reload function. */
-struct ld_task *ld_lib_life_take_on_reload(struct ld_script *script) {
+int ld_lib_life_take_on_reload(struct ld_script *script, struct ld_task **task) {
     lua_State *L = script->L;
     bool any = lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) != LUA_TNIL;
-    struct ld_task *task = any ? ld_task_take(script, "the on_reload function") : NULL;
-    if (task != NULL) {
-        lua_xmove(L, task->co, 1);
-    } else {
+    *task = any ? ld_task_take(script, "the on_reload function") : NULL;
+    if (*task == NULL) {
         lua_pop(L, 1);
+        return any ? -ENOMEM : 0;
     }
-    return task;
+    lua_xmove(L, (*task)->co, 1);
+    return 0;
 }
 
 /* Set lunad.state to the value below the argument. Runs protected. */

@@ -160,7 +160,9 @@ static void begin(struct ld_host *host) {
         return;
     }
     reload->deadline = ld_host_deadline(host, timeout);
-    reload->asking = ld_lib_life_take_on_reload(host->script);
+    if (ld_lib_life_take_on_reload(host->script, &reload->asking) < 0) {
+        ld_text_puts(&reload->why, "its on_reload function cannot be called: not enough memory");
+    }
     if (reload->asking == NULL) {
         reload->answered = true;
         return;
