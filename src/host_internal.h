@@ -163,7 +163,7 @@ void ld_stop_step(struct ld_host *host);
 
 /* snapshot.c */
 
-/* The status report, a new reference. */
+/* The status report, a new reference; NULL when memory ran out. */
 json_t *ld_host_snapshot(struct ld_host *host);
 
 /* How the service was started, a new reference. */

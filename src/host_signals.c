@@ -25,8 +25,12 @@ int ld_host_reopen_log(void) {
 static void log_status(struct ld_host *host) {
     struct ld_text text = {0};
     json_t *report = ld_host_snapshot(host);
-    ld_status_text(&text, report);
-    ld_log(LD_LOG_INFO, "status: %s", ld_text_string(&text));
+    if (report != NULL) {
+        ld_status_text(&text, report);
+        ld_log(LD_LOG_INFO, "status: %s", ld_text_string(&text));
+    } else {
+        ld_log(LD_LOG_ERROR, "status: not enough memory for a report");
+    }
     json_decref(report);
     ld_text_fini(&text);
 }

@@ -80,6 +80,9 @@ static int push_report(lua_State *L) {
 static int l_stats(lua_State *L) {
     const struct ld_env *env = ld_script_of(L)->env;
     json_t *report = env->snapshot(env->host);
+    if (report == NULL) {
+        return luaL_error(L, "not enough memory");
+    }
     lua_pushcfunction(L, push_report);
     lua_pushlightuserdata(L, report);
     int status = lua_pcall(L, 1, 1, 0);

@@ -41,7 +41,7 @@ struct ld_env {
     lua_Alloc alloc;    /* NULL: the usual one */
     void *alloc_arg;
     lua_CFunction open_libraries;    /* called with the script's state, all of lunad's in it */
-    json_t *(*snapshot)(void *host); /* the status report, a new reference */
+    json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
     void *host;
 };
 

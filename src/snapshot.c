@@ -134,6 +134,14 @@ static json_t *report_log(void) {
                      ld_log_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
 }
 
+/* Add a member, which is taken over; for want of memory the report becomes NULL. */
+static void add(json_t **report, const char *key, json_t *value) {
+    if (json_object_set_new(*report, key, value) < 0) {
+        json_decref(*report);
+        *report = NULL;
+    }
+}
+
 /* The status report. */
 json_t *ld_host_snapshot(struct ld_host *host) {
     struct ld_script *script = host->script;
@@ -143,20 +151,20 @@ json_t *ld_host_snapshot(struct ld_host *host) {
         host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
-    json_object_set_new(report, "reloads", report_reloads(host));
-    json_object_set_new(report, "errors", report_errors(host));
-    json_object_set_new(report, "memory",
-                        json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss",
-                                  resident_size(), "limit"));
-    json_object_set_new(report, "loop", report_loop(host));
-    json_object_set_new(report, "timers", ld_lib_timer_report(script));
-    json_object_set_new(report, "signals", ld_lib_signal_report(script));
-    json_object_set_new(report, "children", ld_lib_child_report(script));
-    json_object_set_new(report, "tasks", ld_lib_task_report(script));
-    json_object_set_new(report, "listeners", report_listeners(host));
-    json_object_set_new(report, "retiring", report_retiring(host));
-    json_object_set_new(report, "log", report_log());
-    json_object_set_new(report, "fds", json_integer(count_fds()));
+    add(&report, "reloads", report_reloads(host));
+    add(&report, "errors", report_errors(host));
+    add(&report, "memory",
+        json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss", resident_size(),
+                  "limit"));
+    add(&report, "loop", report_loop(host));
+    add(&report, "timers", ld_lib_timer_report(script));
+    add(&report, "signals", ld_lib_signal_report(script));
+    add(&report, "children", ld_lib_child_report(script));
+    add(&report, "tasks", ld_lib_task_report(script));
+    add(&report, "listeners", report_listeners(host));
+    add(&report, "retiring", report_retiring(host));
+    add(&report, "log", report_log());
+    add(&report, "fds", json_integer(count_fds()));
     return report;
 }
 
