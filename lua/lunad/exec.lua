@@ -67,12 +67,17 @@ return function(options)
     spawn.stdin = "pipe"
   end
 
-  local child, err, code = core.spawn(spawn)
+  -- An error here, which a cancelled task gets, must not leave the command behind.
+  local child, err, code
+  local _ <close> = setmetatable({}, { __close = function()
+    if child then
+      core.end_child(child)
+    end
+  end })
+  child, err, code = core.spawn(spawn)
   if not child then
     return nil, err, code
   end
-  -- An error here, which a cancelled task gets, must not leave the command behind.
-  local _ <close> = setmetatable({}, { __close = function() core.end_child(child) end })
   if input then
     child:write(input) -- a command need not read it all
     child:close_stdin()
