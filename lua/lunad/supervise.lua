@@ -310,16 +310,23 @@ end
 return function(options)
   local state = read_options(options)
   state.object = setmetatable({}, Supervisor)
+  local complete = false
+  -- Whatever goes wrong below, no child stays that nobody can stop.
+  local _ <close> = setmetatable({}, { __close = function()
+    if not complete then
+      stop(state)
+    end
+  end })
   for index = 1, state.count do
     local slot = { index = index, name = name_of(state, index), state = "ended" }
     slot.restarts, slot.failures = 0, 0
     state.slots[index] = slot
     local child, err, code = start(state, slot)
     if not child then
-      stop(state)
       return nil, err, code
     end
   end
   private[state.object] = state
+  complete = true
   return state.object
 end
