@@ -62,6 +62,16 @@ static int keep_results(lua_State *L) {
     return 0;
 }
 
+/* Keep, in the place of what there is no memory for, the error that says so. That string is always
+ * there: nothing is allocated. */
+static void keep_no_memory(const struct ld_task *task) {
+    lua_State *L = task->script->L;
+    push_box(L, task);
+    lua_pushliteral(L, "not enough memory");
+    lua_setiuservalue(L, -2, 1);
+    lua_pop(L, 1);
+}
+
 /* Wake everybody who waits for a task. */
 static void wake_waiters(struct box *box) {
     struct ld_task *waiter;
@@ -77,11 +87,13 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
     struct box *box = task->owner;
     struct ending ending = {.task = task, .box = box, .outcome = outcome, .results = results};
     bool has_waiters = box->waiters != NULL;
-    if ((outcome == LD_OUTCOME_OK && results == 0) ||
-        ld_script_protect(task->script, keep_results, &ending, NULL) == 0) {
-        box->results = results;
-    }
     box->outcome = outcome;
+    box->results = results;
+    if ((outcome != LD_OUTCOME_OK || results > 0) &&
+        ld_script_protect(task->script, keep_results, &ending, NULL) < 0) {
+        box->outcome = LD_OUTCOME_FAILED;
+        keep_no_memory(task);
+    }
     box->task = NULL;
     wake_waiters(box); /* they hold the box */
     forget_box(task->script->L, task);
