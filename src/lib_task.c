@@ -9,7 +9,7 @@
 
 #define TASK_TYPE "lunad.task"
 
-static const char boxes_key; /* of the table from running tasks to their boxes in the registry */
+static const char boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
 
 /* What a script holds. Its user value is a table of the results, or the error. */
 struct box {
@@ -27,18 +27,26 @@ struct ending {
     int results;
 };
 
-/* Push the box of a task that has not ended. */
-static void push_box(lua_State *L, const struct ld_task *task) {
+/* Keep the box at the top alive until its task has ended. */
+static void pin_box(lua_State *L, const struct box *box) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_rawgetp(L, -1, task);
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, box);
+    lua_pop(L, 1);
+}
+
+/* Push a box that is pinned. */
+static void push_box(lua_State *L, const struct box *box) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_rawgetp(L, -1, box);
     lua_remove(L, -2);
 }
 
-/* Forget which box belongs to a task. Does not raise: the key is there. */
-static void forget_box(lua_State *L, const struct ld_task *task) {
+/* Unpin a box. Does not raise: the key is there. */
+static void unpin_box(lua_State *L, const struct box *box) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
     lua_pushnil(L);
-    lua_rawsetp(L, -2, task);
+    lua_rawsetp(L, -2, box);
     lua_pop(L, 1);
 }
 
@@ -46,7 +54,7 @@ static void forget_box(lua_State *L, const struct ld_task *task) {
 static int keep_results(lua_State *L) {
     const struct ending *ending = lua_touserdata(L, 1);
     lua_State *co = ending->task->co;
-    push_box(L, ending->task);
+    push_box(L, ending->box);
     if (ending->outcome == LD_OUTCOME_OK) {
         lua_createtable(L, ending->results, 0);
         for (int i = 1; i <= ending->results; i++) {
@@ -64,9 +72,8 @@ static int keep_results(lua_State *L) {
 
 /* Keep, in the place of what there is no memory for, the error that says so. That string is always
  * there: nothing is allocated. */
-static void keep_no_memory(const struct ld_task *task) {
-    lua_State *L = task->script->L;
-    push_box(L, task);
+static void keep_no_memory(lua_State *L, const struct box *box) {
+    push_box(L, box);
     lua_pushliteral(L, "not enough memory");
     lua_setiuservalue(L, -2, 1);
     lua_pop(L, 1);
@@ -92,11 +99,11 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
     if ((outcome != LD_OUTCOME_OK || results > 0) &&
         ld_script_protect(task->script, keep_results, &ending, NULL) < 0) {
         box->outcome = LD_OUTCOME_FAILED;
-        keep_no_memory(task);
+        keep_no_memory(task->script->L, box);
     }
     box->task = NULL;
     wake_waiters(box); /* they hold the box */
-    forget_box(task->script->L, task);
+    unpin_box(task->script->L, box);
     return has_waiters;
 }
 
@@ -109,14 +116,15 @@ static int l_task(lua_State *L) {
     struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct box){0};
     luaL_setmetatable(L, TASK_TYPE);
-    struct ld_task *task = ld_task_take(script, "a task");
+    pin_box(L, box);
+    struct ld_task *task = ld_task_take(script, "a task"); /* nothing may raise while we have it */
     if (task == NULL || !lua_checkstack(task->co, args + 1)) {
+        unpin_box(L, box);
+        if (task != NULL) {
+            ld_task_drop(task);
+        }
         lx_error(L, "not enough memory");
     }
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_pushvalue(L, -2);
-    lua_rawsetp(L, -2, task);
-    lua_pop(L, 1);
     lua_insert(L, 1);
     lua_xmove(L, task->co, args + 1);
     box->task = task;
