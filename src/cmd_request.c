@@ -121,7 +121,7 @@ int ld_cmd_check(const struct ld_call *call) {
     if (rc == 0) {
         ld_say("%s: ok", call->argv[call->operand]);
     } else {
-        ld_complain("%s", why.size > 0 ? ld_text_string(&why) : strerror(-rc));
+        ld_complain("%s", !ld_text_is_empty(&why) ? ld_text_string(&why) : strerror(-rc));
     }
     ld_text_fini(&why);
     free(path);

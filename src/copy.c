@@ -176,7 +176,7 @@ int ld_copy_value(lua_State *from, lua_State *to, struct ld_text *why) {
     lua_settop(from, top);
     if (rc < 0) {
         const char *message = lua_tostring(to, -1);
-        if (why->size == 0) {
+        if (ld_text_is_empty(why)) {
             ld_text_puts(why, message != NULL ? message : "the state cannot be copied");
         }
         lua_pop(to, 1);

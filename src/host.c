@@ -37,11 +37,7 @@ static void fail_start(struct ld_host *host, const struct ld_text *text) {
     if (!host->failed_start) {
         host->failed_start = true;
         ld_text_append_plain(host->why, text);
-        struct ld_text line = {0};
-        ld_text_puts(&line, "start failed: ");
-        ld_text_append(&line, text);
-        ld_log_text(LD_LOG_ERROR, &line);
-        ld_text_fini(&line);
+        ld_log_with(LD_LOG_ERROR, text, "start failed: ");
     }
     ld_stop_now(host, 1);
 }
@@ -91,7 +87,7 @@ static void stop_before_ready(struct ld_host *host) {
 /* Look whether the script has become ready. */
 static void step_start(struct ld_host *host) {
     const struct ld_script *script = host->script;
-    if (script->first_error.size > 0) {
+    if (!ld_text_is_empty(&script->first_error)) {
         fail_start(host, &script->first_error);
     } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         stop_before_ready(host);

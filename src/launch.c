@@ -38,7 +38,7 @@ static int run_host(struct ld_service *service, struct ld_text *why) {
         return fail(service, status, ld_text_string(why));
     }
     status = ld_host_run(service, why);
-    if (why->size > 0 && !service->daemon) {
+    if (!ld_text_is_empty(why) && !service->daemon) {
         ld_complain("%s", ld_text_string(why));
     }
     ld_notify_close();

@@ -9,7 +9,8 @@
 
 #define TASK_TYPE "lunad.task"
 
-static const char boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
+static const char
+    boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
 
 /* What a script holds. Its user value is a table of the results, or the error. */
 struct box {

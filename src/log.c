@@ -259,30 +259,52 @@ void ld_log_event(const struct ld_log_event *event) {
     errno = saved;
 }
 
-/* Write a message of lunad itself. */
-void ld_log_text(enum ld_log_level level, const struct ld_text *text) {
-    struct ld_log_event event = {
-        .level = level, .source = "lunad", .message = ld_text_string(text), .size = text->size};
-    ld_log_event(&event);
-}
-
-/* Write a formatted message of lunad itself; its beginning when memory runs out. */
-void ld_log(enum ld_log_level level, const char *format, ...) {
-    int saved = errno;
+/* Write a message of lunad itself: what printf would print and, if there is one, TEXT behind it; its
+ * beginning when memory runs out. */
+static void log_message(enum ld_log_level level, const struct ld_text *text, const char *format,
+                        va_list args) {
     char beginning[256] = "";
     struct ld_text message = {0};
+    va_list again;
+    va_copy(again, args);
+    ld_text_vformat(&message, format, args);
+    if (text != NULL) {
+        ld_text_append(&message, text);
+    }
+    if (message.failed) {
+        int size = vsnprintf(beginning, sizeof beginning, format, again);
+        if (text != NULL && size >= 0 && (size_t)size < sizeof beginning) {
+            snprintf(beginning + size, sizeof beginning - (size_t)size, "%s", ld_text_string(text));
+        }
+    }
+    va_end(again);
+    struct ld_log_event event = {
+        .level = level,
+        .source = "lunad",
+        .message = message.failed ? beginning : ld_text_string(&message),
+        .size = message.failed ? strlen(beginning) : message.size,
+    };
+    ld_log_event(&event);
+    ld_text_fini(&message);
+}
+
+/* Write a formatted message. */
+void ld_log(enum ld_log_level level, const char *format, ...) {
+    int saved = errno;
     va_list args;
     va_start(args, format);
-    ld_text_vformat(&message, format, args);
+    log_message(level, NULL, format, args);
     va_end(args);
-    if (message.failed) {
-        va_start(args, format);
-        vsnprintf(beginning, sizeof beginning, format, args);
-        va_end(args);
-    }
-    const struct ld_text barely = {.data = beginning, .size = strlen(beginning)};
-    ld_log_text(level, message.failed ? &barely : &message);
-    ld_text_fini(&message);
+    errno = saved;
+}
+
+/* Write a formatted message with a text behind it. */
+void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...) {
+    int saved = errno;
+    va_list args;
+    va_start(args, format);
+    log_message(level, text, format, args);
+    va_end(args);
     errno = saved;
 }
 

@@ -69,8 +69,9 @@ void ld_log_event(const struct ld_log_event *event);
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
 
-/* The same of a text with bytes of any kind. */
-void ld_log_text(enum ld_log_level level, const struct ld_text *text);
+/* The same, with a text behind it that may have bytes of any kind. */
+void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...)
+    LD_PRINTF(3, 4);
 
 /* Facts for the status report. The path is NULL unless the sink is a file; owned by the log. */
 const char *ld_log_path(void);

@@ -83,11 +83,8 @@ static void close_next(struct ld_host *host) {
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     close_next(host);
-    struct ld_text line = {0};
-    ld_text_format(&line, "reload refused, generation %u goes on: ", host->script->generation);
-    ld_text_append(&line, &reload->why);
-    ld_log_text(LD_LOG_ERROR, &line);
-    ld_text_fini(&line);
+    ld_log_with(LD_LOG_ERROR, &reload->why,
+                "reload refused, generation %u goes on: ", host->script->generation);
     note_end(host, false);
     tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
                                      ld_json_text(ld_text_string(&reload->why), reload->why.size)));
@@ -245,10 +242,10 @@ static bool has_failed(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     const struct ld_script *next = reload->next;
     bool late = uv_now(&host->loop) >= reload->deadline;
-    if (reload->why.size > 0) {
+    if (!ld_text_is_empty(&reload->why)) {
         return true;
     }
-    if (next->first_error.size > 0) {
+    if (!ld_text_is_empty(&next->first_error)) {
         ld_text_append(&reload->why, &next->first_error);
     } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         ld_text_puts(&reload->why, "the script asked to stop before it was ready");
@@ -258,7 +255,7 @@ static bool has_failed(struct ld_host *host) {
         ld_text_format(&reload->why, "the script was not ready after %.10g s",
                        host->service->options->start_timeout);
     }
-    return reload->why.size > 0;
+    return !ld_text_is_empty(&reload->why);
 }
 
 /* Look whether the old generation has given its state. */
@@ -268,7 +265,7 @@ static void step_asking(struct ld_host *host) {
         ld_text_format(&reload->why, "its on_reload function took longer than %.10g s",
                        host->service->options->start_timeout);
     }
-    if (reload->why.size > 0) {
+    if (!ld_text_is_empty(&reload->why)) {
         refuse(host);
     } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         return; /* it has asked to stop meanwhile, and that comes first */

@@ -103,7 +103,7 @@ int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned gen
     script->generation = generation;
     script->on_error = LUA_NOREF;
     if (!make_state(script) || ld_script_protect(script, open_libraries, NULL, why) < 0) {
-        if (why->size == 0) {
+        if (ld_text_is_empty(why)) {
             ld_text_puts(why, strerror(ENOMEM));
         }
         ld_script_close(script);
@@ -155,8 +155,8 @@ void ld_script_start(struct ld_script *script) {
 
 /* Whether the script has become ready. */
 bool ld_script_is_ready(const struct ld_script *script) {
-    return script->gave_control && script->first_error.size == 0 && !script->chunk_failed &&
-           (script->said_ready || !script->env->wait_ready);
+    return script->gave_control && ld_text_is_empty(&script->first_error) &&
+           !script->chunk_failed && (script->said_ready || !script->env->wait_ready);
 }
 
 /* Whether anything of the script is left. */
@@ -274,17 +274,19 @@ static void set_text(struct ld_text *text, const char *bytes, size_t size) {
 /* Log an uncaught error. */
 void ld_script_report(struct ld_script *script, const char *what, const struct ld_text *trace,
                       size_t message_size) {
+    static char message[] = "not enough memory";
+    static const struct ld_text no_memory = {.data = message, .size = sizeof message - 1};
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    struct ld_text line = {0};
-    ld_text_format(&line, "uncaught error in %s: ", what);
-    ld_text_append(&line, trace);
-    ld_log_text(LD_LOG_ERROR, &line);
-    ld_text_fini(&line);
+    if (trace->size == 0 && trace->failed) {
+        trace = &no_memory;
+        message_size = no_memory.size;
+    }
+    ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
     script->error_count++;
     script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     set_text(&script->last_error, ld_text_string(trace), message_size);
-    if (script->first_error.size == 0) {
+    if (ld_text_is_empty(&script->first_error)) {
         set_text(&script->first_error, ld_text_string(trace), trace->size);
     }
     if (what != on_error_function) {

@@ -139,7 +139,8 @@ int ld_script_protect(struct ld_script *script, lua_CFunction function, void *ar
                       struct ld_text *why);
 
 /* Log an uncaught error, count it, and show it to the script's on_error function. WHAT says where
- * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message. */
+ * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message;
+ * one that there was no memory for becomes an error that says so. */
 void ld_script_report(struct ld_script *script, const char *what, const struct ld_text *trace,
                       size_t message_size);
 

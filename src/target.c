@@ -21,7 +21,7 @@ int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
     dir->path = ld_paths_run_dir(chosen);
     dir->fd = dir->path != NULL ? ld_paths_open_run_dir(dir->path, false, &why) : -ENOMEM;
     if (dir->fd < 0 && dir->fd != -ENOENT) {
-        ld_complain("%s", why.size > 0 ? ld_text_string(&why) : strerror(-dir->fd));
+        ld_complain("%s", !ld_text_is_empty(&why) ? ld_text_string(&why) : strerror(-dir->fd));
         status = 1;
     }
     dir->fd = dir->fd < 0 ? -1 : dir->fd;

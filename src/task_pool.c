@@ -54,11 +54,10 @@ struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
 
 /* Take a task from the pool, or report that there is no memory for one. */
 struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what) {
-    static char message[] = "not enough memory";
-    static const struct ld_text trace = {.data = message, .size = sizeof message - 1};
+    static const struct ld_text trace = {.failed = true};
     struct ld_task *task = ld_task_take(script, what);
     if (task == NULL) {
-        ld_script_report(script, what, &trace, trace.size);
+        ld_script_report(script, what, &trace, 0);
     }
     return task;
 }

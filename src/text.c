@@ -104,7 +104,15 @@ void ld_text_vformat(struct ld_text *text, const char *format, va_list args) {
 
 /* The text as a C string. */
 const char *ld_text_string(const struct ld_text *text) {
+    if (text->failed && text->size == 0) {
+        return "not enough memory";
+    }
     return text->data != NULL ? text->data : "";
+}
+
+/* Whether nothing was added. */
+bool ld_text_is_empty(const struct ld_text *text) {
+    return text->size == 0 && !text->failed;
 }
 
 /* How many bytes a sequence that starts with LEAD has, by RFC 3629; 0 for none. */

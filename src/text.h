@@ -30,8 +30,12 @@ void ld_text_putc(struct ld_text *text, char byte);
 void ld_text_format(struct ld_text *text, const char *format, ...) LD_PRINTF(2, 3);
 void ld_text_vformat(struct ld_text *text, const char *format, va_list args);
 
-/* The text as a C string; "" when nothing was ever added. Owned by TEXT. */
+/* The text as a C string; "" when nothing was ever added, and "not enough memory" when nothing of it
+ * could be kept. Owned by TEXT. */
 const char *ld_text_string(const struct ld_text *text);
+
+/* Whether nothing was added: what was added and could not be kept counts. */
+bool ld_text_is_empty(const struct ld_text *text);
 
 /* The length of the valid UTF-8 sequence at BYTES, or 0 if there is none. */
 size_t ld_text_utf8_length(const char *bytes, size_t size);
