@@ -119,14 +119,22 @@ static json_t *json_field(const struct ld_log_field *field) {
     return NULL;
 }
 
+/* Set a member; the value is taken over. Without memory for it there is no line. */
+static void set(struct ld_text *line, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value) < 0) {
+        line->failed = true;
+    }
+}
+
 /* Set a field beside the members that are there, never over one of them. */
-static void json_set_field(json_t *object, const struct ld_log_field *field) {
+static void set_field(struct ld_text *line, json_t *object, const struct ld_log_field *field) {
     struct ld_text key = {0};
     ld_text_add_utf8(&key, field->key, strlen(field->key));
-    while (json_object_get(object, ld_text_string(&key)) != NULL) {
+    while (!key.failed && json_object_get(object, ld_text_string(&key)) != NULL) {
         ld_text_putc(&key, '_');
     }
-    json_object_set_new(object, ld_text_string(&key), json_field(field));
+    line->failed = line->failed || key.failed;
+    set(line, object, ld_text_string(&key), json_field(field));
     ld_text_fini(&key);
 }
 
@@ -135,15 +143,15 @@ void ld_logline_json(struct ld_text *line, const struct ld_log_event *event) {
     char time[48];
     format_time(time, sizeof time);
     json_t *object = json_object();
-    json_object_set_new(object, "time", json_string(time));
-    json_object_set_new(object, "level", json_string(ld_log_level_name(event->level)));
-    json_object_set_new(object, "source", ld_json_string(event->source));
-    json_object_set_new(object, "pid", json_integer(getpid()));
-    json_object_set_new(object, "message", ld_json_text(event->message, event->size));
+    set(line, object, "time", json_string(time));
+    set(line, object, "level", json_string(ld_log_level_name(event->level)));
+    set(line, object, "source", ld_json_string(event->source));
+    set(line, object, "pid", json_integer(getpid()));
+    set(line, object, "message", ld_json_text(event->message, event->size));
     for (size_t i = 0; i < event->field_count; i++) {
-        json_set_field(object, &event->fields[i]);
+        set_field(line, object, &event->fields[i]);
     }
-    char *dump = json_dumps(object, JSON_COMPACT);
+    char *dump = line->failed ? NULL : json_dumps(object, JSON_COMPACT);
     json_decref(object);
     if (dump == NULL) {
         line->failed = true;

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "famine.h"
 #include "logline.h"
 #include "support.h"
 
@@ -212,6 +213,37 @@ static void test_json_fields_beside(void) {
     json_decref(object);
 }
 
+/* A line comes whole or not at all, wherever memory runs out. (For good: jansson overlooks a single
+ * failure while it writes a key.) */
+static void check_famine(const struct ld_log_event *event, const char *expected) {
+    struct ld_text line = {0};
+    long refused = 1;
+    for (long spared = 0; refused > 0; spared++) {
+        famine_begin(spared, FAMINE_FOR_GOOD);
+        ld_logline_json(&line, event);
+        refused = famine_end();
+        bool is_whole = strstr(ld_text_string(&line), expected) != NULL;
+        CHECK(line.failed || is_whole);
+        ld_text_fini(&line);
+    }
+}
+
+static void test_json_famine(void) {
+    static const struct ld_log_field fields[] = {
+        TEXT_FIELD("one", "1"),
+        TEXT_FIELD("two", "2"),
+        TEXT_FIELD("", "3"),
+        TEXT_FIELD("message", "4"),
+    };
+    struct ld_log_event event = event_of("a message", 9);
+    event.fields = fields;
+    event.field_count = LD_COUNT(fields);
+    static const char whole[] =
+        "\"message\":\"a message\",\"one\":\"1\",\"two\":\"2\",\"\":\"3\",\"message_\":\"4\"}\n";
+    famine_init();
+    check_famine(&event, whole);
+}
+
 static const struct check_case cases[] = {
     {"text: time, level, source and message", test_text},
     {"text: no message forges a line", test_text_messages},
@@ -222,6 +254,7 @@ static const struct check_case cases[] = {
     {"JSON: the message is verbatim, invalid UTF-8 replaced", test_json_message},
     {"JSON: fields of every type", test_json_fields},
     {"JSON: fields stand beside the members, never over them", test_json_fields_beside},
+    {"JSON: without memory there is no line, and none in part", test_json_famine},
 };
 
 CHECK_MAIN(cases)
