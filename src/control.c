@@ -9,10 +9,12 @@
 
 #define IDLE_MAX 128   /* peers that ask for nothing; those who wait for an answer do not count */
 #define IDLE_MS  30000 /* without a word, or without taking an answer */
+#define RETRY_MS 100
 
 struct ld_control {
     uv_pipe_t listener;
     uv_timer_t timer;  /* looks for idle peers */
+    uv_timer_t retry;  /* accepts what there was no memory for */
     uv_idle_t backlog; /* serves those that have sent many requests */
     unsigned open_handles;
     struct ld_peer *first;
@@ -21,6 +23,8 @@ struct ld_control {
     const struct ld_control_ops *ops;
     void *host;
 };
+
+static void on_retry(uv_timer_t *timer);
 
 /* Free the control after its last handle is closed. */
 static void release(struct ld_control *control) {
@@ -134,12 +138,13 @@ static void on_unaccepted_closed(uv_handle_t *handle) {
     on_peer_closed(LD_CONTAINER_OF(handle, struct ld_peer, pipe));
 }
 
-/* Accept a peer. */
-static void on_connection(uv_stream_t *listener, int status) {
-    struct ld_control *control = LD_CONTAINER_OF(listener, struct ld_control, listener);
-    struct ld_peer *peer = status < 0 ? NULL : calloc(1, sizeof *peer);
+/* Accept the peer that libuv holds; it takes no other before. */
+static void accept_peer(struct ld_control *control) {
+    uv_stream_t *listener = (uv_stream_t *)&control->listener;
+    struct ld_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
-        return; /* out of descriptors or memory: libuv drops the connection */
+        uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+        return;
     }
     make_room(control);
     peer->events = &events;
@@ -155,6 +160,18 @@ static void on_connection(uv_stream_t *listener, int status) {
     welcome(control, peer);
 }
 
+/* Try again. */
+static void on_retry(uv_timer_t *timer) {
+    accept_peer(LD_CONTAINER_OF(timer, struct ld_control, retry));
+}
+
+/* Handle a connection. Out of descriptors, libuv drops it. */
+static void on_connection(uv_stream_t *listener, int status) {
+    if (status == 0) {
+        accept_peer(LD_CONTAINER_OF(listener, struct ld_control, listener));
+    }
+}
+
 /* Open the control socket. */
 int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner) {
     struct ld_control *control = calloc(1, sizeof *control);
@@ -162,9 +179,10 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
         return -ENOMEM;
     }
     control->owner = owner;
-    control->open_handles = 3;
+    control->open_handles = 4;
     uv_pipe_init(loop, &control->listener, 0);
     uv_timer_init(loop, &control->timer);
+    uv_timer_init(loop, &control->retry);
     uv_idle_init(loop, &control->backlog);
     *out = control;
     int rc = uv_pipe_open(&control->listener, listener);
@@ -189,8 +207,10 @@ void ld_control_close(struct ld_control *control) {
     }
     control->listener.data = control;
     control->timer.data = control;
+    control->retry.data = control;
     control->backlog.data = control;
     uv_close((uv_handle_t *)&control->listener, on_closed);
     uv_close((uv_handle_t *)&control->timer, on_closed);
+    uv_close((uv_handle_t *)&control->retry, on_closed);
     uv_close((uv_handle_t *)&control->backlog, on_closed);
 }
