@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base.h"
 #include "peer.h"
@@ -176,6 +177,7 @@ static void on_connection(uv_stream_t *listener, int status) {
 int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner) {
     struct ld_control *control = calloc(1, sizeof *control);
     if (control == NULL) {
+        close(listener);
         return -ENOMEM;
     }
     control->owner = owner;

@@ -1,4 +1,5 @@
--- What test_memerr tries while memory runs out: the name of what to try is the first argument.
+-- What test_memerr tries while memory runs out: its arguments are a private directory and the name
+-- of what to try.
 
 local lunad = require "lunad"
 local trial = require "trial" -- the test itself
@@ -13,8 +14,7 @@ local function check(value, message)
   return value
 end
 
-local directory = lunad.script:match("^(.*)/") -- replaced by a private one in arg[2]
-directory = arg[2] or directory
+local directory, name = ...
 
 local acts = {}
 
@@ -325,8 +325,8 @@ function acts.control()
   effect()
 end
 
-local act = assert(acts[arg[1]], arg[1])
-if arg[1] ~= "signal" then
+local act = assert(acts[name], name)
+if name ~= "signal" then
   signals:stop()
 end
 

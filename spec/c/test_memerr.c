@@ -31,16 +31,18 @@ static const long lengths[] = {1, 2, FAMINE_FOR_GOOD};
 /* The trial under way. */
 static struct {
     struct ld_host *host;
-    size_t mode;     /* index in lengths */
-    long spared;     /* allocations before the famine */
-    long done;       /* trials that are over */
-    int turns;       /* of the loop, until the famine ends; 0: it has */
-    bool running;    /* between its beginning and its verdict */
-    bool effect;     /* what was tried has happened */
-    bool problem;    /* or the script was told why not */
-    long refused;    /* allocations */
-    long failures;   /* trials with an error */
-    uint64_t errors; /* that nobody caught, before it */
+    size_t mode;      /* index in lengths */
+    long step;        /* from one trial to the next: 1, or what MEMERR_STEP says */
+    long spared;      /* allocations before the famine */
+    long done;        /* trials that are over */
+    int turns;        /* of the loop, until the famine ends; 0: it has */
+    bool running;     /* between its beginning and its verdict */
+    bool effect;      /* what was tried has happened */
+    bool problem;     /* or the script was told why not */
+    long refused;     /* allocations */
+    long failures;    /* trials with an error */
+    uint64_t reloads; /* done, before it */
+    uint64_t errors;  /* that nobody caught, before it */
     uint64_t began;
     size_t heap; /* after the third trial of all */
     size_t keepers;
@@ -72,6 +74,7 @@ void __wrap_ld_host_on_turn(uv_prepare_t *prepare) {
         ld_task_drain_pool(trial.host->script);
     }
     __real_ld_host_on_turn(prepare);
+    trial.effect = trial.effect || trial.host->reload.ok > trial.reloads;
     if (trial.turns > 0 && --trial.turns == 0) {
         trial.refused = famine_end();
     }
@@ -83,12 +86,20 @@ static uint64_t count_errors(void) {
     return host->error_count + host->script->error_count + host->reload.failed;
 }
 
+/* broken(what): what must not happen has. */
+static int l_broken(lua_State *L) {
+    printf("    broken: %s\n", lua_tostring(L, 1));
+    CHECK(!"nothing broken");
+    return 0;
+}
+
 /* starve(turns, drained): begin the famine, for some turns of the loop. */
 static int l_starve(lua_State *L) {
     trial.turns = (int)luaL_checkinteger(L, 1);
     trial.running = true;
     trial.effect = false;
     trial.problem = false;
+    trial.reloads = trial.host->reload.ok;
     trial.errors = count_errors();
     trial.began = now_ns();
     trial.is_drained = lua_toboolean(L, 2);
@@ -147,7 +158,7 @@ static bool judge(lua_State *L) {
     }
     check_rest(L);
     trial.done++;
-    trial.spared += 1;
+    trial.spared += trial.step;
     if (trial.refused == 0 || trial.spared > STEPS_MAX) {
         CHECK(trial.effect || failed);
         trial.spared = 0;
@@ -202,13 +213,10 @@ static int l_answer(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"starve", l_starve},
-    {"effect", l_effect},
-    {"problem", l_problem},
-    {"verdict", l_verdict},
-    {"ask", l_ask},
-    {"answer", l_answer},
-    {"before_minute", l_before_minute},
+    {"starve", l_starve},   {"effect", l_effect},
+    {"broken", l_broken},   {"problem", l_problem},
+    {"verdict", l_verdict}, {"ask", l_ask},
+    {"answer", l_answer},   {"before_minute", l_before_minute},
     {NULL, NULL},
 };
 
@@ -235,13 +243,10 @@ static int make_listener(void) {
 }
 
 /* Run a script to its end as a host does; the exit status, with the reason in WHY. */
-static int run_host(const char *script, const char *argument, struct ld_text *why) {
-    char *words[] = {"lunad",
-                     "start",
-                     (char *)(uintptr_t)script,
-                     (char *)(uintptr_t)argument,
-                     strdup(box_path("")),
-                     NULL};
+static int run_host(const char *script, const char *name, struct ld_text *why) {
+    char *directory = strdup(box_path(""));
+    char *words[] = {
+        "lunad", "start", (char *)(uintptr_t)script, directory, (char *)(uintptr_t)name, NULL};
     struct ld_options options = {.start_timeout = 30, .stop_timeout = 10};
     struct ld_service service = {.options = &options,
                                  .daemon = true,
@@ -260,7 +265,7 @@ static int run_host(const char *script, const char *argument, struct ld_text *wh
         close(service.listener);
     }
     free(service.script);
-    free(words[4]);
+    free(directory);
     return status;
 }
 
@@ -268,15 +273,17 @@ static int run_host(const char *script, const char *argument, struct ld_text *wh
 static void begin(void) {
     struct ld_log_config config = {.sink = LD_LOG_FILE, .path = box_path("log")};
     memset(&trial, 0, sizeof trial);
+    trial.step = getenv("MEMERR_STEP") != NULL ? atol(getenv("MEMERR_STEP")) : 1;
+    REQUIRE(trial.step > 0);
     famine_init();
     REQUIRE(ld_log_open(&config) == 0);
 }
 
-/* Try what memerr.lua has under a name; it must do well each time that there is memory. */
-static void run_trials(const char *name) {
+/* Run a script that makes trials; it must do well each time that there is memory. */
+static void run_trials(const char *script, const char *name) {
     struct ld_text why = {0};
     begin();
-    CHECK_INT(0, run_host(MEMERR_SCRIPT, name, &why));
+    CHECK_INT(0, run_host(script, name, &why));
     CHECK_STR("", ld_text_string(&why));
     CHECK_INT(LD_COUNT(lengths), trial.mode);
     printf("    %ld trials, %ld with an error\n", trial.done, trial.failures);
@@ -284,9 +291,45 @@ static void run_trials(const char *name) {
     ld_text_fini(&why);
 }
 
+/* Reload again and again: either the new generation is the service, with the state that the old one
+ * handed on, or the old one goes on. */
+static void test_reload(void) {
+    run_trials(MEMERR_DIRECTORY "/memerr_reload.lua", NULL);
+}
+
+/* Start again and again, with the famine from the beginning. */
+static void check_start(size_t mode) {
+    struct ld_text why = {0};
+    trial.mode = mode;
+    trial.spared = 0;
+    do {
+        trial.turns = 1;
+        famine_begin(trial.spared, lengths[mode]);
+        trial.spared += trial.step;
+        trial.done++;
+        int status = run_host(MEMERR_DIRECTORY "/memerr_start.lua", NULL, &why);
+        CHECK(status == 0 || !ld_text_is_empty(&why));
+        if (status != (ld_text_is_empty(&why) ? 0 : 1)) {
+            say("the status is wrong");
+        }
+        trial.failures += status != 0;
+        ld_text_fini(&why);
+    } while (trial.refused > 0);
+}
+
+static void test_start(void) {
+    begin();
+    for (size_t mode = 0; mode < LD_COUNT(lengths); mode++) {
+        check_start(mode);
+    }
+    CHECK(trial.failures > 0);
+    printf("    %ld trials, %ld with an error\n", trial.done, trial.failures);
+    ld_log_close();
+}
+
 #define TRIALS(name)                                                                               \
     static void test_##name(void) {                                                                \
-        run_trials(#name);                                                                         \
+        run_trials(MEMERR_DIRECTORY "/memerr.lua", #name);                                         \
     }
 
 TRIALS(after)
@@ -327,6 +370,8 @@ TRIALS(on_stop)
 TRIALS(control)
 
 static const struct check_case cases[] = {
+    {"a start", test_start},
+    {"a reload", test_reload},
     {"after", test_after},
     {"armed after", test_armed_after},
     {"every", test_every},
