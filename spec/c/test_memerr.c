@@ -147,8 +147,8 @@ static void check_rest(lua_State *L) {
     }
 }
 
-/* Judge the trial, and go on to the next; false when that was the last. */
-static bool judge(lua_State *L) {
+/* Judge the trial, and go on to the next. */
+static void judge(lua_State *L) {
     bool failed = trial.problem || count_errors() > trial.errors;
     trial.running = false;
     trial.failures += failed;
@@ -164,18 +164,25 @@ static bool judge(lua_State *L) {
         trial.spared = 0;
         trial.mode++;
     }
-    return trial.mode < LD_COUNT(lengths);
+}
+
+/* Whether the trial is over: something has come of it, and nothing of it is left. */
+static bool is_over(void) {
+    bool late = now_ns() - trial.began > TRIAL_SECONDS * 1000000000ULL;
+    bool done = trial.effect || trial.problem || count_errors() > trial.errors;
+    bool is_idle = trial.done <= 3 || trial.host->script->keepers <= trial.keepers;
+    return late || (done && is_idle);
 }
 
 /* verdict() -> "next" or "stop", or nil: wait */
 static int l_verdict(lua_State *L) {
-    bool over = trial.effect || trial.problem || count_errors() > trial.errors ||
-                now_ns() - trial.began > TRIAL_SECONDS * 1000000000ULL;
-    if (trial.turns > 0 || (trial.running && !over)) {
+    if (trial.host == NULL || trial.turns > 0 || (trial.running && !is_over())) {
         return 0;
     }
-    bool more = !trial.running || judge(L);
-    lua_pushstring(L, more ? "next" : "stop");
+    if (trial.running) {
+        judge(L);
+    }
+    lua_pushstring(L, trial.mode < LD_COUNT(lengths) ? "next" : "stop");
     return 1;
 }
 
