@@ -19,7 +19,7 @@ local directory, name = ...
 local acts = {}
 
 function acts.after()
-  starve(4)
+  starve()
   lunad.after(0, function(...)
     assert(select("#", ...) == 3)
     effect()
@@ -29,7 +29,7 @@ end
 -- The timer is made before, so that it must fire whatever happens.
 function acts.armed_after()
   lunad.after(0, effect)
-  starve(4, true)
+  starve(true)
 end
 
 function acts.every()
@@ -40,18 +40,18 @@ function acts.every()
       timer:stop()
     end
   end)
-  starve(4, true)
+  starve(true)
 end
 
 function acts.again()
   local timer = lunad.after(100, effect)
-  starve(4)
+  starve()
   timer:again(0)
 end
 
 function acts.cron()
   trial.before_minute()
-  starve(8)
+  starve()
   local timer
   timer = lunad.cron("* * * * *", function()
     timer:stop()
@@ -66,11 +66,11 @@ function acts.armed_cron()
     timer:stop()
     effect()
   end)
-  starve(8, true)
+  starve(true)
 end
 
 function acts.cron_spec()
-  starve(4)
+  starve()
   local timer = lunad.cron("*/5 9-17,20 1 jan-mar mon,tue", effect)
   timer:stop()
   effect()
@@ -78,7 +78,7 @@ end
 
 function acts.sleep()
   lunad.task(function()
-    starve(4)
+    starve()
     lunad.sleep(0.0005)
     effect()
   end)
@@ -89,11 +89,11 @@ function acts.woken()
     lunad.sleep(0.0005)
     effect()
   end)
-  starve(4, true)
+  starve(true)
 end
 
 function acts.task()
-  starve(4, true)
+  starve(true)
   local task = lunad.task(function(...)
     lunad.sleep(0)
     return select("#", ...), ...
@@ -110,7 +110,7 @@ function acts.many_arguments()
   for i = 1, 200 do
     list[i] = i
   end
-  starve(4, true)
+  starve(true)
   local count = lunad.task(function(...) return select("#", ...) end, table.unpack(list)):wait()
   assert(count == 200)
   effect()
@@ -118,7 +118,7 @@ end
 
 -- The error of a task that nobody waits for is reported, without memory too.
 function acts.failing_task()
-  starve(4, true)
+  starve(true)
   lunad.task(function()
     local list <close> = setmetatable({}, { __close = function() lunad.sleep(0) end })
     error({ list })
@@ -131,12 +131,12 @@ function acts.cancelled_task()
     local _ <close> = setmetatable({}, { __close = effect })
     lunad.sleep(100)
   end)
-  starve(4, true)
+  starve(true)
   task:cancel()
 end
 
 function acts.coroutine()
-  starve(4)
+  starve()
   local next_value = coroutine.wrap(function(...)
     coroutine.yield(...)
     return coroutine.resume(coroutine.create(function(...) return ... end), 1, 2, 3)
@@ -146,22 +146,22 @@ function acts.coroutine()
   effect()
 end
 
-local signals = lunad.signal("USR2", effect)
+local handle = lunad.signal("USR2", effect)
 
 function acts.signal()
-  starve(4, true)
+  starve(true)
   assert(lunad.kill(lunad.pid, "USR2"))
 end
 
 function acts.new_signal()
-  starve(4)
+  starve()
   local handle = lunad.signal("USR1", function() end)
   handle:stop()
   effect()
 end
 
 function acts.spawn()
-  starve(4)
+  starve()
   local child, message = lunad.spawn { "true", env = { A = 1 }, on_exit = effect }
   check(child, message)
 end
@@ -169,7 +169,7 @@ end
 -- The child is there before: all that it says and its end must come, or an error.
 function acts.exit()
   lunad.spawn { "true", on_exit = effect }
-  starve(20, true)
+  starve(true)
 end
 
 function acts.output()
@@ -178,7 +178,7 @@ function acts.output()
       effect()
     end
   end }
-  starve(20, true)
+  starve(true)
 end
 
 function acts.by_line()
@@ -187,16 +187,16 @@ function acts.by_line()
       effect()
     end
   end) }
-  starve(20, true)
+  starve(true)
 end
 
 function acts.logged_output()
   lunad.spawn { "sh", "-c", "printf 'one\ntwo\nthree'; echo >&2 four", on_exit = effect }
-  starve(20)
+  starve()
 end
 
 function acts.exec()
-  starve(20)
+  starve()
   local result, message = lunad.exec { "cat", input = "hello" }
   if check(result, message) then
     assert(result.ok and result.stdout == "hello")
@@ -208,7 +208,7 @@ function acts.write()
   local child = lunad.spawn { "cat", stdin = "pipe", stdout = "null" }
   local text = ("x"):rep(200000)
   local _ <close> = setmetatable({}, { __close = function() child:close_stdin() end })
-  starve(20)
+  starve()
   local ok, message = child:write(text)
   if check(ok, message) and check(child:flush()) then
     effect()
@@ -217,13 +217,13 @@ end
 
 function acts.wait()
   local child = lunad.spawn { "true" }
-  starve(20, true)
+  starve(true)
   assert(child:wait().ok)
   effect()
 end
 
 function acts.supervise()
-  starve(10)
+  starve()
   local supervisor, message
   supervisor, message = lunad.supervise { "sleep", "1000", count = 2, on_exit = function(exit)
     if not exit.ok then
@@ -236,21 +236,21 @@ function acts.supervise()
 end
 
 function acts.unknown_command()
-  starve(4)
+  starve()
   local child, message, code = lunad.spawn { "/nowhere/to/be/found" }
   assert(child == nil and code == "ENOENT", message)
   effect()
 end
 
 function acts.listen()
-  starve(4)
+  starve()
   check(lunad.listen("unix:" .. directory .. "/listen"))
   effect()
 end
 
 function acts.new_listen()
   local path = directory .. "/listen" .. math.random(1 << 40)
-  starve(4)
+  starve()
   local fd, message = lunad.listen("unix:" .. path, { mode = "600" })
   if check(fd, message) then
     effect()
@@ -258,7 +258,7 @@ function acts.new_listen()
 end
 
 function acts.popen()
-  starve(4)
+  starve()
   local pipe <close> = check(io.popen("echo x"))
   if pipe and check(pipe:read("a")) then
     effect()
@@ -266,14 +266,14 @@ function acts.popen()
 end
 
 function acts.execute()
-  starve(4)
+  starve()
   if check(os.execute("true")) then
     effect()
   end
 end
 
 function acts.stats()
-  starve(4)
+  starve()
   local stats, message = lunad.stats()
   if check(stats, message) then
     assert(stats.name == "memerr" and #stats.timers > 0)
@@ -282,7 +282,7 @@ function acts.stats()
 end
 
 function acts.say()
-  starve(4)
+  starve()
   lunad.log.info("a message", { a = 1, b = "two", c = {}, d = true, e = 1.5 })
   print("this", 1, {})
   lunad.status("all is well")
@@ -290,7 +290,7 @@ function acts.say()
 end
 
 function acts.error()
-  starve(4, true)
+  starve(true)
   lunad.after(0, function() error("an error to be seen") end)
 end
 
@@ -301,11 +301,11 @@ function acts.seen_error()
     end
   end)
   lunad.after(0, function() error("an error to be seen") end)
-  starve(4, true)
+  starve(true)
 end
 
 function acts.on_stop()
-  starve(4)
+  starve()
   lunad.on_stop(function() end)
   lunad.on_reload(function() end)
   lunad.on_error(function() end)
@@ -314,7 +314,7 @@ end
 
 -- Requests on the control socket are answered, or cut off; and the next one is answered again.
 function acts.control()
-  starve(6)
+  starve()
   trial.ask()
   local answer
   repeat
@@ -327,14 +327,8 @@ end
 
 local act = assert(acts[name], name)
 if name ~= "signal" then
-  signals:stop()
+  handle:stop()
 end
 
-lunad.every(0.001, function()
-  local what = trial.verdict()
-  if what == "next" then
-    act()
-  elseif what == "stop" then
-    lunad.stop()
-  end
-end)
+trial.drive(act)
+lunad.after(1e6, act) -- there is always something to wait for

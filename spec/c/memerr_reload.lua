@@ -49,12 +49,7 @@ lunad.on_reload(function()
   }
 end)
 
-lunad.every(0.001, function()
-  local what = trial.verdict()
-  if what == "next" then
-    trial.starve(1, true)
-    lunad.reload()
-  elseif what == "stop" then
-    lunad.stop()
-  end
+trial.drive(function()
+  trial.starve(true)
+  lunad.reload()
 end)

@@ -23,7 +23,9 @@
 #include "task.h"
 
 #define TRIAL_SECONDS 5
+#define FAMINE_NS     50000000 /* or until something has come of it */
 #define HEAP_SLACK    (64 * 1024)
+#define STRIDE        7 /* where there are thousands of allocations */
 #define STEPS_MAX     20000
 
 static const long lengths[] = {1, 2, FAMINE_FOR_GOOD};
@@ -32,10 +34,11 @@ static const long lengths[] = {1, 2, FAMINE_FOR_GOOD};
 static struct {
     struct ld_host *host;
     size_t mode;      /* index in lengths */
-    long step;        /* from one trial to the next: 1, or what MEMERR_STEP says */
+    long step;        /* from one trial to the next; MEMERR_STEP says another */
     long spared;      /* allocations before the famine */
     long done;        /* trials that are over */
-    int turns;        /* of the loop, until the famine ends; 0: it has */
+    bool starving;    /* the famine has not ended */
+    bool has_act;     /* the script has said what to try */
     bool running;     /* between its beginning and its verdict */
     bool effect;      /* what was tried has happened */
     bool problem;     /* or the script was told why not */
@@ -55,6 +58,8 @@ static struct {
     char path[108];
 } client = {.fd = -1};
 
+static const char act_key; /* of what the script tries, in the registry */
+
 int __real_ld_lib_open(lua_State *L);
 int __wrap_ld_lib_open(lua_State *L);
 void __real_ld_host_on_turn(uv_prepare_t *prepare);
@@ -65,19 +70,6 @@ int64_t __wrap_ld_clock_now(void);
 /* The clock on the wall, as the test wants it. */
 int64_t __wrap_ld_clock_now(void) {
     return __real_ld_clock_now() + trial.skew;
-}
-
-/* Count the turns of the loop until the famine ends. */
-void __wrap_ld_host_on_turn(uv_prepare_t *prepare) {
-    trial.host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
-    if (trial.turns > 0 && trial.is_drained) {
-        ld_task_drain_pool(trial.host->script);
-    }
-    __real_ld_host_on_turn(prepare);
-    trial.effect = trial.effect || trial.host->reload.ok > trial.reloads;
-    if (trial.turns > 0 && --trial.turns == 0) {
-        trial.refused = famine_end();
-    }
 }
 
 /* How many errors nobody caught, and how many reloads were refused. */
@@ -93,16 +85,15 @@ static int l_broken(lua_State *L) {
     return 0;
 }
 
-/* starve(turns, drained): begin the famine, for some turns of the loop. */
+/* starve([drained]): begin the famine. */
 static int l_starve(lua_State *L) {
-    trial.turns = (int)luaL_checkinteger(L, 1);
-    trial.running = true;
+    trial.starving = true;
     trial.effect = false;
     trial.problem = false;
     trial.reloads = trial.host->reload.ok;
     trial.errors = count_errors();
     trial.began = now_ns();
-    trial.is_drained = lua_toboolean(L, 2);
+    trial.is_drained = lua_toboolean(L, 1);
     famine_begin(trial.spared, lengths[trial.mode]);
     return 0;
 }
@@ -130,33 +121,43 @@ static void say(const char *what) {
 }
 
 /* Check what the trial has left behind, with memory again. */
-static void check_rest(lua_State *L) {
+static void check_rest(void) {
     const struct ld_script *script = trial.host->script;
-    lua_gc(L, LUA_GCCOLLECT);
-    if (trial.done == 3) {
+    lua_gc(script->L, LUA_GCCOLLECT);
+    if (trial.done <= 3) { /* the first ones make what stays */
+        trial.heap = script->heap;
+    }
+    bool is_lean = CHECK(script->heap < trial.heap + HEAP_SLACK);
+    bool is_idle = CHECK(script->keepers == trial.keepers);
+    if (!is_lean || !is_idle) {
+        say("something is left");
         trial.heap = script->heap;
         trial.keepers = script->keepers;
-    } else if (trial.done > 3) {
-        bool is_lean = CHECK(script->heap < trial.heap + HEAP_SLACK);
-        bool is_idle = CHECK(script->keepers == trial.keepers);
-        if (!is_lean || !is_idle) {
-            say("something is left");
-            trial.heap = script->heap;
-            trial.keepers = script->keepers;
-        }
     }
 }
 
-/* Judge the trial, and go on to the next. */
-static void judge(lua_State *L) {
+/* Whether something has come of the trial. */
+static bool is_decided(void) {
+    trial.effect = trial.effect || trial.host->reload.ok > trial.reloads;
+    return trial.effect || trial.problem || count_errors() > trial.errors;
+}
+
+/* Whether the trial is over: that, and nothing of it is left. */
+static bool is_over(void) {
+    bool late = now_ns() - trial.began > TRIAL_SECONDS * 1000000000ULL;
+    bool is_idle = trial.host->script->keepers <= trial.keepers;
+    return late || (is_decided() && is_idle);
+}
+
+/* Judge the trial. */
+static void judge(void) {
     bool failed = trial.problem || count_errors() > trial.errors;
-    trial.running = false;
     trial.failures += failed;
     if (!trial.effect && !failed) {
         CHECK(!"an effect or an error");
         say("nothing happened, and nobody was told");
     }
-    check_rest(L);
+    check_rest();
     trial.done++;
     trial.spared += trial.step;
     if (trial.refused == 0 || trial.spared > STEPS_MAX) {
@@ -166,24 +167,62 @@ static void judge(lua_State *L) {
     }
 }
 
-/* Whether the trial is over: something has come of it, and nothing of it is left. */
-static bool is_over(void) {
-    bool late = now_ns() - trial.began > TRIAL_SECONDS * 1000000000ULL;
-    bool done = trial.effect || trial.problem || count_errors() > trial.errors;
-    bool is_idle = trial.done <= 3 || trial.host->script->keepers <= trial.keepers;
-    return late || (done && is_idle);
+/* Call what the script tries. */
+static void try_again(struct ld_script *script) {
+    struct ld_task *task = ld_task_take(script, "the trial");
+    lua_rawgetp(script->L, LUA_REGISTRYINDEX, &act_key);
+    if (CHECK(task != NULL) && lua_isnil(script->L, -1) == 0) {
+        trial.began = now_ns();
+        trial.running = true;
+        lua_xmove(script->L, task->co, 1);
+        ld_task_start(task, 0);
+    }
 }
 
-/* verdict() -> "next" or "stop", or nil: wait */
-static int l_verdict(lua_State *L) {
-    if (trial.host == NULL || trial.turns > 0 || (trial.running && !is_over())) {
-        return 0;
+/* Go on with the trials, in a turn of the loop with memory. */
+static void go_on(struct ld_host *host) {
+    if (host->state != LD_HOST_RUNNING || (trial.running && !is_over())) {
+        return;
     }
     if (trial.running) {
-        judge(L);
+        trial.running = false;
+        judge();
+    } else {
+        trial.keepers = host->script->keepers;
     }
-    lua_pushstring(L, trial.mode < LD_COUNT(lengths) ? "next" : "stop");
-    return 1;
+    if (trial.mode < LD_COUNT(lengths)) {
+        try_again(host->script);
+    } else {
+        ld_stop_begin(host, "stop", 0);
+    }
+}
+
+/* End the famine when something has come of it, or it has lasted for long, and go on. */
+void __wrap_ld_host_on_turn(uv_prepare_t *prepare) {
+    struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
+    trial.host = host;
+    __real_ld_host_on_turn(prepare);
+    if (trial.starving && (now_ns() - trial.began > FAMINE_NS || is_decided())) {
+        trial.starving = false;
+        trial.refused = famine_end();
+    }
+    if (trial.has_act && !trial.starving) {
+        go_on(host);
+    }
+    if (trial.starving && trial.is_drained) {
+        ld_task_drain_pool(host->script);
+    }
+    if (trial.has_act) {
+        ld_host_wake_at(host, uv_now(&host->loop) + 1);
+    }
+}
+
+/* drive(act): try this, again and again. */
+static int l_drive(lua_State *L) {
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &act_key);
+    trial.has_act = true;
+    return 0;
 }
 
 /* before_minute(): set the clock on the wall to just before a full minute. */
@@ -220,10 +259,10 @@ static int l_answer(lua_State *L) {
 }
 
 static const luaL_Reg functions[] = {
-    {"starve", l_starve},   {"effect", l_effect},
-    {"broken", l_broken},   {"problem", l_problem},
-    {"verdict", l_verdict}, {"ask", l_ask},
-    {"answer", l_answer},   {"before_minute", l_before_minute},
+    {"starve", l_starve}, {"effect", l_effect},
+    {"broken", l_broken}, {"problem", l_problem},
+    {"drive", l_drive},   {"ask", l_ask},
+    {"answer", l_answer}, {"before_minute", l_before_minute},
     {NULL, NULL},
 };
 
@@ -277,19 +316,19 @@ static int run_host(const char *script, const char *name, struct ld_text *why) {
 }
 
 /* Begin a test with a log of its own. */
-static void begin(void) {
+static void begin(long step) {
     struct ld_log_config config = {.sink = LD_LOG_FILE, .path = box_path("log")};
     memset(&trial, 0, sizeof trial);
-    trial.step = getenv("MEMERR_STEP") != NULL ? atol(getenv("MEMERR_STEP")) : 1;
+    trial.step = getenv("MEMERR_STEP") != NULL ? atol(getenv("MEMERR_STEP")) : step;
     REQUIRE(trial.step > 0);
     famine_init();
     REQUIRE(ld_log_open(&config) == 0);
 }
 
 /* Run a script that makes trials; it must do well each time that there is memory. */
-static void run_trials(const char *script, const char *name) {
+static void run_trials(const char *script, const char *name, long step) {
     struct ld_text why = {0};
-    begin();
+    begin(step);
     CHECK_INT(0, run_host(script, name, &why));
     CHECK_STR("", ld_text_string(&why));
     CHECK_INT(LD_COUNT(lengths), trial.mode);
@@ -301,7 +340,7 @@ static void run_trials(const char *script, const char *name) {
 /* Reload again and again: either the new generation is the service, with the state that the old one
  * handed on, or the old one goes on. */
 static void test_reload(void) {
-    run_trials(MEMERR_DIRECTORY "/memerr_reload.lua", NULL);
+    run_trials(MEMERR_DIRECTORY "/memerr_reload.lua", NULL, STRIDE);
 }
 
 /* Start again and again, with the famine from the beginning. */
@@ -310,7 +349,7 @@ static void check_start(size_t mode) {
     trial.mode = mode;
     trial.spared = 0;
     do {
-        trial.turns = 1;
+        trial.starving = true; /* until the first turn of the loop */
         famine_begin(trial.spared, lengths[mode]);
         trial.spared += trial.step;
         trial.done++;
@@ -325,7 +364,7 @@ static void check_start(size_t mode) {
 }
 
 static void test_start(void) {
-    begin();
+    begin(STRIDE);
     for (size_t mode = 0; mode < LD_COUNT(lengths); mode++) {
         check_start(mode);
     }
@@ -336,7 +375,7 @@ static void test_start(void) {
 
 #define TRIALS(name)                                                                               \
     static void test_##name(void) {                                                                \
-        run_trials(MEMERR_DIRECTORY "/memerr.lua", #name);                                         \
+        run_trials(MEMERR_DIRECTORY "/memerr.lua", #name, 1);                                      \
     }
 
 TRIALS(after)
