@@ -200,7 +200,7 @@ static bool find_line(struct ld_peer *peer, size_t *end) {
 /* Forget what has been served, when that is everything, or much. */
 static void compact(struct ld_peer *peer) {
     struct ld_text *input = &peer->input;
-    if (peer->start == input->size || peer->start > REQUEST_MAX / 2) {
+    if (peer->start > 0 && (peer->start == input->size || peer->start > REQUEST_MAX / 2)) {
         input->size -= peer->start;
         memmove(input->data, input->data + peer->start, input->size);
         peer->searched -= peer->start;
@@ -228,7 +228,9 @@ void ld_peer_serve_next(struct ld_peer *peer) {
         return;
     }
     compact(peer);
-    if (peer->input.failed || peer->input.size - peer->start > REQUEST_MAX) {
+    if (peer->input.failed) {
+        ld_peer_refuse(peer, "not enough memory");
+    } else if (peer->input.size - peer->start > REQUEST_MAX) {
         ld_peer_refuse(peer, "a request has more than 1 MiB");
     } else {
         uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
