@@ -161,6 +161,12 @@ static void read_one_rlimit(lua_State *L, const char *name, struct ld_spawn *spa
                  lua_tostring(L, -3));
     }
     lua_pop(L, 1);
+    for (size_t i = 0; i < spawn->rlimit_count; i++) {
+        if (spawn->rlimits[i].resource == resource) {
+            lx_error(L, "option '%s': '%s' is there twice, in another case", name,
+                     lua_tostring(L, -2));
+        }
+    }
     LD_ASSERT(spawn->rlimit_count < LD_SPAWN_RLIMITS_MAX);
     spawn->rlimits[spawn->rlimit_count].resource = resource;
     spawn->rlimits[spawn->rlimit_count++].limit = limit;
