@@ -411,6 +411,21 @@ function Box:inside(text, options)
   return result
 end
 
+-- Run `text` as a script in the foreground, with `lunad`, as another user. More options of run follow.
+function Box:run_as(uid, text, ...)
+  local dir = self:path("of-" .. uid)
+  assert(uv.fs_mkdir(dir, tonumber("700", 8)))
+  assert(uv.fs_chown(dir, uid, uid))
+  local words = { "--reuid", tostring(uid), "--regid", tostring(uid), "--clear-groups", BINARY, "run",
+    "--run-dir", dir, ... }
+  table.move({ "-e", 'local lunad = require "lunad" ' .. text }, 1, 2, #words + 1, words)
+  local result = self:run(words, { program = "setpriv", env = { ASAN_OPTIONS = "detect_leaks=0" } })
+  if result.code ~= 0 then
+    error(("exit status %d\n%s%s"):format(result.code, result.out, result.err), 2)
+  end
+  return result
+end
+
 -- Processes that carry the box's mark.
 function Box:marked()
   local mark = MARK .. "=" .. self.mark

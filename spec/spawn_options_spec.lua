@@ -1,0 +1,362 @@
+-- The options of lunad.spawn: what a child is given, and what the system or we refuse.
+
+local support = require "support"
+
+-- For scripts: what starts children and collects what they say.
+local CHILDREN = [[
+local children = require "children"
+local collect, shell = children.collect, children.shell
+]]
+
+local function root_it(describe_it, name, test)
+  describe_it(name, function()
+    if not support.is_root then return pending("needs root") end
+    test()
+  end)
+end
+
+-- For scripts: every value of an option is refused, and the option named.
+local REFUSED = CHILDREN .. [[
+local function refused(option, values)
+  for i = 1, values.n or #values do
+    local options = { "true", [option] = values[i] }
+    local message = raises("'" .. option .. "'", lunad.spawn, options)
+    truthy(message:find("inside.lua:%d"), message)
+    raises("'" .. option .. "'", lunad.exec, options)
+  end
+end
+]]
+
+describe("fds", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- For scripts: two files that are open in the host, at the numbers a and b.
+  local FILES = CHILDREN .. [[
+  local uv = require "luv"
+  local function file(name)
+    local stream <close> = assert(io.open(name, "w"))
+    stream:write(name)
+    stream:close()
+    return assert(uv.fs_open(name, "r", 0))
+  end
+  local a, b = file "A", file "B"
+  local function read(fds, ...)
+    local command = "printf '%s' "
+    for _, number in ipairs { ... } do command = command .. ("$(cat /proc/self/fd/%d)"):format(number) end
+    return shell(command, { fds = fds }).out
+  end
+  ]]
+
+  it("hands on descriptors under the numbers asked for", function()
+    box:inside(FILES .. [[
+      equal("AB", read({ [3] = a, [4] = b }, 3, 4))
+      equal("AB", read({ [9] = b, [7] = a }, 7, 9))
+      equal("AA", read({ [3] = a, [100] = a }, 3, 100))
+      equal("A", read({ [1023] = a }, 1023))
+    ]])
+  end)
+
+  it("hands on descriptors that are each other's target, or their own", function()
+    box:inside(FILES .. [[
+      equal("BA", read({ [a] = b, [b] = a }, a, b))
+      equal("AB", read({ [a] = a, [b] = b }, a, b))
+      equal("AA", read({ [a] = a, [b] = a }, a, b))
+      equal("AB", read({ [b] = a, [b + 1] = b }, b, b + 1))
+    ]])
+  end)
+
+  it("take nothing from the host", function()
+    box:inside(FILES .. [[
+      read({ [3] = a, [a] = b }, 3)
+      equal("A", assert(uv.fs_read(a, 10, 0)))
+      equal("B", assert(uv.fs_read(b, 10, 0)))
+    ]])
+  end)
+
+  it("come beside the standard streams, and nothing else is inherited", function()
+    local result = box:inside(FILES .. [[
+      equal("0\n1\n2\n5\n", shell("ls /proc/$$/fd", { fds = { [5] = a } }).out)
+      equal("0\n1\n2\n", shell("ls /proc/$$/fd", { fds = {} }).out)
+      equal(true, shell("echo by 7 >&7; echo by 8 >&8", { fds = { [7] = 1, [8] = 2 } }).exit.ok)
+    ]])
+    assert.equal("by 7\n", result.out)
+    assert.truthy(result.err:find("by 8\n", 1, true))
+  end)
+
+  it("share with stdin, stdout and stderr", function()
+    box:inside(FILES .. [[
+      local out = assert(uv.fs_open("out", "w", 420))
+      shell("cat; cat <&3; echo err >&2; echo four >&4",
+        { stdin = a, stdout = out, stderr = out, fds = { [3] = b, [4] = out } })
+      local text <close> = io.open("out")
+      equal("ABerr\nfour\n", text:read("a"))
+    ]])
+  end)
+
+  it("let a child talk to us in both directions", function()
+    box:inside(FILES .. [[
+      local pair = assert(uv.socketpair(nil, nil, { nonblock = true }))
+      local said, pipe = "", uv.new_pipe()
+      pipe:open(pair[1])
+      pipe:read_start(function(_, chunk) said = said .. (chunk or " end") end)
+      pipe:write("question\n")
+      local command = "read word <&3; echo to $word >&3"
+      local child = truthy(lunad.spawn { "sh", "-c", command, fds = { [3] = pair[2] } })
+      uv.fs_close(pair[2])
+      eventually(function() return said == "to question\n end" end)
+      equal(true, child:wait().ok)
+      pipe:close()
+    ]])
+  end)
+
+  it("that are not open are a returned error", function()
+    box:inside [[
+      fails("EBADF", lunad.spawn { "true", fds = { [3] = 777 } })
+      fails("EBADF", lunad.exec { "true", fds = { [3] = 777 } })
+      equal(true, lunad.exec { "true" }.ok)
+    ]]
+  end)
+
+  it("refuse what is no descriptor", function()
+    box:inside(REFUSED .. [[
+      local many = {}
+      for i = 3, 1023 do many[i] = 0 end
+      refused("fds", { true, 3, "3", print, { [2] = 1 }, { [-1] = 1 }, { [3.5] = 1 }, { x = 1 },
+        { ["3"] = 1 }, { [1024] = 1 }, { [3] = "x" }, { [3] = -1 }, { [3] = 1.5 }, { [3] = true }, many })
+    ]])
+  end)
+end)
+
+describe("user and group", function()
+  local box = support.with_box(before_each, after_each)
+  local function test(name, body) root_it(it, name, body) end
+
+  -- For scripts: the ids that a child has in /proc.
+  local IDS = CHILDREN .. [[
+  local function ids(options)
+    options[1], options[2] = "cat", "/proc/self/status"
+    local out = collect(options).out
+    local function list(name)
+      return (out:match("\n" .. name .. ":%s*([%d\t ]*)"):gsub("%s+", " "):gsub(" $", ""))
+    end
+    return list "Uid" .. "; " .. list "Gid" .. "; " .. list "Groups", out
+  end
+  ]]
+
+  test("are all the ids of the child, by name and by number", function()
+    box:inside(IDS .. [[
+      for _, nobody in ipairs { "nobody", 65534, "65534" } do
+        equal("65534 65534 65534 65534; 65534 65534 65534 65534; 65534", (ids { user = nobody }))
+        equal("65534 65534 65534 65534; 1 1 1 1; 1", (ids { user = nobody, group = "daemon" }))
+      end
+      equal("12345 12345 12345 12345; 54321 54321 54321 54321; ", (ids { user = 12345, group = 54321 }))
+    ]])
+  end)
+
+  test("leave the child no capability", function()
+    box:inside(IDS .. [[
+      local _, status = ids { user = "nobody" }
+      for _, set in ipairs { "CapPrm", "CapEff", "CapInh", "CapAmb" } do
+        equal(("0"):rep(16), status:match(set .. ":%s*(%x+)"))
+      end
+    ]])
+  end)
+
+  test("include the supplementary groups that the user is in", function()
+    local line = support.read("/etc/group"):match("\n([^\n:]+:[^\n:]*:%d+:[^\n:,]+[^\n]*)")
+    if not line then return pending("needs a user with a supplementary group") end
+    local gid, user = line:match(":(%d+):([^,]+)")
+    box:inside(IDS .. ([[
+      local groups = ids({ user = %q }):match("[^;]*$") .. " "
+      truthy(groups:find(" %d ", 1, true), groups)
+    ]]):format(user, gid))
+  end)
+
+  test("with group alone change the group and nothing else", function()
+    box:inside(IDS .. [[
+      local own = ids {}
+      equal(own:gsub(";.*;", "; 1 1 1 1;"), (ids { group = "daemon" }))
+      equal(own, (ids {}))
+    ]])
+  end)
+
+  test("do not keep the child from dying with the host", function()
+    local process = box:spawn { "run", "-n", "victim", "-e", [[
+      local lunad = require "lunad"
+      print(lunad.spawn { "sleep", "1000", user = "nobody" }.pid)
+      lunad.sleep(1000)
+    ]] }
+    box:await(process, "the pid", function() return process.out():find("\n") end)
+    local child = math.tointeger(tonumber(process.out():match("%d+")))
+    assert.truthy(support.is_alive(child))
+    support.kill(process.pid, "sigkill")
+    box:wait_gone(child)
+    box:await(process, "the end of the host", process.is_over)
+    box:lunad("stop", "victim")
+  end)
+
+  test("take effect before the command is looked for", function()
+    assert(support.uv.fs_mkdir(box:path("mine"), tonumber("700", 8)))
+    box:write("mine/tool", "#!/bin/sh\n")
+    assert(support.uv.fs_chmod(box:path("mine/tool"), tonumber("755", 8)))
+    box:inside([[
+      local env = { PATH = lunad.script:gsub("[^/]*$", "mine") }
+      equal(true, lunad.exec { "tool", env = env }.ok)
+      fails("EACCES", lunad.exec { "tool", env = env, user = "nobody" })
+    ]])
+  end)
+
+  it("that do not exist are a returned error", function()
+    box:inside [[
+      fails("ENOENT", lunad.spawn { "true", user = "no-such-user" })
+      fails("ENOENT", lunad.spawn { "true", group = "no-such-group" })
+      fails("ENOENT", lunad.exec { "true", user = "root", group = "no-such-group" })
+      local _, message = lunad.spawn { "true", user = "no-such-user" }
+      truthy(message:find("no-such-user", 1, true), message)
+      _, message = lunad.spawn { "true", group = "no-such-group" }
+      truthy(message:find("no-such-group", 1, true), message)
+      equal(true, lunad.exec { "true" }.ok)
+    ]]
+  end)
+
+  test("that we may not become are a returned error", function()
+    local result = box:run_as(4242, [[
+      print(select(3, lunad.spawn { "true", user = "root" }))
+      print(select(3, lunad.spawn { "true", group = "root" }))
+      print(lunad.exec { "true" }.ok)
+    ]])
+    assert.equal("EPERM\nEPERM\ntrue\n", result.out)
+  end)
+
+  it("refuse what is no name and no number", function()
+    box:inside(REFUSED .. [[
+      for _, option in ipairs { "user", "group" } do
+        refused(option, { true, {}, print, "", -1, 1.5, "a:b", ("x"):rep(10000) })
+      end
+    ]])
+  end)
+end)
+
+describe("umask", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is octal text or a number, and does not change the host's", function()
+    box:inside(CHILDREN .. [[
+      for umask, expected in pairs { ["027"] = "0027", ["77"] = "0077", ["0"] = "0000", ["0777"] = "0777",
+          [23] = "0027", [0] = "0000", [511] = "0777" } do
+        equal(expected .. "\n", shell("umask", { umask = umask }).out)
+        equal("0022\n", shell("umask").out)
+      end
+    ]], { args = { "--umask", "022" } })
+  end)
+
+  it("is what files of the child are made with", function()
+    box:inside(CHILDREN .. [[
+      equal("640\n", shell("echo >made; stat -c %a made", { umask = "026" }).out)
+    ]])
+  end)
+
+  it("refuses what is no mask", function()
+    box:inside(REFUSED .. "refused('umask', { true, {}, '', '8', '-1', '1000', '0x1', -1, 512, 1.5 })")
+  end)
+end)
+
+describe("nice", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is added to the host's own", function()
+    box:inside(CHILDREN .. [[
+      local own = tonumber(shell("nice").out)
+      for nice = 0, 19 - own, 6 do
+        equal(own + nice, tonumber(shell("nice", { nice = nice }).out))
+      end
+      equal(19, tonumber(shell("nice", { nice = 40 }).out))
+      equal(own, tonumber(shell("nice").out))
+    ]])
+  end)
+
+  root_it(it, "may be below 0 for root, and is a returned error for others", function()
+    box:inside(CHILDREN .. [[
+      local own = tonumber(shell("nice").out)
+      equal(math.max(own - 3, -20), tonumber(shell("nice", { nice = -3 }).out))
+    ]])
+    local result = box:run_as(4242, [[
+      print(select(3, lunad.spawn { "true", nice = -3 }))
+      print(lunad.exec { "true", nice = 1 }.ok)
+    ]])
+    assert.equal("EACCES\ntrue\n", result.out)
+  end)
+
+  it("refuses what is no whole number", function()
+    box:inside(REFUSED .. "refused('nice', { true, {}, '', 'x', 1.5, 41, -41, 0/0 })")
+  end)
+end)
+
+describe("rlimit", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("sets soft and hard limit, and not the host's", function()
+    box:inside(CHILDREN .. [[
+      local function limits(option, value)
+        return shell(("echo $(ulimit -S%s) $(ulimit -H%s)"):format(option, option), { rlimit = value }).out
+      end
+      local own = limits("n")
+      equal("64 64\n", limits("n", { nofile = 64 }))
+      equal("64 64\n", limits("n", { nofile = "64" }))
+      equal("64 128\n", limits("n", { nofile = "64:128" }))
+      equal("0 0\n", limits("c", { core = 0, nofile = 64 }))
+      equal("0 0\n", limits("c", { CORE = 0 }))
+      equal("7 9\n", limits("t", { cpu = "7:9" }))
+      equal("1048576 1048576\n", limits("v", { as = "1G" }))
+      equal(own, limits("n"))
+    ]])
+  end)
+
+  it("does not hinder descriptors of higher numbers", function()
+    box:inside(CHILDREN .. [[
+      equal("x\n", shell("echo x", { rlimit = { nofile = 4 }, fds = { [9] = 1 } }).out)
+    ]])
+  end)
+
+  root_it(it, "over our own is a returned error for others than root", function()
+    local result = box:run_as(4242, [[
+      print(select(3, lunad.spawn { "true", rlimit = { nofile = "64:512" } }))
+      print(lunad.exec { "true", rlimit = { nofile = "64:128" } }.ok)
+    ]], "--rlimit", "nofile=128")
+    assert.equal("EPERM\ntrue\n", result.out)
+  end)
+
+  it("can kill the child, and that is told", function()
+    box:inside(CHILDREN .. [[
+      local exit = shell("while :; do :; done", { rlimit = { cpu = "1:2" } }).exit
+      equal("XCPU", exit.signal)
+      equal("XFSZ", shell("exec head -c 5000 /dev/zero >big", { rlimit = { fsize = 4096 } }).exit.signal)
+    ]])
+  end)
+
+  it("takes every resource, in any case, and refuses one that is there twice", function()
+    box:inside(REFUSED .. [[
+      local all = { as = "1G", core = 0, cpu = 10, data = "1G", fsize = "1G", locks = 10, memlock = 4096,
+        msgqueue = 0, nice = 0, nofile = 64, nproc = 1000, rss = "1G", rtprio = 0, rttime = 1000000,
+        stack = "1M", sigpending = 10 }
+      equal(true, collect({ "true", rlimit = all }).exit.ok)
+      for name, value in pairs(all) do
+        refused("rlimit", { { [name] = value, [name:upper()] = value } })
+      end
+      for _, name in ipairs { "NOFILE", "Core", "coRe", "AS" } do all[name] = all[name:lower()] end
+      refused("rlimit", { all })
+    ]])
+  end)
+
+  it("refuses what is no limit", function()
+    box:inside(REFUSED .. [[
+      refused("rlimit", { true, 64, "nofile=64", { files = 64 }, { 64 }, { [true] = 1 }, { nofile = true },
+        { nofile = "x" }, { nofile = "" }, { nofile = -1 }, { nofile = 1.5 }, { nofile = "128:64" },
+        { nofile = "1:2:3" }, { nofile = {} } })
+      local message = raises("'rlimit'", lunad.spawn, { "true", rlimit = { files = 64 } })
+      truthy(message:find("files", 1, true), message)
+      message = raises("'rlimit'", lunad.spawn, { "true", rlimit = { nofile = "x" } })
+      truthy(message:find("nofile", 1, true), message)
+    ]])
+  end)
+end)
