@@ -328,8 +328,6 @@ describe("rlimit", function()
 
   it("can kill the child, and that is told", function()
     box:inside(CHILDREN .. [[
-      local exit = shell("while :; do :; done", { rlimit = { cpu = "1:2" } }).exit
-      equal("XCPU", exit.signal)
       equal("XFSZ", shell("exec head -c 5000 /dev/zero >big", { rlimit = { fsize = 4096 } }).exit.signal)
     ]])
   end)
@@ -357,6 +355,149 @@ describe("rlimit", function()
       truthy(message:find("files", 1, true), message)
       message = raises("'rlimit'", lunad.spawn, { "true", rlimit = { nofile = "x" } })
       truthy(message:find("nofile", 1, true), message)
+    ]])
+  end)
+end)
+
+describe("The standard streams", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- For scripts: run a command with every form of stdin, stdout and stderr together. What it says on
+  -- a stream is "o" or "e" and the number of the combination.
+  local EVERY_FORM = CHILDREN .. [[
+  local uv = require "luv"
+  local input = assert(uv.fs_open(lunad.script, "r", 0))
+  local file = assert(uv.fs_open("file", "w", 420))
+  local by_function, number = {}, 0
+  local function said(chunk) by_function[#by_function + 1] = chunk end
+  local function run(stdin, stdout, stderr)
+    number = number + 1
+    local command = ("cat >/dev/null; echo o%d; echo e%d >&2"):format(number, number)
+    local child = truthy(lunad.spawn { "sh", "-c", command, stdin = stdin, stdout = stdout, stderr = stderr })
+    if stdin == "pipe" then
+      child:write("words")
+      child:close_stdin()
+    end
+    equal(true, child:wait().ok)
+  end
+  local before = lunad.stats().fds
+  local forms = { "log", "null", "inherit", file, said }
+  for _, stdin in ipairs { "null", "pipe", input } do
+    for _, stdout in ipairs(forms) do
+      for _, stderr in ipairs(forms) do run(stdin, stdout, stderr) end
+      run(stdin, stdout, "stdout")
+    end
+  end
+  local functions <close> = io.open("functions", "w")
+  functions:write(table.concat(by_function))
+  functions:close()
+  eventually(function() return lunad.stats().fds == before end)
+  ]]
+
+  -- What is expected in each place, in order: a table of lists.
+  local function expectation()
+    local places, number = { log = {}, null = {}, out = {}, err = {}, file = {}, functions = {} }, 0
+    local function expect(place, word) table.insert(places[place], word .. number) end
+    local forms = { "log", "null", "inherit", "file", "functions" }
+    for _ = 1, 3 do
+      for _, stdout in ipairs(forms) do
+        for _, stderr in ipairs { "log", "null", "inherit", "file", "functions", "stdout" } do
+          number = number + 1
+          local joined = stderr == "stdout" and (stdout == "inherit" and "out" or stdout)
+          expect(stdout == "inherit" and "out" or stdout, "o")
+          expect(joined or stderr == "inherit" and "err" or stderr, "e")
+        end
+      end
+    end
+    return places
+  end
+
+  -- All that matches in a text, sorted.
+  local function words(text, pattern)
+    local list = {}
+    for word in text:gmatch(pattern) do
+      list[#list + 1] = word
+    end
+    table.sort(list)
+    return list
+  end
+
+  it("work in every combination of their forms, and leave no descriptor behind", function()
+    local result = box:inside(EVERY_FORM)
+    local got = {
+      out = words(result.out, "[oe]%d+"), file = words(box:read "file", "[oe]%d+"),
+      functions = words(box:read "functions", "[oe]%d+"),
+      log = words(result.err, "inside/sh%[%d+%]: ([oe]%d+)\n"), err = words("\n" .. result.err, "\n(e%d+)"),
+    }
+    for place, expected in pairs(expectation()) do
+      table.sort(expected)
+      assert.same(place ~= "null" and expected or nil, got[place], place)
+    end
+  end)
+
+  it("refuse what is none of their forms, by name", function()
+    box:inside(REFUSED .. [[
+      refused("stdin", { true, {}, print, "log", "inherit", "stdout", "pipes", "", -1, 1.5 })
+      refused("stdout", { true, {}, "pipe", "stdout", "stderr", "", -1, 0.5 })
+      refused("stderr", { false, {}, "pipe", "stderr", "x", -1, 1e300 })
+    ]])
+  end)
+
+  it("'inherit' in a daemon is its log, raw", function()
+    box:serve [[
+      lunad.spawn { "sh", "-c", "echo raw out; echo raw err >&2", stdout = "inherit", stderr = "inherit" }
+    ]]
+    box:wait_log("s", "%f[^\n\0]raw out\n")
+    box:wait_log("s", "%f[^\n\0]raw err\n")
+  end)
+end)
+
+describe("A value that cannot be right", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is refused by the name of its option", function()
+    box:inside(REFUSED .. [[
+      refused("name", { true, {}, "", ".x", "-x", "a b", "a/b", ("x"):rep(65) })
+      refused("cwd", { true, {}, print })
+      refused("env", { true, "A=b", { "A=b" }, { ["A=B"] = "c" }, { [""] = "x" }, { A = true }, { A = {} },
+        { ["A\0B"] = "x" }, { A = "x\0y" } })
+      refused("clear_env", { 1, "yes", {} })
+      refused("on_exit", { true, "print", {} })
+      refused("timeout", { true, "x", 0, -1, 0/0, 1/0, {} })
+      refused("kill_after", { true, "x", -1, 0/0, 1/0, {} })
+      refused("detach", { 1, "yes", {} })
+      refused("keep", { 1, "yes", {} })
+    ]])
+  end)
+
+  it("is an option that there is not, and named", function()
+    box:inside(CHILDREN .. [[
+      for _, option in ipairs { "input", "shell", "Name", "std_out", "max_output", "count" } do
+        raises(option, lunad.spawn, { "true", [option] = "x" })
+      end
+      raises("shell", lunad.exec, { "true", shell = true })
+      raises("shell", lunad.supervise, { "true", shell = true })
+    ]])
+  end)
+
+  it("is a command that is none", function()
+    box:inside(CHILDREN .. [[
+      for _, options in ipairs { {}, { "" }, { true }, { {} }, { "true", {} }, { "true", "a\0b" },
+          { "true", false, "x" }, { nil, "true" }, { "true", nil, "x" }, { [0] = "true", "true" } } do
+        truthy(raises("spawn", lunad.spawn, options):find("inside.lua:%d"))
+      end
+      for _, value in ipairs { "true", 1, print } do raises("table expected", lunad.spawn, value) end
+      raises("table expected", lunad.spawn)
+    ]])
+  end)
+
+  it("starts nothing", function()
+    box:inside(CHILDREN .. [[
+      pcall(lunad.spawn, { "touch", "made", stdout = print, nice = "x" })
+      pcall(lunad.spawn, { "touch", "made", keep = true })
+      shell("true")
+      equal(nil, io.open("made"))
+      equal(0, #lunad.stats().children)
     ]])
   end)
 end)
