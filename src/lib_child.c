@@ -115,19 +115,29 @@ static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     }
 }
 
+/* Wake the first task of a list. */
+static void wake_first(struct ld_task **list) {
+    struct ld_task *task = *list;
+    *list = task->next_waiter;
+    task->next_waiter = NULL;
+    ld_task_wake(task);
+}
+
 /* Wake all tasks of a list. */
 static void wake_all(struct ld_task **list) {
-    struct ld_task *task;
-    while ((task = *list) != NULL) {
-        *list = task->next_waiter;
-        task->next_waiter = NULL;
-        ld_task_wake(task);
+    while (*list != NULL) {
+        wake_first(list);
     }
 }
 
-/* Wake those who wait until everything is written. */
+/* Wake those who wait until everything is written. When one of them writes again, that is true no
+ * more: the others, and itself if it flushes, wait for the next time. */
 static void on_drained(void *owner) {
-    wake_all(&((struct ld_child_half *)owner)->flushers);
+    struct ld_child_half *half = owner;
+    while (half->flushers != NULL &&
+           (ld_child_write_error(half->child) < 0 || ld_child_unwritten(half->child) == 0)) {
+        wake_first(&half->flushers);
+    }
 }
 
 /* Push the on_exit function, how the child ended, and the child. */
