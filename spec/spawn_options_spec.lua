@@ -501,3 +501,239 @@ describe("A value that cannot be right", function()
     ]])
   end)
 end)
+
+describe("PATH", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- Make a command in a directory of the box; it says where it is.
+  local function make(dir, mode, text)
+    support.uv.fs_mkdir(box:path(dir), tonumber("755", 8))
+    local path = box:write(dir .. "/tool", text or "#!/bin/sh\necho " .. dir .. "\n")
+    assert(support.uv.fs_chmod(path, tonumber(mode or "755", 8)))
+  end
+
+  it("is the host's where the child's environment is", function()
+    make "host"
+    box:inside(CHILDREN .. [[
+      equal("host\n", collect({ "tool" }).out)
+      equal("host\n", collect({ "tool", env = { OTHER = "x" } }).out)
+      fails("ENOENT", lunad.spawn { "tool", clear_env = true })
+      fails("ENOENT", lunad.spawn { "tool", env = { PATH = "/bin" } })
+      fails("ENOENT", lunad.exec { "tool", env = { PATH = "/bin" } })
+    ]], { env = { PATH = box:path("host") .. ":" .. os.getenv("PATH") } })
+  end)
+
+  it("is searched in order, and an empty element is the working directory of the child", function()
+    make "one"
+    make "two"
+    box:inside(CHILDREN .. [[
+      local dir = lunad.script:gsub("[^/]*$", "")
+      local function tool(path, cwd)
+        local got = collect { "tool", env = { PATH = path }, cwd = cwd }
+        return got.exit.ok and got.out:gsub("\n", "")
+      end
+      equal("one", tool(dir .. "one:" .. dir .. "two"))
+      equal("two", tool(dir .. "two:" .. dir .. "one"))
+      for _, path in ipairs { ":/bin", "/no/such::/bin", "/no/such:", "" } do
+        equal("two", tool(path, dir .. "two"))
+      end
+      equal("one", tool("../one:../two", dir .. "two"))
+    ]])
+  end)
+
+  it("is not searched for a command with a slash", function()
+    make "one"
+    box:inside(CHILDREN .. [[
+      local dir = lunad.script:gsub("/[^/]*$", "")
+      fails("ENOENT", lunad.spawn { "./tool", env = { PATH = dir .. "/one" } })
+      fails("ENOENT", lunad.spawn { "one/no-tool", env = { PATH = dir } })
+      equal("one\n", collect({ "one/tool", env = { PATH = "/no/such" } }).out)
+      equal("one\n", collect({ "./tool", cwd = dir .. "/one", env = { PATH = "/no/such" } }).out)
+    ]])
+  end)
+
+  it("is searched past what is no command, which is what is said if there is none", function()
+    make("denied", "644")
+    make("good")
+    make("nonsense", "755", "neither a script nor a program\n")
+    support.uv.fs_mkdir(box:path("dir"), tonumber("755", 8))
+    support.uv.fs_mkdir(box:path("dir/tool"), tonumber("755", 8))
+    box:inside(CHILDREN .. [[
+      local dir = lunad.script:gsub("[^/]*$", "")
+      local function path(...) return { PATH = dir .. table.concat({ ... }, ":" .. dir) } end
+      for _, bad in ipairs { "denied", "dir", "none", "inside.lua" } do
+        equal("good\n", collect({ "tool", env = path(bad, "good") }).out)
+      end
+      fails("EACCES", lunad.spawn { "tool", env = path("denied", "none") })
+      fails("EACCES", lunad.spawn { "tool", env = path("dir", "inside.lua") })
+      fails("ENOEXEC", lunad.spawn { "tool", env = path("nonsense", "good") })
+    ]])
+  end)
+
+  it("of many elements works", function()
+    box:inside(CHILDREN .. [[
+      local path = ("/no/such/directory:"):rep(3000) .. "/bin"
+      equal("x\n", collect({ "echo", "x", env = { PATH = path } }).out)
+    ]])
+  end)
+end)
+
+describe("Dispositions and mask", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("are default and empty in every kind of child, also for signals that the script handles", function()
+    box:inside(CHILDREN .. [[
+      for _, name in ipairs { "TERM", "HUP", "USR1", "PIPE", "INT", 34, 64 } do lunad.signal(name, print) end
+      local function check(status)
+        for _, set in ipairs { "SigBlk", "SigIgn", "SigCgt" } do
+          equal("0000000000000000", status:match(set .. ":%s+(%x+)"))
+        end
+      end
+      local status = { "cat", "/proc/self/status" }
+      check(lunad.exec(status).stdout)
+      for _, options in ipairs { { detach = true }, { stdin = "pipe" }, { fds = { [3] = 1 } } } do
+        table.move(status, 1, 2, 1, options)
+        check(collect(options).out)
+      end
+      check(io.popen("exec cat /proc/self/status"):read("a"))
+      lunad.stop()
+    ]])
+  end)
+
+  it("let a child be ended by each signal that ends a process", function()
+    box:inside(CHILDREN .. [[
+      for name in ("HUP INT PIPE ALRM TERM USR1 USR2 VTALRM PROF"):gmatch "%w+" do
+        local child = lunad.spawn { "sleep", "1000" }
+        child:kill(name)
+        equal(name, child:wait().signal)
+      end
+    ]])
+  end)
+end)
+
+describe("A child that says a lot", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- For scripts: how much memory the host uses, in MB; what a child has written.
+  local MEMORY = CHILDREN .. ("local is_sanitized = %s\n"):format(support.is_sanitized()) .. [[
+  local function memory() return children.proc_number(lunad.pid, "status", "VmRSS") / 1024 end
+  local function written(child) return children.proc_number(child.pid, "io", "wchar") end
+  local function is_bounded(before, limit)
+    local grown = memory() - before
+    truthy(is_sanitized or grown < limit, ("%.1f MB more"):format(grown))
+  end
+  local MANY = 300 * 1024 * 1024
+  ]]
+
+  it("costs no memory, whatever it says to a function", function()
+    box:inside(MEMORY .. [[
+      local before, size, most = memory(), 0, 0
+      local child = lunad.spawn { "head", "-c", tostring(MANY), "/dev/zero", stdout = function(chunk)
+        size, most = size + #(chunk or ""), math.max(most, #(chunk or ""))
+      end }
+      equal(true, child:wait().ok)
+      equal(MANY, size)
+      truthy(most <= 1024 * 1024)
+      is_bounded(before, 16)
+    ]])
+  end)
+
+  it("costs no memory while it is paused: it is the child that waits", function()
+    box:inside(MEMORY .. [[
+      local before, size, child = memory(), 0, nil
+      child = lunad.spawn { "head", "-c", tostring(MANY), "/dev/zero", stdout = function(chunk)
+        if size == 0 then child:pause() end
+        size = size + #(chunk or "")
+      end }
+      local last, same = nil, 0
+      eventually(function()
+        same = size > 0 and last == written(child) and same + 1 or 0
+        last = written(child)
+        return same > 20
+      end)
+      truthy(last < 2 * 1024 * 1024, "the child could write on")
+      is_bounded(before, 8)
+      child:resume()
+      equal(true, child:wait().ok)
+      equal(MANY, size)
+    ]])
+  end)
+
+  it("costs no memory while a callback sleeps, and is held back", function()
+    box:inside(MEMORY .. [[
+      local before, calls, child = memory(), 0, nil
+      child = lunad.spawn { "head", "-c", tostring(MANY), "/dev/zero", stdout = function()
+        calls = calls + 1
+        lunad.sleep(0.01)
+      end }
+      eventually(function() return calls >= 20 end)
+      truthy(written(child) < 20 * 1024 * 1024, "the child could write on")
+      is_bounded(before, 8)
+      child:kill("KILL")
+      equal("KILL", child:wait().signal)
+    ]])
+  end)
+
+  it("on both streams can be paused and resumed a hundred times, and loses nothing", function()
+    box:inside(MEMORY .. [[
+      local command = "head -c 5000000 /dev/zero & head -c 5000000 /dev/zero >&2; wait"
+      local size, turns, child = 0, 0, nil
+      local function count(chunk)
+        size = size + #(chunk or "")
+        if turns < 100 then
+          turns = turns + 1
+          child:pause()
+          lunad.after(0, child.resume, child)
+        end
+      end
+      child = lunad.spawn { "sh", "-c", command, stdout = count, stderr = count }
+      equal(true, child:wait().ok)
+      equal(10000000, size)
+    ]])
+  end)
+
+  it("without ever a newline costs no memory in the log either", function()
+    local result = box:inside(MEMORY .. [[
+      local before = memory()
+      equal(true, lunad.spawn { "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x" }:wait().ok)
+      is_bounded(before, 8)
+    ]])
+    local size = 0
+    for line in result.err:gmatch("inside/sh%[%d+%]: (x+)") do size = size + #line end
+    assert.equal(20000000, size)
+  end)
+end)
+
+describe("Writes to a child that reads slowly", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("are bounded by flush", function()
+    box:inside(CHILDREN .. ("local is_sanitized = %s\n"):format(support.is_sanitized()) .. [[
+      local function memory() return children.proc_number(lunad.pid, "status", "VmRSS") / 1024 end
+      local child = lunad.spawn { "sh", "-c", "cat >/dev/null", stdin = "pipe" }
+      local before, piece = memory(), ("x"):rep(1 << 20)
+      for _ = 1, 160 do
+        equal(true, child:write(piece))
+        equal(true, child:flush())
+      end
+      truthy(is_sanitized or memory() - before < 16, "it was kept in memory")
+      child:close_stdin()
+      equal(true, child:wait().ok)
+    ]])
+  end)
+
+  it("do not hold up the loop", function()
+    box:inside [[
+      local ticks, child = 0, lunad.spawn { "sleep", "1000", stdin = "pipe" }
+      lunad.every(0.001, function() ticks = ticks + 1 end)
+      equal(true, child:write(("x"):rep(10 << 20)))
+      local task = lunad.task(function() return child:flush() end)
+      eventually(function() return ticks > 10 end)
+      equal(true, task:running())
+      child:kill()
+      equal("TERM", child:wait().signal)
+      fails("EPIPE", task:wait())
+      lunad.stop()
+    ]]
+  end)
+end)
