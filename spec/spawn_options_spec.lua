@@ -693,13 +693,13 @@ describe("A child that says a lot", function()
   end)
 
   it("without ever a newline costs no memory in the log either", function()
-    local result = box:inside(MEMORY .. [[
+    box:inside(MEMORY .. [[
       local before = memory()
       equal(true, lunad.spawn { "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x" }:wait().ok)
       is_bounded(before, 8)
-    ]])
+    ]], { args = { "--log", box:path("log.txt") } })
     local size = 0
-    for line in result.err:gmatch("inside/sh%[%d+%]: (x+)") do size = size + #line end
+    for line in box:read("log.txt"):gmatch("inside/sh%[%d+%]: (x+)") do size = size + #line end
     assert.equal(20000000, size)
   end)
 end)
@@ -735,5 +735,84 @@ describe("Writes to a child that reads slowly", function()
       fails("EPIPE", task:wait())
       lunad.stop()
     ]]
+  end)
+end)
+
+describe("A spawn for which there is not enough", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("of descriptors is EMFILE, whatever is still free, and the next one works", function()
+    box:inside(CHILDREN .. [[
+      collect { "true", stdin = "pipe" }
+      lunad.sleep(0)
+      local files, before = {}, lunad.stats().fds
+      repeat
+        local file = io.open("/dev/null")
+        files[#files + 1] = file
+      until not file
+      local refused = 0
+      for _ = 0, 11 do
+        local child, _, code = lunad.spawn { "true", stdin = "pipe", stdout = type, stderr = type }
+        equal(child == nil and "EMFILE" or nil, code)
+        refused = refused + (child and 0 or 1)
+        if child then child:wait() end
+        table.remove(files):close()
+      end
+      truthy(refused >= 6 and refused < 12, refused)
+      for _, file in ipairs(files) do file:close() end
+      equal(true, collect({ "true", stdin = "pipe" }).exit.ok)
+      eventually(function() return lunad.stats().fds == before end)
+    ]], { args = { "--rlimit", "nofile=64" } })
+  end)
+
+  it("of descriptors leaves nothing running", function()
+    box:inside(CHILDREN .. [[
+      collect { "true" }
+      local files = {}
+      repeat files[#files + 1] = io.open("/dev/null") or false until not files[#files]
+      fails("EMFILE", lunad.spawn { "sleep", "1000", stdout = "null", stderr = "null" })
+      fails("EMFILE", lunad.exec { "sleep", "1000" })
+      files[1]:close()
+      eventually(function()
+        local handle <close> = io.open(("/proc/%d/task/%d/children"):format(lunad.pid, lunad.pid))
+        return handle:read("a") == ""
+      end)
+      equal(0, #lunad.stats().children)
+    ]], { args = { "--rlimit", "nofile=64" } })
+  end)
+
+  root_it(it, "of processes (RLIMIT_NPROC) is EAGAIN, and works when one has ended", function()
+    local result = box:run_as(4243, [[
+      local children, child, message, code = {}, nil, nil, nil
+      repeat
+        child, message, code = lunad.spawn { "sleep", "1000" }
+        children[#children + 1] = child
+      until not child
+      print(#children > 0 and #children < 12, code, message:match "^EAGAIN: ")
+      print(select(3, lunad.exec { "true" }), select(3, lunad.supervise { "sleep", "1000" }))
+      children[1]:kill()
+      children[1]:wait()
+      print(lunad.exec { "true" }.ok)
+      lunad.stop()
+    ]], "--rlimit", "nproc=12")
+    assert.equal("true\tEAGAIN\tEAGAIN: \nEAGAIN\tEAGAIN\ntrue\n", result.out)
+  end)
+
+  it("of memory is ENOMEM, and the next one works", function()
+    if support.is_sanitized() then return pending("the sanitizer needs all the memory there is") end
+    box:inside(CHILDREN .. [[
+      local hog, size, reserve = {}, 1 << 22, ("x"):rep(16000)
+      while size >= 4096 do
+        local ok, block = pcall(string.rep, "x", size)
+        if ok then hog[#hog + 1] = block else collectgarbage() size = size // 2 end
+      end
+      reserve = #reserve == 0
+      collectgarbage()
+      fails("ENOMEM", lunad.spawn { "true" })
+      hog = nil
+      collectgarbage()
+      equal(true, collect({ "true" }).exit.ok)
+      equal(true, lunad.exec({ "true" }).ok)
+    ]], { args = { "--rlimit", "as=64M" }, env = { MALLOC_TOP_PAD_ = "0" } })
   end)
 end)
