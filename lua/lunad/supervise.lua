@@ -216,6 +216,9 @@ end
 
 -- Go on with a rolling restart: end the next child, or start what has none.
 local function roll(state)
+  if state.stopped then
+    return -- it has given up meanwhile
+  end
   local slot = state.rolling and state.slots[state.rolling]
   if not slot then
     state.rolling = nil
