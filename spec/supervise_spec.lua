@@ -1,0 +1,737 @@
+-- lunad.supervise: its policy against a fake clock and fake children, and then with real ones.
+
+local support = require "support"
+
+-- A world for lua/lunad/supervise.lua in which time passes when the spec says so.
+local World = {}
+World.__index = World
+
+local function new_world()
+  local world = setmetatable({}, World)
+  world.time, world.timers, world.delays = 1000, {}, {}
+  world.children, world.notes, world.errors = {}, {}, {}
+  local core = {
+    raise = function(message) error("raised: " .. message, 0) end,
+    now = function() return world.time end,
+    after = function(...) return world:after(...) end,
+    spawn = function(options) return world:spawn(options) end,
+    end_child = function(child) child.told = world.time end,
+    note_child = function(child, restarts, last)
+      world.notes[child] = { restarts = restarts, last = last }
+    end,
+    log = { error = function(...) table.insert(world.errors, { ... }) end },
+  }
+  world.core = core
+  world.supervise = assert(loadfile(support.root .. "/lua/lunad/supervise.lua"))(core)
+  return world
+end
+
+function World:after(delay, fn, ...)
+  local timer = { due = self.time + delay, fn = fn, args = table.pack(...) }
+  function timer.stop() timer.stopped = true end
+  table.insert(self.timers, timer)
+  table.insert(self.delays, delay)
+  return timer
+end
+
+function World:spawn(options)
+  if self.refusal then
+    return nil, self.refusal .. ": refused", self.refusal
+  end
+  local child = { options = options, name = options.name, started = self.time, alive = true,
+    pid = #self.children + 1 }
+  table.insert(self.children, child)
+  return child
+end
+
+-- Let time pass, and the timers that are due fire.
+function World:pass(seconds)
+  local deadline = self.time + seconds
+  while true do
+    table.sort(self.timers, function(a, b) return a.due < b.due end)
+    local timer = self.timers[1]
+    if not timer or timer.due > deadline + 1e-9 then
+      self.time = deadline
+      return
+    end
+    table.remove(self.timers, 1)
+    if not timer.stopped then
+      self.time = timer.due
+      timer.fn(table.unpack(timer.args, 1, timer.args.n))
+    end
+  end
+end
+
+-- Let a child end: with an exit code, or by a signal.
+function World:exit(child, how)
+  assert(child.alive, "it has ended already")
+  child.alive = false
+  local exit = { ok = how == 0, seconds = self.time - child.started, timed_out = false }
+  exit[math.type(how) and "code" or "signal"] = how
+  child.options.on_exit(exit, child)
+end
+
+-- The children that live, by pid.
+function World:alive()
+  local list = {}
+  for _, child in ipairs(self.children) do
+    if child.alive then
+      table.insert(list, child)
+    end
+  end
+  return list
+end
+
+function World:last()
+  return self.children[#self.children]
+end
+
+-- Let the last child end, and time pass until there is another; returns the delay.
+function World:cycle(how, lived)
+  self:pass(lived or 0)
+  self:exit(self:last(), how)
+  local count, before = #self.children, self.time
+  self:pass(100)
+  self.time = before + self.delays[#self.delays]
+  assert(#self.children == count + 1, "it was not started again")
+  self:last().started = self.time
+  return self.delays[#self.delays]
+end
+
+-- Options for a supervisor that never gives up.
+local function patient(options)
+  options.max_restarts = options.max_restarts or 1000
+  return options
+end
+
+describe("A supervisor", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  local function names()
+    local list = {}
+    for i, child in ipairs(world:alive()) do list[i] = child.name or "-" end
+    return table.concat(list, " ")
+  end
+
+  it("starts count children at once, one by default", function()
+    assert.equal(1, #world.supervise({ "a" }):children())
+    assert.equal(3, #world.supervise({ "a", count = 3 }):children())
+    assert.equal(4, #world:alive())
+  end)
+
+  it("names one child as asked, and several with a number behind", function()
+    world.supervise { "/bin/cmd", name = "one" }
+    world.supervise { "/bin/cmd" }
+    world.supervise { "/bin/cmd", name = "many", count = 2 }
+    world.supervise { "/bin/a b", count = 2 }
+    assert.equal("one - many-1 many-2 a_b-1 a_b-2", names())
+  end)
+
+  it("hands on the options of spawn and no other, and tells each of several its number", function()
+    local options = { "cmd", "x", count = 2, env = { A = "1" }, cwd = "/tmp", stdout = "null", keep = false,
+      restart = "never", backoff = { 1, 2 }, max_restarts = 1, within = 1, on_give_up = print, on_exit = print }
+    world.supervise(options)
+    for i, child in ipairs(world.children) do
+      local got = child.options
+      assert.same({ A = "1", LUNAD_INSTANCE = tostring(i) }, got.env)
+      assert.same({ "cmd", "x", "/tmp", "null", false }, { got[1], got[2], got.cwd, got.stdout, got.keep })
+      for _, own in ipairs { "count", "restart", "backoff", "max_restarts", "within", "on_give_up" } do
+        assert.is_nil(got[own], own)
+      end
+    end
+    assert.same({ A = "1" }, options.env)
+    assert.equal(print, options.on_exit)
+  end)
+
+  it("returns what the system refuses, and leaves no child running", function()
+    local spawn = world.spawn
+    world.spawn = function(self, options)
+      self.refusal = #self.children == 2 and "EAGAIN" or nil
+      return spawn(self, options)
+    end
+    local supervisor, message, code = world.supervise { "cmd", count = 3 }
+    assert.same({ nil, "EAGAIN: refused", "EAGAIN" }, { supervisor, message, code })
+    for _, child in ipairs(world:alive()) do
+      assert.truthy(child.told)
+      world:exit(child, "TERM")
+    end
+    world:pass(1000)
+    assert.equal(2, #world.children)
+  end)
+
+  it("tells of every exit by on_exit", function()
+    local exits = {}
+    world.supervise(patient { "cmd", on_exit = function(exit, child)
+      exits[#exits + 1] = exit.code or exit.signal
+      assert.equal(world.children[#exits], child)
+    end })
+    for _, how in ipairs { 0, 3, "KILL" } do
+      world:cycle(how)
+    end
+    assert.same({ 0, 3, "KILL" }, exits)
+  end)
+
+  it("knows its children", function()
+    local supervisor = world.supervise(patient { "cmd", count = 3 })
+    assert.same(world.children, supervisor:children())
+    world:exit(world.children[2], 1)
+    assert.same({ world.children[1], world.children[3] }, supervisor:children())
+    world:pass(0.1)
+    assert.same({ world.children[1], world.children[4], world.children[3] }, supervisor:children())
+  end)
+
+  it("refuses what cannot be right, by name", function()
+    local wrong = {
+      count = { 0, -1, 1.5, "2", true }, restart = { "sometimes", true, 1 },
+      backoff = { 1, {}, { -1 }, { 2, 1 }, { "a", 1 }, { 0 / 0, 1 }, { 1, 1 / 0 } },
+      max_restarts = { -1, 1.5, "5" }, within = { 0, -1, "10", 0 / 0, true }, on_give_up = { 1, true, {} },
+      on_exit = { 1, "x", {} },
+    }
+    for option, values in pairs(wrong) do
+      for _, value in ipairs(values) do
+        local ok, message = pcall(world.supervise, { "cmd", [option] = value })
+        assert.is_false(ok)
+        assert.matches("raised: option '" .. option .. "'", message)
+      end
+    end
+    assert.has_error(function() world.supervise() end)
+    assert.has_error(function() world.supervise "cmd" end)
+    assert.equal(0, #world.children)
+  end)
+end)
+
+describe("restart =", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  -- Whether a child that ends so is started again.
+  local function is_restarted(policy, how)
+    local count = #world.children
+    world.supervise(patient { "cmd", restart = policy })
+    world:exit(world:last(), how)
+    world:pass(1000)
+    return #world.children == count + 2
+  end
+
+  it("'always', the default, means after every exit", function()
+    for _, how in ipairs { 0, 1, 255, "TERM", "KILL" } do
+      assert.is_true(is_restarted("always", how))
+      assert.is_true(is_restarted(nil, how))
+    end
+  end)
+
+  it("'on-failure' means after a status that is not 0, or a signal", function()
+    assert.is_false(is_restarted("on-failure", 0))
+    for _, how in ipairs { 1, 255, "TERM", "KILL" } do
+      assert.is_true(is_restarted("on-failure", how))
+    end
+  end)
+
+  it("'never' means never", function()
+    for _, how in ipairs { 0, 1, "TERM" } do
+      assert.is_false(is_restarted("never", how))
+    end
+  end)
+
+  it("concerns the child that ended, and no other", function()
+    local supervisor = world.supervise { "cmd", count = 2, restart = "on-failure" }
+    world:exit(world.children[1], 0)
+    world:exit(world.children[2], 1)
+    world:pass(1000)
+    assert.same({ world.children[3] }, supervisor:children())
+  end)
+end)
+
+describe("The back-off of a supervisor", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  it("doubles from 0.1 s to 30 s", function()
+    world.supervise(patient { "cmd" })
+    for _, delay in ipairs { 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8, 25.6, 30, 30, 30 } do
+      assert.equal(delay, world:cycle(1))
+    end
+  end)
+
+  it("has the bounds that it is given, also after a thousand failures", function()
+    world.supervise(patient { "cmd", backoff = { 1, 5 }, max_restarts = 3000 })
+    for _, delay in ipairs { 1, 2, 4, 5, 5 } do
+      assert.equal(delay, world:cycle(1))
+    end
+    for _ = 1, 1100 do
+      assert.equal(5, world:cycle(1))
+    end
+  end)
+
+  it("can be the same all the time, or nothing", function()
+    world.supervise(patient { "cmd", backoff = { 2 } })
+    assert.same({ 2, 2, 2 }, { world:cycle(1), world:cycle(1), world:cycle(1) })
+    world.supervise(patient { "cmd", backoff = { 0, 0 } })
+    assert.same({ 0, 0, 0 }, { world:cycle(1), world:cycle(1), world:cycle(1) })
+  end)
+
+  it("is reset after a child that has lived 10 s, and not before", function()
+    world.supervise(patient { "cmd" })
+    assert.same({ 0.1, 0.2, 0.4 }, { world:cycle(1), world:cycle(1), world:cycle(1) })
+    assert.equal(0.8, world:cycle(1, 9.9))
+    assert.equal(0.1, world:cycle(1, 10))
+    assert.equal(0.2, world:cycle(1))
+  end)
+
+  it("is each child's own", function()
+    world.supervise(patient { "cmd", count = 2 })
+    world:exit(world.children[1], 1)
+    world:pass(0.1)
+    world:exit(world.children[3], 1)
+    world:exit(world.children[2], 1)
+    assert.same({ 0.1, 0.2, 0.1 }, world.delays)
+  end)
+
+  it("applies to a command that cannot be started again, which is logged", function()
+    world.supervise(patient { "cmd" })
+    world.refusal = "ENOENT"
+    world:exit(world:last(), 1)
+    world:pass(0.1 + 0.2 + 0.4 - 0.01)
+    assert.same({ 0.1, 0.2, 0.4 }, world.delays)
+    assert.equal(2, #world.errors)
+    assert.equal("ENOENT: refused", world.errors[1][2].error)
+    world.refusal = nil
+    world:pass(0.01)
+    assert.equal(1, #world:alive())
+  end)
+end)
+
+describe("The intensity limit of a supervisor", function()
+  local world, given_up
+  before_each(function()
+    world, given_up = new_world(), {}
+  end)
+
+  local function on_give_up(...)
+    given_up[#given_up + 1] = { ... }
+  end
+
+  it("is five restarts within 10 s: the child that would need the sixth is given up", function()
+    local supervisor = world.supervise { "cmd", backoff = { 0, 0 }, on_give_up = on_give_up }
+    for _ = 1, 5 do
+      world:cycle(3)
+    end
+    assert.equal(0, #given_up)
+    world:exit(world:last(), 4)
+    assert.equal(1, #given_up)
+    assert.equal(supervisor, given_up[1][1])
+    assert.equal(4, given_up[1][2].code)
+    world:pass(1000)
+    assert.equal(6, #world.children)
+    assert.equal(1, #given_up)
+  end)
+
+  it("does not count restarts that are longer ago", function()
+    world.supervise { "cmd", backoff = { 0, 0 }, on_give_up = on_give_up }
+    for _ = 1, 30 do
+      world:cycle(1, 2.1) -- at most five in any 10 s
+    end
+    assert.equal(0, #given_up)
+  end)
+
+  it("is what it is asked to be", function()
+    world.supervise { "cmd", backoff = { 0, 0 }, max_restarts = 2, within = 100, on_give_up = on_give_up }
+    world:cycle(1, 45)
+    world:cycle(1, 45)
+    world:pass(9)
+    world:exit(world:last(), 1)
+    assert.equal(1, #given_up)
+  end)
+
+  it("of 0 gives up at the first exit that calls for a restart", function()
+    world.supervise { "cmd", max_restarts = 0, restart = "on-failure", on_give_up = on_give_up }
+    world:exit(world:last(), 0)
+    assert.equal(0, #given_up)
+    world.supervise { "cmd", max_restarts = 0, restart = "on-failure", on_give_up = on_give_up }
+    world:exit(world:last(), 1)
+    assert.equal(1, #given_up)
+  end)
+
+  it("counts the restarts of all children together", function()
+    world.supervise { "cmd", count = 3, backoff = { 0, 0 }, on_give_up = on_give_up }
+    for i = 1, 5 do
+      world:exit(world.children[i], 1)
+      world:pass(0)
+    end
+    assert.equal(0, #given_up)
+    world:exit(world.children[6], 1)
+    assert.equal(1, #given_up)
+  end)
+
+  it("ends the other children, starts none again, and is logged", function()
+    local supervisor = world.supervise { "cmd", count = 3, max_restarts = 1, backoff = { 5, 5 } }
+    world:exit(world.children[1], 1) -- this one waits
+    world:exit(world.children[2], 1)
+    assert.truthy(world.children[3].told)
+    world:exit(world.children[3], "TERM")
+    world:pass(1000)
+    assert.equal(3, #world.children)
+    assert.same({}, supervisor:children())
+    assert.matches("gives up", world.errors[#world.errors][1])
+  end)
+
+  it("counts commands that cannot be started, too", function()
+    world.supervise { "cmd", on_give_up = on_give_up, backoff = { 0, 0 } }
+    world.refusal = "EAGAIN"
+    world:exit(world:last(), 1)
+    world:pass(1)
+    assert.equal(1, #given_up)
+    assert.matches("EAGAIN", given_up[1][2].error)
+    assert.is_false(given_up[1][2].ok)
+  end)
+
+  it("may be answered by another supervisor", function()
+    world.supervise { "cmd", max_restarts = 0, on_give_up = function() world.supervise { "other" } end }
+    world:exit(world:last(), 1)
+    assert.equal("other", world:last().options[1])
+    assert.is_true(world:last().alive)
+  end)
+end)
+
+describe("supervisor:stop", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  it("ends every child, and starts none again", function()
+    local supervisor = world.supervise(patient { "cmd", count = 3 })
+    supervisor:stop()
+    for _, child in ipairs(world.children) do
+      assert.truthy(child.told)
+      world:exit(child, "TERM")
+    end
+    world:pass(1000)
+    assert.equal(3, #world.children)
+    assert.same({}, supervisor:children())
+  end)
+
+  it("forgets what waits to be started again", function()
+    local supervisor = world.supervise(patient { "cmd" })
+    world:exit(world:last(), 1)
+    supervisor:stop()
+    world:pass(1000)
+    assert.equal(1, #world.children)
+    assert.same({}, world.core.waiting())
+  end)
+
+  it("twice does nothing, and ends a rolling restart", function()
+    local supervisor = world.supervise(patient { "cmd", count = 2 })
+    supervisor:restart()
+    supervisor:stop()
+    supervisor:stop()
+    world:exit(world.children[1], "TERM")
+    world:exit(world.children[2], "TERM")
+    world:pass(1000)
+    assert.equal(2, #world.children)
+  end)
+end)
+
+describe("supervisor:restart", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  -- Which children have been told to end and live still.
+  local function told()
+    local list = {}
+    for _, child in ipairs(world:alive()) do
+      list[#list + 1] = child.told and child.pid or nil
+    end
+    return list
+  end
+
+  it("ends the children one after the other: the next when the last has been started again", function()
+    local supervisor = world.supervise { "cmd", count = 3 }
+    supervisor:restart()
+    for i = 1, 3 do
+      assert.same({ i }, told())
+      world:pass(50)
+      assert.same({ i }, told())
+      world:exit(world.children[i], 0)
+      assert.equal(3, #world:alive())
+    end
+    assert.same({}, told())
+    assert.equal(6, #world.children)
+  end)
+
+  it("waits for nothing else and counts as no failure", function()
+    local supervisor = world.supervise { "cmd", max_restarts = 0, restart = "never" }
+    for i = 1, 20 do
+      supervisor:restart()
+      world:exit(world.children[i], i % 2)
+      assert.equal(i + 1, #world.children)
+    end
+    assert.same({}, world.delays)
+    assert.same({}, world.errors)
+  end)
+
+  it("starts at once what waits, and what has ended", function()
+    local supervisor = world.supervise(patient { "cmd", count = 2, restart = "on-failure" })
+    world:exit(world.children[1], 1)
+    world:exit(world.children[2], 0)
+    supervisor:restart()
+    assert.equal(2, #world:alive())
+    world:pass(1000)
+    assert.equal(2, #world:alive())
+  end)
+
+  it("asked for meanwhile goes round once more", function()
+    local supervisor = world.supervise { "cmd", count = 2 }
+    supervisor:restart()
+    for _ = 1, 5 do supervisor:restart() end
+    for i = 1, 4 do
+      assert.same({ i }, told())
+      world:exit(world.children[i], 0)
+    end
+    assert.same({}, told())
+    assert.equal(6, #world.children)
+  end)
+
+  it("goes on when another child ends by itself meanwhile", function()
+    local supervisor = world.supervise(patient { "cmd", count = 3, backoff = { 5 } })
+    supervisor:restart()
+    world:exit(world.children[2], 1) -- its turn is yet to come
+    world:exit(world.children[1], 0)
+    assert.same({ 3 }, told())
+    world:exit(world.children[3], 0)
+    assert.equal(3, #world:alive())
+    world:pass(1000)
+    assert.equal(6, #world.children)
+  end)
+
+  it("does not go on when the supervisor has given up", function()
+    local given_up = 0
+    local supervisor = world.supervise { "cmd", count = 3, max_restarts = 0, on_give_up = function()
+      given_up, world.refusal = given_up + 1, nil
+    end }
+    supervisor:restart()
+    world.refusal = "EAGAIN"
+    world:exit(world.children[1], 0)
+    world:exit(world.children[2], "TERM")
+    world:exit(world.children[3], "TERM")
+    world:pass(1000)
+    assert.equal(3, #world.children)
+    assert.equal(1, given_up)
+  end)
+
+  it("after the stop raises", function()
+    local supervisor = world.supervise { "cmd" }
+    supervisor:stop()
+    assert.has_error(function() supervisor:restart() end,
+      "raised: supervisor:restart: this supervisor has stopped")
+    assert.has_error(function() supervisor.restart {} end)
+    assert.has_error(function() supervisor.stop(nil) end)
+    assert.has_error(function() supervisor.children(1) end)
+  end)
+end)
+
+describe("What the status says of a supervisor", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  it("has the restarts of each child, and how it ended last", function()
+    world.supervise(patient { "cmd", count = 2 })
+    assert.same({ restarts = 0 }, world.notes[world.children[1]])
+    world:exit(world.children[1], 1)
+    world:pass(0.1)
+    assert.same({ restarts = 1, last = world.children[1] }, world.notes[world.children[3]])
+    world:exit(world.children[3], 1)
+    world:pass(0.2)
+    assert.equal(2, world.notes[world.children[4]].restarts)
+    assert.equal(0, world.notes[world.children[2]].restarts)
+  end)
+
+  it("has what waits to be started again", function()
+    world.supervise(patient { "cmd", "word", name = "x", keep = true })
+    assert.same({}, world.core.waiting())
+    world:exit(world:last(), 1)
+    assert.same({ { name = "x", command = "cmd word", restarts = 0, keep = true, last = world:last() } },
+      world.core.waiting())
+    world:pass(0.1)
+    assert.same({}, world.core.waiting())
+  end)
+end)
+
+describe("lunad.supervise", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("starts a child again that was killed, and one that finishes", function()
+    box:inside [[
+      local exits = {}
+      local function on_exit(exit, child) exits[#exits + 1] = exit.signal .. " " .. child.pid end
+      local supervisor = lunad.supervise { "sleep", "1000", backoff = { 0.01 }, on_exit = on_exit }
+      local pids = {}
+      for i, signal in ipairs { "KILL", "TERM", "USR1" } do
+        eventually(function() return supervisor:children()[1] end)
+        local child = supervisor:children()[1]
+        pids[i] = child.pid
+        child:kill(signal)
+        eventually(function() return exits[i] == signal .. " " .. pids[i] end)
+      end
+      truthy(pids[1] ~= pids[2] and pids[2] ~= pids[3])
+      supervisor:stop()
+    ]]
+  end)
+
+  it("tells each of several children its number", function()
+    local result = box:inside [[
+      lunad.supervise { "sh", "-c", "echo number $LUNAD_INSTANCE", count = 3, name = "w", restart = "never" }
+    ]]
+    for i = 1, 3 do
+      assert.matches(("inside/w%%-%d%%[%%d+%%]: number %d\n"):format(i, i), result.err)
+    end
+  end)
+
+  it("waits for longer and longer, at least 0.05, 0.1 and 0.2 s", function()
+    box:inside [[
+      local times, start = {}, lunad.now()
+      local function note(chunk) times[#times + 1] = chunk and lunad.now() - start end
+      local supervisor = lunad.supervise { "sh", "-c", "echo", backoff = { 0.05, 0.2 }, stdout = note }
+      eventually(function() return #times == 5 end)
+      supervisor:stop()
+      local least = { 0, 0.05, 0.15, 0.35, 0.55 }
+      for i, time in ipairs(least) do truthy(times[i] >= time, i) end
+    ]]
+  end)
+
+  it("gives up a child that cannot stay up, and the script goes on", function()
+    local result = box:inside [[
+      local starts, given_up = 0, nil
+      local supervisor
+      supervisor = lunad.supervise { "sh", "-c", "echo x; exit 7", backoff = { 0, 0 }, max_restarts = 3,
+        stdout = function(chunk) starts = starts + (chunk and 1 or 0) end,
+        on_give_up = function(which, exit)
+          equal(supervisor, which)
+          given_up = exit
+          lunad.sleep(0.01)
+        end }
+      eventually(function() return given_up end)
+      equal(7, given_up.code)
+      equal(4, starts)
+      equal(0, #supervisor:children())
+    ]]
+    assert.matches("error inside: supervisor gives up command=sh restarts=3 within=10", result.err)
+  end)
+
+  it("returns what the system refuses", function()
+    box:inside [[
+      fails("ENOENT", lunad.supervise { "/no/such/command", count = 3 })
+      fails("ENOENT", lunad.supervise { "true", cwd = "/no/such" })
+      equal(0, #lunad.stats().children)
+      raises("keep", lunad.supervise, { "true", keep = true })
+      raises("nice", lunad.supervise, { "true", nice = "x" })
+    ]]
+  end)
+
+  it("finishes with the script when nothing is left to be done", function()
+    local result = box:inside [[
+      lunad.supervise { "sh", "-c", "exit 0", restart = "on-failure", count = 2 }
+      lunad.supervise { "sh", "-c", "exit 1", restart = "never" }
+    ]]
+    assert.matches("finished", result.err)
+  end)
+
+  it("keeps its children running though it is dropped", function()
+    box:inside [[
+      local starts = 0
+      lunad.supervise { "sh", "-c", "echo x", backoff = { 0, 0 }, max_restarts = 5,
+        stdout = function(chunk) starts = starts + (chunk and 1 or 0) collectgarbage() end }
+      eventually(function() collectgarbage() return starts == 6 end)
+    ]]
+  end)
+
+  it("restarts its children one after the other, so that never more than one is away", function()
+    box:inside [[
+      local command = "trap 'sleep 0.02; exit 0' TERM; sleep 1000 & wait"
+      local supervisor = lunad.supervise { "sh", "-c", command, count = 4, max_restarts = 0 }
+      local function pids()
+        local list = {}
+        for i, child in ipairs(supervisor:children()) do list[i] = child:running() and child.pid or nil end
+        return list
+      end
+      local before, known = pids(), {}
+      for _, pid in ipairs(before) do known[pid] = true end
+      supervisor:restart()
+      eventually(function()
+        local now, new = pids(), 0
+        truthy(#now >= 3, "more than one is away")
+        for _, pid in ipairs(now) do new = new + (known[pid] and 0 or 1) end
+        return new == 4
+      end)
+      supervisor:stop()
+    ]]
+  end)
+
+  it("restarts a child that ignores TERM by KILL", function()
+    box:inside [[
+      local up = 0
+      local supervisor = lunad.supervise { "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done",
+        kill_after = 0.05, stdout = function(chunk) up = up + (chunk and 1 or 0) end }
+      eventually(function() return up == 1 end)
+      supervisor:restart()
+      eventually(function() return up == 2 end)
+      supervisor:stop()
+    ]]
+  end)
+
+  it("is stopped with the host, and starts nothing again then", function()
+    box:serve "lunad.supervise { 'sleep', '1000', count = 3, backoff = { 0, 0 } }"
+    box:ok("stop", "s")
+    assert.not_matches("gives up", box:log "s")
+    assert.not_matches("could not be ended", box:log "s")
+  end)
+
+  it("is replaced at a reload", function()
+    box:serve "lunad.supervise { 'sleep', '1000', name = 'old', count = 2 }"
+    assert.equal(0, box:reload("lunad.supervise { 'sleep', '1000', name = 'new' }").code)
+    support.wait_for("the end of the old ones", function() return #box:status("s").children == 1 end)
+    assert.equal("new", box:status("s").children[1].name)
+    support.wait_for("the end of their processes", function() return #box:marked() == 2 end)
+  end)
+end)
+
+describe("The status of a daemon with a supervisor", function()
+  local box = support.with_box(before_each, after_each)
+
+  local function child_of(name)
+    for _, child in ipairs(box:status("s").children) do
+      if child.name == name then return child end
+    end
+  end
+
+  it("shows name, command, state, restarts and last_exit of each child", function()
+    box:serve "lunad.supervise { 'sleep', '1000', name = 'w', count = 2, backoff = { 0.01 } }"
+    local first = child_of "w-1"
+    assert.equal("sleep 1000", first.command)
+    assert.equal("running", first.state)
+    assert.equal(0, first.restarts)
+    assert.equal(support.json.null, first.last_exit or support.json.null)
+    support.kill(first.pid, "sigkill")
+    local again = support.wait_for("the restart", function()
+      local child = child_of "w-1"
+      return child and child.restarts == 1 and child
+    end)
+    assert.not_equal(first.pid, again.pid)
+    assert.equal("running", again.state)
+    assert.equal("KILL", again.last_exit.signal)
+    assert.is_false(again.last_exit.ok)
+    assert.equal(0, child_of("w-2").restarts)
+  end)
+
+  it("shows what waits to be started again", function()
+    box:serve "lunad.supervise { 'sh', '-c', 'exit 5', name = 'w', backoff = { 1000, 1000 } }"
+    local waiting = support.wait_for("the exit", function()
+      local child = child_of "w"
+      return child and child.state == "waiting" and child
+    end)
+    assert.is_nil(waiting.pid)
+    assert.equal(5, waiting.last_exit.code)
+    assert.equal(0, waiting.restarts)
+    assert.equal("sh -c exit 5", waiting.command)
+    assert.matches("waiting", box:ok("status", "s"))
+  end)
+end)
