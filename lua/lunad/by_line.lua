@@ -32,26 +32,29 @@ local function emit(fn, line)
   end
 end
 
--- Give `text` to `fn` in pieces of `max` bytes as long as there is more than that; returns the rest.
-local function emit_pieces(fn, text, max)
-  local start = 1
-  while #text - start >= max do
-    emit(fn, text:sub(start, start + max - 1))
-    start = start + max
-  end
-  return text:sub(start)
+-- Take what is before `stop` out of `work`, and `skip` bytes more.
+local function cut(work, stop, skip)
+  local piece = work.text:sub(work.start, stop - 1)
+  work.start = stop + skip
+  return piece
 end
 
--- Give all whole lines of `text` to `fn`; returns what is left.
-local function emit_lines(fn, text, max)
-  local start = 1
-  local stop = text:find("\n", start, true)
-  while stop do
-    emit(fn, emit_pieces(fn, text:sub(start, stop - 1), max))
-    start = stop + 1
-    stop = text:find("\n", start, true)
-  end
-  return emit_pieces(fn, text:sub(start), max)
+-- Give all whole lines of a text to `fn`, in pieces of `max` bytes where there is more than that;
+-- returns what is left. While `fn` sleeps, what it has yet to be given may be taken away.
+local function emit_lines(fn, work, max)
+  local text = work.text
+  local newline
+  repeat
+    newline = text:find("\n", work.start, true)
+    local stop = newline or #text + 1
+    while stop - work.start > max do
+      emit(fn, cut(work, work.start + max, 0))
+    end
+    if newline and work.start <= newline then
+      emit(fn, cut(work, newline, 1))
+    end
+  until not newline
+  return cut(work, #text + 1, 0)
 end
 
 return function(fn, max)
@@ -63,8 +66,9 @@ return function(fn, max)
     core.raise("bad argument #2 to 'by_line' (a whole number of bytes above 0 expected)")
   end
   local parts, size = {}, 0 -- of the unfinished line
+  local busy = {} -- texts whose lines are being given
 
-  local function take()
+  local function take_parts()
     local text = table.concat(parts)
     parts, size = {}, 0
     return text
@@ -75,9 +79,30 @@ return function(fn, max)
     size = size + #text
   end
 
+  local function take_all()
+    local texts = {}
+    for i, work in ipairs(busy) do
+      texts[i] = cut(work, #work.text + 1, 0)
+    end
+    return table.concat(texts) .. take_parts()
+  end
+
+  local function give_lines(text)
+    local work = { text = text, start = 1 }
+    busy[#busy + 1] = work
+    local rest = emit_lines(fn, work, max)
+    for i, other in ipairs(busy) do
+      if other == work then
+        table.remove(busy, i)
+        break
+      end
+    end
+    return rest
+  end
+
   local function callback(chunk)
     if chunk == nil then
-      local rest = take()
+      local rest = take_parts()
       if #rest > 0 then
         emit(fn, rest)
       end
@@ -85,10 +110,10 @@ return function(fn, max)
     end
     keep(chunk)
     if size > max or chunk:find("\n", 1, true) then
-      keep(emit_lines(fn, take(), max))
+      keep(give_lines(take_parts()))
     end
   end
 
-  takers[callback] = take
+  takers[callback] = take_all
   return callback
 end
