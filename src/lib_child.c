@@ -370,7 +370,7 @@ static int l_note_child(lua_State *L) {
     const struct ld_child_box *box = ld_child_check_box(L);
     const struct ld_child_box *ended =
         lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, LD_CHILD_TYPE);
-    if (box->half != NULL) {
+    if (box->half != NULL && !box->half->claims) { /* what is another's has its history */
         ld_child_note(box->half->child, (unsigned)luaL_checkinteger(L, 2),
                       ended != NULL ? &ended->exit : NULL);
     }
@@ -391,6 +391,7 @@ static const luaL_Reg functions[] = {
     {"spawn", l_spawn},
     {"end_child", l_end_child},
     {"note_child", l_note_child},
+    {"drop_claim", ld_child_drop_claim},
     {NULL, NULL},
 };
 

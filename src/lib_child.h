@@ -53,6 +53,10 @@ void ld_child_push_exit(lua_State *L, const struct ld_child_box *box);
 /* Push the metatable of children with its methods. */
 void ld_child_set_methods(lua_State *L);
 
+/* drop_claim(child) -> boolean, for lunad's own Lua: give a claim up, so that the child stays the
+ * old generation's; whether it was one. */
+int ld_child_drop_claim(lua_State *L);
+
 /* Find the kept child that another generation runs under NAME and that is what IDENTITY says; NULL
  * if there is none, or it cannot be claimed any more. Raises if the script itself keeps a child of
  * that name. */

@@ -99,6 +99,18 @@ static void close_half(struct ld_child_half *half) {
     free(half);
 }
 
+/* Give a claim up. */
+int ld_child_drop_claim(lua_State *L) {
+    const struct ld_child_box *box = ld_child_check_box(L);
+    bool claims = box->half != NULL && box->half->claims;
+    if (claims) {
+        ld_child_claim(box->half->child, NULL);
+        close_half(box->half);
+    }
+    lua_pushboolean(L, claims);
+    return 1;
+}
+
 /* Make the claimant of CHILD its owner. */
 static void change_hands(struct ld_child *child, struct ld_child_half *claimant) {
     struct ld_child_half *old = ld_child_owner(child);

@@ -141,13 +141,15 @@ local function start(state, slot)
   return child, err, code
 end
 
--- Take back whatever a slot has; its child is told to end.
+-- Take back whatever a slot has; its child is told to end, unless it is the old generation's still.
 local function clear(slot)
   if slot.timer then
     slot.timer:stop()
     slot.timer = nil
   end
-  if slot.child then
+  if slot.child and core.drop_claim(slot.child) then
+    slot.child = nil
+  elseif slot.child then
     core.end_child(slot.child)
   end
   slot.state = "ended"
