@@ -334,3 +334,199 @@ describe("The output of a kept child", function()
     box:wait_log("s", "generation\t2\tlate")
   end)
 end)
+
+describe("A failed reload", function()
+  local box = support.with_box(before_each, after_each)
+
+  local ECHO = [[
+    local child = lunad.spawn { "cat", name = "kept", keep = true, stdin = "pipe",
+      stdout = lunad.by_line(function(line) print("generation", lunad.generation, line) end) }
+  ]]
+
+  it("leaves a kept child where it was, with its object and its output", function()
+    box:serve(ECHO .. [[
+      local round = 0
+      lunad.signal("USR1", function() round = round + 1 child:write("round " .. round .. "\n") end)
+    ]])
+    local pid = kept(box).pid
+    for round, fault in ipairs { "local = 1", "error 'x'", "child:pause() error 'x'", "os.exit(1)",
+        "child:write 'new\\n' error 'x'", "lunad.stop()", "lunad.on_stop(child.kill) error 'x'" } do
+      assert.equal(1, box:reload(round > 1 and ECHO .. fault or fault).code)
+      box:ok("signal", "s", "USR1")
+      box:wait_log("s", "generation\t1\tround " .. round)
+      assert.equal(pid, kept(box).pid)
+    end
+  end)
+
+  it("stops a kept child that it has started itself", function()
+    box:serve ""
+    assert.equal(1, box:reload(SLEEPER .. "error 'x'").code)
+    wait_children(box, 0)
+    support.wait_for("the end of its process", function() return #box:marked() == 1 end)
+  end)
+
+  it("leaves one that another command was asked for under the same name", function()
+    box:serve(SLEEPER)
+    local pid = kept(box).pid
+    assert.equal(1, box:reload(SLEEPER:gsub("1000", "2000") .. "error 'x'").code)
+    wait_children(box, 1)
+    assert.equal(pid, kept(box).pid)
+  end)
+
+  it("leaves what it had claimed to be claimed again", function()
+    box:serve(SLEEPER)
+    local pid = kept(box).pid
+    for _ = 1, 5 do
+      assert.equal(1, box:reload(SLEEPER .. "error 'x'").code)
+      assert.equal(0, box:reload(SLEEPER .. "print('adopted', child.adopted)").code)
+    end
+    assert.equal(pid, kept(box).pid)
+    assert.not_matches("adopted\tfalse", box:log "s")
+  end)
+end)
+
+describe("A kept child that ends during a reload", function()
+  local box = support.with_box(before_each, after_each)
+
+  local TEXT = SLEEPER:gsub("keep = true", [[keep = true, on_exit = function(exit)
+    print("on_exit in", lunad.generation, exit.signal)
+  end]])
+
+  -- Reload a script that claims the child, which is killed before it is ready.
+  local function kill_meanwhile(rest)
+    box:serve(TEXT .. "lunad.ready()", "--wait-ready")
+    box:write("s.lua", support.BEAT .. TEXT .. [[
+      print "claimed"
+      repeat lunad.sleep(0.002) until not child:running()
+    ]] .. rest)
+    local process, pid = box:spawn { "reload", "s" }, kept(box).pid
+    box:wait_log("s", "claimed")
+    support.kill(pid, "sigkill")
+    box:await(process, "the verdict", process.is_over)
+    return process.code
+  end
+
+  it("is told to both generations, once each", function()
+    assert.equal(0, kill_meanwhile("print('waited', child:wait().signal) lunad.ready()"))
+    local log = box:log "s"
+    assert.equal(1, select(2, log:gsub("on_exit in\t1\tKILL", "")))
+    assert.equal(1, select(2, log:gsub("on_exit in\t2\tKILL", "")))
+    assert.matches("waited\tKILL", log)
+    assert.is_nil(kept(box))
+  end)
+
+  it("is told to the old one when the reload fails", function()
+    assert.equal(1, kill_meanwhile "error 'x'")
+    assert.matches("on_exit in\t1\tKILL", box:log "s")
+    assert.is_nil(kept(box))
+  end)
+end)
+
+describe("supervise with keep", function()
+  local box = support.with_box(before_each, after_each)
+
+  local WORKERS = [[
+    workers = assert(lunad.supervise { "sleep", "1000", name = "w", count = %d, keep = true,
+      backoff = { 0.01 } })
+    lunad.signal("USR1", function() workers:restart() end)
+    lunad.signal("USR2", function() workers:stop() end)
+  ]]
+
+  -- The pids of the workers by name, once there are `count` that run.
+  local function workers(count)
+    return support.wait_for(count .. " workers", function()
+      local pids, running = {}, 0
+      for _, child in ipairs(box:status("s").children) do
+        if child.state == "running" then
+          pids[child.name], running = child.pid, running + 1
+        end
+      end
+      return running == count and pids
+    end)
+  end
+
+  it("keeps every child over reloads, good ones and bad ones", function()
+    box:serve(WORKERS:format(3))
+    local before = workers(3)
+    for i = 1, 12 do
+      box:reload(WORKERS:format(3) .. (i % 3 == 0 and "error 'x'" or ""))
+    end
+    assert.same(before, workers(3))
+  end)
+
+  it("goes on to start them again, before and after", function()
+    box:serve(WORKERS:format(2))
+    for _ = 1, 3 do
+      local before = workers(2)
+      support.kill(before["w-2"], "sigkill")
+      support.wait_for("the restart", function() return (workers(2))["w-2"] ~= before["w-2"] end)
+      assert.equal(before["w-1"], workers(2)["w-1"])
+      assert.equal(0, box:reload(WORKERS:format(2)).code)
+    end
+  end)
+
+  it("with another count keeps those that are wanted still", function()
+    box:serve(WORKERS:format(3))
+    local before = workers(3)
+    assert.equal(0, box:reload(WORKERS:format(2)).code)
+    assert.same({ ["w-1"] = before["w-1"], ["w-2"] = before["w-2"] }, workers(2))
+    assert.equal(0, box:reload(WORKERS:format(4)).code)
+    local after = workers(4)
+    assert.equal(before["w-2"], after["w-2"])
+    box:wait_gone(before["w-3"])
+  end)
+
+  it("restarts and stops what it has adopted", function()
+    box:serve(WORKERS:format(2))
+    assert.equal(0, box:reload(WORKERS:format(2)).code)
+    local before = workers(2)
+    box:ok("signal", "s", "USR1")
+    support.wait_for("new workers", function()
+      local now = workers(2)
+      return now["w-1"] ~= before["w-1"] and now["w-2"] ~= before["w-2"]
+    end)
+    box:ok("signal", "s", "USR2")
+    workers(0)
+  end)
+
+  it("that is not asked for any more ends them", function()
+    box:serve(WORKERS:format(3))
+    assert.equal(0, box:reload("").code)
+    workers(0)
+    support.wait_for("the end of their processes", function() return #box:marked() == 1 end)
+  end)
+
+  it("has the right number of children after reloads while they die all the time", function()
+    local text = WORKERS:gsub('"1000"', '"0.03"'):gsub("backoff = ", "max_restarts = 9999, backoff = ")
+    box:serve(text:format(3))
+    local client = box:connect "s"
+    for i = 1, 30 do
+      box:write("s.lua", support.BEAT .. text:format(3) .. (i % 5 == 0 and "error 'x'" or ""))
+      assert.equal(i % 5 ~= 0, client:ask("reload").ok)
+    end
+    assert.equal(0, box:reload(WORKERS:format(3)).code)
+    workers(3)
+    support.wait_for("the end of the others", function() return #box:marked() == 4 end)
+    assert.same({ 0, 3 }, { box:status("s").errors.count, #box:status("s").children })
+  end)
+
+  it("does not lose what the status says of a child by a reload that fails", function()
+    box:serve(WORKERS:format(1))
+    support.kill(workers(1).w, "sigkill")
+    support.wait_for("the restart", function() return (kept(box, "w") or {}).restarts == 1 end)
+    assert.equal(1, box:reload(WORKERS:format(1) .. "error 'x'").code)
+    assert.equal(1, kept(box, "w").restarts)
+    assert.equal("KILL", kept(box, "w").last_exit.signal)
+  end)
+
+  it("that cannot start all its children ends none of the old generation's", function()
+    box:serve(WORKERS:format(2), "--rlimit", "nofile=256")
+    local before = workers(2)
+    assert.equal(1, box:reload("local files = {} " .. [[
+      repeat files[#files + 1] = io.open("/dev/null") or false until not files[#files]
+    ]] .. WORKERS:format(3)).code)
+    assert.matches("EMFILE", box:log "s")
+    assert.equal(0, box:reload(WORKERS:format(2)).code)
+    assert.same(before, workers(2))
+  end)
+end)

@@ -16,6 +16,10 @@ local function new_world()
     after = function(...) return world:after(...) end,
     spawn = function(options) return world:spawn(options) end,
     end_child = function(child) child.told = world.time end,
+    drop_claim = function(child)
+      child.given_up = child.claimed
+      return child.claimed
+    end,
     note_child = function(child, restarts, last)
       world.notes[child] = { restarts = restarts, last = last }
     end,
@@ -408,6 +412,16 @@ describe("supervisor:stop", function()
     world:pass(1000)
     assert.equal(3, #world.children)
     assert.same({}, supervisor:children())
+  end)
+
+  it("gives up what is only claimed, and does not end it", function()
+    local supervisor = world.supervise(patient { "cmd", count = 2 })
+    world.children[1].claimed = true
+    supervisor:stop()
+    assert.is_true(world.children[1].given_up)
+    assert.is_nil(world.children[1].told)
+    assert.truthy(world.children[2].told)
+    assert.same({ world.children[2] }, supervisor:children())
   end)
 
   it("forgets what waits to be started again", function()
