@@ -9,7 +9,9 @@
 
 #include "base.h"
 
-#define READ_SIZE 65536
+/* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full, and
+ * nobody else has a turn. */
+#define READ_SIZE ((size_t)128 * 1024)
 #define PIECE_MAX 0x40000000U /* libuv counts bytes in an unsigned */
 
 /* A write that did not go through at once. */
