@@ -196,3 +196,254 @@ describe("In each state of a child", function()
     end
   end)
 end)
+
+describe("A child that", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is killed as soon as it is started has ended by that signal, every time", function()
+    box:inside [[
+      local left = 200
+      for i = 1, left do
+        local signal = i % 2 == 0 and "KILL" or "TERM"
+        local child = lunad.spawn { "sleep", "1000", on_exit = function(exit)
+          equal(signal, exit.signal)
+          left = left - 1
+        end }
+        equal(true, child:kill(signal))
+      end
+      eventually(function() return left == 0 end)
+      equal(0, #lunad.stats().children)
+    ]]
+  end)
+
+  it("cannot be executed is never seen: no callback, no child, no process", function()
+    box:inside [[
+      local function never() error("called") end
+      for _ = 1, 50 do
+        fails("ENOENT", lunad.spawn { "/no/such", stdin = "pipe", stdout = never, on_exit = never })
+      end
+      local ended
+      lunad.spawn { "true", on_exit = function() ended = true end }
+      eventually(function() return ended end)
+      local handle <close> = io.open(("/proc/%d/task/%d/children"):format(lunad.pid, lunad.pid))
+      equal("", handle:read "a")
+    ]]
+  end)
+
+  it("is killed while much waits to be written to it", function()
+    box:inside [[
+      for _, close in ipairs { true, false } do
+        local before = lunad.stats().fds
+        local child = lunad.spawn { "sleep", "1000", stdin = "pipe" }
+        equal(true, child:write(("x"):rep(5000000)))
+        if close then child:close_stdin() end
+        local task = lunad.task(function() return child:flush() end)
+        equal(true, task:running())
+        child:kill()
+        equal("TERM", child:wait().signal)
+        fails("EPIPE", task:wait())
+        eventually(function() return lunad.stats().fds == before end)
+      end
+    ]]
+  end)
+
+  it("gets what was written before its stdin was closed, whole", function()
+    box:inside [[
+      local size, text = 0, ("x"):rep(3000000)
+      local child = lunad.spawn { "sh", "-c", "sleep 0.02; exec cat", stdin = "pipe",
+        stdout = function(chunk) size = size + #(chunk or "") end }
+      child:write(text)
+      child:close_stdin()
+      equal(true, child:wait().ok)
+      equal(#text, size)
+    ]]
+  end)
+
+  it("closes its stdin while much is being written goes on, and the writing ends", function()
+    box:inside [[
+      local command = "head -c 100000 >/dev/null; exec <&-; sleep 1000"
+      local child = lunad.spawn { "sh", "-c", command, stdin = "pipe" }
+      child:write(("x"):rep(5000000))
+      fails("EPIPE", child:flush())
+      equal(true, child:running())
+      child:kill()
+      equal("TERM", child:wait().signal)
+    ]]
+  end)
+
+  it("ends while its callback sleeps is told to the end, in order", function()
+    box:inside [[
+      local told = {}
+      local child = lunad.spawn { "sh", "-c", "echo one; sleep 0.01; echo two; exit 3",
+        stdout = function(chunk)
+          lunad.sleep(0.05)
+          told[#told + 1] = chunk and chunk:gsub("\n", " ") or "end"
+        end,
+        on_exit = function(exit) told[#told + 1] = exit.code end }
+      equal(3, child:wait().code)
+      eventually(function() return told[#told] == 3 end)
+      equal("one two end3", table.concat(told))
+    ]]
+  end)
+
+  it("ignores TERM is killed at the deadline of a stop", function()
+    local pid = box:serve([[
+      lunad.spawn { "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done" }
+    ]], "--stop-timeout", "0.3")
+    box:wait_log("s", "deaf")
+    box:ok("stop", "s")
+    assert.is_false(support.is_alive(pid))
+    assert.matches("killing them", box:log "s")
+    assert.same({}, box:marked())
+  end)
+
+  it("was stopped (STOP) ends at a stop all the same", function()
+    box:serve "child = lunad.spawn { 'sleep', '1000' } child:kill('STOP')"
+    box:ok("stop", "s")
+    assert.not_matches("killing them", box:log "s")
+  end)
+end)
+
+describe("What children leave behind", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- For scripts: the children that the kernel knows of us, as a list of pids.
+  local KERNEL = [[
+  local function own_children()
+    local list = {}
+    local handle <close> = io.open(("/proc/%d/task/%d/children"):format(lunad.pid, lunad.pid))
+    for pid in handle:read("a"):gmatch "%d+" do list[#list + 1] = pid end
+    return list
+  end
+  ]]
+
+  it("is adopted by the host, and reaped", function()
+    box:inside(KERNEL .. [[
+      local out = ""
+      local exit = lunad.spawn({ "sh", "-c", "for i in 1 2 3; do (sleep 0.1 & echo $!) ; done",
+        stderr = "null", stdout = function(chunk) out = out .. (chunk or "") end }):wait()
+      equal(true, exit.ok)
+      local pids = {}
+      for pid in out:gmatch "%d+" do pids[#pids + 1] = tonumber(pid) end
+      equal(3, #pids)
+      eventually(function()
+        for _, pid in ipairs(pids) do
+          if select(3, lunad.kill(pid, 0)) ~= "ESRCH" then return false end
+        end
+        return true
+      end)
+      equal(0, #own_children())
+    ]])
+  end)
+
+  it("is reaped by hundreds, as from something like a fork bomb, while statuses stay true", function()
+    box:inside(KERNEL .. [[
+      local command = "for i in 1 2 3 4 5 6 7 8; do (for j in 1 2 3 4; do (true &) & done) & done; exit 5"
+      local right = 0
+      for _ = 1, 8 do
+        lunad.spawn { "sh", "-c", command, stdout = "null", stderr = "null",
+          on_exit = function(exit) right = right + (exit.code == 5 and 1 or 0) end }
+        equal(3, select(3, os.execute "exit 3"))
+      end
+      eventually(function() return right == 8 and #own_children() == 0 end)
+    ]])
+  end)
+
+  it("is found and ended at a stop, whatever session and group it has moved to", function()
+    box:serve [[
+      lunad.spawn { "sh", "-c", "setsid sh -c 'echo one; sleep 1000 & wait' & exit 0" }
+      lunad.spawn { "setsid", "sh", "-c", "(setsid sh -c 'echo two; sleep 1000 & wait' &) ; sleep 1000" }
+      os.execute "setsid sh -c 'echo three; exec sleep 1000' &"
+      lunad.spawn { "sh", "-c", "env -i setsid sh -c 'echo four; exec sleep 1000' &" }
+    ]]
+    for _, word in ipairs { "one", "two", "three", "four" } do box:wait_log("s", word) end
+    local function sleeps()
+      return support.processes(function(pid)
+        local cwd = support.uv.fs_readlink(("/proc/%d/cwd"):format(pid))
+        return cwd == box.dir and support.proc_status(pid).Name == "sleep"
+      end)
+    end
+    box:ok("stop", "s")
+    assert.same({}, box:marked())
+    assert.same({}, sleeps())
+  end)
+
+  it("is ended by KILL at a stop when it ignores TERM in a session of its own", function()
+    box:write("deaf.sh", "trap '' TERM; echo deaf; while :; do sleep 1; done")
+    box:serve(("lunad.spawn { 'sh', '-c', 'setsid sh %s & exit 0' }"):format(box:path "deaf.sh"),
+      "--stop-timeout", "0.3")
+    box:wait_log("s", "deaf")
+    box:ok("stop", "s")
+    assert.same({}, box:marked())
+  end)
+
+  it("and what was detached stays, with its descendants", function()
+    box:serve [[
+      local command = "echo pid $$; sleep 1000 & echo pid $!; setsid sleep 1000 & echo pid $!; wait"
+      lunad.spawn { "sh", "-c", command, detach = true, stdout = "inherit" }
+      lunad.spawn { "sleep", "1000" }
+    ]]
+    box:wait_log("s", "pid %d+\npid %d+\npid %d+\n")
+    box:ok("stop", "s")
+    local pids = {}
+    for pid in box:log("s"):gmatch "pid (%d+)\n" do
+      pids[#pids + 1] = math.tointeger(tonumber(pid))
+      assert.is_true(support.is_alive(pids[#pids]))
+    end
+    assert.equal(3, #pids)
+    assert.equal(3, #box:marked())
+    for _, pid in ipairs(pids) do
+      support.kill(pid, "sigkill")
+      box:wait_gone(pid)
+    end
+  end)
+
+  it("detached survives a reload, a SIGKILL of the host, and says on", function()
+    local pid = box:serve [[
+      if lunad.generation > 1 then return end
+      lunad.spawn { "sh", "-c", "echo pid $$; exec sleep 1000", detach = true }
+    ]]
+    local child = math.tointeger(tonumber((box:wait_log("s", "pid (%d+)\n"))))
+    assert.equal(0, box:lunad("reload", "s").code)
+    support.kill(pid, "sigkill")
+    box:wait_gone(pid)
+    assert.is_true(support.is_alive(child))
+    support.kill(child, "sigkill")
+    box:wait_gone(child)
+    box:lunad("stop", "s")
+  end)
+end)
+
+describe("Two thousand children", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- For scripts: start N children that live until they are told, and end them; every exit is counted.
+  local MANY = [[
+  local function many(count)
+    local children, exits = {}, 0
+    lunad.sleep(0) -- it may take longer than a start
+    for i = 1, count do
+      children[i] = truthy(lunad.spawn { "sleep", "1000", stdout = "null", stderr = "null",
+        on_exit = function(exit) exits = exits + (exit.signal == "KILL" and 1 or 0) end })
+    end
+    equal(count, #lunad.stats().children)
+    for _, child in ipairs(children) do equal(true, child:running()) end
+    for _, child in ipairs(children) do child:kill "KILL" end
+    eventually(function() return exits == count end, 60)
+    equal(0, #lunad.stats().children)
+  end
+  ]]
+
+  it("live at once, and each end is told", function()
+    box:inside(MANY .. "many(2000) lunad.sleep(0) truthy(lunad.stats().fds < 40)",
+      { args = { "--rlimit", "nofile=4096" }, seconds = 60 })
+  end)
+
+  it("end with the host at a stop", function()
+    box:serve([[
+      for _ = 1, 300 do lunad.spawn { "sleep", "1000", stdout = "null", stderr = "null" } end
+    ]], "--rlimit", "nofile=4096")
+    box:ok("stop", "s")
+    assert.same({}, box:marked())
+  end)
+end)

@@ -674,6 +674,23 @@ describe("A child that says a lot", function()
     ]])
   end)
 
+  it("does not hold up the loop, however slow its callback is", function()
+    box:inside(MEMORY .. [[
+      local calls, since, most = 0, 0, 0
+      lunad.task(function() while true do lunad.sleep(0) since = 0 end end)
+      local child = lunad.spawn { "cat", "/dev/zero", stdout = function()
+        local start = lunad.now()
+        repeat until lunad.now() - start > 0.001 -- it has said more by then
+        calls, since = calls + 1, since + 1
+        most = math.max(most, since)
+      end }
+      eventually(function() return calls >= 100 end)
+      child:kill()
+      truthy(most <= 2, ("%d chunks were read in one turn"):format(most))
+      lunad.stop()
+    ]])
+  end)
+
   it("on both streams can be paused and resumed a hundred times, and loses nothing", function()
     box:inside(MEMORY .. [[
       local command = "head -c 5000000 /dev/zero & head -c 5000000 /dev/zero >&2; wait"
