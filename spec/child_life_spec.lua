@@ -62,6 +62,14 @@ end
 
 local FIRST = 'local lunad, equal, truthy, raises, fails, eventually = require("inside")() '
 
+-- Stop the daemon "s"; fails if a process of it is left.
+local function stop_clean(box)
+  local pid = box:status("s").pid
+  box:ok("stop", "s")
+  box:wait_gone(pid)
+  assert.same({}, box:marked())
+end
+
 describe("In each state of a child", function()
   local box = support.with_box(before_each, after_each)
 
@@ -191,8 +199,7 @@ describe("In each state of a child", function()
         "--path", support.root .. "/spec/support")
       assert.equal(0, box:lunad("reload", "s").code)
       support.wait_for("the end of the child", function() return #box:status("s").children == 0 end)
-      box:ok("stop", "s")
-      assert.same({}, box:marked())
+      stop_clean(box)
     end
   end)
 end)
@@ -287,14 +294,12 @@ describe("A child that", function()
   end)
 
   it("ignores TERM is killed at the deadline of a stop", function()
-    local pid = box:serve([[
+    box:serve([[
       lunad.spawn { "sh", "-c", "trap '' TERM; echo deaf; while :; do sleep 1; done" }
     ]], "--stop-timeout", "0.3")
     box:wait_log("s", "deaf")
-    box:ok("stop", "s")
-    assert.is_false(support.is_alive(pid))
+    stop_clean(box)
     assert.matches("killing them", box:log "s")
-    assert.same({}, box:marked())
   end)
 
   it("was stopped (STOP) ends at a stop all the same", function()
@@ -363,8 +368,7 @@ describe("What children leave behind", function()
         return cwd == box.dir and support.proc_status(pid).Name == "sleep"
       end)
     end
-    box:ok("stop", "s")
-    assert.same({}, box:marked())
+    stop_clean(box)
     assert.same({}, sleeps())
   end)
 
@@ -373,8 +377,7 @@ describe("What children leave behind", function()
     box:serve(("lunad.spawn { 'sh', '-c', 'setsid sh %s & exit 0' }"):format(box:path "deaf.sh"),
       "--stop-timeout", "0.3")
     box:wait_log("s", "deaf")
-    box:ok("stop", "s")
-    assert.same({}, box:marked())
+    stop_clean(box)
   end)
 
   it("and what was detached stays, with its descendants", function()
@@ -383,7 +386,7 @@ describe("What children leave behind", function()
       lunad.spawn { "sh", "-c", command, detach = true, stdout = "inherit" }
       lunad.spawn { "sleep", "1000" }
     ]]
-    box:wait_log("s", "pid %d+\npid %d+\npid %d+\n")
+    support.wait_for("the pids", function() return select(2, box:log("s"):gsub("pid %d+\n", "")) == 3 end)
     box:ok("stop", "s")
     local pids = {}
     for pid in box:log("s"):gmatch "pid (%d+)\n" do
@@ -443,7 +446,6 @@ describe("Two thousand children", function()
     box:serve([[
       for _ = 1, 300 do lunad.spawn { "sleep", "1000", stdout = "null", stderr = "null" } end
     ]], "--rlimit", "nofile=4096")
-    box:ok("stop", "s")
-    assert.same({}, box:marked())
+    stop_clean(box)
   end)
 end)
