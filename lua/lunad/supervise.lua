@@ -188,9 +188,13 @@ end
 
 local schedule
 
--- Start the child of a slot anew.
+-- Start the child of a slot anew, unless the script is about to end.
 local function restart(state, slot)
   slot.timer = nil
+  if core.is_over() then
+    slot.state = "ended"
+    return
+  end
   slot.restarts = slot.restarts + 1
   local child, err = start(state, slot)
   if not child then
@@ -218,8 +222,8 @@ end
 
 -- Go on with a rolling restart: end the next child, or start what has none.
 local function roll(state)
-  if state.stopped then
-    return -- it has given up meanwhile
+  if state.stopped or core.is_over() then
+    return -- it has given up meanwhile, or the script is about to end
   end
   local slot = state.rolling and state.slots[state.rolling]
   if not slot then
