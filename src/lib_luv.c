@@ -2,13 +2,17 @@
  *
  * The library is opened once and stays: opened anew for each Lua state it would use up the
  * process's thread-local storage keys. */
-#include <dlfcn.h>
 #include <lauxlib.h>
+
+#include "lib_parts.h"
+#include "luax.h"
+
+#ifdef LUNAD_LUV
+
+#include <dlfcn.h>
 #include <luv/luv.h>
 
 #include "guest.h"
-#include "lib_parts.h"
-#include "luax.h"
 #include "script.h"
 #include "task.h"
 
@@ -98,6 +102,16 @@ static int l_load(lua_State *L) {
     }
     return 1;
 }
+
+#else
+
+/* Say that there is none. The loader of the module: luv must not be loaded on a loop of its own, which
+ * nobody would run. */
+static int l_load(lua_State *L) {
+    lx_error(L, "module 'luv': lunad was built without luv (LUNAD_LUV=OFF)");
+}
+
+#endif
 
 /* Open this part: `require "luv"` finds it before any file. */
 int luaopen_lunad_luv(lua_State *L) {
