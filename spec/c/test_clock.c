@@ -42,7 +42,7 @@ int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *due,
     CHECK_INT(TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, flags);
     CHECK_INT(0, due->it_interval.tv_sec);
     CHECK_INT(0, due->it_interval.tv_nsec);
-    CHECK(due->it_value.tv_sec > time(NULL) + 200 * 365 * 86400L);
+    CHECK(due->it_value.tv_sec > time(NULL) + 200L * 365 * 86400);
     fake.armed++;
     errno = fake.arm_error;
     if (fake.arm_error != 0) {

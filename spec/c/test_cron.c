@@ -449,7 +449,7 @@ static void test_odd_changes(void) {
 
 /* Make up a field: FORMAT with random values from LEAST to MOST. */
 static void random_field(char *text, size_t size, int least, int most) {
-    uint64_t span = (uint64_t)(most - least + 1);
+    uint64_t span = (uint64_t)most - (uint64_t)least + 1;
     int one = least + (int)random_below(span);
     int two = least + (int)random_below(span);
     int low = one < two ? one : two;
@@ -525,8 +525,8 @@ static void test_large_jump(void) {
     CHECK_INT(today, ld_cron_after_jump(&cron, tomorrow, today + HOUR, today - 3 * HOUR));
     CHECK_INT(today + 365 * DAY,
               ld_cron_after_jump(&cron, today, today - HOUR, today + 365 * DAY - HOUR));
-    CHECK_INT(today - 9 * 365 * DAY,
-              ld_cron_after_jump(&cron, today, today - HOUR, today - 9 * 365 * DAY - HOUR));
+    CHECK_INT(today - 9L * 365 * DAY,
+              ld_cron_after_jump(&cron, today, today - HOUR, today - 9L * 365 * DAY - HOUR));
 }
 
 static void test_jump_of_stars(void) {
