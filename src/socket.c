@@ -127,12 +127,11 @@ static int bind_unix(int fd, const struct ld_address *address, int mode) {
     if (mode < 0) {
         umask(mask);
     }
-    int rc = bind(fd, (const struct sockaddr *)&address->storage, address->size);
-    if (rc < 0 && errno == EADDRINUSE && is_stale(address)) {
+    int rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
+    if (rc == -EADDRINUSE && is_stale(address)) {
         unlink(ld_address_path(address));
-        rc = bind(fd, (const struct sockaddr *)&address->storage, address->size);
+        rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
     }
-    rc = rc < 0 ? -errno : 0;
     umask(mask);
     return rc;
 }
