@@ -1,0 +1,342 @@
+local net = require "support.net"
+local support = require "support"
+local uv = support.uv
+
+local SERVE = net.SERVE
+
+-- The inode of the socket that a daemon's status tells of.
+local function inode(box, name, index)
+  local status = box:status(name)
+  local fd = status.listeners[index or 1].fd
+  return assert(uv.fs_readlink(("/proc/%d/fd/%d"):format(status.pid, fd)))
+end
+
+describe("lunad.listen", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("serves IPv4", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    assert.equal("generation 1\n", net.ask(net.port(box, "s")))
+  end)
+
+  it("serves IPv6, which is IPv6 alone", function()
+    box:serve(SERVE .. "serve '[::1]:0' serve '[::]:0'")
+    box:wait_log("s", "port.*port")
+    local one, two = box:log("s"):match "port (%d+).*port (%d+)"
+    assert.equal("generation 1\n", net.ask(tonumber(one), nil, "::1"))
+    assert.equal("generation 1\n", net.ask(tonumber(two), nil, "::1"))
+    assert.equal("ECONNREFUSED", select(2, net.ask(tonumber(two))))
+  end)
+
+  it("serves a Unix socket", function()
+    box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"))
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+  end)
+
+  it("keeps the port over reloads where it was left to the system", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    local port = net.port(box, "s")
+    box:ok("reload", "s")
+    assert.equal("generation 2\n", net.ask(port))
+  end)
+
+  it("gives a new descriptor at each call, which no program inherits", function()
+    box:inside [[
+      local one, two = lunad.listen "127.0.0.1:0", lunad.listen "127.0.0.1:0"
+      equal("integer", math.type(one))
+      truthy(one > 2 and two > 2 and one ~= two)
+      for _, fd in ipairs { one, two } do
+        local flags = io.open("/proc/self/fdinfo/" .. fd):read("a"):match "flags:%s*(%d+)"
+        truthy(tonumber(flags, 8) & tonumber("02000000", 8) ~= 0, "not close-on-exec")
+      end
+      equal(1, #lunad.stats().listeners)
+    ]]
+  end)
+
+  it("shows in the status", function()
+    box:serve(SERVE .. ("serve '127.0.0.1:0' serve 'unix:%s'"):format(box:path "u.sock"))
+    local listeners = box:status("s").listeners
+    assert.equal("127.0.0.1:0", listeners[1].address)
+    assert.equal("unix:" .. box:path "u.sock", listeners[2].address)
+    assert.is_false(listeners[1].inherited)
+    assert.equal(2, #listeners)
+    assert.matches("^socket:", inode(box, "s"))
+    assert.matches("u%.sock", box:ok("status", "s"))
+  end)
+
+  it("does not keep a script alive that has nothing else", function()
+    local result = box:inside "lunad.listen '127.0.0.1:0'"
+    assert.equal(0, result.code)
+  end)
+
+  it("keeps a script alive that serves it by luv", function()
+    local path = box:write("s.lua", "local lunad = require 'lunad' " .. SERVE .. "serve '127.0.0.1:0'")
+    box:start(path)
+    assert.equal("generation 1\n", net.ask(net.port(box, "s")))
+  end)
+
+  it("closes at the end of a generation what was not handed to luv", function()
+    box:serve "for _ = 1, 10 do lunad.listen '127.0.0.1:0' end"
+    local before = box:status("s").fds
+    for _ = 1, 5 do box:ok("reload", "s") end
+    support.wait_for("the same descriptors", function() return box:status("s").fds == before end)
+  end)
+
+  it("never closes a descriptor whose number means something else by now", function()
+    box:serve [[
+      local uv = require "luv"
+      local fd = lunad.listen "127.0.0.1:0"
+      uv.fs_close(fd)
+      local file = io.open(lunad.script)
+      if lunad.generation == 1 then
+        local name = uv.fs_readlink("/proc/self/fd/" .. fd)
+        assert(name == lunad.script, name)
+        lunad.on_stop(function() lunad.log.info("read " .. tostring(file:read(5))) end)
+      end
+    ]]
+    box:ok("reload", "s")
+    box:wait_log("s", "read local")
+  end)
+end)
+
+describe("an option of lunad.listen", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is backlog", function()
+    box:serve(("lunad.listen('unix:%s', { backlog = 1 })"):format(box:path "u.sock"))
+    local connections, refused = {}, 0
+    for i = 1, 4 do
+      connections[i] = net.connect(box:path "u.sock"):wait_connected()
+      refused = refused + (connections[i].err == "EAGAIN" and 1 or 0)
+    end
+    for _, connection in ipairs(connections) do connection:close() end
+    assert.equal(2, refused)
+  end)
+
+  for mode, expected in pairs { ["'600'"] = "600", ["'0666'"] = "666", ["tonumber('660', 8)"] = "660" } do
+    it("is mode, such as " .. mode, function()
+      box:serve(("lunad.listen('unix:%s', { mode = %s })"):format(box:path "u.sock", mode))
+      local stat = assert(uv.fs_stat(box:path "u.sock"))
+      assert.equal(expected, ("%o"):format(stat.mode & tonumber("7777", 8)))
+    end)
+  end
+
+  it("is not needed: the mode is by the umask, and no moment longer than that", function()
+    box:serve(("lunad.listen('unix:%s')"):format(box:path "u.sock"), "--umask", "077")
+    assert.equal("700", ("%o"):format(uv.fs_stat(box:path "u.sock").mode & tonumber("7777", 8)))
+  end)
+
+  it("is reuse_port: several may listen then", function()
+    local port = net.free_port()
+    local script = box:write("a.lua", support.BEAT ..
+      ("assert(lunad.listen('127.0.0.1:%d', { reuse_port = true }))"):format(port))
+    box:start(script)
+    box:start("-n", "b", script)
+    assert.equal(1, #box:status("a").listeners)
+    assert.equal(1, #box:status("b").listeners)
+  end)
+
+  it("that is unknown or wrong raises, naming it", function()
+    box:inside [[
+      local function try(options) return function() lunad.listen("127.0.0.1:0", options) end end
+      local message = raises("colour", try { colour = "red" })
+      truthy(message:find("inside.lua:1:", 1, true), message)
+      raises("backlog", try { backlog = 0 })
+      raises("backlog", try { backlog = "many" })
+      raises("backlog", try { backlog = 1.5 })
+      raises("mode", try { mode = "8" })
+      raises("mode", try { mode = -1 })
+      raises("mode", try { mode = "7777" })
+      raises("reuse_port", try { reuse_port = 1 })
+      raises("#2 to 'listen'", try(5))
+      equal(0, #lunad.stats().listeners)
+    ]]
+  end)
+end)
+
+describe("an address of lunad.listen", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("that is none raises at the caller's line", function()
+    box:inside [[
+      for _, bad in ipairs { "", "8080", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536", "127.0.0.1:-1",
+        "::1:80", "[::1]", "[::1]:", "[127.0.0.1]:80", "localhost:80", "unix:", "unix:relative",
+        "unix:/" .. ("x"):rep(200), "http://127.0.0.1:80", "127.0.0.1:80 ", "1.2.3:80" } do
+        local message = raises("#1 to 'listen'", function() lunad.listen(bad) end)
+        truthy(message:find("inside.lua:4:", 1, true), message)
+      end
+      raises("#1 to 'listen'", function() lunad.listen() end)
+      raises("#1 to 'listen'", function() lunad.listen {} end)
+    ]]
+  end)
+
+  it("that is in use is a returned error", function()
+    local socket = uv.new_tcp()
+    finally(function() socket:close() uv.run("nowait") end)
+    assert(socket:bind("127.0.0.1", 0))
+    socket:listen(1, print)
+    box:inside(([[
+      local result, message, code = lunad.listen "127.0.0.1:%d"
+      fails("EADDRINUSE", result, message, code)
+      truthy(message:find("127.0.0.1:%d", 1, true), message)
+    ]]):format(socket:getsockname().port, socket:getsockname().port))
+  end)
+
+  it("that this machine does not have, or that is denied, is a returned error", function()
+    box:inside(([[
+      fails("EADDRNOTAVAIL", lunad.listen "203.0.113.1:80")
+      fails("ENOENT", lunad.listen "unix:%s/missing/u.sock")
+      fails("ENOTDIR", lunad.listen "unix:/dev/null/u.sock")
+      equal(0, #lunad.stats().listeners)
+    ]]):format(box.dir))
+  end)
+
+  it("below 1024 is denied to a user without rights", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local run = box:path "nobodys"
+    uv.fs_mkdir(run, tonumber("700", 8))
+    uv.fs_chown(run, 65534, 65534)
+    local result = box:run({ "run", "--run-dir", run, "-e",
+      ("print(require 'lunad'.listen '127.0.0.1:%d')"):format(net.free_low_port()) },
+      { uid = 65534, gid = 65534 })
+    assert.equal("", result.err:match "uncaught" or "")
+    assert.matches("^nil\tEACCES: permission denied: 127%.0%.0%.1:%d+\tEACCES\n", result.out)
+  end)
+
+  it("cannot be had by a generation that is over", function()
+    box:serve [[
+      lunad.on_stop(function(reason)
+        lunad.sleep(0.001)
+        lunad.log.info("listen " .. reason .. " " .. tostring(pcall(lunad.listen, "127.0.0.1:0")))
+      end)
+      if lunad.generation == 1 then
+        local uv = require "luv"
+        local timer = uv.new_timer()
+        local server = uv.new_tcp()
+        server:bind("127.0.0.1", 0)
+        server:listen(1, print)
+        local client = uv.new_tcp()
+        client:connect("127.0.0.1", server:getsockname().port)
+        timer:start(0, 1, function()
+          local ok, message = pcall(lunad.listen, "127.0.0.1:0")
+          if not ok then
+            lunad.log.info("late: " .. message)
+            timer:close() client:close()
+          end
+        end)
+      end
+    ]]
+    box:ok("reload", "s")
+    box:wait_log("s", "late: .*generation of the script is over")
+  end)
+end)
+
+describe("the file of a Unix socket", function()
+  local box = support.with_box(before_each, after_each)
+
+  local function serve(path, ...)
+    return box:serve(SERVE .. ("serve 'unix:%s'"):format(path), ...)
+  end
+
+  local function exists(name)
+    return uv.fs_lstat(box:path(name)) ~= nil
+  end
+
+  it("is removed at stop", function()
+    serve(box:path "u.sock")
+    box:ok("stop", "s")
+    assert.is_false(exists "u.sock")
+  end)
+
+  it("is removed when the script finishes, exits, or fails to start", function()
+    local listen = ("assert(require 'lunad'.listen 'unix:%s')"):format(box:path "u.sock")
+    for _, ending in ipairs { "", "os.exit(0)", "error 'x'", "require 'lunad'.stop()" } do
+      box:lunad("run", "-e", listen .. ending)
+      assert.is_false(exists "u.sock", ending)
+    end
+  end)
+
+  it("is left alone if it is somebody else's by now", function()
+    serve(box:path "u.sock")
+    os.remove(box:path "u.sock")
+    box:write("u.sock", "precious")
+    box:ok("stop", "s")
+    assert.equal("precious", box:read "u.sock")
+  end)
+
+  it("is replaced if nobody listens on it any more", function()
+    net.stale(box:path "u.sock")
+    serve(box:path "u.sock")
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+  end)
+
+  it("is replaced after a daemon that was killed", function()
+    local pid = serve(box:path "u.sock")
+    support.kill(pid, "sigkill")
+    box:wait_gone(pid)
+    assert.is_true(exists "u.sock")
+    serve(box:path "u.sock")
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+  end)
+
+  it("is refused if somebody listens on it, who is not disturbed", function()
+    serve(box:path "u.sock")
+    box:inside(('fails("EADDRINUSE", lunad.listen "unix:%s")'):format(box:path "u.sock"))
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+  end)
+
+  it("is refused if its owner is too busy to take a client", function()
+    box:serve(("lunad.listen('unix:%s', { backlog = 1 })"):format(box:path "u.sock"))
+    local clients = {}
+    for i = 1, 3 do clients[i] = net.connect(box:path "u.sock"):wait_connected() end
+    box:inside(('fails("EADDRINUSE", lunad.listen "unix:%s")'):format(box:path "u.sock"))
+    for _, client in ipairs(clients) do client:close() end
+    assert.is_true(exists "u.sock")
+  end)
+
+  it("is never a file of another kind", function()
+    box:write("plain", "precious")
+    uv.fs_mkdir(box:path "directory", tonumber("755", 8))
+    net.stale(box:path "stale")
+    uv.fs_symlink("stale", box:path "link")
+    for _, name in ipairs { "plain", "directory", "link" } do
+      box:inside(('fails("EADDRINUSE", lunad.listen "unix:%s")'):format(box:path(name)))
+      assert.is_true(exists(name))
+    end
+    assert.equal("precious", box:read "plain")
+  end)
+
+  it("goes when the new generation does not ask for it", function()
+    serve(box:path "u.sock")
+    assert.equal(0, box:reload("").code)
+    assert.is_false(exists "u.sock")
+  end)
+
+  it("that a generation has made which fails goes with it", function()
+    serve(box:path "u.sock")
+    assert.equal(1, box:reload(("assert(lunad.listen 'unix:%s') error 'x'"):format(box:path "new.sock")).code)
+    assert.is_false(exists "new.sock")
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+  end)
+
+  it("that only the keeper could make is removed all the same", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"), "--user", "nobody")
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+    box:ok("stop", "s")
+    assert.is_false(exists "u.sock")
+  end)
+
+  it("that only the keeper could make is removed when it is not asked for any more", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"), "--user", "nobody")
+    assert.equal(0, box:reload("").code)
+    assert.is_false(exists "u.sock")
+  end)
+end)
