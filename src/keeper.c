@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -19,9 +20,10 @@
 
 #define PATIENCE_MS 2000 /* how long the host waits for an answer */
 
-/* What goes over the channel, a packet each: host to keeper OPEN_LOG, LISTEN and READY, keeper to
- * host ANSWER (with a descriptor, or an errno) and STOP. */
-enum kind { OPEN_LOG = 'o', LISTEN = 'l', READY = 'r', ANSWER = 'a', STOP = 's' };
+/* What goes over the channel, a packet each: host to keeper OPEN_LOG, LISTEN, REMOVE (the file of
+ * what it has made for LISTEN) and READY, keeper to host ANSWER (with a descriptor, or an errno)
+ * and STOP. */
+enum kind { OPEN_LOG = 'o', LISTEN = 'l', REMOVE = 'u', READY = 'r', ANSWER = 'a', STOP = 's' };
 
 struct packet {
     int kind;
@@ -37,7 +39,9 @@ struct keeper {
     int fd; /* to the host; -1 when it has closed its end */
     bool ready;
     bool ended;
-    int status; /* as from waitpid */
+    int status;                   /* as from waitpid */
+    struct ld_socket_file *files; /* of Unix sockets that were made for the host */
+    size_t file_count;
 };
 
 /* Send a packet, with a descriptor if it is not -1. */
@@ -87,13 +91,46 @@ static int open_log(const struct ld_service *service) {
     return ld_file_open_log(service->log_path, service->has_user ? (long)service->user.gid : -1);
 }
 
-/* Listen for the host, which may not. */
-static int listen_for(struct packet *packet) {
+/* Note the file of a socket that was made, to remove it: the host may not. */
+static void note_file(struct keeper *keeper, const struct ld_address *address) {
+    size_t size = (keeper->file_count + 1) * sizeof *keeper->files;
+    struct ld_socket_file *files = realloc(keeper->files, size);
+    if (files != NULL) {
+        keeper->files = files;
+        keeper->file_count += ld_socket_file_note(&files[keeper->file_count], address);
+    }
+}
+
+/* Remove the files at an address that were made for the host; all of them without an address. */
+static void remove_files(struct keeper *keeper, const struct ld_address *address) {
+    size_t kept = 0;
+    for (size_t i = 0; i < keeper->file_count; i++) {
+        const struct ld_socket_file *file = &keeper->files[i];
+        if (address == NULL || memcmp(&file->address, address, sizeof *address) == 0) {
+            ld_socket_file_remove(file);
+        } else {
+            keeper->files[kept++] = *file;
+        }
+    }
+    keeper->file_count = kept;
+}
+
+/* Listen for the host, which may not, or remove the file of what was made. */
+static int listen_for(struct keeper *keeper, struct packet *packet) {
     struct ld_address address;
     packet->address[sizeof packet->address - 1] = '\0';
-    return ld_address_parse(packet->address, &address)
-               ? ld_socket_listen(&address, &packet->options)
-               : -EINVAL;
+    if (!ld_address_parse(packet->address, &address)) {
+        return -EINVAL;
+    }
+    if (packet->kind == REMOVE) {
+        remove_files(keeper, &address);
+        return 0;
+    }
+    int fd = ld_socket_listen(&address, &packet->options);
+    if (fd >= 0) {
+        note_file(keeper, &address);
+    }
+    return fd;
 }
 
 /* Answer with a descriptor or an errno. */
@@ -120,7 +157,9 @@ static void serve(struct keeper *keeper) {
     if (packet.kind == OPEN_LOG) {
         answer(keeper, open_log(keeper->service));
     } else if (packet.kind == LISTEN) {
-        answer(keeper, listen_for(&packet));
+        answer(keeper, listen_for(keeper, &packet));
+    } else if (packet.kind == REMOVE) {
+        listen_for(keeper, &packet);
     } else if (packet.kind == READY) {
         keeper->ready = true;
         if (keeper->service->channel >= 0) {
@@ -215,6 +254,8 @@ static int keep(struct ld_service *service, pid_t host, int fd) {
     ld_daemon_reset_signals();
     explain_death(&keeper);
     ld_process_end_orphans(); /* what the host has left behind is ours now */
+    remove_files(&keeper, NULL);
+    free(keeper.files);
     ld_service_release(service);
     return WIFSIGNALED(keeper.status) ? 128 + WTERMSIG(keeper.status) : WEXITSTATUS(keeper.status);
 }
@@ -284,11 +325,17 @@ int ld_keeper_open_log(void *arg) {
     return ask(arg, &(struct packet){.kind = OPEN_LOG});
 }
 
-/* Listen by the keeper. */
+/* Listen by the keeper, or have it remove the file of what it has made. */
 int ld_keeper_listen_on(void *arg, const char *address, const struct ld_listen_options *options) {
-    struct packet packet = {.kind = LISTEN, .options = *options};
+    const struct ld_service *service = arg;
+    struct packet packet = {.kind = options != NULL ? LISTEN : REMOVE};
     snprintf(packet.address, sizeof packet.address, "%s", address);
-    return ask(arg, &packet);
+    if (options == NULL) {
+        send_packet(service->keeper, &packet, -1);
+        return 0;
+    }
+    packet.options = *options;
+    return ask(service, &packet);
 }
 
 /* Hear what the keeper says. */

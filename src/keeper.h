@@ -27,7 +27,8 @@ void ld_keeper_say_ready(const struct ld_service *service);
  * ld_log_set_opener; ARG is the service. */
 int ld_keeper_open_log(void *arg);
 
-/* In the host: have the keeper listen on ADDRESS; likewise. For ld_listeners_set_helper. */
+/* In the host: have the keeper listen on ADDRESS; likewise. Without OPTIONS: have it remove the
+ * file of what it has made there; at its end it does so by itself. For ld_listeners_set_helper. */
 int ld_keeper_listen_on(void *arg, const char *address, const struct ld_listen_options *options);
 
 /* In the host, when service->keeper is readable: what it says. */

@@ -55,12 +55,13 @@ static bool find_file(const char *text, struct ld_address *address, struct stat 
 
 /* Close a socket. Nobody can connect to its file any more, so that goes too, if it still is the
  * one that was made with it. */
-static void free_listener(struct listener *listener) {
+static void free_listener(const struct ld_listeners *listeners, struct listener *listener) {
     struct ld_address address;
     struct stat there;
     if (listener->file.st_ino != 0 && find_file(listener->address, &address, &there) &&
-        there.st_ino == listener->file.st_ino && there.st_dev == listener->file.st_dev) {
-        unlink(ld_address_path(&address));
+        there.st_ino == listener->file.st_ino && there.st_dev == listener->file.st_dev &&
+        unlink(ld_address_path(&address)) < 0 && listeners->helper != NULL) {
+        listeners->helper(listeners->helper_arg, listener->address, NULL);
     }
     close(listener->fd);
     free(listener->address);
@@ -72,7 +73,7 @@ void ld_listeners_free(struct ld_listeners *listeners) {
     while (listeners->first != NULL) {
         struct listener *listener = listeners->first;
         listeners->first = listener->next;
-        free_listener(listener);
+        free_listener(listeners, listener);
     }
     free(listeners->issued);
     free(listeners);
@@ -164,7 +165,7 @@ static void close_unused(struct ld_listeners *listeners) {
             place = &listener->next;
         } else {
             *place = listener->next;
-            free_listener(listener);
+            free_listener(listeners, listener);
         }
     }
 }

@@ -10,7 +10,8 @@
 
 struct ld_listeners;
 
-/* Makes a socket that this process may not make itself: a descriptor or a negative errno. */
+/* Makes a socket that this process may not make itself: a descriptor or a negative errno. Without
+ * OPTIONS: removes the file of one that it has made. */
 typedef int ld_listener_helper(void *arg, const char *address,
                                const struct ld_listen_options *options);
 
@@ -20,7 +21,7 @@ struct ld_listeners *ld_listeners_new(void);
 /* Close all sockets, and remove the files of Unix sockets that were made here. */
 void ld_listeners_free(struct ld_listeners *listeners);
 
-/* Whom to ask when the system denies us an address. */
+/* Whom to ask when the system denies us an address, or the removal of its file. */
 void ld_listeners_set_helper(struct ld_listeners *listeners, ld_listener_helper *helper, void *arg);
 
 /* Take over a socket that was there before us: named by a service manager (NAME), or bound for us

@@ -175,3 +175,23 @@ int ld_socket_listen(const struct ld_address *address, const struct ld_listen_op
     }
     return fd;
 }
+
+/* Note a file. */
+bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address) {
+    struct stat facts;
+    if (ld_address_path(address) == NULL || lstat(ld_address_path(address), &facts) < 0) {
+        return false;
+    }
+    *file =
+        (struct ld_socket_file){.address = *address, .device = facts.st_dev, .inode = facts.st_ino};
+    return true;
+}
+
+/* Remove a file. */
+void ld_socket_file_remove(const struct ld_socket_file *file) {
+    struct ld_socket_file there;
+    if (ld_socket_file_note(&there, &file->address) && there.device == file->device &&
+        there.inode == file->inode) {
+        unlink(ld_address_path(&file->address));
+    }
+}

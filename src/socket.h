@@ -32,4 +32,17 @@ bool ld_address_is_of(const struct ld_address *address, int fd);
  * address is for IPv6 alone. */
 int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options);
 
+/* The file of a Unix socket that was made, to be told from others that may come to have its path. */
+struct ld_socket_file {
+    struct ld_address address;
+    dev_t device;
+    ino_t inode;
+};
+
+/* Note the file that is there now; false for what is no Unix address, or if there is none. */
+bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address);
+
+/* Remove it if it still is the one. */
+void ld_socket_file_remove(const struct ld_socket_file *file);
+
 #endif
