@@ -337,6 +337,299 @@ describe("the file of a Unix socket", function()
     end
     box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"), "--user", "nobody")
     assert.equal(0, box:reload("").code)
-    assert.is_false(exists "u.sock")
+    support.wait_for("its removal", function() return not exists "u.sock" end)
+  end)
+end)
+
+describe("a listening socket over a reload", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is the same", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    local before = inode(box, "s")
+    for _ = 1, 5 do box:ok("reload", "s") end
+    assert.equal(before, inode(box, "s"))
+  end)
+
+  it("is the new generation's before the old one lets go", function()
+    local text = SERVE .. "serve '127.0.0.1:0' if lunad.generation == 2 then lunad.sleep(60) end lunad.ready()"
+    box:serve(text, "--wait-ready")
+    local port = net.port(box, "s")
+    box:write("s.lua", support.BEAT .. SERVE .. [[
+      serve '127.0.0.1:0'
+      repeat lunad.sleep(0.002) local go = io.open(lunad.script .. ".go") until go
+      lunad.ready()
+    ]])
+    local reload = box:spawn { "reload", "s" }
+    box:wait_log("s", "port.*port")
+    for _ = 1, 10 do assert.equal("generation 1\n", net.ask(port)) end
+    box:write("s.lua.go", "")
+    box:await(reload, "the verdict", reload.is_over)
+    assert.equal(0, reload.code)
+    for _ = 1, 10 do assert.equal("generation 2\n", net.ask(port)) end
+  end)
+
+  it("brings its queue of clients to the new code", function()
+    box:serve "fd = assert(lunad.listen '127.0.0.1:0') print('fd ' .. fd)"
+    local uv_port = "local uv = require 'luv' local s = uv.new_tcp() s:open(fd) print('port ' .. s:getsockname().port)"
+    assert.equal(0, box:reload("fd = assert(lunad.listen '127.0.0.1:0')" .. uv_port).code)
+    local clients = {}
+    local port = net.port(box, "s")
+    for i = 1, 8 do clients[i] = net.connect(port):wait_connected() end
+    assert.equal(0, box:reload(SERVE .. "serve '127.0.0.1:0'").code)
+    for _, client in ipairs(clients) do assert.equal("generation 3\n", (client:wait_end())) end
+  end)
+
+  it("is closed at commit if nobody asks for it any more", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    local port = net.port(box, "s")
+    assert.equal(0, box:reload(SERVE .. "serve '[::1]:0'").code)
+    assert.equal("ECONNREFUSED", select(2, net.ask(port)))
+    assert.same({ "[::1]:0" }, { box:status("s").listeners[1].address })
+    assert.equal(1, #box:status("s").listeners)
+  end)
+
+  for what, ending in pairs { ["an error"] = "error 'x'", ["a syntax error"] = "local = 1", ["a stop"] = "lunad.stop()" } do
+    it("is untouched by a new script that ends with " .. what, function()
+      box:serve(SERVE .. "serve '127.0.0.1:0'")
+      local port, before, fds = net.port(box, "s"), inode(box, "s"), box:status("s").fds
+      for _ = 1, 3 do
+        assert.equal(1, box:reload(SERVE .. "serve '127.0.0.1:0' serve '[::1]:0' " .. ending).code)
+        assert.equal("generation 1\n", net.ask(port))
+      end
+      assert.equal(before, inode(box, "s"))
+      assert.equal(1, #box:status("s").listeners)
+      support.wait_for("the same descriptors", function() return box:status("s").fds == fds end)
+    end)
+  end
+
+  it("is closed if only a generation that failed had asked for it", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    assert.equal(1, box:reload(SERVE .. "serve '[::1]:0' error 'x'").code)
+    local port = math.tointeger(tonumber(box:log("s"):match ".*: port (%d+)\n"))
+    assert.equal("ECONNREFUSED", select(2, net.ask(port, nil, "::1")))
+  end)
+
+  it("goes on though the new generation asks for it twice, and the next not at all", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    local port = net.port(box, "s")
+    assert.equal(0, box:reload(SERVE .. "serve '127.0.0.1:0' lunad.listen '127.0.0.1:0'").code)
+    assert.equal("generation 2\n", net.ask(port))
+    assert.equal(0, box:reload("").code)
+    assert.equal("ECONNREFUSED", select(2, net.ask(port)))
+  end)
+
+  it("may be asked for later, by a task or a callback", function()
+    box:serve(SERVE .. "lunad.after(0.001, function() serve '127.0.0.1:0' end)")
+    local port = net.port(box, "s")
+    assert.equal("generation 1\n", net.ask(port))
+  end)
+end)
+
+-- Begins to be a service manager that passes sockets: descriptors from 3 on for each NAME=ADDRESS
+-- (a port of 127.0.0.1, or a path), named if NAME is not empty; then runs the rest of the words.
+local MANAGER = [[
+  my ($count, @names) = (0);
+  while (@ARGV && $ARGV[0] =~ /^(\w*)=(.+)$/) {
+    my ($name, $at) = ($1, $2);
+    my $socket = $at =~ m{^/} ? IO::Socket::UNIX->new(Listen => 5, Local => $at)
+      : IO::Socket::INET->new(Listen => 5, ReuseAddr => 1, LocalAddr => "127.0.0.1", LocalPort => $at);
+    die "$at: $!" unless $socket;
+    push @keep, $socket;
+    push @names, $name;
+    shift;
+  }
+  my @high = map { POSIX::fcntl(fileno($_), 0, 100) } @keep;
+  POSIX::dup2($high[$_], 3 + $_) for 0 .. $#high;
+  POSIX::close($_) for @high;
+  $ENV{LISTEN_FDS} = @keep;
+  $ENV{LISTEN_PID} = $ENV{OTHER_PID} || $$;
+  $ENV{LISTEN_FDNAMES} = join ":", @names if grep { $_ ne "" } @names;
+  exec @ARGV or die;
+]]
+
+describe("sockets that a service manager passes", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- The words of a manager that passes `sockets` and runs lunad with `words`.
+  local function manager(sockets, words)
+    local args = { "-MPOSIX", "-MIO::Socket::UNIX", "-MIO::Socket::INET", "-e", MANAGER }
+    table.move(sockets, 1, #sockets, #args + 1, args)
+    args[#args + 1] = support.binary
+    return table.move(words, 1, #words, #args + 1, args)
+  end
+
+  local function start(text, sockets, env)
+    local script = box:write("s.lua", support.BEAT .. SERVE .. text)
+    local result = box:run(manager(sockets, { "start", script }), { program = "perl", env = env })
+    return result
+  end
+
+  local function started(...)
+    local result = start(...)
+    assert.equal(0, result.code, result.err)
+    return math.tointeger(tonumber(result.out:match "pid (%d+)"))
+  end
+
+  it("are had by name", function()
+    local one, two = net.free_port(), net.free_port()
+    started("serve 'fd:web' serve 'fd:admin'", { "web=" .. one, "admin=" .. two })
+    assert.equal("generation 1\n", net.ask(one))
+    assert.equal("generation 1\n", net.ask(two))
+    local listeners = box:status("s").listeners
+    assert.equal("fd:web", listeners[1].address)
+    assert.is_true(listeners[1].inherited and listeners[2].inherited)
+  end)
+
+  it("are used first for an address that matches", function()
+    local port = net.free_port()
+    started(("serve '127.0.0.1:%d' serve 'unix:%s'"):format(port, box:path "u.sock"),
+      { "web=" .. port, "=" .. box:path "u.sock" })
+    assert.equal("generation 1\n", net.ask(port))
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+    assert.equal(2, #box:status("s").listeners)
+  end)
+
+  it("are called unknown if they have no names", function()
+    local port = net.free_port()
+    started("serve 'fd:unknown'", { "=" .. port })
+    assert.equal("generation 1\n", net.ask(port))
+  end)
+
+  it("are the same over reloads, and stay though a generation does not ask for them", function()
+    local port = net.free_port()
+    started("serve 'fd:web'", { "web=" .. port })
+    local before = inode(box, "s")
+    box:ok("reload", "s")
+    assert.equal("generation 2\n", net.ask(port))
+    assert.equal(0, box:reload("").code)
+    local client = net.connect(port):wait_connected()
+    assert.equal(0, box:reload(SERVE .. "serve 'fd:web'").code)
+    assert.equal("generation 4\n", (client:wait_end()))
+    assert.equal(before, inode(box, "s"))
+  end)
+
+  it("keep their files, which are the manager's", function()
+    started(("serve 'unix:%s'"):format(box:path "u.sock"), { "u=" .. box:path "u.sock" })
+    box:ok("reload", "s")
+    box:ok("stop", "s")
+    assert.is_truthy(uv.fs_lstat(box:path "u.sock"))
+  end)
+
+  it("are had by run too", function()
+    local port = net.free_port()
+    local process = box:spawn(manager({ "web=" .. port }, { "run", box:write("s.lua", support.BEAT .. SERVE ..
+      "serve 'fd:web'") }), { program = "perl" })
+    assert.equal("generation 1\n", net.ask(port))
+    support.kill(process.pid)
+    box:await(process, "the end", process.is_over)
+    assert.equal(0, process.code)
+  end)
+
+  it("are nobody's if they name another process", function()
+    local port = net.free_port()
+    local result = start("assert(lunad.listen 'fd:web')", { "web=" .. port }, { OTHER_PID = "1" })
+    assert.equal(1, result.code)
+    assert.matches("ENOENT", result.err)
+    started("print(#lunad.stats().listeners .. ' listeners')", { "web=" .. port }, { OTHER_PID = "1" })
+    box:wait_log("s", ": 0 listeners")
+    assert.equal("ECONNREFUSED", select(2, net.ask(port)))
+  end)
+
+  it("are not told of in the environment of the script or its children", function()
+    started([[
+      print("told " .. tostring(os.getenv "LISTEN_FDS" or os.getenv "LISTEN_PID" or os.getenv "LISTEN_FDNAMES"))
+      lunad.spawn { "sh", "-c", "echo child told; env | grep LISTEN; ls -l /proc/self/fd; echo end" }
+    ]], { "web=" .. net.free_port() })
+    box:wait_log("s", "told nil\n")
+    box:wait_log("s", "child told\n.*: end\n")
+    assert.not_matches("LISTEN_", box:log "s")
+    assert.not_matches("socket:", box:log "s")
+  end)
+
+  it("that were not passed cannot be had", function()
+    box:inside [[
+      local result, message, code = lunad.listen "fd:web"
+      fails("ENOENT", result, message, code)
+      truthy(message:find("fd:web", 1, true) and message:find "LISTEN_FDNAMES", message)
+      fails("ENOENT", lunad.listen "fd:")
+    ]]
+  end)
+end)
+
+describe("--listen", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("may be given again and again, for what lunad.listen asks for", function()
+    local one, two = net.free_port(), net.free_port()
+    local addresses = { "127.0.0.1:" .. one, "127.0.0.1:" .. two, "unix:" .. box:path "u.sock" }
+    box:serve(SERVE .. ("for _, address in ipairs { '%s', '%s', '%s' } do serve(address) end"):format(
+      table.unpack(addresses)), "--listen", addresses[1], "--listen=" .. addresses[2], "--listen", addresses[3])
+    assert.equal("generation 1\n", net.ask(one))
+    assert.equal("generation 1\n", net.ask(two))
+    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
+    assert.equal(3, #box:status("s").listeners)
+    box:ok("stop", "s")
+    assert.is_nil(uv.fs_lstat(box:path "u.sock"))
+  end)
+
+  it("keeps its socket whether a generation asks for it or not", function()
+    local port = net.free_port()
+    box:serve("", "--listen", "127.0.0.1:" .. port)
+    local client = net.connect(port):wait_connected()
+    assert.equal(0, box:reload(SERVE .. ("serve '127.0.0.1:%d'"):format(port)).code)
+    assert.equal("generation 2\n", (client:wait_end()))
+  end)
+
+  it("lets nobody serve a port below 1024, and a socket where only root may make one", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local port = net.free_low_port()
+    box:serve(SERVE .. ("serve '127.0.0.1:%d' serve 'unix:%s'"):format(port, box:path "u.sock"),
+      "--user", "nobody", "--listen", "127.0.0.1:" .. port, "--listen", "unix:" .. box:path "u.sock")
+    assert.equal("generation 1\n", net.ask(port))
+    box:ok("reload", "s")
+    assert.equal("generation 2\n", net.ask(port))
+    assert.equal("generation 2\n", net.ask(box:path "u.sock"))
+    box:ok("stop", "s")
+    assert.is_nil(uv.fs_lstat(box:path "u.sock"))
+  end)
+
+  it("is not even needed for that: the keeper binds what needs privileges", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local port = net.free_low_port()
+    box:serve(SERVE .. ("serve '127.0.0.1:%d'"):format(port), "--user", "nobody")
+    assert.equal("generation 1\n", net.ask(port))
+    box:ok("reload", "s")
+    assert.equal("generation 2\n", net.ask(port))
+  end)
+
+  it("that is no address is a usage error, naming option and value", function()
+    for _, bad in ipairs { "80", "localhost:80", "unix:relative", "fd:web", "" } do
+      local err = box:refused(2, "start", "--listen", bad, box:idle "s")
+      assert.is_truthy(err:find("--listen", 1, true))
+      assert.is_truthy(err:find(bad, 1, true))
+    end
+  end)
+
+  it("of what is in use makes the start fail, and leaves no socket behind", function()
+    box:serve(SERVE .. "serve '127.0.0.1:0'")
+    local port = net.port(box, "s")
+    local err = box:refused(1, "start", "--listen", "unix:" .. box:path "u.sock",
+      "--listen", "127.0.0.1:" .. port, box:idle "other")
+    assert.is_truthy(err:find(("--listen 127.0.0.1:%d: Address already in use"):format(port), 1, true))
+    assert.is_nil(uv.fs_lstat(box:path "u.sock"))
+    assert.equal("generation 1\n", net.ask(port))
+  end)
+
+  it("is given again by restart", function()
+    local port = net.free_port()
+    box:serve(SERVE .. ("serve '127.0.0.1:%d'"):format(port), "--listen", "127.0.0.1:" .. port)
+    box:ok("restart", "s")
+    assert.equal("generation 1\n", net.ask(port))
+    assert.is_true(box:status("s").listeners[1].inherited)
   end)
 end)
