@@ -27,12 +27,16 @@ support.is_root = uv.getuid() == 0
 support.json = json
 support.uv = uv
 
+local sanitized
+
 -- Whether the binary was built with the address sanitizer.
 function support.is_sanitized()
-  local file = assert(io.open(BINARY, "rb"))
-  local found = file:read("a"):find("__asan_init", 1, true) ~= nil
-  file:close()
-  return found
+  if sanitized == nil then
+    local file = assert(io.open(BINARY, "rb"))
+    sanitized = file:read("a"):find("__asan_init", 1, true) ~= nil
+    file:close()
+  end
+  return sanitized
 end
 
 -- Poll `condition` until it returns something true, and return that; fail after the deadline.
@@ -492,9 +496,11 @@ function Box:close(force)
     end
   end
   local left = self:marked()
-  if #left > 0 then
-    uv.sleep(50) -- what was just told to end may still be ending
-    left = self:marked()
+  for _ = 1, support.is_sanitized() and 100 or 1 do
+    if #left > 0 then
+      uv.sleep(50) -- what was just told to end may still be ending, or be looked through for leaks
+      left = self:marked()
+    end
   end
   for _, pid in ipairs(left) do
     local words = (support.read(("/proc/%d/cmdline"):format(pid)) or "?"):gsub("%z", " ")

@@ -27,6 +27,33 @@ local function serve(address, options)
 end
 ]]
 
+-- For scripts: likewise, but what clients say is sent back with "GENERATION:" before it, until they
+-- end. `clients` has those that are connected; on_data(), if there is one, is called for each chunk.
+net.ECHO = [[
+local uv = require "luv"
+clients = {}
+local function serve(address)
+  local server = uv.new_tcp()
+  assert(server:open(assert(lunad.listen(address))))
+  assert(server:listen(128, function(err)
+    assert(not err, err)
+    local client = uv.new_tcp()
+    if not server:accept(client) then return end
+    clients[client] = true
+    client:read_start(function(_, chunk)
+      if chunk then
+        client:write(lunad.generation .. ":" .. chunk)
+        if on_data then on_data() end
+      elseif not client:is_closing() then
+        clients[client] = nil
+        client:close()
+      end
+    end)
+  end))
+  print("port " .. server:getsockname().port)
+end
+]]
+
 local Connection = {}
 Connection.__index = Connection
 
@@ -59,6 +86,7 @@ function net.connect(target, host)
 end
 
 function Connection:send(text)
+  self:wait_connected()
   self.stream:write(text, function(err) self.err = self.err or err end)
   return self
 end
