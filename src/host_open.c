@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -192,6 +194,14 @@ static bool run_out(struct ld_host *host) {
     return done;
 }
 
+/* Leave the process at once: libuv would wait for its threads, one of which has something to do
+ * that does not end. */
+static void leave(int status, void *arg) {
+    (void)arg;
+    fflush(NULL);
+    _exit(status);
+}
+
 /* Close what was made, and let the loop turn until it is all gone. */
 void ld_host_close(struct ld_host *host) {
     ld_reload_abandon(host);
@@ -217,15 +227,17 @@ void ld_host_close(struct ld_host *host) {
     if (host->has_signals) {
         ld_signals_detach();
     }
-    if (!run_out(host)) {
+    bool done = run_out(host);
+    if (host->listeners != NULL) {
+        ld_listeners_free(host->listeners);
+    }
+    if (!done) {
         ld_log(LD_LOG_WARN, "a request of luv's did not end: it is left");
+        on_exit(leave, NULL);
         return;
     }
     if (host->children != NULL) {
         ld_children_close(host->children);
-    }
-    if (host->listeners != NULL) {
-        ld_listeners_free(host->listeners);
     }
     int rc = uv_loop_close(&host->loop);
     LD_ASSERT(rc == 0);
