@@ -21,16 +21,36 @@ struct ld_guest {
 
 static struct ld_guest *guests; /* all of them */
 
-/* Whether the guest must be run before the host's loop may wait: a watcher is new, or something is
- * due at once. */
-static bool has_news(struct ld_guest *guest) {
-    uv_loop_t *loop = &guest->loop;
-    return loop->watcher_queue[0] != (void *)&loop->watcher_queue || uv_backend_timeout(loop) == 0;
+/* Let a loop seem to be alive, or no more: libuv neither runs nor times one on which there is
+ * nothing to wait for, but handles that do not keep a script alive are to be served while others do. */
+static void pretend(struct ld_guest *guest, bool alive) {
+    if (alive) {
+        guest->loop.active_reqs.count++;
+    } else {
+        guest->loop.active_reqs.count--;
+    }
+}
+
+/* Milliseconds until the guest must be run; -1: there is nothing to wait for but descriptors. It is
+ * 0 too if a watcher is new, which the descriptor that we watch does not know yet. */
+static int next_timeout(struct ld_guest *guest) {
+    bool has_new = guest->loop.watcher_queue[0] != (void *)&guest->loop.watcher_queue;
+    pretend(guest, true);
+    int timeout = has_new ? 0 : uv_backend_timeout(&guest->loop);
+    pretend(guest, false);
+    return timeout;
 }
 
 /* Run what is there to be run, without waiting. */
 static void run(struct ld_guest *guest) {
+    bool alive = uv_loop_alive(&guest->loop);
+    if (!alive) {
+        pretend(guest, true);
+    }
     uv_run(&guest->loop, UV_RUN_NOWAIT);
+    if (!alive) {
+        pretend(guest, false);
+    }
 }
 
 /* Handle the guest's next timeout. */
@@ -46,9 +66,20 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 }
 
 /* See to it that the host's loop waits no longer than the guest may. */
+static void arm(struct ld_guest *guest) {
+    uv_update_time(&guest->loop);
+    int timeout = next_timeout(guest);
+    if (timeout < 0) {
+        uv_timer_stop(&guest->timer);
+    } else {
+        uv_timer_start(&guest->timer, on_timer, (uint64_t)timeout, 0);
+    }
+}
+
+/* Run the guest if it has news, before the host's loop waits. */
 static void on_prepare(uv_prepare_t *prepare) {
     struct ld_guest *guest = LD_CONTAINER_OF(prepare, struct ld_guest, prepare);
-    if (has_news(guest)) {
+    if (next_timeout(guest) == 0) {
         run(guest);
     }
     if (guest->ended != NULL && !ld_guest_is_alive(guest)) {
@@ -57,12 +88,15 @@ static void on_prepare(uv_prepare_t *prepare) {
         ended(guest->ended_arg);
         return;
     }
-    uv_update_time(&guest->loop);
-    int timeout = uv_backend_timeout(&guest->loop);
-    if (timeout < 0) {
-        uv_timer_stop(&guest->timer);
-    } else {
-        uv_timer_start(&guest->timer, on_timer, (uint64_t)timeout, 0);
+    arm(guest);
+}
+
+/* Arm all guests anew. */
+void ld_guest_arm_all(void) {
+    for (struct ld_guest *guest = guests; guest != NULL; guest = guest->next) {
+        if (!uv_is_closing((uv_handle_t *)&guest->timer)) {
+            arm(guest);
+        }
     }
 }
 

@@ -15,6 +15,10 @@ int ld_guest_open(struct ld_guest **out, uv_loop_t *host);
 /* The loop for the library. Nothing but the library's handles may be on it. */
 uv_loop_t *ld_guest_loop(struct ld_guest *guest);
 
+/* See to it that the host's loop turns for all guests, after it has called into a library while it
+ * prepares to wait: what guests prepare themselves may be done by then. */
+void ld_guest_arm_all(void);
+
 /* Whether anything is left on it that keeps a loop alive: handles, requests, handles that close. */
 bool ld_guest_is_alive(const struct ld_guest *guest);
 

@@ -181,6 +181,7 @@ void ld_host_on_turn(uv_prepare_t *prepare) {
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }
+    ld_guest_arm_all();
     if (host->state == LD_HOST_ENDED) {
         uv_stop(&host->loop);
     } else if (is_due(host)) {
