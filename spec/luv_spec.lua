@@ -311,21 +311,83 @@ describe("timers, tasks and luv", function()
     ]]
   end)
 
-  it("wake the loop for nothing but their own dues", function()
-    local pid = box:serve [[
-      local uv = require "luv"
+  for what, text in pairs {
+    ["no handles"] = "",
+    ["handles that wait"] = [[
       uv.new_timer():start(3600000, 0, print)
       local server = uv.new_tcp()
       server:bind("127.0.0.1", 0)
       server:listen(1, print)
+    ]],
+    ["handles that keep nothing alive"] = [[
+      local timer, server = uv.new_timer(), uv.new_tcp()
+      timer:start(3600000, 0, print)
+      server:bind("127.0.0.1", 0)
+      server:listen(1, print)
+      timer:unref()
+      server:unref()
+    ]],
+  } do
+    it("wake the loop for nothing where luv has " .. what, function()
+      local pid = box:serve("local uv = require 'luv' local n = 0 " .. text ..
+        " lunad.every(0.2, function() n = n + 1 print('beat ' .. n) end)")
+      local function turns()
+        local status = support.read(("/proc/%d/status"):format(pid))
+        return tonumber(status:match "\nvoluntary_ctxt_switches:%s+(%d+)") +
+          tonumber(status:match "\nnonvoluntary_ctxt_switches:%s+(%d+)")
+      end
+      local before = turns()
+      box:wait_log("s", "beat 5")
+      assert.is_true(turns() - before < 60, "it woke up " .. turns() - before .. " times")
+      local stat = support.read(("/proc/%d/stat"):format(pid)):match "%) (.*)"
+      local user, system = stat:match(("%S+ "):rep(11) .. "(%d+) (%d+)")
+      assert.is_true(tonumber(user) + tonumber(system) < 40, "it has used the processor")
+    end)
+  end
+
+  it("are served though they keep nothing alive, while something else does", function()
+    box:inside [[
+      local uv, fired, connected = require "luv", false, false
+      local timer = uv.new_timer()
+      timer:start(5, 0, function() fired = true end)
+      timer:unref()
+      local server, client = uv.new_tcp(), uv.new_tcp()
+      server:bind("127.0.0.1", 0)
+      server:listen(1, function() connected = true end)
+      server:unref()
+      equal(false, uv.loop_alive())
+      eventually(function() return fired end)
+      client:connect("127.0.0.1", server:getsockname().port, function() client:close() end)
+      client:unref()
+      eventually(function() return connected end)
     ]]
-    local function switches()
-      local status = support.read(("/proc/%d/status"):format(pid))
-      return tonumber((status:match "voluntary_ctxt_switches:%s+(%d+)"))
+  end)
+
+  it("of a new generation are served at once, though nothing else wakes the loop", function()
+    local script = box:write("s.lua", "local lunad = require 'lunad' " .. net.SERVE .. "serve '127.0.0.1:0'")
+    local pid = box:start(script)
+    local port = net.port(box, "s")
+    for generation = 2, 4 do
+      support.kill(pid, "sighup")
+      box:wait_log("s", "reloaded: generation " .. generation)
+      assert.equal(("generation %d\n"):format(generation), (net.ask(port)))
     end
-    local before, start = switches(), uv.hrtime()
-    support.wait_for("two seconds of the script's beat", function() return uv.hrtime() - start > 2e9 end)
-    assert.is_true(switches() - before < 40, "it woke up " .. switches() - before .. " times")
+  end)
+
+  it("that on_stop has made are served at once, though nothing else wakes the loop", function()
+    local script = box:write("s.lua", "local lunad = require 'lunad' " .. [[
+      local uv = require "luv"
+      uv.new_timer():start(3600000, 0, print)
+      lunad.on_stop(function()
+        local done
+        uv.new_timer():start(5, 0, function() done:cancel() end)
+        done = lunad.task(function() lunad.sleep(60) end)
+        done:wait()
+        lunad.log.info "on_stop is done"
+      end)
+    ]])
+    support.kill(box:start(script), "sighup")
+    box:wait_log("s", "on_stop is done")
   end)
 end)
 

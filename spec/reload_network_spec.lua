@@ -1,0 +1,185 @@
+local net = require "support.net"
+local support = require "support"
+local uv = support.uv
+
+local RELOADS = support.is_sanitized() and 40 or 200
+local CLIENTS = 8
+
+-- For scripts: answer each line with 20,000 bytes, a few at a time, and the number of the generation.
+local LINES = [[
+local uv = require "luv"
+local function serve(address)
+  local server = uv.new_tcp()
+  assert(server:open(assert(lunad.listen(address))))
+  assert(server:listen(128, function(err)
+    assert(not err, err)
+    local client = uv.new_tcp()
+    if not server:accept(client) then return end
+    client:read_start(function(read_err, chunk)
+      if chunk then
+        for _ = 1, 4 do client:write(("x"):rep(5000)) end
+        client:write("generation " .. lunad.generation .. "\n")
+      elseif not client:is_closing() then
+        client:close()
+      end
+    end)
+  end))
+  print("port " .. server:getsockname().port)
+end
+]]
+
+local Crowd = {}
+Crowd.__index = Crowd
+
+-- One client: connects, asks `questions` times, each answer awaited, ends, and begins anew.
+function Crowd:client(questions)
+  local socket, asked, answer = uv.new_tcp(), 0, ""
+  local function over(problem)
+    if socket:is_closing() then return end
+    socket:close()
+    if problem then
+      self.problems[#self.problems + 1] = ("%s, question %d, %d bytes"):format(problem, asked, #answer)
+    end
+    self.open = self.open - 1
+    if not self.stopping then self:client(questions) end
+  end
+  local function ask()
+    asked, answer = asked + 1, ""
+    socket:write "please\n"
+  end
+  self.open = self.open + 1
+  socket:connect("127.0.0.1", self.port, function(err)
+    if err then return over("refused: " .. err) end
+    ask()
+    socket:read_start(function(read_err, chunk)
+      if not chunk then return over("cut: " .. (read_err or "end")) end
+      answer = answer .. chunk
+      local generation = answer:match "^x*generation (%d+)\n$"
+      if not generation then return end
+      if #answer < 20000 then return over "truncated" end
+      self.answers = self.answers + 1
+      self.newest = math.max(self.newest, tonumber(generation))
+      if asked < questions then ask() else over() end
+    end)
+  end)
+end
+
+-- Several clients of a port who come and go until the crowd is dispersed.
+local function gather(port)
+  local crowd = setmetatable({ port = port, problems = {}, answers = 0, newest = 0, open = 0 }, Crowd)
+  for i = 1, CLIENTS do crowd:client(i % 4 + 1) end
+  return crowd
+end
+
+-- Let them come until a generation has answered, and then go; all must have got what they wanted.
+function Crowd:await(generation)
+  support.wait_for("generation " .. generation, function()
+    uv.run "nowait"
+    return self.newest == generation or #self.problems > 0
+  end)
+  self.stopping = true
+  support.wait_for("the end of the crowd", function()
+    uv.run "nowait"
+    return self.open == 0
+  end)
+  assert.same({}, self.problems)
+end
+
+describe("clients who come and go", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- Reload once while the crowd goes on, and until each client is likely to have had a turn.
+  local function reload(crowd, client, text)
+    local before = crowd.answers
+    box:write("s.lua", support.BEAT .. text)
+    local answer = client:ask "reload"
+    support.wait_for("more answers", function()
+      uv.run "nowait"
+      return crowd.answers >= before + CLIENTS or #crowd.problems > 0
+    end)
+    return answer
+  end
+
+  local BROKEN = { "error 'x'", "local = 1", "lunad.stop()", "while true do end" }
+
+  it("are all answered in whole during " .. RELOADS .. " reloads, good and broken ones", function()
+    box:serve(LINES .. "serve '127.0.0.1:0'", "--start-timeout", "0.05")
+    local crowd, client = gather(net.port(box, "s")), box:connect "s"
+    local good = 0
+    for i = 1, RELOADS do
+      local bad = i % 3 == 0 and BROKEN[i // 3 % #BROKEN + 1]
+      local answer = reload(crowd, client, LINES .. "serve '127.0.0.1:0' " .. (bad or ""))
+      assert.equal(not bad, answer.ok, answer.error)
+      good = good + (bad and 0 or 1)
+    end
+    crowd:await(good + 1)
+    assert.is_true(crowd.answers >= RELOADS * CLIENTS)
+  end)
+
+  it("are all answered by a script that accepts only after a while", function()
+    local slow = LINES .. "lunad.sleep(0.01) serve '127.0.0.1:0' lunad.sleep(0.01) lunad.ready()"
+    box:serve(slow, "--wait-ready")
+    local crowd, client = gather(net.port(box, "s")), box:connect "s"
+    for _ = 1, 10 do assert.is_true(reload(crowd, client, slow).ok) end
+    crowd:await(11)
+  end)
+
+  it("of a Unix socket are not refused either", function()
+    box:serve(net.SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"))
+    local client = box:connect "s"
+    for i = 1, 20 do
+      client:send '{"verb": "reload"}\n'
+      for _ = 1, 4 do assert.matches("^generation %d+\n$", (net.ask(box:path "u.sock"))) end
+      assert.equal(i + 1, client:answer().generation)
+    end
+  end)
+end)
+
+describe("examples/prefork.lua", function()
+  local box = support.with_box(before_each, after_each)
+  local HELLO = "GET /hello HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+  local function start(port)
+    local result = box:run({ "start", support.root .. "/examples/prefork.lua" }, { env = {
+      HTTP_ADDRESS = "127.0.0.1:" .. port, WORKERS = "3", LUNAD = support.binary } })
+    assert.equal(0, result.code, result.err)
+  end
+
+  local function workers()
+    local pids = {}
+    for _, child in ipairs(box:status("prefork").children) do
+      if child.state == "running" then pids[#pids + 1] = child.pid end
+    end
+    table.sort(pids)
+    return pids
+  end
+
+  it("rolls its workers one by one at a reload, and refuses nobody meanwhile", function()
+    local port = net.free_port()
+    start(port)
+    assert.matches("^HTTP/1.1 200 OK.*hello\n$", (net.ask(port, HELLO)))
+    local old = workers()
+    assert.equal(3, #old)
+    local reload, served, fewest = box:spawn { "reload", "prefork" }, 0, 3
+    local function is_rolled()
+      local now, kept = workers(), false
+      fewest = math.min(fewest, #now)
+      for _, pid in ipairs(now) do
+        for _, other in ipairs(old) do kept = kept or pid == other end
+      end
+      return #now == 3 and not kept
+    end
+    support.wait_for("new workers", function()
+      local answer, err = net.ask(port, HELLO)
+      assert.is_nil(err)
+      assert.matches("^HTTP/1.1 200 OK.*hello\n$", answer)
+      served = served + 1
+      return is_rolled()
+    end)
+    box:await(reload, "the verdict", reload.is_over)
+    assert.equal(0, reload.code)
+    assert.is_true(served > 0 and fewest >= 2)
+    box:ok("stop", "prefork")
+    support.wait_for("the end of the workers", function() return #box:marked() == 0 end)
+  end)
+end)
