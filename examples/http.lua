@@ -15,6 +15,7 @@ local ADDRESS = os.getenv("HTTP_ADDRESS") or "127.0.0.1:8080"
 local MAX_HEAD = 16 * 1024   -- bytes of request line and headers
 local MAX_BODY = 1024 * 1024
 local IDLE = 30              -- seconds without a request before a connection is closed
+local LINGER = 2             -- seconds for a client to take its last answer
 local QUIET = 0.3            -- seconds of silence after which nothing is on its way, most likely
 
 local served = lunad.state and lunad.state.served or 0
@@ -52,10 +53,11 @@ local function parse_head(head)
   local headers = {}
   for field in rest:gmatch("[^\r\n]+") do
     local name, value = field:match("^([%w!#$%%&'*+.^_`|~-]+):%s*(.-)%s*$")
-    if not name then
-      return nil, 400
+    name = name and name:lower()
+    if not name or name == "content-length" and headers[name] then
+      return nil, 400 -- two lengths: who is in front of us may have believed the other
     end
-    headers[name:lower()] = value
+    headers[name] = headers[name] and headers[name] .. ", " .. value or value
   end
   local connection = (headers.connection or ""):lower()
   return {
@@ -87,6 +89,17 @@ local function close(connection)
   end
 end
 
+-- Say that no more will come, and let the client end the connection: if we did while it is still
+-- sending, it would lose the answer.
+local function finish(connection)
+  connection.timer:start(LINGER * 1000, 0, function() close(connection) end)
+  connection.socket:shutdown(function(err)
+    if err then
+      close(connection)
+    end
+  end)
+end
+
 local function answer(connection, request, status, body)
   local keep = request ~= nil and request.keep and not retiring
   local head = ("HTTP/1.1 %d %s\r\nContent-Length: %d\r\nConnection: %s\r\n\r\n"):format(
@@ -97,8 +110,10 @@ local function answer(connection, request, status, body)
   connection.unsent = connection.unsent + 1
   connection.socket:write(head .. body, function(err)
     connection.unsent = connection.unsent - 1
-    if err or not keep then
+    if err or connection.ended and connection.unsent == 0 then
       close(connection)
+    elseif not keep and not connection.ended then
+      finish(connection)
     end
   end)
   return keep
@@ -142,15 +157,14 @@ local function accept(server)
   restart_timer()
   connection.heard = lunad.now()
   connection.socket:read_start(function(err, chunk)
-    if err or not chunk then
+    connection.ended = not chunk
+    if err or connection.ended and connection.unsent == 0 then
       close(connection)
-      return
-    end
-    restart_timer()
-    connection.heard = lunad.now()
-    connection.input = connection.input .. chunk
-    if not serve(connection) then
-      connection.socket:read_stop()
+    elseif chunk and not connection.done then -- after that we only wait for its end
+      restart_timer()
+      connection.heard = lunad.now()
+      connection.input = connection.input .. chunk
+      connection.done = not serve(connection)
     end
   end)
 end
