@@ -437,6 +437,26 @@ describe("what a generation has of luv", function()
     support.wait_for("the end of the child", function() return #box:marked() == 0 end)
   end)
 
+  it("may be a callback that sleeps, which ends with it", function()
+    box:serve [[
+      local uv = require "luv"
+      local timer = uv.new_timer()
+      timer:start(0, 0, function()
+        local witness <close> = setmetatable({}, { __close = function() lunad.log.info "closed" end })
+        print("sleeps " .. lunad.generation)
+        lunad.sleep(60)
+        print "woken"
+      end)
+    ]]
+    for generation = 1, 3 do
+      box:wait_log("s", "sleeps " .. generation .. "\n")
+      box:ok("reload", "s")
+      box:wait_log("s", ("closed.*"):rep(generation))
+    end
+    assert.not_matches("woken", box:log "s")
+    assert.equal(0, box:status("s").errors.count)
+  end)
+
   it("may be a connection, which is served to its end by the old code", function()
     box:serve(net.ECHO .. "serve '127.0.0.1:0'")
     local port = net.port(box, "s")
@@ -599,6 +619,10 @@ describe("many reloads of a script with luv", function()
       local uv = require "luv"
       uv.new_timer():start(1, 1, function() end)
       uv.new_work(function() end, function() end):queue()
+      uv.getaddrinfo("localhost", nil, {}, function() end)
+      uv.fs_open(lunad.script, "r", 0, function(_, fd)
+        uv.fs_read(fd, 10, 0, function() uv.fs_close(fd) end)
+      end)
     ]]
     local client = box:connect "s"
     local times = SANITIZED and 60 or 1100

@@ -4,7 +4,7 @@ local uv = support.uv
 
 -- Run an example from another directory; returns the process.
 local function run_example(box, name, env)
-  env.PATH = support.binary:match "^(.*)/" .. ":" .. os.getenv "PATH"
+  env.PATH, env.LUNAD = support.binary:match "^(.*)/" .. ":" .. os.getenv "PATH", false
   local script = support.root .. "/examples/" .. name .. ".lua"
   local process = box:spawn({ "run", script }, { cwd = "/", env = env })
   box:await(process, "the start of " .. name, function() return process.err():find "started" end)
