@@ -26,7 +26,7 @@ return {
       { key = "cpu", title = "CPU", unit = "s", aim = 0.25 },
       { key = "delivered", title = "ticks delivered", scale = 100, unit = "%", least = 0.9999, chart = false },
     } },
-  { name = "arm", title = "a million timers armed, armed again, cancelled", args = "1000000",
+  { name = "arm", title = "a million timeouts armed and cancelled, 100,000 in flight; a million armed again", args = "1000000",
     metrics = {
       { key = "fresh", title = "arm + cancel, CPU", unit = "s", aim = 0.7 },
       { key = "again", title = "arm again, CPU", unit = "s", aim = 0.25 },
@@ -35,5 +35,36 @@ return {
     metrics = {
       { key = "wall", title = "time", unit = "s", aim = 0.6 },
       { key = "cpu", title = "CPU", unit = "s", chart = false },
+    } },
+  { name = "start", title = "start to ready", args = "20", reference = "c",
+    contenders = "c lunad daemonize daemon php runit supervisor nginx tarantool pm2",
+    metrics = {
+      { key = "ready", title = "time", unit = "ms", scale = 1e3, aim = 1.5 },
+    } },
+  { name = "reload", title = "reload of a service with a beat of 1 ms", args = "100", reference = "luv",
+    contenders = "lunad luv runit supervisor nginx pm2", rounds = 3,
+    metrics = {
+      { key = "latency", title = "until new code runs", unit = "ms", scale = 1e3, most = 0.001 },
+      { key = "latency_p99", title = "the same, 99th percentile", unit = "ms", scale = 1e3, chart = false },
+      { key = "gap", title = "longest silence of the beat", unit = "ms", scale = 1e3, most = 0.002 },
+      { key = "gap_p99", title = "the same, 99th percentile", unit = "ms", scale = 1e3, chart = false },
+      { key = "calm", title = "without a reload", unit = "ms", scale = 1e3, chart = false },
+      { key = "calm_p99", title = "the same, 99th percentile", unit = "ms", scale = 1e3, chart = false },
+    } },
+  { name = "heartbeat", title = "3,000 reloads of examples/heartbeat.lua", args = "3000", rounds = 3,
+    contenders = "lunad",
+    metrics = {
+      { key = "p50", title = "until the verdict", unit = "ms", scale = 1e3, most = 0.002 },
+      { key = "p99", title = "the same, 99th percentile", unit = "ms", scale = 1e3 },
+      { key = "rss_growth", title = "memory, of that after 500", scale = 100, unit = "%", most = 1.05 },
+      { key = "fds", title = "descriptors more than after 500", most = 0 },
+      { key = "watched", title = "descriptors watched more than after 500", most = 0 },
+    } },
+  { name = "idle", title = "an idle service with a timer of 1 s", args = "10", reference = "luv", rounds = 3,
+    contenders = "lunad luv node runit supervisor nginx tarantool pm2",
+    metrics = {
+      { key = "rss", title = "memory, RSS", unit = "MB", scale = 1e-6, aim = 1.1 },
+      { key = "pss", title = "memory, PSS", unit = "MB", scale = 1e-6 },
+      { key = "calls", title = "system calls in 10 s", most = 11 },
     } },
 }
