@@ -67,4 +67,30 @@ return {
       { key = "pss", title = "memory, PSS", unit = "MB", scale = 1e-6 },
       { key = "calls", title = "system calls in 10 s", most = 11 },
     } },
+  { name = "spawn", title = "/bin/true, one after the other", args = "one 500",
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6, aim = 0.6 },
+      { key = "wall", title = "time, each", unit = "us", scale = 1e6, aim = 1.25, reference = "c" },
+    } },
+  { name = "spawn-many", dir = "spawn", title = "/bin/true, 32 in flight", args = "many 1000",
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6, aim = 0.6 },
+      { key = "wall", title = "time, each", unit = "us", scale = 1e6, aim = 1.25, reference = "c" },
+    } },
+  { name = "spawn-capture", dir = "spawn", title = "1 MB of output captured", args = "capture 200",
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6 },
+      { key = "wall", title = "time, each", unit = "us", scale = 1e6 },
+    } },
+  { name = "spawn-heap", dir = "spawn", title = "/bin/true, from a parent with 1 GiB of heap in use",
+    args = "heap 200", rounds = 3,
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6 },
+      { key = "growth", title = "time, of that before the heap grew", most = 1.1 },
+    } },
+  { name = "spawn-crowd", dir = "spawn", title = "/bin/true, beside 2,000 live children", args = "crowd 500",
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6, aim = 0.25 },
+      { key = "wall", title = "time, each", unit = "us", scale = 1e6 },
+    } },
 }
