@@ -62,9 +62,9 @@ local function read_options(words)
 end
 
 -- The shell command that runs a contender in a scenario, or nil if it takes no part.
-local function command_of(scenario, contender)
+local function command_of(scenario, contender, quick)
   local dir = scenario.dir or scenario.name
-  local args = scenario.args or ""
+  local args = quick and scenario.quick_args or scenario.args or ""
   if scenario.contenders then
     if (" " .. scenario.contenders .. " "):find(" " .. contender.name .. " ", 1, true) then
       return ("lua5.4 bench/%s/driver.lua %s %s"):format(dir, contender.name, args)
@@ -73,7 +73,9 @@ local function command_of(scenario, contender)
     if contender.program:match("%.c$") then
       return ("%s/bin/%s-%s %s"):format(BUILD, dir, contender.name, args)
     end
-    return ("%s bench/%s/%s %s"):format(contender.command, dir, contender.program, args)
+    local command = contender.name == "lunad" and scenario.lunad_options
+      and contender.command .. " " .. scenario.lunad_options or contender.command
+    return ("%s bench/%s/%s %s"):format(command, dir, contender.program, args)
   end
 end
 
@@ -93,12 +95,17 @@ local function run_once(command)
   return nil, ("status %s: %s"):format(status, output_of("tail -n 3 " .. errors))
 end
 
+-- Whether a contender is among those of --only.
+local function plays(contender, options)
+  return not options.only or ("," .. options.only .. ","):find("," .. contender.name .. ",", 1, true)
+end
+
 -- Who takes part in a scenario.
 local function field_of(scenario, options, missing)
   local field = {}
   for _, contender in ipairs(contenders) do
-    local command = command_of(scenario, contender)
-    if command and (not options.only or ("," .. options.only .. ","):find("," .. contender.name .. ",", 1, true)) then
+    local command = command_of(scenario, contender, options.quick)
+    if command and plays(contender, options) then
       if missing[contender.name] then
         missing[contender.name] = "used"
       else

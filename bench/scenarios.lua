@@ -93,4 +93,47 @@ return {
       { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6, aim = 0.25 },
       { key = "wall", title = "time, each", unit = "us", scale = 1e6 },
     } },
+  { name = "exits", title = "10,000 live children end at once", args = "10000", quick_args = "2000", rounds = 3,
+    metrics = {
+      { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6 },
+      { key = "growth", title = "each, of that with a tenth of them", most = 1.5, chart = false },
+    } },
+  { name = "children", title = "3,000 children, 50 in flight", args = "3000", quick_args = "500", rounds = 1,
+    metrics = {
+      { key = "children", title = "children and zombies left", most = 0 },
+      { key = "fds", title = "descriptors left", most = 0 },
+    } },
+  { name = "http", title = "examples/http.lua under wrk -c 64", args = "5", quick_args = "2", reference = "luv",
+    contenders = "lunad luv node",
+    metrics = {
+      { key = "rate", title = "requests a second", at_least = 0.91 },
+      { key = "cpu", title = "CPU of the server, each request", unit = "us", scale = 1e6 },
+    } },
+  { name = "connections", title = "1,000 idle connections to examples/http.lua", args = "1000", rounds = 3,
+    contenders = "lunad luv node", reference = "luv",
+    metrics = {
+      { key = "bytes", title = "memory, each", unit = "B", aim = 1.05 },
+    } },
+  { name = "control", title = "asking a service for its status", args = "5000", quick_args = "1000", rounds = 3,
+    contenders = "lunad runit supervisor pm2", reference = "runit",
+    metrics = {
+      { key = "command", title = "by the command", unit = "ms", scale = 1e3 },
+      { key = "question", title = "on the control socket", unit = "us", scale = 1e6 },
+    } },
+  { name = "log", title = "log lines with a field", args = "100000 $BENCH_BOX/log.txt", reference = "luv",
+    lunad_options = "--log $BENCH_BOX/lunad.log",
+    metrics = {
+      { key = "cpu", title = "CPU, each", unit = "us", scale = 1e6 },
+      { key = "rate", title = "lines a second" },
+    } },
+  { name = "tasks", title = "a million sleeping tasks", args = "sleep 1000000", reference = "lua", rounds = 3,
+    metrics = {
+      { key = "bytes", title = "memory, each, at the peak", unit = "B", most = 1200 },
+      { key = "cpu", title = "CPU to make them", unit = "s" },
+    } },
+  { name = "switches", dir = "tasks", title = "1,000 tasks that sleep for 0 s in turn", args = "switch 1000000",
+    reference = "lua",
+    metrics = {
+      { key = "rate", title = "switches a second of CPU" },
+    } },
 }
