@@ -17,7 +17,7 @@ return {
   { name = "node", program = "node.js", command = "node", needs = "command -v node" },
   { name = "daemonize", title = "daemonize + lua5.4", needs = "command -v daemonize" },
   { name = "daemon", title = "libslack daemon + lua5.4", needs = "command -v daemon" },
-  { name = "php", title = "PHP double fork", needs = "php -r 'exit(function_exists(\"pcntl_fork\") ? 0 : 1);'" },
+  { name = "php", title = "PHP double fork", needs = "command -v php" },
   { name = "runit", title = "runit + lua5.4", needs = "command -v runsv" },
   { name = "supervisor", title = "supervisor + lua5.4", needs = "command -v supervisord" },
   { name = "nginx", title = "nginx + Lua",

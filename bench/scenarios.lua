@@ -24,9 +24,11 @@ return {
   { name = "beat", title = "10,000 timers that repeat every 10 ms, for 5 s", args = "10000 5",
     metrics = {
       { key = "cpu", title = "CPU", unit = "s", aim = 0.25 },
-      { key = "delivered", title = "ticks delivered", scale = 100, unit = "%", least = 0.9999, chart = false },
+      { key = "delivered", title = "ticks delivered", scale = 100, unit = "%", least = 0.9999,
+        chart = false },
     } },
-  { name = "arm", title = "a million timeouts armed and cancelled, 100,000 in flight; a million armed again", args = "1000000",
+  { name = "arm", title = "a million timeouts armed and cancelled, 100,000 in flight; a million armed again",
+    args = "1000000",
     metrics = {
       { key = "fresh", title = "arm + cancel, CPU", unit = "s", aim = 0.7 },
       { key = "again", title = "arm again, CPU", unit = "s", aim = 0.25 },
@@ -93,7 +95,8 @@ return {
       { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6, aim = 0.25 },
       { key = "wall", title = "time, each", unit = "us", scale = 1e6 },
     } },
-  { name = "exits", title = "10,000 live children end at once", args = "10000", quick_args = "2000", rounds = 3,
+  { name = "exits", title = "10,000 live children end at once", rounds = 3,
+    args = "10000", quick_args = "2000",
     metrics = {
       { key = "cpu", title = "CPU of the parent, each", unit = "us", scale = 1e6 },
       { key = "growth", title = "each, of that with a tenth of them", most = 1.5, chart = false },
@@ -103,8 +106,8 @@ return {
       { key = "children", title = "children and zombies left", most = 0 },
       { key = "fds", title = "descriptors left", most = 0 },
     } },
-  { name = "http", title = "examples/http.lua under wrk -c 64", args = "5", quick_args = "2", reference = "luv",
-    contenders = "lunad luv node",
+  { name = "http", title = "examples/http.lua under wrk -c 64", args = "5", quick_args = "2",
+    contenders = "lunad luv node", reference = "luv",
     metrics = {
       { key = "rate", title = "requests a second", at_least = 0.91 },
       { key = "cpu", title = "CPU of the server, each request", unit = "us", scale = 1e6 },
@@ -114,7 +117,8 @@ return {
     metrics = {
       { key = "bytes", title = "memory, each", unit = "B", aim = 1.05 },
     } },
-  { name = "control", title = "asking a service for its status", args = "5000", quick_args = "1000", rounds = 3,
+  { name = "control", title = "asking a service for its status", rounds = 3,
+    args = "5000", quick_args = "1000",
     contenders = "lunad runit supervisor pm2", reference = "runit",
     metrics = {
       { key = "command", title = "by the command", unit = "ms", scale = 1e3 },
@@ -131,8 +135,8 @@ return {
       { key = "bytes", title = "memory, each, at the peak", unit = "B", most = 1200 },
       { key = "cpu", title = "CPU to make them", unit = "s" },
     } },
-  { name = "switches", dir = "tasks", title = "1,000 tasks that sleep for 0 s in turn", args = "switch 1000000",
-    reference = "lua",
+  { name = "switches", dir = "tasks", title = "1,000 tasks that sleep for 0 s in turn",
+    args = "switch 1000000", reference = "lua",
     metrics = {
       { key = "rate", title = "switches a second of CPU" },
     } },

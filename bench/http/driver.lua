@@ -4,7 +4,8 @@ local name, seconds = ...
 
 with_server(name, function(server)
   local cpu = server:cpu()
-  local pipe = assert(io.popen(("wrk -t 1 -c 64 -d %s http://127.0.0.1:%d/hello"):format(seconds, server.port)))
+  local wrk = ("wrk -t 1 -c 64 -d %s http://127.0.0.1:%d/hello"):format(seconds, server.port)
+  local pipe = assert(io.popen(wrk))
   local text = pipe:read("a")
   pipe:close()
   local requests = tonumber(text:match("(%d+) requests in"))

@@ -25,8 +25,8 @@ autostart=false
 startsecs=0
 ]]
 
--- How each manager does it, as shell words: @BOX@ is a private directory, @FILE@ the service in it. `before` and
--- `after` are not measured; `pid` names the file with its pid, `hup` says that a SIGHUP reloads.
+-- How each manager does it, as shell words: @BOX@ is a private directory, @FILE@ the service in it. `before`
+-- and `after` are not measured; `pid` names the file with its pid, `hup` says that a SIGHUP reloads.
 local managers = {
   c = { start = "$BENCH_BUILD/bin/service-c @OUT@" },
   lunad = {
@@ -270,9 +270,9 @@ local function new(name, period, quiet)
     FILE = manager.file and dir .. "/service." .. manager.file:match("%w+$"),
   }
   self.env = {
-    "BENCH_MARK=" .. dir, "LUNAD_RUN_DIR=" .. dir .. "/run", "LUNAD_LOG_DIR=" .. dir, "PM2_HOME=" .. dir .. "/pm2",
-    "LUNAD=" .. os.getenv "LUNAD", "BENCH_BUILD=" .. os.getenv "BENCH_BUILD", "PATH=" .. os.getenv "PATH",
-    "HOME=" .. dir,
+    "BENCH_MARK=" .. dir, "HOME=" .. dir, "PM2_HOME=" .. dir .. "/pm2",
+    "LUNAD_RUN_DIR=" .. dir .. "/run", "LUNAD_LOG_DIR=" .. dir, "LUNAD=" .. os.getenv "LUNAD",
+    "BENCH_BUILD=" .. os.getenv "BENCH_BUILD", "PATH=" .. os.getenv "PATH",
   }
   self:listen()
   self:install("A")

@@ -51,5 +51,5 @@ else
   run(count, mode == "many" and 32 or 1)
 end
 wall, cpu = lunad.now() - wall, measure.cpu() - cpu
-measure.report { cpu = cpu / count, wall = wall / count, growth = wall / small }
+measure.report { cpu = cpu / count, wall = wall / count, growth = wall / small, held = #heap }
 lunad.stop()

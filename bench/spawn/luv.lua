@@ -69,4 +69,4 @@ for _, process in ipairs(crowd) do
   process:kill("sigkill")
 end
 uv.run()
-measure.report { cpu = cpu / count, wall = wall / 1e9 / count, growth = wall / small }
+measure.report { cpu = cpu / count, wall = wall / 1e9 / count, growth = wall / small, held = #heap }

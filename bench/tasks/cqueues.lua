@@ -3,11 +3,15 @@ local mode, count = ...
 count = tonumber(count)
 local loop = cqueues.new()
 
+local function sleep()
+  cqueues.sleep(3600)
+end
+
 local cpu = measure.cpu()
 if mode == "sleep" then
   local before = measure.memory("VmRSS")
   for _ = 1, count do
-    loop:wrap(function() cqueues.sleep(3600) end)
+    loop:wrap(sleep)
   end
   loop:step(0)
   measure.report { cpu = measure.cpu() - cpu, bytes = (measure.memory("VmHWM") - before) / count }

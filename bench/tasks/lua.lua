@@ -3,15 +3,19 @@ local measure = require "measure"
 local mode, count = ...
 count = tonumber(count)
 
+local function wait()
+  coroutine.yield()
+end
+
 if mode == "sleep" then
   local before, waiting = measure.memory("VmRSS"), {}
   local cpu = measure.cpu()
   for i = 1, count do
-    local co = coroutine.create(function() coroutine.yield() end)
+    local co = coroutine.create(wait)
     coroutine.resume(co)
     waiting[i] = co
   end
-  measure.report { cpu = measure.cpu() - cpu, bytes = (measure.memory("VmHWM") - before) / count }
+  measure.report { cpu = measure.cpu() - cpu, bytes = (measure.memory("VmHWM") - before) / #waiting }
 else
   local running = {}
   for i = 1, 1000 do

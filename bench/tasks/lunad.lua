@@ -2,10 +2,14 @@ local measure, lunad = require "measure", require "lunad"
 local mode, count = ...
 count = tonumber(count)
 
+local function sleep()
+  lunad.sleep(3600)
+end
+
 if mode == "sleep" then
   local before, cpu = measure.memory("VmRSS"), measure.cpu()
   for _ = 1, count do
-    lunad.task(function() lunad.sleep(3600) end)
+    lunad.task(sleep)
   end
   measure.report { cpu = measure.cpu() - cpu, bytes = (measure.memory("VmHWM") - before) / count }
 else

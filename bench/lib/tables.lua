@@ -1,0 +1,69 @@
+-- What a person reads.
+
+local tables = {}
+
+-- A number with three digits that count.
+local function show(value)
+  if value == 0 then
+    return "0"
+  elseif math.abs(value) >= 100 then
+    return ("%.0f"):format(value)
+  end
+  return (("%.3g"):format(value))
+end
+
+local function print_metric(metric, field)
+  local mark = ""
+  if metric.met ~= nil then
+    mark = ("   (lunad's aim: %s, %s)"):format(metric.aim, metric.met and "met" or "MISSED")
+  end
+  print(("  %s%s"):format(metric.title, mark))
+  for _, entry in ipairs(field) do
+    local result = metric.results[entry.contender.name]
+    if result then
+      print(("    %-26s %10s %-8s %s"):format(entry.contender.title or entry.contender.name,
+        show(result.median * metric.scale), metric.unit or "",
+        result.ratio and ("%7.2f"):format(result.ratio) or ""))
+    end
+  end
+end
+
+-- Print a scenario: each contender's figure, and its ratio to the reference.
+function tables.scenario(scenario, field, metrics)
+  print(("\n%s: %s"):format(scenario.name, scenario.title))
+  for _, metric in ipairs(metrics) do
+    print_metric(metric, field)
+  end
+  for _, entry in ipairs(field) do
+    if entry.failure then
+      print(("  %s failed: %s"):format(entry.contender.name, entry.failure))
+    end
+  end
+end
+
+-- Print every aim and how lunad stands to it.
+function tables.aims(played)
+  print("\nlunad and its aims")
+  for _, scenario in ipairs(played) do
+    for _, metric in ipairs(scenario.metrics) do
+      if metric.met ~= nil then
+        local result = metric.results.lunad
+        print(("  %-6s %-52s aim %-10s %-10s %s"):format(metric.met and "met" or "MISSED",
+          scenario.name .. ", " .. metric.title, metric.aim,
+          show(result.median * metric.scale) .. " " .. (metric.unit or ""),
+          result.ratio and ("%.2f x %s"):format(result.ratio, metric.reference) or ""))
+      end
+    end
+  end
+end
+
+-- Name those who did not take part.
+function tables.missing(contenders, missing)
+  for _, contender in ipairs(contenders) do
+    if missing[contender.name] then
+      print(("skipped: %s is not to be had here"):format(contender.title or contender.name))
+    end
+  end
+end
+
+return tables
