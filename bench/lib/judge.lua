@@ -68,7 +68,7 @@ return function(scenario, field)
     end
     metrics[i] = {
       key = metric.key, title = metric.title, unit = metric.unit, scale = metric.scale or 1,
-      chart = metric.chart ~= false, reference = reference and reference.contender.name,
+      chart = metric.chart ~= false, more = metric.more, reference = reference and reference.contender.name,
       aim = aim_text(metric), aim_ratio = metric.aim or metric.at_least, results = results,
       met = results.lunad and verdict(metric, results.lunad),
     }
