@@ -192,7 +192,7 @@ static const struct ld_child_ops ops = {on_output, on_drained, on_finished};
 
 /* Give a running child up when its script is closed. It ends, unless it was meant to stay, or is
  * another generation's. */
-static void drop(struct ld_handle *handle) {
+static void drop(struct ld_handle *handle, const struct ld_script *script) {
     struct ld_child_half *half = LD_CONTAINER_OF(handle, struct ld_child_half, handle);
     half->box->half = NULL;
     if (half->claims) {
@@ -200,7 +200,7 @@ static void drop(struct ld_handle *handle) {
     } else {
         struct ld_child_facts facts;
         ld_child_facts(half->child, &facts);
-        if (!facts.detached && facts.running && handle->script->stage == LD_STAGE_NEW) {
+        if (!facts.detached && facts.running && script->stage == LD_STAGE_NEW) {
             ld_process_end_family(facts.pid); /* it never was: nothing came of it */
         }
         if (!facts.detached) {

@@ -62,6 +62,7 @@ void ld_text_puts(struct ld_text *text, const char *string) {
 /* Add another text. */
 void ld_text_append(struct ld_text *text, const struct ld_text *more) {
     ld_text_add(text, ld_text_string(more), more->size);
+    text->failed = text->failed || more->failed;
 }
 
 /* Add another text without zero bytes. */
@@ -75,6 +76,7 @@ void ld_text_append_plain(struct ld_text *text, const struct ld_text *more) {
             ld_text_puts(text, "\\x00");
         }
     }
+    text->failed = text->failed || more->failed;
 }
 
 /* Add one byte. */

@@ -21,9 +21,11 @@ void ld_text_fini(struct ld_text *text);
 void ld_text_clear(struct ld_text *text);
 void ld_text_add(struct ld_text *text, const char *bytes, size_t size);
 void ld_text_puts(struct ld_text *text, const char *string);
+
+/* Add another text; what that one lacks is lacking here too. */
 void ld_text_append(struct ld_text *text, const struct ld_text *more);
 
-/* Add another text so that a C string can hold it: zero bytes as \x00. */
+/* The same so that a C string can hold it: zero bytes as \x00. */
 void ld_text_append_plain(struct ld_text *text, const struct ld_text *more);
 
 void ld_text_putc(struct ld_text *text, char byte);

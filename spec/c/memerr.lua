@@ -155,8 +155,8 @@ end
 
 function acts.new_signal()
   starve()
-  local handle = lunad.signal("USR1", function() end)
-  handle:stop()
+  local added = lunad.signal("USR1", function() end)
+  added:stop()
   effect()
 end
 

@@ -270,7 +270,7 @@ static void test_empty_values(void) {
         snprintf(reason, sizeof reason, "--%s: \"\" is not a path", names[i]);
         CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, reason, option, ""));
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--user: \"\" is not a user", "--user="));
+    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--user: \"\" is not USER[:GROUP]", "--user="));
 }
 
 static void test_missing_values(void) {
