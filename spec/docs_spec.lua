@@ -240,7 +240,21 @@ end)
 describe("an example", function()
   local box = support.with_box(before_each, after_each)
 
-  for _, script in ipairs(files("examples", "%.lua$")) do
+  it("that ends by itself does so: examples/jobs.lua", function()
+    local result = box:lunad("run", support.root .. "/examples/jobs.lua")
+    assert.equal(0, result.code)
+    assert.matches('jobs: done job="sort" output="apple\\x0Afig\\x0Apear\\x0A"', result.err, nil, true)
+    assert.falsy(result.err:find("uncaught error", 1, true), result.err)
+  end)
+
+  local services = files("examples", "%.lua$")
+  for index, script in ipairs(services) do
+    if script == "examples/jobs.lua" then
+      table.remove(services, index)
+    end
+  end
+
+  for _, script in ipairs(services) do
     it("starts, tells its status, and stops: " .. script, function()
       local env = { LUNAD = support.binary, HTTP_ADDRESS = "127.0.0.1:0", ECHO_ADDRESS = "127.0.0.1:0",
         ECHO_SOCKET = box:path "echo.sock" }
