@@ -243,7 +243,7 @@ describe("an example", function()
   it("that ends by itself does so: examples/jobs.lua", function()
     local result = box:lunad("run", support.root .. "/examples/jobs.lua")
     assert.equal(0, result.code)
-    assert.matches('jobs: done job="sort" output="apple\\x0Afig\\x0Apear\\x0A"', result.err, nil, true)
+    assert.matches('jobs: done job=sort output="apple\\x0Afig\\x0Apear\\x0A"', result.err, nil, true)
     assert.falsy(result.err:find("uncaught error", 1, true), result.err)
   end)
 
