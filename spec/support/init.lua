@@ -496,11 +496,9 @@ function Box:close(force)
     end
   end
   local left = self:marked()
-  for _ = 1, support.is_sanitized() and 100 or 1 do
-    if #left > 0 then
-      uv.sleep(50) -- what was just told to end may still be ending, or be looked through for leaks
-      left = self:marked()
-    end
+  if #left > 0 then
+    uv.sleep(50) -- what was just told to end may still be ending
+    left = self:marked()
   end
   for _, pid in ipairs(left) do
     local words = (support.read(("/proc/%d/cmdline"):format(pid)) or "?"):gsub("%z", " ")
