@@ -394,7 +394,7 @@ describe("What children leave behind", function()
       assert.is_true(support.is_alive(pids[#pids]))
     end
     assert.equal(3, #pids)
-    assert.equal(3, #box:marked())
+    support.wait_for("the end of the daemon", function() return #box:marked() == 3 end)
     for _, pid in ipairs(pids) do
       support.kill(pid, "sigkill")
       box:wait_gone(pid)
