@@ -401,7 +401,7 @@ describe("What children leave behind", function()
     end
   end)
 
-  it("detached survives a reload, a SIGKILL of the host, and says on", function()
+  it("detached survives a reload, and a SIGKILL of the host", function()
     local pid = box:serve [[
       if lunad.generation > 1 then return end
       lunad.spawn { "sh", "-c", "echo pid $$; exec sleep 1000", detach = true }
