@@ -121,6 +121,9 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
     close_half(old);
     claimant->claims = false;
     ld_child_hand_over(child, claimant->to_log);
+    if (claimant->box->stdin_closed) {
+        ld_child_close_stdin(child);
+    }
     for (int i = 0; i < 2; i++) {
         if (partials[i].text.size > 0) {
             ld_child_put_output(child, i + 1, partials[i].text.data, partials[i].text.size);

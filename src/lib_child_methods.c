@@ -159,11 +159,11 @@ static int m_flush(lua_State *L) {
     return ld_task_suspend(L, "flush", abandon_flush, flush_resumed);
 }
 
-/* child:close_stdin() */
+/* child:close_stdin(). What is another generation's still is closed when it is ours. */
 static int m_close_stdin(lua_State *L) {
     struct ld_child_box *box = check_writable(L, "close_stdin");
     box->stdin_closed = true;
-    if (box->half != NULL) {
+    if (box->half != NULL && !box->half->claims) {
         ld_child_close_stdin(box->half->child);
     }
     return 0;
