@@ -194,6 +194,17 @@ describe("The object of a kept child", function()
     assert.not_matches("old on_exit", box:log "s")
   end)
 
+  it("closes its stdin when the new generation is the service, not before", function()
+    local text = [[
+      local child = lunad.spawn { "cat", name = "kept", keep = true, stdin = "pipe",
+        on_exit = function(exit) print("ended in", lunad.generation, exit.code) end }
+    ]]
+    box:serve(text)
+    assert.equal(1, box:reload(text .. "child:close_stdin() error 'x'").code)
+    assert.equal(0, box:reload(text .. "child:close_stdin() print(pcall(child.write, child, 'x'))").code)
+    box:wait_log("s", "false\t[^\n]*close_stdin.*ended in\t2\t0")
+  end)
+
   it("lets a task of the old generation wait no longer", function()
     box:serve(SLEEPER .. "lunad.task(function() print('waited', child:wait()) end)")
     local pid = kept(box).pid
@@ -359,7 +370,8 @@ describe("A failed reload", function()
     ]])
     local pid = kept(box).pid
     for round, fault in ipairs { "local = 1", "error 'x'", "child:pause() error 'x'", "os.exit(1)",
-        "child:write 'new\\n' error 'x'", "lunad.stop()", "lunad.on_stop(child.kill) error 'x'" } do
+        "child:write 'new\\n' error 'x'", "child:close_stdin() error 'x'", "lunad.stop()",
+        "lunad.on_stop(child.kill) error 'x'" } do
       assert.equal(1, box:reload(round > 1 and ECHO .. fault or fault).code)
       box:ok("signal", "s", "USR1")
       box:wait_log("s", "generation\t1\tround " .. round)
