@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -41,11 +42,34 @@ static int connect_stream(struct ld_child *child, const struct ld_child_config *
     return -EINVAL;
 }
 
+/* Spawn a child and watch it. The descriptor for that is taken first: a command that nobody can
+ * watch must not have run. */
+static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
+                           const char **step) {
+    pid_t pid = 0;
+    int spare = fcntl(child->children->null_fd, F_DUPFD_CLOEXEC, 0);
+    if (spare < 0) {
+        *step = "pidfd_open";
+        return -errno;
+    }
+    child->started = uv_hrtime();
+    int rc = ld_spawn(spawn, &pid, step);
+    close(spare);
+    if (rc == 0) {
+        child->watch.on_exit = ld_child_on_exit;
+        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid);
+        if (rc < 0) { /* nobody would learn of its end: take it back */
+            *step = "pidfd_open";
+            ld_process_kill_group(pid, SIGKILL);
+        }
+    }
+    return rc;
+}
+
 /* Spawn with all descriptors in FDS; the standard streams come first. */
 static int spawn_with(struct ld_child *child, const struct ld_child_config *config,
                       struct ld_spawn_fd *fds, const char **step) {
     struct ld_spawn spawn = config->spawn;
-    pid_t pid = 0;
     int rc = 0;
     *step = "pipe";
     for (int index = 0; index < 3 && rc == 0; index++) {
@@ -60,16 +84,7 @@ static int spawn_with(struct ld_child *child, const struct ld_child_config *conf
         }
         spawn.fds = fds;
         spawn.fd_count = config->spawn.fd_count + 3;
-        child->started = uv_hrtime();
-        rc = ld_spawn(&spawn, &pid, step);
-    }
-    if (rc == 0) {
-        child->watch.on_exit = ld_child_on_exit;
-        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid);
-        if (rc < 0) { /* nobody would learn of its end: take it back */
-            *step = "pidfd_open";
-            ld_process_kill_group(pid, SIGKILL);
-        }
+        rc = spawn_and_watch(child, &spawn, step);
     }
     return rc;
 }
