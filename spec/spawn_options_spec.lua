@@ -798,6 +798,21 @@ describe("A spawn for which there is not enough", function()
     ]], { args = { "--rlimit", "nofile=64" } })
   end)
 
+  it("of descriptors never runs the command and says that it did not", function()
+    box:inside(CHILDREN .. [[
+      collect { "true" }
+      local files = {}
+      repeat files[#files + 1] = io.open("/dev/null") or false until not files[#files]
+      for _ = 1, 200 do
+        fails("EMFILE", lunad.spawn { "/bin/touch", "made", stdout = "null", stderr = "null" })
+      end
+      files[1]:close()
+      equal(true, collect({ "true", stdout = "null", stderr = "null" }).exit.ok)
+      files[2]:close()
+      equal("ENOENT", (select(2, io.open("made")):gsub(".*No such file.*", "ENOENT")))
+    ]], { args = { "--rlimit", "nofile=64" } })
+  end)
+
   root_it(it, "of processes (RLIMIT_NPROC) is EAGAIN, and works when one has ended", function()
     local result = box:run_as(4243, [[
       local children, child, message, code = {}, nil, nil, nil
