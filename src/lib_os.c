@@ -140,15 +140,18 @@ static int start_program(struct stream *stream, const char *command, bool readin
     int ours = ends[reading ? 0 : 1];
     int theirs = ends[reading ? 1 : 0];
     const int std[3] = {reading ? 0 : theirs, reading ? theirs : 1, 2};
-    int rc = start_shell(command, std, program->same_group, &pid);
+    FILE *file = fdopen(ours, reading ? "r" : "w"); /* what can fail comes before the program */
+    int rc = file != NULL ? start_shell(command, std, program->same_group, &pid) : -errno;
     close(theirs);
     if (rc == 0) {
         program->watch.on_exit = on_program_exit;
         rc = ld_reaper_watch(program->reaper, &program->watch, pid);
     }
-    stream->base.f = rc == 0 ? fdopen(ours, reading ? "r" : "w") : NULL;
-    if (stream->base.f == NULL) {
-        rc = rc < 0 ? rc : -errno;
+    if (rc == 0) {
+        stream->base.f = file;
+    } else if (file != NULL) {
+        fclose(file);
+    } else {
         close(ours);
     }
     return rc;

@@ -1,8 +1,10 @@
 #include "famine.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static bool on;
@@ -19,6 +21,8 @@ void *__wrap_malloc(size_t size);
 void *__wrap_calloc(size_t count, size_t size);
 void *__wrap_realloc(void *block, size_t size);
 char *__wrap_strdup(const char *string);
+FILE *__real_fdopen(int fd, const char *mode);
+FILE *__wrap_fdopen(int fd, const char *mode);
 
 /* Whether the next allocation is refused. */
 static bool is_refused(void) {
@@ -48,6 +52,15 @@ void *__wrap_realloc(void *block, size_t size) {
 /* Take the place of strdup. */
 char *__wrap_strdup(const char *string) {
     return is_refused() ? NULL : __real_strdup(string);
+}
+
+/* Take the place of fdopen, which allocates too. */
+FILE *__wrap_fdopen(int fd, const char *mode) {
+    if (is_refused()) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return __real_fdopen(fd, mode);
 }
 
 /* Let jansson take part. */

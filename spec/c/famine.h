@@ -1,5 +1,5 @@
 /* Memory that runs out when a test says so, for everything but libuv, which ends the process by
- * itself then: lunad's own code (linked with --wrap for malloc, calloc, realloc and strdup), Lua,
+ * itself then: lunad's own code (linked with --wrap for malloc, calloc, realloc, strdup and fdopen), Lua,
  * whose memory lunad allocates, and jansson. */
 #ifndef FAMINE_H
 #define FAMINE_H

@@ -228,7 +228,7 @@ static int l_drive(lua_State *L) {
 /* before_minute(): set the clock on the wall to just before a full minute. */
 static int l_before_minute(lua_State *L) {
     const int64_t minute = 60000000000;
-    trial.skew += minute - __wrap_ld_clock_now() % minute - 3000000;
+    trial.skew += minute - __wrap_ld_clock_now() % minute - 20000000;
     (void)L;
     return 0;
 }
