@@ -1,6 +1,7 @@
 #include "socket.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stddef.h>
@@ -30,7 +31,7 @@ static bool parse_inet(const char *host, const char *port, struct ld_address *ad
     struct sockaddr_in *v4 = (struct sockaddr_in *)&address->storage;
     struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)&address->storage;
     long number;
-    if (!ld_parse_whole(port, 0, 65535, &number)) {
+    if (!isdigit((unsigned char)port[0]) || !ld_parse_whole(port, 0, 65535, &number)) {
         return false;
     }
     if (inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
