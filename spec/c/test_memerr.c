@@ -23,7 +23,7 @@
 #include "task.h"
 
 #define TRIAL_SECONDS 5
-#define FAMINE_NS     50000000 /* or until something has come of it */
+#define FAMINE_NS     200000000 /* or until something has come of it */
 #define HEAP_SLACK    (64 * 1024)
 #define STRIDE        7 /* where there are thousands of allocations */
 #define STEPS_MAX     20000
@@ -228,7 +228,7 @@ static int l_drive(lua_State *L) {
 /* before_minute(): set the clock on the wall to just before a full minute. */
 static int l_before_minute(lua_State *L) {
     const int64_t minute = 60000000000;
-    trial.skew += minute - __wrap_ld_clock_now() % minute - 20000000;
+    trial.skew += minute - __wrap_ld_clock_now() % minute - 60000000;
     (void)L;
     return 0;
 }
