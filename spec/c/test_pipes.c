@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -228,11 +229,10 @@ static void test_close_input(void) {
 
 /* No descriptors are left. */
 static void open_too_many(void) {
-    int fds[1024];
-    int count = 0;
+    static const struct rlimit few = {40, 40};
     begin();
-    while ((fds[count] = dup(1)) >= 0) {
-        count++;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &few) == 0);
+    while (dup(1) >= 0) {
     }
     CHECK_INT(-EMFILE, ld_outlet_open(&outlet, &loop, &theirs));
     CHECK_INT(-EMFILE, ld_inlet_open(&inlet, &loop, &theirs));
