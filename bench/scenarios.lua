@@ -5,6 +5,7 @@
 --   reference  the contender that is 1.00 (the scenario's, by default libuv)
 --   aim        the most that lunad's ratio to the reference may be
 --   most, least  bounds of lunad's figure itself
+--   per        another figure that it is divided by
 --   scale      what the figure is multiplied with to be shown in `unit`
 --   chart      false: not drawn
 
@@ -24,6 +25,7 @@ return {
   { name = "beat", title = "10,000 timers that repeat every 10 ms, for 5 s", args = "10000 5",
     metrics = {
       { key = "cpu", title = "CPU", unit = "s", aim = 0.25 },
+      { key = "cpu", per = "delivered", title = "CPU for as many ticks as the ideal", unit = "s" },
       { key = "delivered", title = "ticks delivered", scale = 100, unit = "%", least = 0.9999,
         chart = false },
     } },

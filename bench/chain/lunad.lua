@@ -7,15 +7,16 @@ lunad.signal("USR2", function()
   heard = fired
 end)
 
+local timer
 local function on_timer()
   fired, left = fired + 1, left - 1
   if left > 0 then
-    lunad.after(0, on_timer)
+    timer:again(0)
   else
     measure.report { cpu = measure.cpu() - cpu, wall = lunad.now() - wall, starved = heard }
     lunad.stop()
   end
 end
 
-lunad.after(0, on_timer)
+timer = lunad.after(0, on_timer)
 lunad.kill(lunad.pid, "USR2")

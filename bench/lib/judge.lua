@@ -3,10 +3,10 @@
 local statistics = require "statistics"
 
 -- The figures of one metric, one a round.
-local function column(entry, key)
+local function column(entry, metric)
   local values = {}
   for round, figures in ipairs(entry.runs) do
-    values[round] = figures[key]
+    values[round] = figures[metric.key] and figures[metric.key] / (metric.per and figures[metric.per] or 1)
   end
   return values
 end
@@ -14,12 +14,12 @@ end
 -- Reduce one metric of one contender. The ratio is the median of the rounds' ratios, for those that ran
 -- one after the other are alike; what the machine does meanwhile changes from round to round.
 local function reduce(entry, metric, reference)
-  local values = column(entry, metric.key)
+  local values = column(entry, metric)
   if #values == 0 or entry.failure then
     return nil
   end
   local ratios = {}
-  for round, base in ipairs(reference and column(reference, metric.key) or {}) do
+  for round, base in ipairs(reference and column(reference, metric) or {}) do
     if values[round] and base > 0 then
       ratios[#ratios + 1] = values[round] / base
     end
