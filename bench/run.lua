@@ -158,6 +158,18 @@ local function measure(scenario, options, missing, command)
   }
 end
 
+-- Check the names of the scenarios that are wanted; returns a function that says whether one is.
+local function chooser(wanted)
+  local known = {}
+  for _, scenario in ipairs(scenarios) do
+    known[scenario.name] = true
+  end
+  for name in pairs(wanted) do
+    assert(known[name], "there is no scenario " .. name)
+  end
+  return function(name) return next(wanted) == nil or wanted[name] end
+end
+
 -- Write the results, and keep what was measured before of the scenarios that did not run now.
 local function save(played)
   local file = io.open(RESULTS)
@@ -180,18 +192,15 @@ end
 local function main(...)
   local options = read_options { ... }
   local command = table.concat({ "scripts/bench", ... }, " ")
-  local missing, played = find_missing(), {}
-  local everything = next(options.wanted) == nil
+  local is_wanted, missing, played = chooser(options.wanted), find_missing(), {}
   for _, scenario in ipairs(scenarios) do
-    if everything or options.wanted[scenario.name] then
-      options.wanted[scenario.name] = nil
+    if is_wanted(scenario.name) then
       played[#played + 1] = measure(scenario, options, missing, command)
       save(played)
     end
   end
   tables.aims(played)
   tables.missing(contenders, missing)
-  assert(next(options.wanted) == nil, "there is no scenario " .. tostring(next(options.wanted)))
 end
 
 main(...)
