@@ -101,12 +101,14 @@ static void note_file(struct keeper *keeper, const struct ld_address *address) {
     }
 }
 
-/* Remove the files at an address that were made for the host; all of them without an address. */
+/* Remove the files at a Unix address that were made for the host; all of them without an address. */
 static void remove_files(struct keeper *keeper, const struct ld_address *address) {
+    const char *path = address != NULL ? ld_address_path(address) : NULL;
     size_t kept = 0;
     for (size_t i = 0; i < keeper->file_count; i++) {
         const struct ld_socket_file *file = &keeper->files[i];
-        if (address == NULL || memcmp(&file->address, address, sizeof *address) == 0) {
+        if (address == NULL ||
+            (path != NULL && strcmp(ld_address_path(&file->address), path) == 0)) {
             ld_socket_file_remove(file);
         } else {
             keeper->files[kept++] = *file;
