@@ -130,7 +130,7 @@ return {
     contenders = "lunad runit supervisor pm2", reference = "runit",
     metrics = {
       { key = "command", title = "by the command", unit = "ms", scale = 1e3 },
-      { key = "question", title = "on the control socket", unit = "us", scale = 1e6 },
+      { key = "question", title = "on the control socket", unit = "us", scale = 1e6, chart = false },
     } },
   { name = "log", title = "log lines with a field", reference = "luv",
     args = "100000 $BENCH_BOX/log.txt", quick_args = "30000 $BENCH_BOX/log.txt",
