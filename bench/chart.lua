@@ -77,7 +77,8 @@ local function draw_scenario(scenario, y)
   if #rows == 0 then
     return y
   end
-  draw_text(14, y + 4, scenario.title, 'font-weight="bold"')
+  local title = scenario.title .. (scenario.smaller and " (--quick: " .. scenario.smaller .. ")" or "")
+  draw_text(14, y + 4, title, 'font-weight="bold"')
   for _, metric in ipairs(rows) do
     y = y + ROW
     draw_row(metric, y)

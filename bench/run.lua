@@ -151,10 +151,11 @@ local function measure(scenario, options, missing, command)
   local load = output_of("cut -d ' ' -f 1 /proc/loadavg")
   play(scenario, field, rounds)
   local metrics = judge(scenario, field)
-  tables.scenario(scenario, field, metrics)
+  local smaller = options.quick and scenario.quick_args or nil
+  tables.scenario(scenario, field, metrics, smaller)
   return {
-    name = scenario.name, title = scenario.title, metrics = metrics, rounds = rounds, command = command,
-    time = os.date("!%Y-%m-%dT%H:%M:%SZ"), machine = machine(), load_before = tonumber(load),
+    name = scenario.name, title = scenario.title, smaller = smaller, metrics = metrics,
+    rounds = rounds, command = command, time = os.date("!%Y-%m-%dT%H:%M:%SZ"), machine = machine(), load_before = tonumber(load),
   }
 end
 

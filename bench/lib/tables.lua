@@ -28,9 +28,11 @@ local function print_metric(metric, field)
   end
 end
 
--- Print a scenario: each contender's figure, and its ratio to the reference.
-function tables.scenario(scenario, field, metrics)
-  print(("\n%s: %s"):format(scenario.name, scenario.title))
+-- Print a scenario: each contender's figure, and its ratio to the reference. `smaller` are the arguments that
+-- --quick took in place of those that the title speaks of.
+function tables.scenario(scenario, field, metrics, smaller)
+  local note = smaller and " (under --quick: " .. smaller .. ")" or ""
+  print(("\n%s: %s%s"):format(scenario.name, scenario.title, note))
   for _, metric in ipairs(metrics) do
     print_metric(metric, field)
   end
