@@ -155,7 +155,8 @@ local function measure(scenario, options, missing, command)
   tables.scenario(scenario, field, metrics, smaller)
   return {
     name = scenario.name, title = scenario.title, smaller = smaller, metrics = metrics,
-    rounds = rounds, command = command, time = os.date("!%Y-%m-%dT%H:%M:%SZ"), machine = machine(), load_before = tonumber(load),
+    rounds = rounds, command = command, time = os.date("!%Y-%m-%dT%H:%M:%SZ"),
+    machine = machine(), load_before = tonumber(load),
   }
 end
 
