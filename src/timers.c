@@ -4,6 +4,8 @@
 
 #include "base.h"
 
+#define AHEAD 8 /* timers whose memory is asked for before their turn */
+
 struct ld_timers {
     struct ld_wheel wheel;
     uv_timer_t timer; /* for what is due later */
@@ -49,6 +51,9 @@ static void run(struct ld_timers *timers) {
     }
     timers->firing = true;
     for (size_t i = 0; i < wheel->batch_size; i++) {
+        if (i + AHEAD < wheel->batch_size) {
+            ld_wheel_prefetch(wheel, &wheel->batch[i + AHEAD]);
+        }
         ld_timer timer = ld_wheel_fire(wheel, &wheel->batch[i], now);
         if (timer != 0) {
             timers->fire(timers->arg, timer);

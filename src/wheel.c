@@ -14,6 +14,7 @@
 #define TICK_BITS  20
 #define LEVEL_BITS 6
 #define CHUNK      256
+#define CACHE_LINE 64
 #define NO_SLOT    UINT32_MAX
 #define IN_BATCH   UINT16_MAX
 
@@ -25,6 +26,8 @@ struct ld_wheel_slot {
     uint32_t order;      /* of arming */
     uint16_t list;       /* level * LD_WHEEL_LISTS + digit, or IN_BATCH */
 };
+
+_Static_assert(sizeof(struct ld_wheel_slot) == CACHE_LINE, "a slot fills a line of the cache");
 
 /* The slot of an index. */
 static struct ld_wheel_slot *slot_at(const struct ld_wheel *wheel, uint32_t index) {
@@ -93,6 +96,14 @@ static void take_out(struct ld_wheel *wheel, const struct ld_wheel_slot *slot) {
     }
 }
 
+/* Empty a list; its first slot. */
+static uint32_t take_list(struct ld_wheel *wheel, unsigned list) {
+    uint32_t first = wheel->lists[list];
+    wheel->lists[list] = NO_SLOT;
+    wheel->occupied[list / LD_WHEEL_LISTS] &= ~((uint64_t)1 << (list % LD_WHEEL_LISTS));
+    return first;
+}
+
 /* Find the list that holds the next timers; its first tick in *START. False: no timer at all. */
 static bool first_list(const struct ld_wheel *wheel, unsigned *list, uint64_t *start) {
     for (unsigned level = 0; level < LD_WHEEL_LEVELS; level++) {
@@ -148,35 +159,47 @@ static int compare_expired(const void *left, const void *right) {
     return (int32_t)(a->order - b->order) < 0 ? -1 : 1; /* right across a wrap of the counter */
 }
 
+/* Sort what one list gave. Timers that were armed in order come in reverse. */
+static void sort(struct ld_expired *batch, size_t size) {
+    size_t descending = 1;
+    while (descending < size && compare_expired(&batch[descending - 1], &batch[descending]) > 0) {
+        descending++;
+    }
+    if (descending < size) {
+        qsort(batch, size, sizeof *batch, compare_expired);
+        return;
+    }
+    for (size_t i = 0; i < size / 2; i++) {
+        struct ld_expired last = batch[size - 1 - i];
+        batch[size - 1 - i] = batch[i];
+        batch[i] = last;
+    }
+}
+
 /* Move what is due at NOW from a list of level 0 to the batch; false if some of it stays. */
 static bool expire_list(struct ld_wheel *wheel, unsigned list, uint64_t now) {
     size_t before = wheel->batch_size;
     bool all = true;
-    uint32_t next;
-    for (uint32_t at = wheel->lists[list]; at != NO_SLOT; at = next) {
+    uint32_t next = take_list(wheel, list);
+    while (next != NO_SLOT) {
+        uint32_t at = next;
         struct ld_wheel_slot *slot = slot_at(wheel, at);
         next = slot->next;
         if (slot->info.due > now || !add_to_batch(wheel, slot, at)) {
+            insert(wheel, at);
             all = false;
-            continue;
+        } else {
+            slot->list = IN_BATCH; /* still armed: it has not fired yet */
         }
-        take_out(wheel, slot);
-        slot->list = IN_BATCH; /* still armed: it has not fired yet */
     }
-    if (wheel->batch_size - before > 1) {
-        qsort(wheel->batch + before, wheel->batch_size - before, sizeof *wheel->batch,
-              compare_expired);
-    }
+    sort(wheel->batch + before, wheel->batch_size - before);
     return all;
 }
 
 /* Spread a list over the lower levels, after the current tick has reached it. */
 static void cascade(struct ld_wheel *wheel, unsigned list) {
     uint32_t next;
-    uint32_t at = wheel->lists[list];
-    wheel->lists[list] = NO_SLOT;
-    wheel->occupied[list / LD_WHEEL_LISTS] &= ~((uint64_t)1 << (list % LD_WHEEL_LISTS));
-    for (; at != NO_SLOT; at = next) {
+    for (uint32_t at = take_list(wheel, list); at != NO_SLOT; at = next) {
         next = slot_at(wheel, at)->next;
         insert(wheel, at);
     }
@@ -210,6 +233,11 @@ static void beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
     slot->info.due = due;
     slot->order = wheel->order++;
     insert(wheel, index);
+}
+
+/* Have a slot that will be asked for soon brought into the cache. */
+void ld_wheel_prefetch(const struct ld_wheel *wheel, const struct ld_expired *expired) {
+    __builtin_prefetch(slot_at(wheel, expired->index));
 }
 
 /* Take a timer out of the batch. */
@@ -254,10 +282,12 @@ static bool add_chunk(struct ld_wheel *wheel) {
         }
         wheel->chunks = chunks;
     }
-    struct ld_wheel_slot *chunk = calloc(CHUNK, sizeof *chunk);
+    /* A slot fills a line of the cache, and lies in one. */
+    struct ld_wheel_slot *chunk = aligned_alloc(CACHE_LINE, CHUNK * sizeof *chunk);
     if (chunk == NULL) {
         return false;
     }
+    memset(chunk, 0, CHUNK * sizeof *chunk);
     uint32_t first = wheel->chunk_count * CHUNK;
     wheel->chunks[wheel->chunk_count++] = chunk;
     for (uint32_t i = CHUNK; i-- > 0;) {

@@ -85,4 +85,7 @@ void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
  * are counted as missed); 0 if it was disarmed, armed or freed since the batch was made. */
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_expired *expired, uint64_t now);
 
+/* Have what ld_wheel_fire needs of a batch entry brought into the cache. */
+void ld_wheel_prefetch(const struct ld_wheel *wheel, const struct ld_expired *expired);
+
 #endif

@@ -10,8 +10,8 @@
 
 void *__real_realloc(void *block, size_t size);
 void *__wrap_realloc(void *block, size_t size);
-void *__real_calloc(size_t count, size_t size);
-void *__wrap_calloc(size_t count, size_t size);
+void *__real_aligned_alloc(size_t alignment, size_t size);
+void *__wrap_aligned_alloc(size_t alignment, size_t size);
 
 static long allocations = -1; /* the one that fails, from 1, and all after it; below 0: none */
 
@@ -25,8 +25,8 @@ void *__wrap_realloc(void *block, size_t size) {
     return may_allocate() ? __real_realloc(block, size) : NULL;
 }
 
-void *__wrap_calloc(size_t count, size_t size) {
-    return may_allocate() ? __real_calloc(count, size) : NULL;
+void *__wrap_aligned_alloc(size_t alignment, size_t size) {
+    return may_allocate() ? __real_aligned_alloc(alignment, size) : NULL;
 }
 
 #define SECOND    1000000000ULL
