@@ -105,16 +105,26 @@ static int stop_in(const struct ld_target *target, double seconds) {
     return status;
 }
 
-/* Stop a daemon that runs, and see its process go: the lock is free a moment earlier. */
-static int stop_target(const struct ld_target *target, double seconds) {
-    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
-    int status = stop_in(target, seconds);
+/* Wait for the end of a process, unless PIDFD is none. */
+static void see_end(int pidfd, bool wait) {
     if (pidfd >= 0) {
-        if (status == 0) {
+        if (wait) {
             ld_process_has_ended(pidfd, SLACK_SECONDS * 1000);
         }
         close(pidfd);
     }
+}
+
+/* Stop a daemon that runs, and see its process go, and its keeper: the lock is free a moment
+ * earlier. */
+static int stop_target(const struct ld_target *target, double seconds) {
+    struct ld_holder keeper = target->holder;
+    keeper.pid = ld_process_parent(target->holder.pid);
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    int keeper_pidfd = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
+    int status = stop_in(target, seconds);
+    see_end(pidfd, status == 0);
+    see_end(keeper_pidfd, status == 0);
     return status;
 }
 

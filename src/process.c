@@ -122,6 +122,12 @@ static bool read_entry(pid_t pid, struct entry *entry) {
     return state != 'Z' && state != 'X';
 }
 
+/* The parent of a live process. */
+pid_t ld_process_parent(pid_t pid) {
+    struct entry entry;
+    return read_entry(pid, &entry) ? entry.parent : 0;
+}
+
 /* Add an entry for PID to the table if it lives. */
 static int add_entry(struct table *table, pid_t pid) {
     struct entry entry;

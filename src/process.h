@@ -40,6 +40,9 @@ bool ld_process_has_ended(int pidfd, int timeout_ms);
  * 0 or a negative errno. */
 int ld_process_family(pid_t root, struct ld_pids *family);
 
+/* The parent of a process; 0 if that one does not live. */
+pid_t ld_process_parent(pid_t pid);
+
 /* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. */
 void ld_process_end_family(pid_t root);
 
