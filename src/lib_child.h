@@ -1,5 +1,5 @@
-/* What the two halves of a child in Lua are, for lib_child.c (its life), lib_child_keep.c (how it
- * changes hands) and lib_child_methods.c.
+/* What the two halves of a child in Lua are, for lib_child.c (how it begins), lib_child_events.c (what
+ * happens to it), lib_child_keep.c (how it changes hands) and lib_child_methods.c.
  *
  * The box is what a script holds; the half is what the child engine knows. While the child runs the
  * box is pinned in the registry; when it has finished, the half goes and the box keeps the facts. */
@@ -42,6 +42,13 @@ struct ld_child_box {
 
 /* The box in the first argument; raises for anything else. */
 struct ld_child_box *ld_child_check_box(lua_State *L);
+
+/* What the child engine calls; the owner is the half. */
+extern const struct ld_child_ops ld_child_events;
+
+/* Make the table that pins boxes; pin the box at index BOX to the half that it gets. */
+void ld_child_make_boxes(lua_State *L);
+void ld_child_pin(lua_State *L, int box, struct ld_child_half *half);
 
 /* Push the box of a half, on any coroutine of its script; unpin it (which does not raise). */
 void ld_child_push_box(lua_State *L, const struct ld_child_half *half);

@@ -37,6 +37,10 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
 /* A pidfd for a running target, confirmed by the kernel; a negative errno after complaining. */
 int ld_target_open(const struct ld_target *target);
 
+/* Stop a daemon that runs, giving it SECONDS (below 0: its own time) before it is killed, and remove
+ * what it leaves. The exit status. (In cmd_stop.c.) */
+int ld_stop_target(const struct ld_target *target, double seconds);
+
 /* Remove what a daemon that is dead has left behind; nothing if it runs. */
 void ld_target_clear(const struct ld_target *target);
 
