@@ -226,10 +226,12 @@ void ld_script_close(struct ld_script *script) {
     }
 }
 
+const char ld_script_over[] = "this generation of the script is over";
+
 /* Raise unless the script may start something new. */
 void ld_script_check_active(lua_State *L) {
     if (ld_script_of(L)->retired) {
-        lx_error(L, "this generation of the script is over: it cannot start anything new");
+        lx_error(L, "%s: it cannot start anything new", ld_script_over);
     }
 }
 

@@ -130,7 +130,8 @@ size_t ld_script_pending(void);
 /* The script that a state, or any coroutine of it, belongs to. */
 struct ld_script *ld_script_of(lua_State *L);
 
-/* Raise unless the script may start something new. */
+/* Raise unless the script may start something new. The error has the text ld_script_over in it. */
+extern const char ld_script_over[];
 void ld_script_check_active(lua_State *L);
 
 /* Call FUNCTION with ARG as light userdata, protected, outside of any task. 0, or -1 with the

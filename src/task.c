@@ -97,13 +97,15 @@ static void explain_barely(struct explanation *explanation) {
     explanation->message_size = explanation->trace.size;
 }
 
-/* Whether a task ended because it was cancelled, or by os.exit. */
+/* Whether a task ended because it was cancelled, or by os.exit, or because it went on when its script
+ * was to end: it was woken by the end of what it waited for, and that is no error. */
 static bool ended_by_will(const struct ld_task *task) {
     if (task->script->exited) {
         return true;
     }
-    return task->was_cancelled && lua_type(task->co, -1) == LUA_TSTRING &&
-           strcmp(lua_tostring(task->co, -1), cancelled_error) == 0;
+    const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
+    return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
+           (task->script->retired && strstr(error, ld_script_over) != NULL);
 }
 
 /* Close the variables of a coroutine that failed; its error stays on the top. */
@@ -260,7 +262,7 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         task->was_cancelled = true;
         task->script->interrupt_reason = cancelled_error;
         ld_interrupt(task->script);
-        lx_error(L, "%s: this generation of the script is over", function);
+        lx_error(L, "%s: %s", function, ld_script_over);
     }
     if (!lua_isyieldable(L)) {
         lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);
