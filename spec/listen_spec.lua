@@ -389,6 +389,18 @@ describe("a listening socket over a reload", function()
     assert.equal(1, #box:status("s").listeners)
   end)
 
+  it("is closed at commit too if luv never had it, though the old generation has yet to end", function()
+    local port = net.free_port()
+    box:serve(([[
+      lunad.listen "127.0.0.1:%d"
+      lunad.on_stop(function() repeat lunad.sleep(0.01) until io.open(lunad.script .. ".go") end)
+    ]]):format(port), "--stop-timeout", "20")
+    assert.equal(0, box:reload("").code)
+    assert.equal(1, #box:status("s").retiring)
+    assert.equal("ECONNREFUSED", select(2, net.ask(port)))
+    box:write("s.lua.go", "")
+  end)
+
   for what, ending in pairs {
     ["an error"] = "error 'x'", ["a syntax error"] = "local = 1", ["a stop"] = "lunad.stop()",
   } do

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -236,6 +237,22 @@ void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner) {
         if (listeners->issued[i].owner == owner) {
             ld_unmute(listeners->issued[i].fd);
         }
+    }
+}
+
+/* Put a socket that does nothing in the place of what somebody still has: the numbers stay in use. */
+void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
+                         bool (*taken)(void *arg, int fd), void *arg) {
+    int inert = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (size_t i = 0; inert >= 0 && i < listeners->issued_count; i++) {
+        struct issued *at = &listeners->issued[i];
+        if (at->owner == owner && inode_of(at->fd) == at->inode && !taken(arg, at->fd) &&
+            dup3(inert, at->fd, O_CLOEXEC) >= 0) {
+            at->inode = inode_of(inert);
+        }
+    }
+    if (inert >= 0) {
+        close(inert);
     }
 }
 

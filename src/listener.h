@@ -36,12 +36,18 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *nam
 int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
                      const struct ld_listen_options *options, bool next);
 
-/* Note that FD, from ld_listeners_ask, belongs to OWNER; and close those of OWNER that it still has
- * and that TAKEN does not say to be somebody else's by now. */
+/* Note that FD, from ld_listeners_ask, belongs to OWNER. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
 
 /* Let the descriptors of OWNER take clients, which those asked for with NEXT do not do by luv. */
 void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
+
+/* Let OWNER's descriptors take no client any more, those excepted that TAKEN says to be somebody
+ * else's by now, who closes them. Their numbers stay open. */
+void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
+                         bool (*taken)(void *arg, int fd), void *arg);
+
+/* Close the descriptors that OWNER still has, with the same exceptions. */
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg);
 

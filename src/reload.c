@@ -199,9 +199,7 @@ static void retire(struct ld_host *host, struct ld_script *script) {
     ld_lib_timer_drop_all(script);
     ld_lib_signal_drop_all(script);
     ld_lib_life_run_on_stop(script, "reload");
-    if (script->guest != NULL) {
-        ld_guest_close_listeners(script->guest); /* those that on_stop has not closed itself */
-    }
+    ld_script_deafen(script); /* where on_stop has not closed it itself */
     if (retired == NULL || is_done(script)) {
         free(retired);
         close_replaced(host, script);

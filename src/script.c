@@ -172,6 +172,16 @@ static bool is_taken(void *arg, int fd) {
     return script->guest != NULL && ld_guest_has_fd(script->guest, fd);
 }
 
+/* Let no client come to a script any more. */
+void ld_script_deafen(struct ld_script *script) {
+    if (script->guest != NULL) {
+        ld_guest_close_listeners(script->guest);
+    }
+    if (script->env->listeners != NULL) {
+        ld_listeners_deafen(script->env->listeners, script, is_taken, script);
+    }
+}
+
 /* How many scripts are closed but for requests in flight. */
 size_t ld_script_pending(void) {
     return pending;

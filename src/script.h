@@ -124,6 +124,9 @@ bool ld_script_is_alive(const struct ld_script *script);
  * when they are done. */
 void ld_script_close(struct ld_script *script);
 
+/* Let no client come to it any more: what it still listens on is closed, or deaf. */
+void ld_script_deafen(struct ld_script *script);
+
 /* How many scripts are closed but for such requests. */
 size_t ld_script_pending(void);
 
