@@ -71,6 +71,13 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     }
 }
 
+/* What keeps the loop alive, as a host does: a reaper that waits for a child does not. */
+static uv_timer_t host;
+
+static void on_host(uv_timer_t *timer) {
+    (void)timer;
+}
+
 /* Begin with a loop, a reaper, an empty set and a log. */
 static void begin(void) {
     struct ld_log_config config = {.sink = LD_LOG_FILE, .path = box_path("log")};
@@ -81,12 +88,14 @@ static void begin(void) {
     REQUIRE(ld_reaper_new(&reaper, &loop, true) == 0);
     children = ld_children_new(&loop, reaper, "beat");
     REQUIRE(children != NULL);
+    REQUIRE(uv_timer_init(&loop, &host) == 0 && uv_timer_start(&host, on_host, 3600000, 0) == 0);
     signal(SIGPIPE, SIG_IGN);
 }
 
 /* End it all: the loop must be empty. */
 static void end(void) {
     CHECK(ld_children_next(children, NULL) == NULL);
+    uv_close((uv_handle_t *)&host, NULL);
     ld_reaper_close(reaper);
     ld_signals_detach();
     ld_signals_release(SIGCHLD);
