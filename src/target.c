@@ -154,10 +154,11 @@ static bool name_by_script(struct ld_target *target, const char *path) {
                         : answer == DOES_NOT_SAY      ? own
                                                       : "";
     snprintf(target->name, sizeof target->name, "%s", found[0] != '\0' ? found : path);
+    bool is_found = found[0] != '\0';
     ld_text_fini(&clean);
     free(resolved);
     free(name);
-    return found[0] != '\0';
+    return is_found;
 }
 
 /* Refuse what belongs to another user; 0 if it is ours. */
