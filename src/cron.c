@@ -6,7 +6,7 @@
 #include <strings.h>
 
 #define YEARS_MAX  12           /* 29 February can be eight years away */
-#define SMALL_STEP (3 * 3600)   /* of the clock: more is a correction */
+#define SMALL_STEP (3L * 3600)  /* of the clock: more is a correction */
 #define GAP_MAX    (36 * 3600L) /* more than any zone has ever left out */
 
 static const char *const month_names[] = {"jan", "feb", "mar", "apr", "may", "jun",

@@ -27,6 +27,15 @@ static const char *anchor(lua_State *L, int anchors) {
     return string;
 }
 
+/* The integer key at the top of the stack; raises for one below 1. */
+static lua_Integer check_place(lua_State *L) {
+    lua_Integer key = lua_tointeger(L, -1);
+    if (key < 1) {
+        lx_error(L, "spawn: %s is no place for a word of the command", luaL_tolstring(L, -1, NULL));
+    }
+    return key;
+}
+
 /* The number of a command's words: the highest integer key of the table at INDEX, which need not be
  * its length if a word is missing; raises for a key below 1 or out of reach. */
 static size_t count_words(lua_State *L, int index) {
@@ -36,11 +45,7 @@ static size_t count_words(lua_State *L, int index) {
     while (lua_next(L, index) != 0) {
         lua_pop(L, 1);
         if (lua_isinteger(L, -1)) {
-            lua_Integer key = lua_tointeger(L, -1);
-            if (key < 1) {
-                lx_error(L, "spawn: %s is no place for a word of the command",
-                         luaL_tolstring(L, -1, NULL));
-            }
+            lua_Integer key = check_place(L);
             highest = key > highest ? key : highest;
             count++;
         }

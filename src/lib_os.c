@@ -133,7 +133,7 @@ static int close_stream(lua_State *L) {
 static int start_program(struct stream *stream, const char *command, bool reading) {
     struct program *program = stream->program;
     int ends[2];
-    pid_t pid;
+    pid_t pid = 0;
     if (pipe2(ends, O_CLOEXEC) < 0) {
         return -errno;
     }

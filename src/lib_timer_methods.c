@@ -82,7 +82,7 @@ static int m_due(lua_State *L) {
 static int m_missed(lua_State *L) {
     const struct ld_timer_box *box = check_box(L);
     const struct ld_timer_info *info = find_info(L, box);
-    lua_pushinteger(L, info != NULL ? info->missed : box->missed);
+    lua_pushinteger(L, (lua_Integer)(info != NULL ? info->missed : box->missed));
     return 1;
 }
 

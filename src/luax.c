@@ -1,6 +1,5 @@
 #include "luax.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
 #include <string.h>
@@ -16,7 +15,7 @@ static void push_error_text(lua_State *L, int code) {
     uv_strerror_r(code, text, sizeof text);
     if (strncmp(text, "Unknown", strlen("Unknown")) == 0) {
         snprintf(text, sizeof text, "%s", strerror(-code));
-        text[0] = (char)tolower((unsigned char)text[0]);
+        text[0] = (char)(text[0] | 0x20); /* a small letter */
     }
     lua_pushstring(L, text);
 }
