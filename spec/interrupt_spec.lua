@@ -67,6 +67,21 @@ describe("An interrupted start", function()
     interrupt("sigint", 'os.execute("sleep 300 & exec sleep 301")', "--user", "nobody")
   end)
 
+  it("leaves alone what the shell that became it had started", function()
+    box:write("x.lua", 'print "loading" require("lunad").sleep(600)')
+    local process = box:spawn({ "-c", 'sleep 300 & echo $!; exec "$0" start --wait-ready x.lua', support.binary },
+      { program = "sh" })
+    box:wait_log("x", "loading")
+    support.kill(process.pid, "sigterm")
+    box:await(process, "the end of the start", function() return process.code end)
+    local bystander = math.tointeger(tonumber(process.out()))
+    assert.is_true(support.is_alive(bystander))
+    support.kill(bystander, "sigkill")
+    box:await(process, "the end of the bystander", process.is_over)
+    assert.truthy(process.err():find("^lunad: x: .*cancel"), process.err())
+    assert_nothing_left(box)
+  end)
+
   it("is cancelled by Ctrl-C on its terminal", function()
     box:write("x.lua", 'print "loading" os.execute("sleep 300")')
     local line = support.binary .. " start x.lua"

@@ -1,6 +1,7 @@
 /* run and start. */
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cmd.h"
@@ -51,11 +52,20 @@ int ld_cmd_run(const struct ld_call *call) {
     return status;
 }
 
+/* Whether this process has children: a shell that became it by exec may have had some. */
+static bool has_children(void) {
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 /* Fork the daemon; in the daemon run it, in the starting process wait until it is ready. */
 static int detach(struct ld_service *service) {
     int channel = -1;
     ld_daemon_reset_signals();
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); /* until it is ready all that it leaves is ours */
+    bool alone = !has_children();
+    if (alone) { /* until it is ready all that it leaves is ours */
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    }
     int rc = ld_daemon_detach(&channel);
     if (rc < 0) {
         ld_complain("fork: %s", strerror(-rc));
@@ -69,7 +79,7 @@ static int detach(struct ld_service *service) {
         }
         return status;
     }
-    int status = ld_launch_wait(service, channel);
+    int status = ld_launch_wait(service, channel, alone);
     close(channel);
     return status;
 }

@@ -2,7 +2,7 @@
 
 /* Make a handle one of the script's. */
 void ld_handle_attach(struct ld_handle *handle, struct ld_script *script,
-                      void (*drop)(struct ld_handle *, const struct ld_script *)) {
+                      void (*drop)(struct ld_handle *)) {
     handle->script = script;
     handle->drop = drop;
     handle->previous = NULL;
@@ -37,6 +37,6 @@ void ld_handle_drop_all(struct ld_script *script) {
     struct ld_handle *handle;
     while ((handle = script->handles) != NULL) {
         ld_handle_detach(handle);
-        handle->drop(handle, script);
+        handle->drop(handle);
     }
 }

@@ -11,13 +11,13 @@ struct ld_handle {
     struct ld_script *script; /* NULL: the Lua half is gone */
     struct ld_handle *next;
     struct ld_handle *previous;
-    /* Called when SCRIPT is closed; the handle is detached already. */
-    void (*drop)(struct ld_handle *handle, const struct ld_script *script);
+    /* Called when the script is closed; the handle is detached already. */
+    void (*drop)(struct ld_handle *handle);
 };
 
 /* Make HANDLE one of the script's, which keeps it alive. */
 void ld_handle_attach(struct ld_handle *handle, struct ld_script *script,
-                      void (*drop)(struct ld_handle *, const struct ld_script *));
+                      void (*drop)(struct ld_handle *));
 
 /* Take it out of its script; twice does nothing. */
 void ld_handle_detach(struct ld_handle *handle);

@@ -10,7 +10,8 @@
 int ld_launch(struct ld_service *service);
 
 /* Wait until the daemon at the other end of CHANNEL has become ready, or has failed and is gone;
- * say which. The exit status to take. An interruption cancels the start. */
-int ld_launch_wait(const struct ld_service *service, int channel);
+ * say which. The exit status to take. An interruption cancels the start. ALONE: every descendant of
+ * this process, which is a subreaper, came of the daemon. */
+int ld_launch_wait(const struct ld_service *service, int channel, bool alone);
 
 #endif

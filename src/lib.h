@@ -35,6 +35,9 @@ void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason);
  * its own now. */
 void ld_lib_child_take_over(struct ld_script *script);
 
+/* Kill the children of a script that is to be as if it had never been, and all that came of them. */
+void ld_lib_child_kill_all(struct ld_script *script);
+
 /* Push what lunad's own Lua shares with C, a table. */
 void ld_lib_push_core(lua_State *L);
 

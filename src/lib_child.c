@@ -8,11 +8,10 @@
 #include "lib_parts.h"
 #include "lib_spawn.h"
 #include "luax.h"
-#include "process.h"
 
 /* Give a running child up when its script is closed. It ends, unless it was meant to stay, or is
  * another generation's. */
-static void drop(struct ld_handle *handle, const struct ld_script *script) {
+static void drop(struct ld_handle *handle) {
     struct ld_child_half *half = LD_CONTAINER_OF(handle, struct ld_child_half, handle);
     half->box->half = NULL;
     if (half->claims) {
@@ -20,9 +19,6 @@ static void drop(struct ld_handle *handle, const struct ld_script *script) {
     } else {
         struct ld_child_facts facts;
         ld_child_facts(half->child, &facts);
-        if (!facts.detached && facts.running && script->stage == LD_STAGE_NEW) {
-            ld_process_end_family(facts.pid); /* it never was: nothing came of it */
-        }
         if (!facts.detached) {
             ld_child_end(half->child);
         }

@@ -10,6 +10,7 @@
 #include "lib_child.h"
 #include "luax.h"
 #include "parse.h"
+#include "process.h"
 
 /* An unfinished line that is being moved. */
 struct partial {
@@ -144,6 +145,24 @@ void ld_lib_child_take_over(struct ld_script *script) {
             change_hands(child, claimant);
         }
     }
+}
+
+/* Kill the children of a script: with one look for all that came of them, however many there are. */
+void ld_lib_child_kill_all(struct ld_script *script) {
+    struct ld_pids roots = {0};
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+        const struct ld_child_half *owner = ld_child_owner(child);
+        struct ld_child_facts facts;
+        ld_child_facts(child, &facts);
+        if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
+            ld_pids_add(&roots, facts.pid); /* without memory: it ends as any child of a script */
+        }
+    }
+    if (roots.count > 0) {
+        ld_process_end_families(&roots);
+    }
+    ld_pids_fini(&roots);
 }
 
 /* The JSON of how a child ended. */

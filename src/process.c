@@ -22,6 +22,7 @@ struct entry {
     pid_t pid;
     pid_t parent;
     pid_t session;
+    bool is_root;
     bool in_family;
     bool detached;
 };
@@ -31,6 +32,20 @@ struct table {
     struct entry *entries;
     size_t count;
 };
+
+/* Add to a list of pids. */
+bool ld_pids_add(struct ld_pids *pids, pid_t pid) {
+    if ((pids->count & (pids->count - 1)) == 0) { /* full at every power of two */
+        size_t capacity = pids->count == 0 ? 1 : pids->count * 2;
+        pid_t *list = realloc(pids->list, capacity * sizeof *list);
+        if (list == NULL) {
+            return false;
+        }
+        pids->list = list;
+    }
+    pids->list[pids->count++] = pid;
+    return true;
+}
 
 /* Free a list of pids. */
 void ld_pids_fini(struct ld_pids *pids) {
@@ -175,7 +190,7 @@ static int read_table(struct table *table) {
 }
 
 /* Find the entry of PID. */
-static const struct entry *find_entry(const struct table *table, pid_t pid) {
+static struct entry *find_entry(const struct table *table, pid_t pid) {
     struct entry key = {.pid = pid};
     return table->count == 0
                ? NULL
@@ -183,17 +198,17 @@ static const struct entry *find_entry(const struct table *table, pid_t pid) {
 }
 
 /* Draw one more generation of descendants into the family; whether there was any. */
-static bool extend_family(const struct table *table, pid_t root) {
+static bool extend_family(const struct table *table) {
     bool extended = false;
     for (size_t i = 0; i < table->count; i++) {
         struct entry *entry = &table->entries[i];
         const struct entry *parent = find_entry(table, entry->parent);
-        bool inherits = parent != NULL && parent->in_family;
-        if (entry->in_family || entry->pid == root || (entry->parent != root && !inherits)) {
+        bool belongs = parent != NULL && (parent->is_root || parent->in_family);
+        if (entry->in_family || entry->is_root || !belongs) {
             continue;
         }
         entry->in_family = true;
-        entry->detached = (inherits && parent->detached) || is_marked(entry->pid);
+        entry->detached = parent->detached || is_marked(entry->pid);
         extended = true;
     }
     return extended;
@@ -225,13 +240,19 @@ static int collect_family(const struct table *table, struct ld_pids *family) {
     return 0;
 }
 
-/* Find every live process that descends from ROOT and is not detached. */
-int ld_process_family(pid_t root, struct ld_pids *family) {
+/* Find every live process that descends from one of the ROOTS and is not detached. */
+static int find_families(const struct ld_pids *roots, struct ld_pids *family) {
     struct table table = {0};
     *family = (struct ld_pids){0};
     int rc = read_table(&table);
+    for (size_t i = 0; i < roots->count; i++) {
+        struct entry *entry = find_entry(&table, roots->list[i]);
+        if (entry != NULL) {
+            entry->is_root = true;
+        }
+    }
     if (rc == 0) {
-        while (extend_family(&table, root)) {
+        while (extend_family(&table)) {
         }
         rc = collect_family(&table, family);
     }
@@ -239,37 +260,51 @@ int ld_process_family(pid_t root, struct ld_pids *family) {
     return rc;
 }
 
-/* Send SIGNO to ROOT's family; how many there were. */
-static size_t signal_family(pid_t root, int signo) {
+/* Find every live process that descends from ROOT and is not detached. */
+int ld_process_family(pid_t root, struct ld_pids *family) {
+    return find_families(&(struct ld_pids){.list = &root, .count = 1}, family);
+}
+
+/* Send SIGNO to each of a list. */
+static void signal_each(const struct ld_pids *pids, int signo) {
+    for (size_t i = 0; i < pids->count; i++) {
+        ld_process_kill(pids->list[i], signo);
+    }
+}
+
+/* Send SIGNO to the families of ROOTS; how many there were. */
+static size_t signal_families(const struct ld_pids *roots, int signo) {
     struct ld_pids family;
-    if (ld_process_family(root, &family) < 0) {
+    if (find_families(roots, &family) < 0) {
         return 0;
     }
-    for (size_t i = 0; i < family.count; i++) {
-        ld_process_kill(family.list[i], signo);
-    }
+    signal_each(&family, signo);
     size_t count = family.count;
     ld_pids_fini(&family);
     return count;
 }
 
-/* End ROOT and its family. They are stopped first: what is stopped cannot fork, and while ROOT
- * lives nobody's parent changes. */
-void ld_process_end_family(pid_t root) {
+/* End ROOTS and their families. They are stopped first: what is stopped cannot fork, and while its
+ * root lives nobody's parent changes. */
+void ld_process_end_families(const struct ld_pids *roots) {
     size_t before = 0;
-    if (root <= 1) {
-        return;
-    }
-    ld_process_kill(root, SIGSTOP);
+    signal_each(roots, SIGSTOP);
     for (int round = 0; round < FREEZE_ROUNDS; round++) {
-        size_t now = signal_family(root, SIGSTOP);
+        size_t now = signal_families(roots, SIGSTOP);
         if (now == before) {
             break;
         }
         before = now;
     }
-    signal_family(root, SIGKILL);
-    ld_process_kill(root, SIGKILL);
+    signal_families(roots, SIGKILL);
+    signal_each(roots, SIGKILL);
+}
+
+/* End ROOT and its family. */
+void ld_process_end_family(pid_t root) {
+    if (root > 1) { /* those of 0 and 1 are everybody */
+        ld_process_end_families(&(struct ld_pids){.list = &root, .count = 1});
+    }
 }
 
 /* End what descends from this process. What is killed may have been forking, so look again until

@@ -19,6 +19,8 @@ struct ld_pids {
     size_t count;
 };
 
+/* Add a pid to a list; false when memory ran out. */
+bool ld_pids_add(struct ld_pids *pids, pid_t pid);
 void ld_pids_fini(struct ld_pids *pids);
 
 /* Send SIGNO to one process, or to the process group that PID leads. Every signal to another
@@ -45,6 +47,9 @@ pid_t ld_process_parent(pid_t pid);
 
 /* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. */
 void ld_process_end_family(pid_t root);
+
+/* The same for several at once; each must be above 1, and a child of ours that is not reaped. */
+void ld_process_end_families(const struct ld_pids *roots);
 
 /* End everything that descends from this process, which should be a subreaper, by SIGKILL, detached
  * processes excepted; reaps its children. Returns when all are gone, or after two seconds. */

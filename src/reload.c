@@ -74,6 +74,7 @@ static void close_next(struct ld_host *host) {
         ld_task_cancel(asking); /* nobody waits for what it would say */
     }
     if (next != NULL) {
+        ld_lib_child_kill_all(next);
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
     }

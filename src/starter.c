@@ -16,8 +16,9 @@
 struct start {
     const struct ld_service *service;
     int channel;
-    pid_t pid; /* of the daemon, or its keeper; 0: not known yet */
-    int pidfd; /* -1: none */
+    pid_t pid;  /* of the daemon, or its keeper; 0: not known yet */
+    int pidfd;  /* -1: none */
+    bool alone; /* all our descendants came of the daemon */
     enum ld_report_kind kind;
     int status;
     struct ld_text text;
@@ -76,6 +77,21 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
     return rc;
 }
 
+/* End a daemon that must not go on, and everything that it has started; but not what whoever became
+ * this process by exec had started before. */
+static void end_daemon(const struct start *start) {
+    if (start->alone) {
+        ld_process_end_orphans();
+        return;
+    }
+    if (start->pid > 0) {
+        ld_process_end_family(start->pid);
+    }
+    if (start->pidfd >= 0) {
+        ld_process_has_ended(start->pidfd, 2000);
+    }
+}
+
 /* Remove what a daemon that died has left behind; another one's is not touched. */
 static void clean_up(const struct ld_service *service) {
     struct ld_pidfile file;
@@ -97,7 +113,7 @@ static void wait_for_end(struct start *start) {
         rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, 2000))) {
-        ld_process_end_orphans();
+        end_daemon(start);
     }
     clean_up(start->service);
 }
@@ -125,7 +141,7 @@ static int conclude(struct start *start) {
 /* Say why there was no report, and leave nothing behind. */
 static int give_up(struct start *start, int rc) {
     const struct ld_service *service = start->service;
-    ld_process_end_orphans();
+    end_daemon(start);
     clean_up(service);
     if (rc == -EINTR) {
         ld_complain("%s: start cancelled", service->name);
@@ -141,8 +157,8 @@ static int give_up(struct start *start, int rc) {
 }
 
 /* Wait for the daemon. */
-int ld_launch_wait(const struct ld_service *service, int channel) {
-    struct start start = {.service = service, .channel = channel, .pidfd = -1};
+int ld_launch_wait(const struct ld_service *service, int channel, bool alone) {
+    struct start start = {.service = service, .channel = channel, .pidfd = -1, .alone = alone};
     sigset_t mask;
     catch_interrupts(&mask);
     int rc = next_report(&start, &mask, now() + service->options->start_timeout + SLACK_S);
