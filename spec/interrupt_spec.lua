@@ -69,8 +69,8 @@ describe("An interrupted start", function()
 
   it("leaves alone what the shell that became it had started", function()
     box:write("x.lua", 'print "loading" require("lunad").sleep(600)')
-    local process = box:spawn({ "-c", 'sleep 300 & echo $!; exec "$0" start x.lua', support.binary },
-      { program = "sh" })
+    local line = 'sleep 300 & echo $!; exec "$0" start --wait-ready x.lua'
+    local process = box:spawn({ "-c", line, support.binary }, { program = "sh" })
     box:wait_log("x", "loading")
     support.kill(process.pid, "sigterm")
     box:await(process, "the end of the start", function() return process.code end)
