@@ -2,13 +2,6 @@
 
 #include <lua.h>
 
-/* Note the coroutine that runs now. */
-lua_State *ld_interrupt_enter(struct ld_script *script, lua_State *co) {
-    lua_State *before = script->running;
-    script->running = co;
-    return before;
-}
-
 /* Raise on and on, so that no pcall can keep the error. */
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
@@ -26,11 +19,8 @@ void ld_interrupt(struct ld_script *script) {
     }
 }
 
-/* Go on with an interruption further out after CO has ended by it; true if there is one. */
-bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
-    if (!script->interrupted) {
-        return false;
-    }
+/* Go on with an interruption further out. */
+void ld_interrupt_go_further(struct ld_script *script, lua_State *co) {
     lua_sethook(co, NULL, 0, 0);
     if (script->running != NULL) {
         ld_interrupt(script);
@@ -38,5 +28,4 @@ bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
         script->interrupted = false;
         script->interrupt_reason = NULL;
     }
-    return true;
 }

@@ -45,24 +45,22 @@ void ld_lib_cron_unwrap(lua_State *L) {
 }
 
 /* Handle a timer that is due: perhaps not yet, by the clock on the wall. */
-void ld_lib_cron_due(struct ld_script *script, ld_timer timer) {
-    lua_State *L = script->L;
+void ld_lib_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     ld_lib_timer_push(script, timer);
-    struct job *job = lua_touserdata(L, -1);
+    struct job *job = lua_touserdata(script->shelf, -1);
     if (ld_clock_now() < (int64_t)job->next * SECOND) {
         arm_at(script, timer, job);
-        lua_pop(L, 1);
+        lua_pop(script->shelf, 1);
         return;
     }
-    ld_lib_cron_arm(L, timer);
-    struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+    ld_lib_cron_arm(script->shelf, timer);
     if (info->busy) {
         info->missed++;
-        lua_pop(L, 1);
+        lua_pop(script->shelf, 1);
         return;
     }
-    ld_lib_cron_unwrap(L);
-    ld_lib_timer_call(script, timer, true);
+    ld_lib_cron_unwrap(script->shelf);
+    ld_lib_timer_call(script, timer, info, true);
 }
 
 /* Arm every cron timer anew after the clock was set. */
@@ -74,8 +72,8 @@ static void on_clock_changed(void *arg) {
         next = ld_timers_next(script->timers, timer);
         if (ld_timers_info(script->timers, timer)->by_clock) {
             ld_lib_timer_push(script, timer);
-            struct job *job = lua_touserdata(script->L, -1);
-            lua_pop(script->L, 1);
+            struct job *job = lua_touserdata(script->shelf, -1);
+            lua_pop(script->shelf, 1);
             time_t before = (time_t)(((int64_t)uv_hrtime() + job->offset) / SECOND);
             time_t now = (time_t)(ld_clock_now() / SECOND);
             job->next = ld_cron_after_jump(&job->cron, job->next, before, now);
@@ -119,8 +117,7 @@ static int l_cron(lua_State *L) {
     *job = (struct job){.cron = cron};
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
-    lua_pushvalue(L, -1);
-    struct ld_timer_box *box = ld_lib_timer_push_box(L);
+    struct ld_timer_box *box = ld_lib_timer_push_box(L, 3);
     box->kind = LD_TIMER_CRON;
     lua_pushvalue(L, 3);
     ld_lib_cron_arm(L, box->timer);

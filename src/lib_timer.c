@@ -1,8 +1,11 @@
 /* lunad.after, lunad.every, lunad.sleep and lunad.now.
  *
- * What a timer calls stands in one table of the registry, by the timer's index; for a task that
- * sleeps, the task stands there as light userdata. The userdata that a script holds is only a
- * name for the timer: dropping it changes nothing. */
+ * What a timer calls stands in one table, by the timer's index; for a task that sleeps, the task
+ * stands there as light userdata. The userdata that a script holds is only a name for the timer:
+ * dropping it changes nothing.
+ *
+ * That table and the metatable of timers lie on the stack of a coroutine that never runs, where they
+ * are found without a look into the registry. */
 #include <lauxlib.h>
 #include <uv.h>
 
@@ -15,11 +18,15 @@
 #define UPVALUES_MAX 254
 #define RETRY_NS     100000000
 
-static const char callbacks_key; /* of the table of callbacks in the registry */
+enum { CALLBACKS = 1, METATABLE = 2 }; /* on the shelf */
 
-/* Push the table of callbacks. */
-static void push_callbacks(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &callbacks_key);
+static const char shelf_key; /* of the shelf in the registry */
+
+/* Push what lies on the shelf. */
+static void push_from_shelf(lua_State *L, int index) {
+    lua_State *shelf = ld_script_of(L)->shelf;
+    lua_pushvalue(shelf, index);
+    lua_xmove(shelf, L, 1);
 }
 
 /* Where a timer's callback stands in the table. */
@@ -27,15 +34,16 @@ static lua_Integer place_of(ld_timer timer) {
     return (lua_Integer)ld_wheel_index(timer) + 1;
 }
 
-/* Make a timer for the value at the top. */
-ld_timer ld_lib_timer_make(lua_State *L) {
+/* Make a timer for the value at INDEX. */
+ld_timer ld_lib_timer_make(lua_State *L, int index) {
     struct ld_script *script = ld_script_of(L);
     ld_timer timer = ld_timers_reserve(script->timers);
     if (timer == 0) {
         lx_error(L, "not enough memory");
     }
-    push_callbacks(L);
-    lua_insert(L, -2);
+    index = lua_absindex(L, index);
+    push_from_shelf(L, CALLBACKS);
+    lua_pushvalue(L, index);
     lua_rawseti(L, -2, place_of(timer));
     lua_pop(L, 1);
     return ld_timers_add(script->timers);
@@ -43,11 +51,8 @@ ld_timer ld_lib_timer_make(lua_State *L) {
 
 /* Free a timer and forget its callback: the key is there, so nothing is allocated. */
 void ld_lib_timer_free(struct ld_script *script, ld_timer timer) {
-    lua_State *L = script->L;
-    push_callbacks(L);
-    lua_pushnil(L);
-    lua_rawseti(L, -2, place_of(timer));
-    lua_pop(L, 1);
+    lua_pushnil(script->shelf);
+    lua_rawseti(script->shelf, CALLBACKS, place_of(timer));
     ld_timers_free(script->timers, timer);
 }
 
@@ -65,18 +70,18 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
     return false;
 }
 
-/* Call the value at the top of the main stack, which is popped. */
-void ld_lib_timer_call(struct ld_script *script, ld_timer timer, bool again) {
-    struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+/* Call the value at the top of the shelf, which is popped. */
+void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info,
+                       bool again) {
     struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
-        lua_pop(script->L, 1);
+        lua_pop(script->shelf, 1);
         if (!again) { /* no memory now: try once more in a while */
             ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
         }
         return;
     }
-    lua_xmove(script->L, task->co, 1);
+    lua_xmove(script->shelf, task->co, 1);
     if (again) {
         info->runs++;
         info->busy = true;
@@ -88,34 +93,27 @@ void ld_lib_timer_call(struct ld_script *script, ld_timer timer, bool again) {
     ld_task_start(task, 0);
 }
 
-/* Push what a timer calls, on the main stack. */
+/* Push what a timer calls, on the shelf. */
 int ld_lib_timer_push(struct ld_script *script, ld_timer timer) {
-    push_callbacks(script->L);
-    int type = lua_rawgeti(script->L, -1, place_of(timer));
-    lua_remove(script->L, -2);
-    return type;
+    return lua_rawgeti(script->shelf, CALLBACKS, place_of(timer));
 }
 
 /* Handle a timer that is due. Nothing here allocates but the taking of a task. */
-static void on_due(void *arg, ld_timer timer) {
+static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
     struct ld_script *script = arg;
-    struct ld_timer_info *info = ld_timers_info(script->timers, timer);
     if (info->by_clock) {
-        ld_lib_cron_due(script, timer);
-        return;
-    }
-    if (info->busy) {
+        ld_lib_cron_due(script, timer, info);
+    } else if (info->busy) {
         info->missed++;
-        return;
-    }
-    if (ld_lib_timer_push(script, timer) == LUA_TLIGHTUSERDATA) {
-        struct ld_task *sleeper = lua_touserdata(script->L, -1);
-        lua_pop(script->L, 1);
+    } else if (ld_lib_timer_push(script, timer) == LUA_TLIGHTUSERDATA) {
+        struct ld_task *sleeper = lua_touserdata(script->shelf, -1);
+        lua_pop(script->shelf, 1);
         ld_lib_timer_free(script, timer);
         ld_task_wake(sleeper);
     } else {
-        ld_lib_timer_call(script, timer, info->interval > 0);
+        ld_lib_timer_call(script, timer, info, info->interval > 0);
     }
+    return script->wants == 0;
 }
 
 /* End a packed call that had been suspended. */
@@ -153,28 +151,41 @@ static void pack_arguments(lua_State *L) {
     }
 }
 
-/* Push the userdata for a timer that calls the value at the top, which is popped. */
-struct ld_timer_box *ld_lib_timer_push_box(lua_State *L) {
+/* Push the userdata for a timer that calls the value at INDEX. */
+struct ld_timer_box *ld_lib_timer_push_box(lua_State *L, int index) {
     struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct ld_timer_box){0};
-    luaL_setmetatable(L, LD_TIMER_TYPE);
-    lua_insert(L, -2);
-    lua_pushvalue(L, -1);
-    lua_setiuservalue(L, -3, 1);
-    box->timer = ld_lib_timer_make(L);
+    push_from_shelf(L, METATABLE);
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, -2, 1);
+    box->timer = ld_lib_timer_make(L, index);
     return box;
+}
+
+/* The box in argument 1. */
+struct ld_timer_box *ld_lib_timer_check_box(lua_State *L) {
+    if (lua_getmetatable(L, 1)) {
+        bool is_timer = lua_topointer(L, -1) == ld_script_of(L)->timer_type;
+        lua_pop(L, 1);
+        if (is_timer) {
+            return lua_touserdata(L, 1);
+        }
+    }
+    return luaL_checkudata(L, 1, LD_TIMER_TYPE); /* which raises */
 }
 
 /* Make a timer and its userdata from the arguments: seconds, function, its arguments. */
 static int start(lua_State *L, bool repeats) {
+    struct ld_script *script = ld_script_of(L);
     ld_script_check_active(L);
     uint64_t period = lx_check_seconds(L, 1, repeats);
     lx_check_callable(L, 2);
     pack_arguments(L);
-    struct ld_timer_box *box = ld_lib_timer_push_box(L);
+    struct ld_timer_box *box = ld_lib_timer_push_box(L, 2);
     box->period = period;
     box->kind = repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER;
-    ld_timers_arm(ld_script_of(L)->timers, box->timer, uv_hrtime() + period, repeats ? period : 0);
+    ld_timers_arm(script->timers, box->timer, uv_hrtime() + period, repeats ? period : 0);
     return 1;
 }
 
@@ -212,21 +223,20 @@ static int l_sleep(lua_State *L) {
     uint64_t ns = lx_check_seconds(L, 1, false);
     struct ld_task *task = ld_task_check(L, "sleep");
     lua_pushlightuserdata(L, task);
-    task->timer = ld_lib_timer_make(L);
+    task->timer = ld_lib_timer_make(L, -1);
+    lua_pop(L, 1);
     ld_timers_arm(task->script->timers, task->timer, uv_hrtime() + ns, 0);
     return ld_task_suspend(L, "sleep", abandon_sleep, sleep_resumed);
 }
 
 /* Drop every timer, but not those that tasks sleep by. */
 void ld_lib_timer_drop_all(struct ld_script *script) {
-    lua_State *L = script->L;
     ld_timer next = ld_timers_next(script->timers, 0);
     while (next != 0) {
         ld_timer timer = next;
         next = ld_timers_next(script->timers, timer);
-        push_callbacks(L);
-        bool sleeps = lua_rawgeti(L, -1, place_of(timer)) == LUA_TLIGHTUSERDATA;
-        lua_pop(L, 2);
+        bool sleeps = ld_lib_timer_push(script, timer) == LUA_TLIGHTUSERDATA;
+        lua_pop(script->shelf, 1);
         if (!sleeps) {
             ld_lib_timer_free(script, timer);
         }
@@ -237,12 +247,22 @@ static const luaL_Reg functions[] = {
     {"after", l_after}, {"every", l_every}, {"sleep", l_sleep}, {"now", l_now}, {NULL, NULL},
 };
 
+/* Make the shelf, and put the metatable on it that is at the top, which is popped. */
+static void make_shelf(lua_State *L, struct ld_script *script) {
+    lua_State *shelf = lua_newthread(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &shelf_key);
+    lua_newtable(L);
+    lua_insert(L, -2);
+    script->timer_type = lua_topointer(L, -1);
+    lua_xmove(L, shelf, 2);
+    script->shelf = shelf;
+}
+
 /* Open this part. */
 int luaopen_lunad_timer(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
-    lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &callbacks_key);
     ld_lib_timer_set_methods(L);
+    make_shelf(L, script);
     lua_settop(L, 1);
     script->timers = ld_timers_new(script->env->loop, on_due, script, script->env->lag);
     if (script->timers == NULL) {

@@ -18,22 +18,25 @@ struct ld_timer_box {
     uint32_t missed; /* of a timer that is gone */
 };
 
-/* Make a timer for the value at the top, which is popped. Raises for want of memory, with nothing
- * made. */
-ld_timer ld_lib_timer_make(lua_State *L);
+/* Make a timer for the value at INDEX. Raises for want of memory, with nothing made. */
+ld_timer ld_lib_timer_make(lua_State *L, int index);
 
 /* Free a timer. Does not raise. */
 void ld_lib_timer_free(struct ld_script *script, ld_timer timer);
 
-/* Push the userdata for a new timer that calls the value at the top, which is popped. */
-struct ld_timer_box *ld_lib_timer_push_box(lua_State *L);
+/* Push the userdata for a new timer that calls the value at INDEX, which is not relative to the top. */
+struct ld_timer_box *ld_lib_timer_push_box(lua_State *L, int index);
 
-/* Push what a timer calls, on the main stack; its type. Does not raise. */
+/* The timer in argument 1; raises if it is none. */
+struct ld_timer_box *ld_lib_timer_check_box(lua_State *L);
+
+/* Push what a timer calls on the script's shelf; its type. Does not raise. */
 int ld_lib_timer_push(struct ld_script *script, ld_timer timer);
 
-/* Call the value at the top of the main stack, which is popped; the timer is freed unless it is to
- * fire AGAIN. */
-void ld_lib_timer_call(struct ld_script *script, ld_timer timer, bool again);
+/* Call the value at the top of the shelf, which is popped; the timer is freed unless it is to fire
+ * AGAIN. */
+void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info,
+                       bool again);
 
 /* Push the metatable of timers with its methods. */
 void ld_lib_timer_set_methods(lua_State *L);
@@ -42,7 +45,7 @@ void ld_lib_timer_set_methods(lua_State *L);
 bool ld_lib_timer_is_packed(lua_CFunction function);
 
 /* Handle a cron timer that is due. */
-void ld_lib_cron_due(struct ld_script *script, ld_timer timer);
+void ld_lib_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info);
 
 /* Arm the cron timer whose job is at the top of the stack for its next moment. */
 void ld_lib_cron_arm(lua_State *L, ld_timer timer);

@@ -9,11 +9,6 @@
 
 static const char *const kinds[] = {"after", "every", "cron"};
 
-/* The box in the first argument. */
-static struct ld_timer_box *check_box(lua_State *L) {
-    return luaL_checkudata(L, 1, LD_TIMER_TYPE);
-}
-
 /* What is known of a box's timer; NULL if it has fired or was stopped. */
 static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *box) {
     struct ld_timers *timers = ld_script_of(L)->timers;
@@ -22,7 +17,7 @@ static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *
 
 /* timer:stop() */
 static int m_stop(lua_State *L) {
-    struct ld_timer_box *box = check_box(L);
+    struct ld_timer_box *box = ld_lib_timer_check_box(L);
     const struct ld_timer_info *info = find_info(L, box);
     if (info != NULL) {
         box->missed = info->missed;
@@ -37,7 +32,7 @@ static int m_stop(lua_State *L) {
 
 /* timer:again([seconds]) */
 static int m_again(lua_State *L) {
-    struct ld_timer_box *box = check_box(L);
+    struct ld_timer_box *box = ld_lib_timer_check_box(L);
     struct ld_timers *timers = ld_script_of(L)->timers;
     ld_script_check_active(L);
     if (!lua_isnoneornil(L, 2)) {
@@ -46,7 +41,7 @@ static int m_again(lua_State *L) {
     }
     if (find_info(L, box) == NULL) {
         lua_getiuservalue(L, 1, 1);
-        box->timer = ld_lib_timer_make(L);
+        box->timer = ld_lib_timer_make(L, -1);
     }
     box->missed = 0;
     ld_timers_info(timers, box->timer)->missed = 0;
@@ -62,14 +57,14 @@ static int m_again(lua_State *L) {
 
 /* timer:active() -> boolean */
 static int m_active(lua_State *L) {
-    const struct ld_timer_info *info = find_info(L, check_box(L));
+    const struct ld_timer_info *info = find_info(L, ld_lib_timer_check_box(L));
     lua_pushboolean(L, info != NULL && info->armed);
     return 1;
 }
 
 /* timer:due() -> seconds | nil */
 static int m_due(lua_State *L) {
-    const struct ld_timer_info *info = find_info(L, check_box(L));
+    const struct ld_timer_info *info = find_info(L, ld_lib_timer_check_box(L));
     if (info == NULL || !info->armed) {
         return 0;
     }
@@ -80,7 +75,7 @@ static int m_due(lua_State *L) {
 
 /* timer:missed() -> count */
 static int m_missed(lua_State *L) {
-    const struct ld_timer_box *box = check_box(L);
+    const struct ld_timer_box *box = ld_lib_timer_check_box(L);
     const struct ld_timer_info *info = find_info(L, box);
     lua_pushinteger(L, (lua_Integer)(info != NULL ? info->missed : box->missed));
     return 1;
@@ -88,7 +83,7 @@ static int m_missed(lua_State *L) {
 
 /* A timer as text. */
 static int mt_tostring(lua_State *L) {
-    const struct ld_timer_box *box = check_box(L);
+    const struct ld_timer_box *box = ld_lib_timer_check_box(L);
     const struct ld_timer_info *info = find_info(L, box);
     lua_pushfstring(L, "timer (%s, %s)", kinds[box->kind],
                     info != NULL && info->armed ? "active" : "stopped");
@@ -134,7 +129,9 @@ static int report_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     struct ld_timers *timers = report->script->timers;
     for (ld_timer at = ld_timers_next(timers, 0); at != 0; at = ld_timers_next(timers, at)) {
-        if (ld_lib_timer_push(report->script, at) != LUA_TLIGHTUSERDATA) {
+        bool is_callback = ld_lib_timer_push(report->script, at) != LUA_TLIGHTUSERDATA;
+        lua_xmove(report->script->shelf, L, 1);
+        if (is_callback) {
             report_timer(L, report->list, ld_timers_info(timers, at));
         }
         lua_pop(L, 1);

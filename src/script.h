@@ -56,6 +56,8 @@ struct ld_script {
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
+    lua_State *shelf;          /* a coroutine that never runs: what timers need lies on its stack */
+    const void *timer_type;    /* their metatable's address */
     struct ld_clock *clock;    /* of cron timers, if there are any */
     struct ld_guest *guest;    /* of luv, if it is used */
     struct ld_handle *handles; /* the half of them that libuv knows */

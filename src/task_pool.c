@@ -2,6 +2,7 @@
 #include <lauxlib.h>
 #include <stdlib.h>
 
+#include "base.h"
 #include "task.h"
 
 #define IDLE_MAX 64 /* coroutines kept for the next callbacks */
@@ -75,7 +76,12 @@ static void free_task(struct ld_task *task) {
 void ld_task_drop(struct ld_task *task) {
     struct ld_script *script = task->script;
     lua_settop(task->co, 0);
-    *task = (struct ld_task){.script = script, .co = task->co, .anchor = task->anchor};
+    LD_ASSERT(task->previous == NULL && !task->woken);
+    task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
+    task->cancelled = false;
+    task->was_cancelled = false;
+    task->on_end = NULL;
+    task->next_waiter = NULL;
     if (script->idle_count >= IDLE_MAX) {
         free_task(task);
         return;

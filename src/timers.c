@@ -4,12 +4,12 @@
 
 #include "base.h"
 
-#define AHEAD 8 /* timers whose memory is asked for before their turn */
+#define CHAIN 64 /* firings in one turn of the loop, if each arms the next for now */
 
 struct ld_timers {
     struct ld_wheel wheel;
     uv_timer_t timer; /* for what is due later */
-    uv_idle_t idle;   /* for what is due now: one turn of the loop each, so that I/O is served */
+    uv_idle_t idle;   /* for what is due now, in the next turn of the loop: I/O is served between */
     unsigned open_handles;
     uint64_t wake; /* when we are to be woken */
     bool firing;
@@ -21,17 +21,17 @@ struct ld_timers {
 static void on_timer(uv_timer_t *handle);
 static void on_idle(uv_idle_t *handle);
 
-/* Ask the loop to wake us at DUE. uv_timer_t counts whole milliseconds of the same clock, so the
+/* Ask the loop, NOW, to wake us at DUE. uv_timer_t counts whole milliseconds of the same clock, so the
  * next whole one is never early. One of 0 ms is not for what is due now: libuv would serve a chain
  * of those before any I/O. */
-static void wake_at(struct ld_timers *timers, uint64_t due) {
+static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
     timers->wake = due;
     uv_idle_stop(&timers->idle);
     if (due == LD_WHEEL_NEVER) {
         uv_timer_stop(&timers->timer);
         return;
     }
-    if (due <= uv_hrtime()) {
+    if (due <= now) {
         uv_timer_stop(&timers->timer);
         uv_idle_start(&timers->idle, on_idle);
         return;
@@ -41,26 +41,40 @@ static void wake_at(struct ld_timers *timers, uint64_t due) {
     uv_timer_start(&timers->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
 }
 
-/* Fire what is due. What is armed meanwhile waits for the next turn of the loop. */
-static void run(struct ld_timers *timers) {
+/* Fire what is due at NOW; whether more may be fired at once. What is armed meanwhile waits. */
+static bool fire_batch(struct ld_timers *timers, uint64_t now) {
     struct ld_wheel *wheel = &timers->wheel;
-    uint64_t now = uv_hrtime();
+    bool go_on = true;
     ld_wheel_expire(wheel, now);
     if (wheel->batch_size > 0) {
         ld_lag_add(timers->lag, now - wheel->batch[0].due);
     }
     timers->firing = true;
     for (size_t i = 0; i < wheel->batch_size; i++) {
-        if (i + AHEAD < wheel->batch_size) {
-            ld_wheel_prefetch(wheel, &wheel->batch[i + AHEAD]);
-        }
-        ld_timer timer = ld_wheel_fire(wheel, &wheel->batch[i], now);
+        struct ld_timer_info *info;
+        ld_timer timer = ld_wheel_fire(wheel, &wheel->batch[i], now, &info);
         if (timer != 0) {
-            timers->fire(timers->arg, timer);
+            go_on &= timers->fire(timers->arg, timer, info);
         }
     }
     timers->firing = false;
-    wake_at(timers, ld_wheel_first_due(wheel));
+    return go_on;
+}
+
+/* Fire what is due, and some of what is armed for now meanwhile: a turn of the loop for each firing of
+ * a chain costs more than the firing. */
+static void run(struct ld_timers *timers) {
+    uint64_t now = uv_hrtime();
+    uint64_t due = 0;
+    size_t fired = 0;
+    bool go_on = true;
+    while (due <= now && fired < CHAIN && go_on) {
+        go_on = fire_batch(timers, now);
+        fired += timers->wheel.batch_size;
+        due = ld_wheel_first_due(&timers->wheel);
+        now = uv_hrtime();
+    }
+    wake_at(timers, due, now);
 }
 
 /* Handle the time of the next timer. */
@@ -128,7 +142,7 @@ void ld_timers_free(struct ld_timers *timers, ld_timer timer) {
 void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval) {
     ld_wheel_arm(&timers->wheel, timer, due, interval);
     if (!timers->firing && due < timers->wake) {
-        wake_at(timers, due);
+        wake_at(timers, due, uv_hrtime());
     }
 }
 

@@ -13,8 +13,10 @@
 struct ld_timers;
 
 /* Called from the loop for a timer that is due. One that fires once is disarmed already, a
- * repeating one is armed for its next beat. It may do anything to any timer but close them all. */
-typedef void ld_timers_fire(void *arg, ld_timer timer);
+ * repeating one is armed for its next beat. Returns false if the loop is to go on before what has been
+ * armed meanwhile. It may do anything to any timer but close them all; INFO
+ * is valid until the timer is freed. */
+typedef bool ld_timers_fire(void *arg, ld_timer timer, struct ld_timer_info *info);
 
 /* Make a set of timers on LOOP; NULL when memory ran out. How late timers fire is counted in LAG
  * (which must outlive them). */

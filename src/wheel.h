@@ -12,6 +12,7 @@
 
 #define LD_WHEEL_LEVELS 8 /* of 6 bits: 48 bits of ticks, more than nine thousand years */
 #define LD_WHEEL_LISTS  64
+#define LD_WHEEL_CHUNKS 23 /* of 256 timers, 512, 1,024 …: two thousand million */
 #define LD_WHEEL_NEVER  UINT64_MAX
 
 /* One timer; 0 is none. An id is never reused for another timer. */
@@ -29,23 +30,39 @@ struct ld_timer_info {
     bool by_clock; /* it is armed anew for moments of the clock on the wall */
 };
 
-/* A timer that was due, and how it stood then. */
-struct ld_expired {
+/* One arming: it stands as long as its timer has that due time and that order. */
+struct ld_arming {
     uint64_t due;
     uint32_t order;
     uint32_t index;
 };
 
+/* Those that come due in one stretch of time, in the order of arming, some of which may not stand any
+ * more. */
+struct ld_wheel_list {
+    struct ld_wheel_block *first;
+    struct ld_wheel_block *last;
+    uint64_t first_due; /* the earliest of those that stand; 0: not known */
+};
+
 struct ld_wheel {
     uint64_t tick;                      /* the current one */
     uint64_t occupied[LD_WHEEL_LEVELS]; /* a bit for each list that is not empty */
-    uint32_t lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
-    struct ld_wheel_slot **chunks;
-    uint32_t chunk_count;
-    uint32_t free;  /* the first free slot */
+    struct ld_wheel_list lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
+    struct {
+        struct ld_wheel_slot *slots;
+        struct ld_wheel_block *blocks;
+    } chunks[LD_WHEEL_CHUNKS];
+    unsigned chunk_count;
+    uint32_t free;  /* the first slot that is free again */
+    uint32_t used;  /* slots that have ever been used: those of the lowest indices */
     uint32_t order; /* counts armings and disarmings */
     size_t armed;
-    struct ld_expired *batch; /* what ld_wheel_expire found, in the order of firing */
+    struct ld_wheel_block *free_blocks;
+    unsigned fresh_chunk; /* the chunk and the number of the first block that was never used */
+    size_t fresh_block;
+    size_t spare;            /* blocks that are not in use, free or fresh */
+    struct ld_arming *batch; /* what ld_wheel_expire found, in the order of firing */
     size_t batch_size;
     size_t batch_capacity;
 };
@@ -75,17 +92,16 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer);
 ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
 
 /* The earliest due time; LD_WHEEL_NEVER if nothing is armed. */
-uint64_t ld_wheel_first_due(const struct ld_wheel *wheel);
+uint64_t ld_wheel_first_due(struct ld_wheel *wheel);
 
-/* Disarm everything that is due at NOW and list it in the batch: by due time, equal ones in the
- * order of arming. */
+/* Take everything that is due at NOW (not LD_WHEEL_NEVER) out of the wheel into the batch: by due
+ * time, equal ones in the order of arming. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
 
 /* The timer of a batch entry, a repeating one armed for its first beat after NOW (those between
- * are counted as missed); 0 if it was disarmed, armed or freed since the batch was made. */
-ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_expired *expired, uint64_t now);
-
-/* Have what ld_wheel_fire needs of a batch entry brought into the cache. */
-void ld_wheel_prefetch(const struct ld_wheel *wheel, const struct ld_expired *expired);
+ * are counted as missed), and what is known of it in *INFO; 0 if it was disarmed, armed or freed since
+ * the batch was made. */
+ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_arming *arming, uint64_t now,
+                       struct ld_timer_info **info);
 
 #endif
