@@ -471,6 +471,40 @@ describe("timer:again", function()
     ]]
   end)
 
+  it("calls the function of after while an earlier call still sleeps", function()
+    box:inside [[
+      local log, timer = {}, nil
+      timer = lunad.after(0.001, function()
+        log[#log + 1] = "begin"
+        if #log == 1 then
+          timer:again(0.001)
+          lunad.sleep(0.05)
+          equal("end", log[3])
+          equal(false, timer:active())
+          timer:again(0.001) -- once more
+        end
+        log[#log + 1] = "end"
+      end)
+      eventually(function() return #log == 6 end)
+      equal("begin begin end end begin end", table.concat(log, " "))
+      equal(false, timer:active())
+    ]]
+  end)
+
+  it("leaves nothing of a timer that is stopped while its function sleeps", function()
+    box:inside [[
+      local timer
+      timer = lunad.after(0.001, function()
+        timer:again(100)
+        lunad.sleep(0.001)
+        timer:stop()
+      end)
+      lunad.sleep(0.01)
+      eventually(function() return not timer:active() end)
+      equal(0, #lunad.stats().timers)
+    ]]
+  end)
+
   it("works on a timer that is due in the same turn of the loop", function()
     box:inside(BUSY .. [[
       local second, fired = nil, nil

@@ -60,7 +60,7 @@ void ld_lib_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_i
         return;
     }
     ld_lib_cron_unwrap(script->shelf);
-    ld_lib_timer_call(script, timer, info, true);
+    ld_lib_timer_call(script, timer, info);
 }
 
 /* Arm every cron timer anew after the clock was set. */

@@ -12,8 +12,6 @@
 
 #define HANDLE_TYPE "lunad.signal"
 
-static const char handlers_key; /* of the table from signals to lists of handles */
-
 /* What a script holds. Its user value is the function. */
 struct box {
     int signo;
@@ -23,15 +21,9 @@ struct box {
 
 static uint64_t registrations; /* of all scripts, so far */
 
-/* What a delivery pushes. */
-struct delivery {
-    int signo;
-    lua_Integer index; /* of the handle in its list */
-};
-
-/* Push the list of handles for a signal, or nil. */
+/* Push the list of handles for a signal, or nil. Its name is at index 0. */
 static void push_list(lua_State *L, int signo) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &handlers_key);
+    ld_script_push_shelved(L, LD_SHELF_SIGNALS);
     lua_rawgeti(L, -1, signo);
     lua_remove(L, -2);
 }
@@ -65,7 +57,9 @@ static void add_to_list(lua_State *L, int signo) {
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         lua_newtable(L);
-        lua_rawgetp(L, LUA_REGISTRYINDEX, &handlers_key);
+        lua_pushstring(L, ld_signal_name(signo));
+        lua_rawseti(L, -2, 0);
+        ld_script_push_shelved(L, LD_SHELF_SIGNALS);
         lua_pushvalue(L, -2);
         lua_rawseti(L, -2, signo);
         lua_pop(L, 1);
@@ -156,76 +150,59 @@ static int l_kill(lua_State *L) {
     return 1;
 }
 
-/* Push a handler and the signal's name. */
-static int push_delivery(lua_State *co, void *arg) {
-    const struct delivery *delivery = arg;
-    lua_rawgetp(co, LUA_REGISTRYINDEX, &handlers_key);
-    lua_rawgeti(co, -1, delivery->signo);
-    lua_rawgeti(co, -1, delivery->index);
-    lua_getiuservalue(co, -1, 1);
-    lua_replace(co, 1);
-    lua_settop(co, 1);
-    lua_pushstring(co, ld_signal_name(delivery->signo));
-    return 1;
-}
-
-/* How many handles the list of a signal has. */
-static lua_Integer count_handles(lua_State *L, int signo) {
-    push_list(L, signo);
-    lua_Integer count = lua_istable(L, -1) ? (lua_Integer)lua_rawlen(L, -1) : 0;
-    lua_pop(L, 1);
-    return count;
-}
-
-/* The number of the handle at INDEX in the list of a signal. */
-static uint64_t number_at(lua_State *L, int signo, lua_Integer index) {
-    push_list(L, signo);
-    lua_rawgeti(L, -1, index);
-    uint64_t number = ((struct box *)lua_touserdata(L, -1))->number;
-    lua_pop(L, 2);
-    return number;
-}
-
-/* The index of the first handle of a signal that was registered after NUMBER and up to LAST; 0 for
- * none. */
-static lua_Integer find_next(lua_State *L, int signo, uint64_t number, uint64_t last) {
-    lua_Integer count = count_handles(L, signo);
+/* Push the first handle of the list at the top of the shelf that was registered after *NUMBER and up
+ * to LAST, and count on; false if there is none. */
+static bool push_next(lua_State *shelf, uint64_t *number, uint64_t last) {
+    lua_Integer count = (lua_Integer)lua_rawlen(shelf, -1);
     for (lua_Integer i = 1; i <= count; i++) {
-        uint64_t candidate = number_at(L, signo, i);
-        if (candidate > number && candidate <= last) {
-            return i;
+        lua_rawgeti(shelf, -1, i);
+        const struct box *box = lua_touserdata(shelf, -1);
+        if (box->number > *number && box->number <= last) {
+            *number = box->number;
+            return true;
         }
+        lua_pop(shelf, 1);
     }
-    return 0;
+    return false;
+}
+
+/* Call the function of the handle at the top of the shelf, which is popped, with the name in the list
+ * below it. Nothing here allocates but the taking of a task. */
+static void call_handler(struct ld_script *script) {
+    lua_State *shelf = script->shelf;
+    struct ld_task *task = ld_task_take_or_report(script, "a signal handler");
+    if (task != NULL) {
+        lua_getiuservalue(shelf, -1, 1);
+        lua_rawgeti(shelf, -3, 0);
+        lua_xmove(shelf, task->co, 2);
+    }
+    lua_pop(shelf, 1);
+    if (task != NULL) {
+        ld_task_start(task, 1);
+    }
 }
 
 /* Deliver a signal. Handlers may stop any of them, and add others, which have to wait for the next. */
 bool ld_lib_signal_deliver(struct ld_script *script, int signo) {
-    lua_State *L = script->L;
     if (script->signals[signo].handlers == 0) {
         return false;
     }
     script->signals[signo].count++;
     uint64_t last = registrations;
     uint64_t number = 0;
-    lua_Integer index;
-    while ((index = find_next(L, signo, number, last)) != 0) {
-        struct delivery delivery = {.signo = signo, .index = index};
-        number = number_at(L, signo, index);
-        struct ld_task *task = ld_task_take_or_report(script, "a signal handler");
-        if (task == NULL) {
-            return true;
-        }
-        ld_task_start_with(task, push_delivery, &delivery);
+    lua_rawgeti(script->shelf, LD_SHELF_SIGNALS, signo);
+    while (push_next(script->shelf, &number, last)) {
+        call_handler(script);
     }
+    lua_pop(script->shelf, 1);
     return true;
 }
 
 /* Release what the handles of one signal hold. */
 static void drop_list(struct ld_script *script, int signo) {
     lua_State *L = script->L;
-    lua_Integer count = count_handles(L, signo);
     push_list(L, signo);
+    lua_Integer count = (lua_Integer)lua_rawlen(L, -1);
     for (lua_Integer i = 1; i <= count; i++) {
         lua_rawgeti(L, -1, i);
         release(script, lua_touserdata(L, -1));
@@ -270,7 +247,7 @@ static const luaL_Reg methods[] = {
 /* Open this part. */
 int luaopen_lunad_signal(lua_State *L) {
     lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &handlers_key);
+    ld_script_shelve(L, LD_SHELF_SIGNALS);
     lx_new_type(L, HANDLE_TYPE, methods);
     lua_pushcfunction(L, mt_gc);
     lua_setfield(L, -2, "__gc");

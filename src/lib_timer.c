@@ -2,10 +2,7 @@
  *
  * What a timer calls stands in one table, by the timer's index; for a task that sleeps, the task
  * stands there as light userdata. The userdata that a script holds is only a name for the timer:
- * dropping it changes nothing.
- *
- * That table and the metatable of timers lie on the stack of a coroutine that never runs, where they
- * are found without a look into the registry. */
+ * dropping it changes nothing. */
 #include <lauxlib.h>
 #include <uv.h>
 
@@ -17,17 +14,6 @@
 
 #define UPVALUES_MAX 254
 #define RETRY_NS     100000000
-
-enum { CALLBACKS = 1, METATABLE = 2 }; /* on the shelf */
-
-static const char shelf_key; /* of the shelf in the registry */
-
-/* Push what lies on the shelf. */
-static void push_from_shelf(lua_State *L, int index) {
-    lua_State *shelf = ld_script_of(L)->shelf;
-    lua_pushvalue(shelf, index);
-    lua_xmove(shelf, L, 1);
-}
 
 /* Where a timer's callback stands in the table. */
 static lua_Integer place_of(ld_timer timer) {
@@ -42,7 +28,7 @@ ld_timer ld_lib_timer_make(lua_State *L, int index) {
         lx_error(L, "not enough memory");
     }
     index = lua_absindex(L, index);
-    push_from_shelf(L, CALLBACKS);
+    ld_script_push_shelved(L, LD_SHELF_CALLBACKS);
     lua_pushvalue(L, index);
     lua_rawseti(L, -2, place_of(timer));
     lua_pop(L, 1);
@@ -52,27 +38,28 @@ ld_timer ld_lib_timer_make(lua_State *L, int index) {
 /* Free a timer and forget its callback: the key is there, so nothing is allocated. */
 void ld_lib_timer_free(struct ld_script *script, ld_timer timer) {
     lua_pushnil(script->shelf);
-    lua_rawseti(script->shelf, CALLBACKS, place_of(timer));
+    lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
     ld_timers_free(script->timers, timer);
 }
 
-/* Note the end of a repeating timer's call: the next beat may call again. */
+/* Note the end of a timer's call: the next beat may call again, and what is not armed is done with. */
 static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)results;
     struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
     if (info != NULL) {
         info->busy = false;
         info->errors += outcome == LD_OUTCOME_FAILED;
-        if (!info->armed) { /* it was stopped meanwhile */
+        if (!info->armed) {
             ld_lib_timer_free(task->script, task->number);
         }
     }
     return false;
 }
 
-/* Call the value at the top of the shelf, which is popped. */
-void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info,
-                       bool again) {
+/* Call the value at the top of the shelf, which is popped. The timer is there until the call is over, so
+ * that arming it again makes nothing. */
+void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+    bool again = info->armed;
     struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
         lua_pop(script->shelf, 1);
@@ -82,20 +69,16 @@ void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer
         return;
     }
     lua_xmove(script->shelf, task->co, 1);
-    if (again) {
-        info->runs++;
-        info->busy = true;
-        task->number = timer;
-        task->on_end = on_call_end;
-    } else {
-        ld_lib_timer_free(script, timer);
-    }
+    info->runs++;
+    info->busy = true;
+    task->number = timer;
+    task->on_end = on_call_end;
     ld_task_start(task, 0);
 }
 
 /* Push what a timer calls, on the shelf. */
 int ld_lib_timer_push(struct ld_script *script, ld_timer timer) {
-    return lua_rawgeti(script->shelf, CALLBACKS, place_of(timer));
+    return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
 }
 
 /* Handle a timer that is due. Nothing here allocates but the taking of a task. */
@@ -103,7 +86,7 @@ static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
     struct ld_script *script = arg;
     if (info->by_clock) {
         ld_lib_cron_due(script, timer, info);
-    } else if (info->busy) {
+    } else if (info->busy && info->interval > 0) {
         info->missed++;
     } else if (ld_lib_timer_push(script, timer) == LUA_TLIGHTUSERDATA) {
         struct ld_task *sleeper = lua_touserdata(script->shelf, -1);
@@ -111,7 +94,7 @@ static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
         ld_lib_timer_free(script, timer);
         ld_task_wake(sleeper);
     } else {
-        ld_lib_timer_call(script, timer, info, info->interval > 0);
+        ld_lib_timer_call(script, timer, info);
     }
     return script->wants == 0;
 }
@@ -155,7 +138,7 @@ static void pack_arguments(lua_State *L) {
 struct ld_timer_box *ld_lib_timer_push_box(lua_State *L, int index) {
     struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct ld_timer_box){0};
-    push_from_shelf(L, METATABLE);
+    ld_script_push_shelved(L, LD_SHELF_TIMER_TYPE);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, index);
     lua_setiuservalue(L, -2, 1);
@@ -247,23 +230,14 @@ static const luaL_Reg functions[] = {
     {"after", l_after}, {"every", l_every}, {"sleep", l_sleep}, {"now", l_now}, {NULL, NULL},
 };
 
-/* Make the shelf, and put the metatable on it that is at the top, which is popped. */
-static void make_shelf(lua_State *L, struct ld_script *script) {
-    lua_State *shelf = lua_newthread(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &shelf_key);
-    lua_newtable(L);
-    lua_insert(L, -2);
-    script->timer_type = lua_topointer(L, -1);
-    lua_xmove(L, shelf, 2);
-    script->shelf = shelf;
-}
-
 /* Open this part. */
 int luaopen_lunad_timer(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
+    lua_newtable(L);
+    ld_script_shelve(L, LD_SHELF_CALLBACKS);
     ld_lib_timer_set_methods(L);
-    make_shelf(L, script);
-    lua_settop(L, 1);
+    script->timer_type = lua_topointer(L, -1);
+    ld_script_shelve(L, LD_SHELF_TIMER_TYPE);
     script->timers = ld_timers_new(script->env->loop, on_due, script, script->env->lag);
     if (script->timers == NULL) {
         return luaL_error(L, "not enough memory");

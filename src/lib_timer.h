@@ -33,10 +33,9 @@ struct ld_timer_box *ld_lib_timer_check_box(lua_State *L);
 /* Push what a timer calls on the script's shelf; its type. Does not raise. */
 int ld_lib_timer_push(struct ld_script *script, ld_timer timer);
 
-/* Call the value at the top of the shelf, which is popped; the timer is freed unless it is to fire
- * AGAIN. */
-void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info,
-                       bool again);
+/* Call the value at the top of the shelf, which is popped. A timer that is not armed when the call is
+ * over is freed. */
+void ld_lib_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info);
 
 /* Push the metatable of timers with its methods. */
 void ld_lib_timer_set_methods(lua_State *L);

@@ -202,7 +202,8 @@ bool ld_parse_signal(const char *text, int *signo) {
     }
     for (int candidate = 1; candidate < NSIG; candidate++) {
         const char *known = sigabbrev_np(candidate);
-        if (known != NULL && strcasecmp(name, known) == 0) {
+        if (known != NULL && toupper((unsigned char)*name) == *known &&
+            strcasecmp(name, known) == 0) {
             *signo = candidate;
             return true;
         }

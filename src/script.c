@@ -68,10 +68,33 @@ int ld_script_protect(struct ld_script *script, lua_CFunction function, void *ar
     return -1;
 }
 
+/* Make the shelf, empty. */
+static void make_shelf(lua_State *L, struct ld_script *script) {
+    static const char key; /* of it in the registry, which keeps it */
+    script->shelf = lua_newthread(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    lua_settop(script->shelf, LD_SHELF_END - 1);
+}
+
+/* Put the value at the top on the shelf. */
+void ld_script_shelve(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_script_of(L)->shelf;
+    lua_xmove(L, shelf, 1);
+    lua_replace(shelf, (int)place);
+}
+
+/* Push what lies on the shelf. */
+void ld_script_push_shelved(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_script_of(L)->shelf;
+    lua_pushvalue(shelf, (int)place);
+    lua_xmove(shelf, L, 1);
+}
+
 /* Open Lua's libraries and lunad's. Runs protected. */
 static int open_libraries(lua_State *L) {
-    const struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_script_of(L);
     luaL_openlibs(L);
+    make_shelf(L, script);
     lua_pushcfunction(L, script->env->open_libraries);
     lua_call(L, 0, 0);
     return 0;

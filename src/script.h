@@ -51,12 +51,21 @@ enum ld_want { LD_WANT_RELOAD = 1, LD_WANT_STOP = 2, LD_WANT_EXIT = 4, LD_WANT_S
 /* What a generation is to the host. */
 enum ld_stage { LD_STAGE_NEW, LD_STAGE_SERVICE, LD_STAGE_REPLACED };
 
+/* What is needed often lies on the stack of a coroutine that never runs, at these places: it is found
+ * without a look into the registry. That stack is for passing values to tasks as well. */
+enum ld_shelf {
+    LD_SHELF_CALLBACKS = 1, /* a table of what timers call */
+    LD_SHELF_TIMER_TYPE,    /* their metatable */
+    LD_SHELF_SIGNALS,       /* a table of what handles signals */
+    LD_SHELF_END,
+};
+
 struct ld_script {
     const struct ld_env *env;
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
-    lua_State *shelf;          /* a coroutine that never runs: what timers need lies on its stack */
+    lua_State *shelf;          /* see enum ld_shelf */
     const void *timer_type;    /* their metatable's address */
     struct ld_clock *clock;    /* of cron timers, if there are any */
     struct ld_guest *guest;    /* of luv, if it is used */
@@ -134,6 +143,10 @@ size_t ld_script_pending(void);
 
 /* The script that a state, or any coroutine of it, belongs to. */
 struct ld_script *ld_script_of(lua_State *L);
+
+/* Put the value at the top, which is popped, on the shelf; push it from there. */
+void ld_script_shelve(lua_State *L, enum ld_shelf place);
+void ld_script_push_shelved(lua_State *L, enum ld_shelf place);
 
 /* Raise unless the script may start something new. The error has the text ld_script_over in it. */
 extern const char ld_script_over[];

@@ -8,16 +8,21 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#define ROUNDS 64 /* of delivery in one turn of the loop, if a handler sends the next signal */
+
 static struct {
-    int fd; /* an eventfd: readable when a flag is set */
-    atomic_ullong arrived;
-    atomic_ullong by_kernel;
+    int fd; /* an eventfd: readable when a flag is set that somebody has to be woken for */
+    atomic_ullong from_user;
+    atomic_ullong from_kernel;
+    atomic_bool asleep; /* whoever sets a flag must wake the loop, which may be polling */
     unsigned users[65];
     uv_poll_t poll;
+    uv_prepare_t prepare;
+    uv_check_t check;
     ld_signals_handler *handler;
     void *arg;
     struct sigaction others[65]; /* what others have asked for */
-} state = {.fd = -1};
+} state = {.fd = -1, .asleep = true};
 
 /* The flag of a signal: 1 to 64. */
 static unsigned long long flag(int signo) {
@@ -66,6 +71,14 @@ static void pass_on(int signo, siginfo_t *info, void *context) {
     }
 }
 
+/* Make the descriptor readable. */
+static void wake(void) {
+    const uint64_t one = 1;
+    if (write(state.fd, &one, sizeof one) < 0) {
+        /* Only a full counter refuses, and that one is readable. */
+    }
+}
+
 /* Note a signal. Runs at any time on any thread: only atomics and write, and errno is kept. The
  * flags that were there have woken the loop already. */
 static void note(int signo, siginfo_t *info, void *context) {
@@ -73,14 +86,9 @@ static void note(int signo, siginfo_t *info, void *context) {
     if (ld_signals_is_shared(signo)) {
         pass_on(signo, info, context);
     }
-    if (info->si_code == SI_KERNEL) {
-        atomic_fetch_or(&state.by_kernel, flag(signo));
-    }
-    if (atomic_fetch_or(&state.arrived, flag(signo)) == 0) {
-        const uint64_t one = 1;
-        if (write(state.fd, &one, sizeof one) < 0) {
-            /* Only a full counter refuses, and that one is readable. */
-        }
+    atomic_ullong *flags = info->si_code == SI_KERNEL ? &state.from_kernel : &state.from_user;
+    if (atomic_fetch_or(flags, flag(signo)) == 0 && atomic_load(&state.asleep)) {
+        wake();
     }
     errno = saved;
 }
@@ -92,8 +100,9 @@ int ld_signals_open(void) {
         return -errno;
     }
     ld_signals_close();
-    atomic_store(&state.arrived, 0);
-    atomic_store(&state.by_kernel, 0);
+    atomic_store(&state.from_user, 0);
+    atomic_store(&state.from_kernel, 0);
+    atomic_store(&state.asleep, true);
     state.fd = fd;
     return 0;
 }
@@ -132,29 +141,62 @@ int ld_signals_fd(void) {
     return state.fd;
 }
 
-/* Deliver what has arrived. The counter is reset before the flags are taken: whoever sets one
- * after that wakes the loop again. */
-void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
+/* Reset the counter. */
+static void drain(void) {
     uint64_t counter;
-    if (read(state.fd, &counter, sizeof counter) < 0 && errno != EAGAIN) {
-        return;
+    if (read(state.fd, &counter, sizeof counter) < 0) {
+        /* It was 0 already. */
     }
-    unsigned long long arrived = atomic_exchange(&state.arrived, 0);
-    unsigned long long by_kernel = atomic_fetch_and(&state.by_kernel, ~arrived);
+}
+
+/* Whether something waits for delivery. */
+static bool is_pending(void) {
+    return atomic_load(&state.from_user) != 0 || atomic_load(&state.from_kernel) != 0;
+}
+
+/* Hand on what has arrived. */
+static void hand_on(ld_signals_handler *handler, void *arg) {
+    unsigned long long from_kernel = atomic_exchange(&state.from_kernel, 0);
+    unsigned long long arrived = atomic_exchange(&state.from_user, 0) | from_kernel;
     for (int signo = 1; signo <= 64 && arrived != 0; signo++) {
         if ((arrived & flag(signo)) != 0) {
             arrived &= ~flag(signo);
-            handler(arg, signo, (by_kernel & flag(signo)) != 0);
+            handler(arg, signo, (from_kernel & flag(signo)) != 0);
         }
     }
 }
 
-/* Deliver from the loop. */
+/* Deliver what has arrived. The counter is reset before the flags are taken: whoever sets one
+ * after that makes the descriptor readable again. */
+void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
+    drain();
+    hand_on(handler, arg);
+}
+
+/* Before the loop polls: what comes from now on must wake it, and what came before, too. */
+static void on_prepare(uv_prepare_t *prepare) {
+    (void)prepare;
+    atomic_store(&state.asleep, true);
+    if (is_pending()) {
+        wake();
+    }
+}
+
+/* Handle the end of a sleep. */
 static void on_readable(uv_poll_t *poll, int status, int events) {
     (void)poll;
     (void)status;
     (void)events;
-    ld_signals_deliver(state.handler, state.arg);
+    drain();
+}
+
+/* After the loop has polled: deliver, and let nobody wake a loop that is awake. */
+static void on_check(uv_check_t *check) {
+    (void)check;
+    atomic_store(&state.asleep, false);
+    for (int round = 0; round < ROUNDS && is_pending(); round++) {
+        hand_on(state.handler, state.arg);
+    }
 }
 
 /* Deliver from LOOP from now on. */
@@ -165,12 +207,21 @@ int ld_signals_attach(uv_loop_t *loop, ld_signals_handler *handler, void *arg) {
     if (rc < 0) {
         return rc;
     }
+    uv_prepare_init(loop, &state.prepare);
+    uv_check_init(loop, &state.check);
     rc = uv_poll_start(&state.poll, UV_READABLE, on_readable);
+    uv_prepare_start(&state.prepare, on_prepare);
+    uv_check_start(&state.check, on_check);
     uv_unref((uv_handle_t *)&state.poll);
+    uv_unref((uv_handle_t *)&state.prepare);
+    uv_unref((uv_handle_t *)&state.check);
     return rc;
 }
 
 /* Deliver no more; the loop must turn once to let go. */
 void ld_signals_detach(void) {
+    atomic_store(&state.asleep, true);
     uv_close((uv_handle_t *)&state.poll, NULL);
+    uv_close((uv_handle_t *)&state.prepare, NULL);
+    uv_close((uv_handle_t *)&state.check, NULL);
 }

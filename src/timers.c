@@ -44,9 +44,9 @@ static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
 /* Fire what is due at NOW; whether more may be fired at once. What is armed meanwhile waits. */
 static bool fire_batch(struct ld_timers *timers, uint64_t now) {
     struct ld_wheel *wheel = &timers->wheel;
-    bool go_on = true;
     ld_wheel_expire(wheel, now);
-    if (wheel->batch_size > 0) {
+    bool go_on = wheel->batch_size > 0; /* else there is no memory for the batch */
+    if (go_on) {
         ld_lag_add(timers->lag, now - wheel->batch[0].due);
     }
     timers->firing = true;

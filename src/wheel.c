@@ -75,8 +75,8 @@ void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now) {
         ld_wheel_advance(wheel, list, start);
         ld_wheel_sift(wheel, list, now + 1);
         sort(wheel->batch + before, wheel->batch_size - before);
-        if (ld_wheel_is_occupied(wheel, list)) {
-            return;
+        if (list < LD_WHEEL_LISTS && (start == last || ld_wheel_is_occupied(wheel, list))) {
+            return; /* what is left is due later */
         }
     }
     wheel->tick = last > wheel->tick ? last : wheel->tick;

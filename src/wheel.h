@@ -48,6 +48,7 @@ struct ld_wheel_list {
 struct ld_wheel {
     uint64_t tick;                      /* the current one */
     uint64_t occupied[LD_WHEEL_LEVELS]; /* a bit for each list that is not empty */
+    unsigned levels;                    /* a bit for each level that is not */
     struct ld_wheel_list lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
     struct {
         struct ld_wheel_slot *slots;

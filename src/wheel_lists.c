@@ -110,6 +110,7 @@ static void append(struct ld_wheel *wheel, const struct ld_arming *arming) {
         block = list->first = list->last = take_block(wheel);
         list->first_due = arming->due;
         wheel->occupied[at / LD_WHEEL_LISTS] |= (uint64_t)1 << (at % LD_WHEEL_LISTS);
+        wheel->levels |= 1U << (at / LD_WHEEL_LISTS);
     } else if (block->count == LD_WHEEL_BLOCK) {
         block = list->last = block->next = take_block(wheel);
     }
@@ -123,7 +124,11 @@ static void append(struct ld_wheel *wheel, const struct ld_arming *arming) {
 static struct ld_wheel_block *take_list(struct ld_wheel *wheel, unsigned list) {
     struct ld_wheel_block *first = wheel->lists[list].first;
     wheel->lists[list] = (struct ld_wheel_list){0};
-    wheel->occupied[list / LD_WHEEL_LISTS] &= ~((uint64_t)1 << (list % LD_WHEEL_LISTS));
+    unsigned level = list / LD_WHEEL_LISTS;
+    wheel->occupied[level] &= ~((uint64_t)1 << (list % LD_WHEEL_LISTS));
+    if (wheel->occupied[level] == 0) {
+        wheel->levels &= ~(1U << level);
+    }
     return first;
 }
 
@@ -193,15 +198,13 @@ void ld_wheel_advance(struct ld_wheel *wheel, unsigned list, uint64_t tick) {
 
 /* Find the list that holds the next timers; its first tick in *START. False: no timer at all. */
 bool ld_wheel_first_list(const struct ld_wheel *wheel, unsigned *list, uint64_t *start) {
-    for (unsigned level = 0; level < LD_WHEEL_LEVELS; level++) {
-        if (wheel->occupied[level] == 0) {
-            continue;
-        }
-        uint64_t digit = (uint64_t)__builtin_ctzll(wheel->occupied[level]);
-        unsigned shift = level * LEVEL_BITS;
-        *list = level * LD_WHEEL_LISTS + (unsigned)digit;
-        *start = (wheel->tick >> (shift + LEVEL_BITS) << LEVEL_BITS | digit) << shift;
-        return true;
+    if (wheel->levels == 0) {
+        return false;
     }
-    return false;
+    unsigned level = (unsigned)__builtin_ctz(wheel->levels);
+    unsigned shift = level * LEVEL_BITS;
+    uint64_t digit = (uint64_t)__builtin_ctzll(wheel->occupied[level]);
+    *list = level * LD_WHEEL_LISTS + (unsigned)digit;
+    *start = (wheel->tick >> (shift + LEVEL_BITS) << LEVEL_BITS | digit) << shift;
+    return true;
 }

@@ -206,6 +206,28 @@ static void test_chain_starves_nobody(void) {
     end();
 }
 
+void *__real_realloc(void *block, size_t size);
+void *__wrap_realloc(void *block, size_t size);
+
+static bool without_memory;
+
+void *__wrap_realloc(void *block, size_t size) {
+    return without_memory ? NULL : __real_realloc(block, size);
+}
+
+static void test_without_memory(void) {
+    begin(NULL);
+    arm_new(0, 0);
+    without_memory = true;
+    CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0); /* it comes back */
+    CHECK(uv_run(&loop, UV_RUN_NOWAIT) != 0);
+    CHECK_INT(0, fired);
+    without_memory = false;
+    CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
+    CHECK_INT(1, fired);
+    end();
+}
+
 static int turns;
 
 /* Count the turns of the loop. */
@@ -355,6 +377,7 @@ static const struct check_case cases[] = {
     {"equal dues fire in the order of arming", test_equal_dues},
     {"a beat does not drift, and missed ones are counted", test_beat},
     {"a chain of timers without delay starves nobody", test_chain_starves_nobody},
+    {"without memory the loop goes on, and they fire later", test_without_memory},
     {"a chain takes few turns of the loop", test_chain_takes_few_turns},
     {"but one each where the loop is to go on", test_chain_waits_for_a_turn_if_asked},
     {"a callback may change any timer", test_changes_in_a_callback},
