@@ -15,13 +15,17 @@
 
 #define END_ROUNDS    200 /* how often, and how long at a time, what was killed is waited for */
 #define END_MS        10
-#define FREEZE_ROUNDS 20 /* a fork bomb may be faster than we are: do not try for ever */
+#define FREEZE_ROUNDS 100 /* a fork bomb may be faster than we are: do not try for ever */
+#define EXITING       4   /* a flag of the kernel's: PF_EXITING */
+#define EXEC_ROUNDS   100 /* how often, each millisecond, an exec that is under way is waited for */
 
 /* What /proc says of one process. */
 struct entry {
     pid_t pid;
     pid_t parent;
     pid_t session;
+    bool is_stopped;
+    bool is_exiting;
     bool is_root;
     bool in_family;
     bool detached;
@@ -102,39 +106,59 @@ static int read_proc(pid_t pid, const char *name, struct ld_text *text) {
     return rc;
 }
 
-/* Whether the environment that PID was started with says that it is detached. */
-static bool is_marked(pid_t pid) {
-    static const char mark[] = LD_DETACHED_VARIABLE "=";
-    struct ld_text environment = {0};
-    bool found = false;
-    if (read_proc(pid, "environ", &environment) == 0) {
-        size_t at = 0;
-        while (at < environment.size && !found) {
-            const char *variable = environment.data + at;
-            found = strncmp(variable, mark, sizeof mark - 1) == 0;
-            at += strlen(variable) + 1;
-        }
-    }
-    ld_text_fini(&environment);
-    return found;
-}
-
-/* Read parent and session of a live process; false for a zombie, or one that is gone. */
+/* Read what is known of a live process; false for a zombie, or one that is gone. */
 static bool read_entry(pid_t pid, struct entry *entry) {
     struct ld_text stat = {0};
     char state = 'Z';
     int parent = 0;
     int session = 0;
+    unsigned flags = 0;
     if (read_proc(pid, "stat", &stat) == 0) {
         const char *name_end = strrchr(ld_text_string(&stat), ')'); /* a name may have ")" too */
         if (name_end == NULL ||
-            sscanf(name_end, ") %c %d %*d %d", &state, &parent, &session) != 3) {
+            sscanf(name_end, ") %c %d %*d %d %*d %*d %u", &state, &parent, &session, &flags) != 4) {
             state = 'Z';
         }
     }
     ld_text_fini(&stat);
-    *entry = (struct entry){.pid = pid, .parent = parent, .session = session};
+    *entry = (struct entry){.pid = pid,
+                            .parent = parent,
+                            .session = session,
+                            .is_stopped = state == 'T' || state == 't',
+                            .is_exiting = (flags & EXITING) != 0};
     return state != 'Z' && state != 'X';
+}
+
+/* Read the environment that PID was started with. In the middle of an exec it is empty for a moment,
+ * and the words are too. */
+static void read_environment(pid_t pid, struct ld_text *environment) {
+    struct entry entry;
+    for (int round = 0; round < EXEC_ROUNDS; round++) {
+        struct ld_text words = {0};
+        bool is_known = read_proc(pid, "environ", environment) < 0 || environment->size > 0 ||
+                        read_proc(pid, "cmdline", &words) < 0 || words.size > 0;
+        ld_text_fini(&words);
+        if (is_known || !read_entry(pid, &entry) || entry.is_exiting) {
+            return;
+        }
+        poll(NULL, 0, 1);
+    }
+}
+
+/* Whether the environment that PID was started with says that it is detached. */
+static bool is_marked(pid_t pid) {
+    static const char mark[] = LD_DETACHED_VARIABLE "=";
+    struct ld_text environment = {0};
+    bool found = false;
+    read_environment(pid, &environment);
+    size_t at = 0;
+    while (at < environment.size && !found) {
+        const char *variable = environment.data + at;
+        found = strncmp(variable, mark, sizeof mark - 1) == 0;
+        at += strlen(variable) + 1;
+    }
+    ld_text_fini(&environment);
+    return found;
 }
 
 /* The parent of a live process. */
@@ -225,23 +249,28 @@ static bool shares_detached_session(const struct table *table, const struct entr
     return false;
 }
 
-/* Copy the pids of those in the family that are not detached. */
-static int collect_family(const struct table *table, struct ld_pids *family) {
+/* Copy the pids of those in the family that are not detached, in order. */
+static int collect_family(const struct table *table, struct ld_pids *family, bool *frozen) {
+    *frozen = true;
     family->list = malloc((table->count + 1) * sizeof *family->list);
     if (family->list == NULL) {
         return -ENOMEM;
     }
     for (size_t i = 0; i < table->count; i++) {
         const struct entry *entry = &table->entries[i];
-        if (entry->in_family && !entry->detached && !shares_detached_session(table, entry)) {
+        bool belongs =
+            entry->in_family && !entry->detached && !shares_detached_session(table, entry);
+        if (belongs) {
             family->list[family->count++] = entry->pid;
         }
+        *frozen = *frozen && (entry->is_stopped || !(belongs || entry->is_root));
     }
     return 0;
 }
 
-/* Find every live process that descends from one of the ROOTS and is not detached. */
-static int find_families(const struct ld_pids *roots, struct ld_pids *family) {
+/* Find every live process that descends from one of the ROOTS and is not detached, and whether all of
+ * them and the roots are stopped. */
+static int find_families(const struct ld_pids *roots, struct ld_pids *family, bool *frozen) {
     struct table table = {0};
     *family = (struct ld_pids){0};
     int rc = read_table(&table);
@@ -254,7 +283,7 @@ static int find_families(const struct ld_pids *roots, struct ld_pids *family) {
     if (rc == 0) {
         while (extend_family(&table)) {
         }
-        rc = collect_family(&table, family);
+        rc = collect_family(&table, family, frozen);
     }
     free(table.entries);
     return rc;
@@ -262,7 +291,8 @@ static int find_families(const struct ld_pids *roots, struct ld_pids *family) {
 
 /* Find every live process that descends from ROOT and is not detached. */
 int ld_process_family(pid_t root, struct ld_pids *family) {
-    return find_families(&(struct ld_pids){.list = &root, .count = 1}, family);
+    bool frozen;
+    return find_families(&(struct ld_pids){.list = &root, .count = 1}, family, &frozen);
 }
 
 /* Send SIGNO to each of a list. */
@@ -272,32 +302,46 @@ static void signal_each(const struct ld_pids *pids, int signo) {
     }
 }
 
-/* Send SIGNO to the families of ROOTS; how many there were. */
-static size_t signal_families(const struct ld_pids *roots, int signo) {
-    struct ld_pids family;
-    if (find_families(roots, &family) < 0) {
-        return 0;
+/* Whether two lists that are in order are the same. */
+static bool are_equal(const struct ld_pids *a, const struct ld_pids *b) {
+    return a->count == b->count &&
+           (a->count == 0 || memcmp(a->list, b->list, a->count * sizeof *a->list) == 0);
+}
+
+/* Stop the families of ROOTS, which are stopped or about to be; who they are then. Somebody may have
+ * been forking as he was told to stop: nobody is missing who was not there when all had stopped. */
+static void freeze_families(const struct ld_pids *roots, struct ld_pids *family) {
+    bool were_frozen = false;
+    *family = (struct ld_pids){0};
+    for (int round = 0; round < FREEZE_ROUNDS; round++) {
+        struct ld_pids found;
+        bool frozen = false;
+        if (find_families(roots, &found, &frozen) < 0) {
+            return;
+        }
+        bool same = are_equal(&found, family);
+        ld_pids_fini(family);
+        *family = found;
+        if (same && were_frozen) {
+            return;
+        }
+        signal_each(family, SIGSTOP);
+        were_frozen = frozen;
+        if (same && !frozen) {
+            poll(NULL, 0, 1);
+        }
     }
-    signal_each(&family, signo);
-    size_t count = family.count;
-    ld_pids_fini(&family);
-    return count;
 }
 
 /* End ROOTS and their families. They are stopped first: what is stopped cannot fork, and while its
  * root lives nobody's parent changes. */
 void ld_process_end_families(const struct ld_pids *roots) {
-    size_t before = 0;
+    struct ld_pids family;
     signal_each(roots, SIGSTOP);
-    for (int round = 0; round < FREEZE_ROUNDS; round++) {
-        size_t now = signal_families(roots, SIGSTOP);
-        if (now == before) {
-            break;
-        }
-        before = now;
-    }
-    signal_families(roots, SIGKILL);
+    freeze_families(roots, &family);
+    signal_each(&family, SIGKILL);
     signal_each(roots, SIGKILL);
+    ld_pids_fini(&family);
 }
 
 /* End ROOT and its family. */

@@ -258,6 +258,13 @@ static void test_cannot_start(void) {
     end();
 }
 
+/* Whether what came to us from a child that was killed with its group is reaped. */
+static bool is_alone(void *arg) {
+    (void)arg;
+    uv_run(&loop, UV_RUN_NOWAIT);
+    return !ld_reaper_has_children();
+}
+
 static void test_timeout(void) {
     struct owner polite = {0};
     struct owner stubborn = {0};
@@ -278,6 +285,7 @@ static void test_timeout(void) {
     CHECK(polite.facts.seconds >= 0.02);
     CHECK(!stubborn.facts.timed_out && stubborn.facts.exit.signaled);
     CHECK_INT(SIGKILL, stubborn.facts.exit.status);
+    CHECK(wait_until(is_alone, NULL));
     free_owner(&stubborn);
     end();
 }
