@@ -55,7 +55,9 @@ static int take_partial(lua_State *L) {
     struct partial *partial = lua_touserdata(L, 1);
     size_t size;
     ld_lib_push_core(L);
-    lua_getfield(L, -1, "take_partial");
+    if (lua_getfield(L, -1, "take_partial") == LUA_TNIL) {
+        return 0; /* nobody has used by_line */
+    }
     ld_child_push_box(L, partial->half);
     lua_getiuservalue(L, -1, partial->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
     lua_replace(L, -2);
@@ -214,7 +216,9 @@ static void report_waiting_one(lua_State *L, json_t *list) {
 static int report_waiting(lua_State *L) {
     json_t *list = lua_touserdata(L, 1);
     ld_lib_push_core(L);
-    lua_getfield(L, -1, "waiting");
+    if (lua_getfield(L, -1, "waiting") == LUA_TNIL) {
+        return 0; /* nobody has used supervise */
+    }
     lua_call(L, 0, 1);
     int waiting = lua_gettop(L);
     for (lua_Integer i = 1; lua_rawgeti(L, waiting, i) == LUA_TTABLE; i++) {

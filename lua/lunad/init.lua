@@ -16,8 +16,17 @@ for _, name in ipairs { "check_task", "drop_claim", "end_child", "is_over", "not
   core[name], lunad[name] = lunad[name], nil
 end
 
-lunad.by_line = load_part("by_line.lua", core)
-lunad.exec = load_part("exec.lua", core)
-lunad.supervise = load_part("supervise.lua", core)
+-- A function that another part returns. Most scripts need few of them: each is loaded when it is called.
+local function of_part(name)
+  local fn
+  return function(...)
+    fn = fn or load_part(name, core)
+    return fn(...)
+  end
+end
+
+lunad.by_line = of_part("by_line.lua")
+lunad.exec = of_part("exec.lua")
+lunad.supervise = of_part("supervise.lua")
 
 return core
