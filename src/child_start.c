@@ -42,22 +42,16 @@ static int connect_stream(struct ld_child *child, const struct ld_child_config *
     return -EINVAL;
 }
 
-/* Spawn a child and watch it. The descriptor for that is taken first: a command that nobody can
- * watch must not have run. */
+/* Spawn a child and watch it. */
 static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
                            const char **step) {
     pid_t pid = 0;
-    int spare = fcntl(child->children->null_fd, F_DUPFD_CLOEXEC, 0);
-    if (spare < 0) {
-        *step = "pidfd_open";
-        return -errno;
-    }
+    int pidfd;
     child->started = uv_hrtime();
-    int rc = ld_spawn(spawn, &pid, step);
-    close(spare);
+    int rc = ld_spawn(spawn, &pid, &pidfd, step);
     if (rc == 0) {
         child->watch.on_exit = ld_child_on_exit;
-        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid);
+        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
         if (rc < 0) { /* nobody would learn of its end: take it back */
             *step = "pidfd_open";
             ld_process_kill_group(pid, SIGKILL);
@@ -159,7 +153,9 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     }
     children->last = child;
     for (int i = 0; i < 2; i++) {
-        ld_lines_init(&child->lines[i], children->name, child->name, child->watch.pid, i == 1);
+        if (child->outputs[i].open) {
+            ld_lines_init(&child->lines[i], children->name, child->name, child->watch.pid, i == 1);
+        }
         ld_outlet_start(&child->outputs[i]);
     }
     if (config->timeout_ms > 0) {

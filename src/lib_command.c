@@ -140,6 +140,9 @@ static size_t count_pairs(lua_State *L, int index) {
 static char *const *push_environment(lua_State *L, const struct ld_spawn_request *request, int env,
                                      int anchors) {
     size_t used = 0;
+    if (env == 0 && !request->clear_env && !request->config.spawn.session) {
+        return environ; /* as it is */
+    }
     const char **vector = push_vector(L, count_environ() + count_pairs(L, env) + 1);
     for (size_t i = 0; !request->clear_env && environ[i] != NULL; i++) {
         if (!is_overridden(L, env, environ[i])) {
@@ -163,8 +166,8 @@ static char *const *push_environment(lua_State *L, const struct ld_spawn_request
 /* Name a child after its command, in the alphabet of names. */
 static void name_after(struct ld_spawn_request *request, const char *command) {
     const char *slash = strrchr(command, '/');
-    snprintf(request->name, LD_NAME_MAX + 1, "%s",
-             slash != NULL && slash[1] != '\0' ? slash + 1 : command);
+    const char *base = slash != NULL && slash[1] != '\0' ? slash + 1 : command;
+    memcpy(request->name, base, strnlen(base, LD_NAME_MAX)); /* the rest is zero */
     for (char *at = request->name; *at != '\0'; at++) {
         bool allowed = isalnum((unsigned char)*at) || *at == '_' ||
                        (at > request->name && (*at == '.' || *at == '-'));

@@ -32,7 +32,8 @@ struct stream {
 };
 
 /* Start the shell with COMMAND and the given standard streams. */
-static int start_shell(const char *command, const int std[3], bool same_group, pid_t *pid) {
+static int start_shell(const char *command, const int std[3], bool same_group, pid_t *pid,
+                       int *pidfd) {
     const char *const argv[] = {"/bin/sh", "-c", command, NULL};
     const struct ld_spawn_fd fds[3] = {{0, std[0]}, {1, std[1]}, {2, std[2]}};
     struct ld_spawn spawn = {.argv = (char *const *)(uintptr_t)argv,
@@ -43,7 +44,7 @@ static int start_shell(const char *command, const int std[3], bool same_group, p
                              .mask = -1,
                              .identity = {(uid_t)-1, (gid_t)-1, NULL, -1}};
     const char *step;
-    return ld_spawn(&spawn, pid, &step);
+    return ld_spawn(&spawn, pid, pidfd, &step);
 }
 
 /* Return what Lua returns for a process that has ended. */
@@ -64,7 +65,7 @@ static int l_execute(lua_State *L) {
         return 1;
     }
     fflush(NULL);
-    int rc = start_shell(command, std, !ld_script_of(L)->env->daemon, &pid);
+    int rc = start_shell(command, std, !ld_script_of(L)->env->daemon, &pid, NULL);
     if (rc < 0) {
         errno = -rc;
         return luaL_fileresult(L, 0, NULL);
@@ -134,6 +135,7 @@ static int start_program(struct stream *stream, const char *command, bool readin
     struct program *program = stream->program;
     int ends[2];
     pid_t pid = 0;
+    int pidfd = -1;
     if (pipe2(ends, O_CLOEXEC) < 0) {
         return -errno;
     }
@@ -141,11 +143,11 @@ static int start_program(struct stream *stream, const char *command, bool readin
     int theirs = ends[reading ? 1 : 0];
     const int std[3] = {reading ? 0 : theirs, reading ? theirs : 1, 2};
     FILE *file = fdopen(ours, reading ? "r" : "w"); /* what can fail comes before the program */
-    int rc = file != NULL ? start_shell(command, std, program->same_group, &pid) : -errno;
+    int rc = file != NULL ? start_shell(command, std, program->same_group, &pid, &pidfd) : -errno;
     close(theirs);
     if (rc == 0) {
         program->watch.on_exit = on_program_exit;
-        rc = ld_reaper_watch(program->reaper, &program->watch, pid);
+        rc = ld_reaper_watch(program->reaper, &program->watch, pid, pidfd);
     }
     if (rc == 0) {
         stream->base.f = file;

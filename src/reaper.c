@@ -12,12 +12,15 @@
 
 #define FOREIGN_MS 2  /* until a child of somebody else is looked at again */
 #define RATION     20 /* a walk is followed by this many times its cost without one */
+#define BATCH      64 /* ends handled in one turn of the loop */
 
 struct ld_reaper {
     uv_poll_t poll;   /* of the epoll set */
     uv_timer_t timer; /* for a walk that had to wait */
     unsigned open_handles;
     int epoll;
+    struct epoll_event ended[BATCH]; /* those that are being handled */
+    int ended_count;
     bool use_pidfds;
     uint64_t next_walk;
     bool (*is_foreign)(pid_t pid);
@@ -61,10 +64,22 @@ static void grow(struct ld_reaper *reaper) {
     reaper->bucket_count = count;
 }
 
+/* The descriptor to watch PID by: PIDFD, or one that is opened; -ENOSYS if it is to be learnt of by
+ * SIGCHLD, or another negative errno. */
+static int take_pidfd(const struct ld_reaper *reaper, pid_t pid, int pidfd) {
+    if (reaper->use_pidfds) {
+        return pidfd >= 0 ? pidfd : ld_process_open(pid);
+    }
+    if (pidfd >= 0) {
+        close(pidfd);
+    }
+    return -ENOSYS;
+}
+
 /* Watch a child. */
-int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid) {
+int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid, int pidfd) {
     watch->pid = pid;
-    watch->pidfd = reaper->use_pidfds ? ld_process_open(pid) : -ENOSYS;
+    watch->pidfd = take_pidfd(reaper, pid, pidfd);
     if (watch->pidfd >= 0) {
         struct epoll_event event = {.events = EPOLLIN, .data = {.ptr = watch}};
         if (epoll_ctl(reaper->epoll, EPOLL_CTL_ADD, watch->pidfd, &event) < 0) {
@@ -94,6 +109,11 @@ void ld_reaper_unwatch(struct ld_reaper *reaper, struct ld_watch *watch) {
     }
     *place = watch->next;
     reaper->watch_count--;
+    for (int i = 0; i < reaper->ended_count; i++) {
+        if (reaper->ended[i].data.ptr == watch) {
+            reaper->ended[i].data.ptr = NULL;
+        }
+    }
     if (watch->pidfd >= 0) {
         /* Closing alone leaves it in the set while a forked process has a copy. */
         epoll_ctl(reaper->epoll, EPOLL_CTL_DEL, watch->pidfd, NULL);
@@ -120,14 +140,12 @@ static bool reap(pid_t pid, bool block, struct ld_exit *exit) {
 }
 
 /* Reap a watched child and tell its owner. */
-static bool finish(struct ld_reaper *reaper, struct ld_watch *watch) {
+static void finish(struct ld_reaper *reaper, struct ld_watch *watch) {
     struct ld_exit exit;
-    if (!reap(watch->pid, false, &exit)) {
-        return false;
+    if (reap(watch->pid, false, &exit)) {
+        ld_reaper_unwatch(reaper, watch);
+        watch->on_exit(watch, &exit);
     }
-    ld_reaper_unwatch(reaper, watch);
-    watch->on_exit(watch, &exit);
-    return true;
 }
 
 /* Wait for the end of a watched child. */
@@ -136,12 +154,16 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
     ld_reaper_unwatch(reaper, watch);
 }
 
-/* Tell the owners of all children whose pidfd says that they ended. An owner may let go of other
- * watches meanwhile, so no event is kept across a call. */
+/* Tell the owners of children whose pidfd says that they ended; the rest comes in the next turn. An
+ * owner may let go of other watches meanwhile. */
 static void finish_known(struct ld_reaper *reaper) {
-    struct epoll_event event;
-    while (epoll_wait(reaper->epoll, &event, 1, 0) > 0 && finish(reaper, event.data.ptr)) {
+    reaper->ended_count = epoll_wait(reaper->epoll, reaper->ended, BATCH, 0);
+    for (int i = 0; i < reaper->ended_count; i++) {
+        if (reaper->ended[i].data.ptr != NULL) {
+            finish(reaper, reaper->ended[i].data.ptr);
+        }
     }
+    reaper->ended_count = 0;
 }
 
 static void on_timer(uv_timer_t *timer);
@@ -179,10 +201,9 @@ static void on_timer(uv_timer_t *timer) {
     walk_now(LD_CONTAINER_OF(timer, struct ld_reaper, timer));
 }
 
-/* Reap what has ended. The walk costs as much as there are children: when they end one after the
- * other, one walk serves many of them. */
+/* Reap what has ended and nobody watches by a pidfd. The walk costs as much as there are children: when
+ * they end one after the other, one walk serves many of them. */
 void ld_reaper_sweep(struct ld_reaper *reaper) {
-    finish_known(reaper);
     uint64_t now = uv_hrtime();
     if (now >= reaper->next_walk) {
         walk_now(reaper);

@@ -35,8 +35,9 @@ void ld_reaper_close(struct ld_reaper *reaper);
 /* Leave children alone, when they have ended, that IS_FOREIGN says somebody else will reap. */
 void ld_reaper_set_foreign(struct ld_reaper *reaper, bool (*is_foreign)(pid_t pid));
 
-/* Watch PID, a child that has not been waited for; 0 or a negative errno. */
-int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid);
+/* Watch PID, a child that has not been waited for, by PIDFD, which is the watch's now whatever comes of
+ * it; if that is -1 it is opened. 0 or a negative errno. */
+int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid, int pidfd);
 
 /* Who watches PID; NULL for nobody. */
 struct ld_watch *ld_reaper_find(const struct ld_reaper *reaper, pid_t pid);

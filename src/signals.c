@@ -15,6 +15,7 @@ static struct {
     atomic_ullong from_user;
     atomic_ullong from_kernel;
     atomic_bool asleep; /* whoever sets a flag must wake the loop, which may be polling */
+    bool drained;       /* since it fell asleep */
     unsigned users[65];
     uv_poll_t poll;
     uv_prepare_t prepare;
@@ -144,6 +145,7 @@ int ld_signals_fd(void) {
 /* Reset the counter. */
 static void drain(void) {
     uint64_t counter;
+    state.drained = true;
     if (read(state.fd, &counter, sizeof counter) < 0) {
         /* It was 0 already. */
     }
@@ -176,6 +178,7 @@ void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
 /* Before the loop polls: what comes from now on must wake it, and what came before, too. */
 static void on_prepare(uv_prepare_t *prepare) {
     (void)prepare;
+    state.drained = false;
     atomic_store(&state.asleep, true);
     if (is_pending()) {
         wake();
@@ -194,6 +197,9 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
 static void on_check(uv_check_t *check) {
     (void)check;
     atomic_store(&state.asleep, false);
+    if (is_pending() && !state.drained) {
+        drain(); /* it came as the loop awoke: the next poll need not say so */
+    }
     for (int round = 0; round < ROUNDS && is_pending(); round++) {
         hand_on(state.handler, state.arg);
     }

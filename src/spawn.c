@@ -18,6 +18,9 @@
 #include "daemon.h"
 #include "search.h"
 
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x1000
+#endif
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U
 #endif
@@ -60,6 +63,7 @@ static struct {
     char *stack;
     struct failure *failure;
     bool has_close_range;
+    bool no_pidfd; /* the kernel refuses to give one */
 } shared;
 
 /* Note why the child cannot go on. */
@@ -233,34 +237,53 @@ static int prepare(void) {
     return 0;
 }
 
-/* Clone the child and wait until it is another program or has failed. */
-static pid_t clone_child(struct plan *plan) {
+/* Clone the child and wait until it is another program or has failed. A kernel that does not know
+ * pidfds refuses the flag, or leaves *PIDFD alone. */
+static pid_t clone_child(struct plan *plan, int *pidfd) {
+    const int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+    char *top = shared.stack + STACK_SIZE;
     sigset_t all;
     sigset_t before;
+    pid_t pid = -1;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = clone(run_child, shared.stack + STACK_SIZE, CLONE_VM | CLONE_VFORK | SIGCHLD, plan);
+    if (pidfd != NULL && !shared.no_pidfd) {
+        pid = clone(run_child, top, flags | CLONE_PIDFD, plan, pidfd);
+        shared.no_pidfd = pid < 0 && errno == EINVAL;
+    }
+    if (pidfd == NULL || shared.no_pidfd) {
+        pid = clone(run_child, top, flags, plan);
+    }
     int code = errno;
     sigprocmask(SIG_SETMASK, &before, NULL);
     errno = code;
     return pid;
 }
 
+/* Reap a child that has failed, and let go of its descriptor. */
+static void take_back(pid_t pid, int *pidfd) {
+    siginfo_t info;
+    while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR) {
+    }
+    if (pidfd != NULL && *pidfd >= 0) {
+        close(*pidfd);
+        *pidfd = -1;
+    }
+}
+
 /* Clone, and learn from the shared page how it went. */
-static int start(struct plan *plan, pid_t *pid, const char **step) {
+static int start(struct plan *plan, pid_t *pid, int *pidfd, const char **step) {
     *shared.failure = (struct failure){0};
     if (!shared.has_close_range) {
         ld_daemon_seal_fds(true);
     }
-    pid_t child = clone_child(plan);
+    pid_t child = clone_child(plan, pidfd);
     if (child < 0) {
         *step = step_names[STEP_NONE];
         return -errno;
     }
     if (shared.failure->error != 0) {
-        siginfo_t info;
-        while (waitid(P_PID, (id_t)child, &info, WEXITED) < 0 && errno == EINTR) {
-        }
+        take_back(child, pidfd);
         *step = step_names[shared.failure->step];
         return -shared.failure->error;
     }
@@ -269,8 +292,11 @@ static int start(struct plan *plan, pid_t *pid, const char **step) {
 }
 
 /* Start a program. */
-int ld_spawn(const struct ld_spawn *spec, pid_t *pid, const char **step) {
+int ld_spawn(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step) {
     *step = step_names[STEP_NONE];
+    if (pidfd != NULL) {
+        *pidfd = -1;
+    }
     int rc = prepare();
     if (rc < 0) {
         return rc;
@@ -289,7 +315,7 @@ int ld_spawn(const struct ld_spawn *spec, pid_t *pid, const char **step) {
         for (size_t i = 0; i < spec->fd_count; i++) {
             plan.highest = spec->fds[i].child > plan.highest ? spec->fds[i].child : plan.highest;
         }
-        rc = start(&plan, pid, step);
+        rc = start(&plan, pid, pidfd, step);
     }
     free(sources);
     ld_search_free(paths);

@@ -45,7 +45,9 @@ struct ld_spawn {
 };
 
 /* Start the program. It has default dispositions, an empty signal mask and its own group. 0 with
- * its pid; or a negative errno, with the step that failed in *STEP ("exec", "chdir", …; static). */
-int ld_spawn(const struct ld_spawn *spec, pid_t *pid, const char **step);
+ * its pid, and its pidfd in *PIDFD (which may be NULL: none is wanted; -1 on an old kernel), the
+ * caller's to close; or a negative errno, with the step that failed in *STEP ("exec", "chdir", …;
+ * static): then nothing has run. */
+int ld_spawn(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step);
 
 #endif

@@ -106,7 +106,7 @@ static void run_until(int count) {
 /* Watch a child. */
 static void watch(struct child *child, pid_t pid) {
     child->watch.on_exit = on_exit_of;
-    CHECK_INT(0, ld_reaper_watch(reaper, &child->watch, pid));
+    CHECK_INT(0, ld_reaper_watch(reaper, &child->watch, pid, -1));
     CHECK(ld_reaper_find(reaper, pid) == &child->watch);
     CHECK_INT(use_pidfds, child->watch.pidfd >= 0);
 }
@@ -124,7 +124,7 @@ static pid_t spawn(const char *command, int in) {
                                   .identity = {(uid_t)-1, (gid_t)-1, NULL, -1}};
     const char *step;
     pid_t pid = 0;
-    REQUIRE(ld_spawn(&spec, &pid, &step) == 0);
+    REQUIRE(ld_spawn(&spec, &pid, NULL, &step) == 0);
     return pid;
 }
 
@@ -409,7 +409,7 @@ static void watch_without_descriptors(void) {
     getrlimit(RLIMIT_NOFILE, &limit);
     limit.rlim_cur = 3;
     REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-    CHECK_INT(use_pidfds ? -EMFILE : 0, ld_reaper_watch(reaper, &children[0].watch, pid));
+    CHECK_INT(use_pidfds ? -EMFILE : 0, ld_reaper_watch(reaper, &children[0].watch, pid, -1));
     CHECK_INT(!use_pidfds, ld_reaper_find(reaper, pid) != NULL);
     wait_child(pid);
 }
@@ -427,7 +427,7 @@ static void watch_on_old_kernel(void) {
     deny_syscall(SYS_pidfd_open, ENOSYS);
     pid_t pid = spawn_ending(5);
     children[0].watch.on_exit = on_exit_of;
-    CHECK_INT(0, ld_reaper_watch(reaper, &children[0].watch, pid));
+    CHECK_INT(0, ld_reaper_watch(reaper, &children[0].watch, pid, -1));
     CHECK(children[0].watch.pidfd < 0);
     run_until(1);
     CHECK_INT(5, children[0].exit.status);
