@@ -51,10 +51,10 @@ local function draw_row(metric, y)
   end
   for i = #contenders, 1, -1 do -- lunad on top
     local contender = contenders[i]
-    local result = metric.results[contender.name]
-    if result and result.ratio and result.ratio > 0 and contender.name ~= "lunad" then
+    local result, colour = metric.results[contender.name], colours[contender.name]
+    if result and result.ratio and result.ratio > 0 and colour and contender.name ~= "lunad" then
       draw('<circle cx="%.1f" cy="%d" r="4" fill="%s"><title>%s: %.2f</title></circle>',
-        x_of(badness(metric, result.ratio)), y, colours[contender.name],
+        x_of(badness(metric, result.ratio)), y, colour,
         escape(contender.title or contender.name), result.ratio)
     end
   end

@@ -1,6 +1,6 @@
 -- Who runs. A contender whose program `PROGRAM` lies in a scenario's directory takes part in it; in a
 -- scenario with a driver, the driver says who takes part. `needs` is a shell command that succeeds when
--- the peer is there, `from` where scripts/bench gets it.
+-- the peer is there; with `where` it takes part only in scenarios that have that field.
 
 local function module(name)
   return ("lua5.4 -e 'require %q'"):format(name)
@@ -10,6 +10,8 @@ return {
   { name = "libuv", program = "libuv.c", title = "C, libuv" },
   { name = "c", program = "c.c", title = "C alone" },
   { name = "lunad", program = "lunad.lua", command = "$LUNAD run" },
+  { name = "generational", program = "lunad.lua", command = "$LUNAD run bench/lib/generational.lua",
+    title = "lunad, generational collector", where = "collector" },
   { name = "lua", program = "lua.lua", command = "lua5.4", title = "lua5.4 alone" },
   { name = "luv", program = "luv.lua", command = "lua5.4", title = "lua5.4 + luv", needs = module "luv" },
   { name = "cqueues", program = "cqueues.lua", command = "lua5.4", title = "lua5.4 + cqueues",

@@ -58,6 +58,9 @@ end
 local function command_of(scenario, contender, quick)
   local dir = scenario.dir or scenario.name
   local args = quick and scenario.quick_args or scenario.args
+  if contender.where and not scenario[contender.where] then
+    return nil
+  end
   if scenario.contenders then
     if (" " .. scenario.contenders .. " "):find(" " .. contender.name .. " ", 1, true) then
       return ("lua5.4 bench/%s/driver.lua %s %s"):format(dir, contender.name, args)

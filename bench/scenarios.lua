@@ -8,6 +8,8 @@
 --   per        another figure that it is divided by
 --   scale      what the figure is multiplied with to be shown in `unit`
 --   chart      false: not drawn
+--
+-- `collector`: the generational garbage collector is measured too.
 
 
 return {
@@ -17,7 +19,7 @@ return {
       { key = "cpu", title = "CPU", unit = "s", aim = 0.9 },
       { key = "starved", title = "firings before a waiting signal", chart = false, most = 100 },
     } },
-  { name = "timers", title = "a million timers at once", args = "1000000",
+  { name = "timers", title = "a million timers at once", args = "1000000", collector = true,
     metrics = {
       { key = "cpu", title = "CPU", unit = "s", aim = 0.35 },
       { key = "bytes", title = "bytes a timer, at the peak", unit = "B", most = 130 },
@@ -30,7 +32,7 @@ return {
         chart = false },
     } },
   { name = "arm", title = "a million timeouts armed and cancelled, 100,000 in flight; a million armed again",
-    args = "1000000",
+    args = "1000000", collector = true,
     metrics = {
       { key = "fresh", title = "arm + cancel, CPU", unit = "s", aim = 0.7 },
       { key = "again", title = "arm again, CPU", unit = "s", aim = 0.25 },
@@ -140,12 +142,13 @@ return {
       { key = "rate", title = "lines a second", more = true, chart = false },
     } },
   { name = "tasks", title = "a million sleeping tasks", args = "sleep 1000000", reference = "lua", rounds = 3,
+    collector = true,
     metrics = {
       { key = "bytes", title = "memory, each, at the peak", unit = "B", most = 1200 },
       { key = "cpu", title = "CPU to make them", unit = "s" },
     } },
   { name = "switches", dir = "tasks", title = "1,000 tasks that sleep for 0 s in turn",
-    args = "switch 1000000", reference = "lua",
+    args = "switch 1000000", reference = "lua", collector = true,
     metrics = {
       { key = "rate", title = "switches a second of CPU", more = true },
     } },
