@@ -189,6 +189,12 @@ static bool parse_alias(const char *name, int *signo) {
     return false;
 }
 
+/* Whether NAME is that of a signal, in any case. */
+static bool is_name_of(const char *name, int signo) {
+    const char *known = sigabbrev_np(signo);
+    return known != NULL && (*name | ' ') == (*known | ' ') && strcasecmp(name, known) == 0;
+}
+
 /* Parse a signal's name or number. */
 bool ld_parse_signal(const char *text, int *signo) {
     long number;
@@ -201,9 +207,7 @@ bool ld_parse_signal(const char *text, int *signo) {
         return true;
     }
     for (int candidate = 1; candidate < NSIG; candidate++) {
-        const char *known = sigabbrev_np(candidate);
-        if (known != NULL && toupper((unsigned char)*name) == *known &&
-            strcasecmp(name, known) == 0) {
+        if (is_name_of(name, candidate)) {
             *signo = candidate;
             return true;
         }

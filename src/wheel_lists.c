@@ -17,17 +17,17 @@
 #include "base.h"
 
 #define LEVEL_BITS 6
-#define LISTS      (LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
+#define LISTS      ((size_t)LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
 #define CACHE_LINE 64
 
 _Static_assert(sizeof(struct ld_wheel_slot) == 48, "a slot is three quarters of a line");
-_Static_assert(sizeof(struct ld_wheel_block) == 4 * CACHE_LINE, "a block is four lines");
+_Static_assert(sizeof(struct ld_wheel_block) == (size_t)4 * CACHE_LINE, "a block is four lines");
 
 /* How many blocks do for a number of slots, 64 of them always spare but for void armings: one that is
  * not full for each list, and the full ones twice, so that what is void is dropped seldom. */
 static size_t blocks_for(size_t slots) {
     size_t lists = slots < LISTS ? slots : LISTS;
-    return slots == 0 ? 0 : lists + 2 * (slots / LD_WHEEL_BLOCK + 1) + LD_WHEEL_LISTS;
+    return slots == 0 ? 0 : lists + (slots / LD_WHEEL_BLOCK + 1) * 2 + LD_WHEEL_LISTS;
 }
 
 /* How many of them come with a chunk. */
@@ -152,6 +152,14 @@ static bool add_to_batch(struct ld_wheel *wheel, const struct ld_arming *arming)
     return true;
 }
 
+/* Put an arming of a list that is gone through where it belongs; one that is void nowhere. */
+static void sift_one(struct ld_wheel *wheel, const struct ld_arming *arming, uint64_t limit) {
+    if (ld_wheel_find_armed(wheel, arming) != NULL &&
+        (arming->due >= limit || !add_to_batch(wheel, arming))) {
+        append(wheel, arming);
+    }
+}
+
 /* Go through a list. A block is given back before what was in it needs one. */
 void ld_wheel_sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
     struct ld_arming armings[LD_WHEEL_BLOCK];
@@ -162,12 +170,7 @@ void ld_wheel_sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
         memcpy(armings, block->armings, count * sizeof *armings);
         drop_block(wheel, block);
         for (uint32_t i = 0; i < count; i++) {
-            if (ld_wheel_find_armed(wheel, &armings[i]) == NULL) {
-                continue;
-            }
-            if (armings[i].due >= limit || !add_to_batch(wheel, &armings[i])) {
-                append(wheel, &armings[i]);
-            }
+            sift_one(wheel, &armings[i], limit);
         }
         block = next;
     }
