@@ -678,4 +678,20 @@ describe("A timer", function()
       timer:stop()
     ]]
   end)
+
+  it("is not taken for what it is not", function()
+    box:inside [[
+      local timer = lunad.after(1, function() end)
+      local stop = timer.stop
+      local disguised = debug.setmetatable({}, debug.getmetatable(timer))
+      for _, other in ipairs { {}, io.stdout, disguised, "timer", lunad.task(function() end) } do
+        local ok, err = pcall(stop, other)
+        equal(false, ok)
+        truthy(err:find("lunad.timer expected", 1, true), err)
+      end
+      truthy(not pcall(stop))
+      equal(true, timer:active())
+      timer:stop()
+    ]]
+  end)
 end)

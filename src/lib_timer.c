@@ -148,11 +148,12 @@ struct ld_timer_box *ld_lib_timer_push_box(lua_State *L, int index) {
 
 /* The box in argument 1. */
 struct ld_timer_box *ld_lib_timer_check_box(lua_State *L) {
-    if (lua_getmetatable(L, 1)) {
+    struct ld_timer_box *box = lua_touserdata(L, 1);
+    if (box != NULL && lua_getmetatable(L, 1)) {
         bool is_timer = lua_topointer(L, -1) == ld_script_of(L)->timer_type;
         lua_pop(L, 1);
         if (is_timer) {
-            return lua_touserdata(L, 1);
+            return box;
         }
     }
     return luaL_checkudata(L, 1, LD_TIMER_TYPE); /* which raises */
