@@ -1,6 +1,7 @@
 -- A start that is interrupted is cancelled whole.
 
 local support = require "support"
+local uv = require "luv"
 
 local SIGNALS = { "sigint", "sighup", "sigterm" }
 
@@ -80,6 +81,22 @@ describe("An interrupted start", function()
     box:await(process, "the end of the bystander", process.is_over)
     assert.truthy(process.err():find("^lunad: x: .*cancel"), process.err())
     assert_nothing_left(box)
+  end)
+
+  it("is cancelled beside such a child, however early", function()
+    box:write("x.lua", 'require("lunad").sleep(600)')
+    local line = 'sleep 300 & echo $!; exec "$0" start --wait-ready x.lua'
+    for round = 0, 24 do
+      local process = box:spawn({ "-c", line, support.binary }, { program = "sh" })
+      box:await(process, "the start", function() return #process.out() > 0 end)
+      local deadline = uv.hrtime() + round * 500000
+      while uv.hrtime() < deadline do process.turn() end
+      support.kill(process.pid, "sigterm")
+      box:await(process, "the end of the start", function() return process.code end)
+      support.kill(math.tointeger(tonumber(process.out())), "sigkill")
+      box:await(process, "the end of the bystander", process.is_over)
+      assert_nothing_left(box)
+    end
   end)
 
   it("is cancelled by Ctrl-C on its terminal", function()

@@ -10,7 +10,8 @@
 #include "report.h"
 #include "say.h"
 
-#define SLACK_S 5.0 /* for what the daemon does around its own time limits */
+#define END_MS  2000 /* for the end of a daemon that is given up */
+#define SLACK_S 5.0  /* for what the daemon does around its own time limits */
 
 /* How a start stands. */
 struct start {
@@ -49,6 +50,16 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
+/* Receive what the channel has: 1, 0 at its end, or a negative errno. */
+static int receive(struct start *start) {
+    int rc = ld_report_receive(start->channel, &start->kind, &start->status, &start->text);
+    if (rc == 1 && start->kind == LD_REPORT_PID) {
+        start->pid = start->status;
+        start->pidfd = ld_process_open(start->pid);
+    }
+    return rc;
+}
+
 /* Wait for the next report until DEADLINE: 1, 0 at the end of the channel, -ETIMEDOUT, -EINTR. */
 static int next_report(struct start *start, const sigset_t *mask, double deadline) {
     struct pollfd poller = {.fd = start->channel, .events = POLLIN};
@@ -62,33 +73,30 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
     if (rc <= 0) {
         return rc == 0 ? -ETIMEDOUT : -errno;
     }
-    enum ld_report_kind kind;
-    int status;
-    rc = ld_report_receive(start->channel, &kind, &status, &start->text);
-    if (rc == 1 && kind == LD_REPORT_PID) {
-        start->pid = status;
-        start->pidfd = ld_process_open(start->pid);
-        return next_report(start, mask, deadline);
+    rc = receive(start);
+    return rc == 1 && start->kind == LD_REPORT_PID ? next_report(start, mask, deadline) : rc;
+}
+
+/* Learn who the daemon is, which is the first that it says. */
+static void learn_pid(struct start *start) {
+    struct pollfd poller = {.fd = start->channel, .events = POLLIN};
+    while (start->pid == 0 && poll(&poller, 1, END_MS) > 0 && receive(start) == 1) {
     }
-    if (rc == 1) {
-        start->kind = kind;
-        start->status = status;
-    }
-    return rc;
 }
 
 /* End a daemon that must not go on, and everything that it has started; but not what whoever became
  * this process by exec had started before. */
-static void end_daemon(const struct start *start) {
+static void end_daemon(struct start *start) {
     if (start->alone) {
         ld_process_end_orphans();
         return;
     }
+    learn_pid(start);
     if (start->pid > 0) {
         ld_process_end_family(start->pid);
     }
     if (start->pidfd >= 0) {
-        ld_process_has_ended(start->pidfd, 2000);
+        ld_process_has_ended(start->pidfd, END_MS);
     }
 }
 
@@ -112,7 +120,7 @@ static void wait_for_end(struct start *start) {
     do {
         rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
-    if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, 2000))) {
+    if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
         end_daemon(start);
     }
     clean_up(start->service);
