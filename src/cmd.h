@@ -16,6 +16,13 @@ struct ld_call {
 /* Parse WORDS, a whole command line, and run its verb; the exit status. */
 int ld_cmd_again(char **words);
 
+/* Check, without starting anything, that the command line WORDS of run or start could do its work; the
+ * exit status it would have failed with. Changes the user of this process. */
+int ld_cmd_check_again(char **words);
+
+/* The part of ld_cmd_check_again that knows what starting takes. */
+int ld_cmd_check_start(const struct ld_call *call);
+
 int ld_cmd_run(const struct ld_call *call);
 int ld_cmd_start(const struct ld_call *call);
 int ld_cmd_stop(const struct ld_call *call);

@@ -1,70 +1,67 @@
 /* restart. */
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "client.h"
 #include "cmd.h"
-#include "jsontext.h"
 #include "process.h"
 #include "say.h"
-#include "source.h"
 #include "target.h"
-
-#define ASK_SECONDS 2.0 /* for an answer of a loop that turns */
+#include "user.h"
 
 extern char **environ;
 
-/* Make a vector of strings from a JSON array, for good. */
-static char **to_strings(const json_t *array) {
-    size_t index;
-    const json_t *item;
-    char **strings = calloc(json_array_size(array) + 1, sizeof *strings);
-    json_array_foreach(array, index, item) {
-        if (strings != NULL) {
-            strings[index] = ld_json_take_bytes(item);
-        }
-    }
-    return strings;
-}
-
-/* Become who started the daemon, if that was somebody else; 0 or a negative errno. */
-static int become_starter(const json_t *origin) {
-    uid_t uid = (uid_t)json_integer_value(json_object_get(origin, "uid"));
-    gid_t gid = (gid_t)json_integer_value(json_object_get(origin, "gid"));
-    const struct passwd *entry = getpwuid(uid);
-    if (uid == geteuid()) {
+/* Become the starter of the service for good, if that was another user: only root can, and loses by
+ * that. The owner of the record says who it was, and the user database the groups. 0, or 1 after
+ * complaining. */
+static int become_starter(const struct ld_target *target, const struct ld_record *record) {
+    struct ld_text why = {0};
+    struct ld_user user;
+    char number[24];
+    if (record->uid == geteuid()) {
         return 0;
     }
-    bool failed = (entry != NULL ? initgroups(entry->pw_name, gid) : setgroups(0, NULL)) < 0 ||
-                  setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0;
-    return failed ? -errno : 0;
+    snprintf(number, sizeof number, "%u", (unsigned)record->uid);
+    int rc = ld_user_find(&user, number, &why);
+    if (rc == 0) {
+        rc = ld_user_become(&user, &why);
+        ld_user_fini(&user);
+    }
+    if (rc < 0) {
+        ld_complain("%s: it cannot be started as the user who had started it: %s",
+                    target->name, ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+    return rc < 0 ? 1 : 0;
 }
 
-/* Start as ORIGIN says, in this process, which is a child of its own. The exit status. */
-static int start_again(const json_t *origin) {
-    char *cwd = ld_json_take_bytes(json_object_get(origin, "cwd"));
-    char **words = to_strings(json_object_get(origin, "words"));
-    char **variables = to_strings(json_object_get(origin, "environment"));
-    if (words == NULL || variables == NULL || words[0] == NULL || words[1] == NULL) {
-        ld_complain("restart: it does not say how it was started");
+/* Put this process where the service was started from: its user, directory and environment. 0, or 1
+ * after complaining. */
+static int go_back(const struct ld_target *target, const struct ld_record *record) {
+    const char *cwd = record->cwd != NULL ? record->cwd : "/";
+    if (become_starter(target, record) != 0) {
         return 1;
     }
-    int rc = become_starter(origin);
-    if (rc < 0) {
-        ld_complain("restart: becoming the user who started it: %s", strerror(-rc));
+    if (chdir(cwd) < 0) {
+        ld_complain("%s: the directory it was started from: %s: %s", target->name,
+                    cwd, strerror(errno));
         return 1;
     }
-    if (cwd == NULL || chdir(cwd) < 0) {
-        ld_complain("restart: %s: %s", cwd != NULL ? cwd : "?", strerror(errno));
-        return 1;
+    environ = record->environment;
+    return 0;
+}
+
+/* Start as RECORD says, or only CHECK that this can be done; in a process of its own. The exit
+ * status. */
+static int start_again(const struct ld_target *target, const struct ld_record *record,
+                       bool check) {
+    int status = go_back(target, record);
+    if (status != 0) {
+        return status;
     }
-    environ = variables;
-    return ld_cmd_again(words);
+    return check ? ld_cmd_check_again(record->words) : ld_cmd_again(record->words);
 }
 
 static volatile sig_atomic_t start_pid; /* of the child that starts */
@@ -98,18 +95,19 @@ static pid_t fork_start(void) {
     return pid;
 }
 
-/* Start as ORIGIN says, and wait for what comes of it. The exit status. */
-static int start_in_child(const json_t *origin) {
+/* Start as RECORD says, or only CHECK that, and wait for what comes of it. The exit status. */
+static int start_in_child(const struct ld_target *target, const struct ld_record *record,
+                          bool check) {
     int result = 0;
     fflush(NULL);
-    signal(SIGCHLD, SIG_DFL); /* who ignores it learns of no exit status */
+    signal(SIGCHLD, SIG_DFL); /* a process that ignores it learns no exit status */
     pid_t pid = fork_start();
     if (pid < 0) {
         ld_complain("restart: fork: %s", strerror(errno));
         return 1;
     }
     if (pid == 0) {
-        int status = start_again(origin);
+        int status = start_again(target, record, check);
         fflush(NULL);
         _exit(status);
     }
@@ -119,57 +117,55 @@ static int start_in_child(const json_t *origin) {
     return WIFEXITED(result) ? WEXITSTATUS(result) : 1;
 }
 
-/* Whether what is to be started again can be; 0, or an exit status after complaining. */
-static int check_origin(const struct ld_target *target, const json_t *origin) {
-    struct ld_text why = {0};
-    char *script = ld_json_take_bytes(json_object_get(origin, "script"));
-    char *text = ld_json_take_bytes(json_object_get(origin, "text"));
-    const struct ld_source source = {.path = script,
-                                     .text = text,
-                                     .size = text != NULL ? strlen(text) : 0,
-                                     .title = "=(command line)",
-                                     .as_root = json_is_true(json_object_get(origin, "root"))};
-    int status = 0;
-    if (script == NULL && text == NULL) {
-        ld_complain("%s: its script came on stdin and cannot be had again", target->name);
-        status = 1;
-    } else if (ld_source_check(&source, &why) < 0) {
-        ld_complain("%s: not restarted: %s", target->name, ld_text_string(&why));
-        status = 1;
+/* Say why the record cannot be used; the exit status. */
+static int blame_record(const struct ld_target *target, int rc) {
+    bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
+    if (rc == -ENOENT && !is_alive) {
+        ld_complain("%s: not running in %s, and nothing says how it was started: use lunad start",
+                    target->name, target->dir->path);
+        return 3;
     }
-    free(script);
-    free(text);
-    ld_text_fini(&why);
-    return status;
+    ld_complain("%s: not restarted: %s/%s.start, which says how it was started: %s", target->name,
+                target->dir->path, target->name,
+                rc == -EPERM    ? "others could have written it: remove it, then stop and start"
+                : rc == -EPROTO ? "it is damaged: remove it, then stop and start"
+                                : strerror(-rc));
+    return 1;
 }
 
-/* Restart one. */
+/* Restart what RECORD tells of: everything that can be known is checked before anything is stopped. */
+static int restart_as(const struct ld_target *target, const struct ld_record *record) {
+    if (record->script == NULL && record->text == NULL) {
+        ld_complain("%s: cannot restart: its script was read from stdin", target->name);
+        return 1;
+    }
+    bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
+    int status = start_in_child(target, record, true);
+    if (status != 0 && is_alive) {
+        ld_complain("%s: not restarted: it keeps running as it is", target->name);
+    }
+    if (status == 0 && is_alive) {
+        status = ld_stop_target(target, -1);
+    }
+    return status == 0 ? start_in_child(target, record, false) : status;
+}
+
+/* Restart one, also one that has crashed. */
 static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
                        const char *argument) {
     struct ld_target target;
-    struct ld_text why = {0};
-    json_t *origin = NULL;
+    struct ld_record record;
     (void)call;
     int status = ld_target_find(&target, dir, argument);
     if (status != 0) {
         return status;
     }
-    if (target.holder.state != LD_HOLDER_ALIVE) {
-        ld_complain("%s: not running, so nothing says how it was started: use lunad start",
-                    target.name);
-        return 3;
+    int rc = ld_record_load(&record, dir->fd, target.name);
+    if (rc < 0) {
+        return blame_record(&target, rc);
     }
-    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "origin", ASK_SECONDS}, &origin,
-                      &why) < 0) {
-        ld_complain("%s: not restarted: %s", target.name, ld_text_string(&why));
-        ld_text_fini(&why);
-        return 1;
-    }
-    status = check_origin(&target, origin);
-    status = status == 0 ? ld_stop_target(&target, -1) : status;
-    status = status == 0 ? start_in_child(origin) : status;
-    json_decref(origin);
-    ld_text_fini(&why);
+    status = restart_as(&target, &record);
+    ld_record_fini(&record);
     return status;
 }
 

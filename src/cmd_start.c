@@ -39,6 +39,24 @@ static int prepare(struct ld_service *service, const struct ld_call *call) {
     return status == 0 ? check_script(service) : status;
 }
 
+/* Check what a start does before the daemon is forked, then what the user it runs as can do. */
+int ld_cmd_check_start(const struct ld_call *call) {
+    struct ld_service service = {.daemon = call->argv[0][0] == 's'};
+    struct ld_text why = {0};
+    int status = prepare(&service, call);
+    if (status == 0) {
+        status = ld_service_check(&service, &why);
+        if (status != 0) {
+            ld_complain("%s", ld_text_string(&why));
+        } else {
+            status = check_script(&service); /* as the user whom the check has become */
+        }
+    }
+    ld_text_fini(&why);
+    ld_service_fini(&service);
+    return status;
+}
+
 /* Run a script in the foreground. */
 int ld_cmd_run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};

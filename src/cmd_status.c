@@ -29,6 +29,8 @@ static json_t *ask(const struct ld_target *target) {
         report = silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
+        json_object_set_new(report, "name", json_string(target->name));
+        json_object_set_new(report, "pid", json_integer(target->holder.pid));
     }
     ld_text_fini(&why);
     return report;
@@ -52,15 +54,20 @@ static void print_report(const json_t *report) {
 /* Show one that does not run; its exit status by LSB. */
 static int show_dead(const struct ld_call *call, const struct ld_target *target) {
     bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
+    struct ld_text death = {0};
+    ld_target_death_text(target, &death);
     if (call->options->json) {
         json_array_append_new(output.reports,
-                              json_pack("{s:s, s:n, s:s}", "name", target->name, "pid", "state",
-                                        left_pidfile ? "dead" : "not running"));
+                              json_pack("{s:s, s:n, s:s, s:s*}", "name", target->name, "pid",
+                                        "state", left_pidfile ? "dead" : "not running", "death",
+                                        ld_text_is_empty(&death) ? NULL : death.data + 2));
     } else {
-        ld_say("%s: %s", target->name,
+        ld_say("%s: %s%s", target->name,
                left_pidfile ? "dead, but its pidfile is there (lunad stop removes it)"
-                            : "not running");
+                            : "not running",
+               ld_text_string(&death));
     }
+    ld_text_fini(&death);
     return left_pidfile ? 1 : 3;
 }
 
@@ -103,13 +110,29 @@ int ld_cmd_status(const struct ld_call *call) {
     return status;
 }
 
-/* Add one to the list, if it runs and is ours to ask. */
+/* What can be said of a daemon that has died, a new reference; NULL if there is nothing of it. */
+static json_t *dead_report(const struct ld_target *target) {
+    struct ld_text death = {0};
+    json_t *report = NULL;
+    ld_target_death_text(target, &death);
+    if (target->holder.state == LD_HOLDER_DEAD || !ld_text_is_empty(&death)) {
+        report = json_pack("{s:s, s:s, s:s}", "name", target->name, "state", "dead", "error",
+                           ld_text_is_empty(&death) ? "it died" : death.data + 2);
+    }
+    ld_text_fini(&death);
+    return report;
+}
+
+/* Add one to the list: what runs, and what has died. */
 static bool list_one(const char *name, void *arg) {
     struct ld_target target = {.dir = arg};
     snprintf(target.name, sizeof target.name, "%s", name);
-    if (ld_pidfile_inspect(&target.holder, target.dir->fd, name) == 0 &&
-        target.holder.state == LD_HOLDER_ALIVE) {
-        json_array_append_new(output.reports, ask(&target));
+    if (ld_pidfile_inspect(&target.holder, target.dir->fd, name) == 0) {
+        bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
+        json_t *report = is_alive ? ask(&target) : dead_report(&target);
+        if (report != NULL) {
+            json_array_append_new(output.reports, report);
+        }
     }
     return true;
 }
@@ -148,10 +171,14 @@ static void print_list(const json_t *reports) {
     ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
     json_array_foreach(reports, index, report) {
         struct ld_text uptime = {0};
+        char pid[16] = "-";
+        const json_t *number = json_object_get(report, "pid");
         const char *script = json_string_value(json_object_get(report, "script"));
+        if (json_is_integer(number)) {
+            snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
+        }
         ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-        ld_say("%-20s %8d  %-10s %4d  %-10s %s", json_string_value(json_object_get(report, "name")),
-               (int)json_integer_value(json_object_get(report, "pid")),
+        ld_say("%-20s %8s  %-10s %4d  %-10s %s", json_string_value(json_object_get(report, "name")), pid,
                json_string_value(json_object_get(report, "state")),
                (int)json_integer_value(json_object_get(report, "generation")),
                script != NULL ? ld_text_string(&uptime) : "-",
@@ -160,7 +187,7 @@ static void print_list(const json_t *reports) {
     }
 }
 
-/* List the running daemons. */
+/* List the daemons. */
 int ld_cmd_list(const struct ld_call *call) {
     struct ld_rundir dir;
     int status = ld_rundir_open(&dir, call->options->run_dir);

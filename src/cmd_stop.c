@@ -6,6 +6,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "leftovers.h"
 #include "process.h"
 #include "say.h"
 #include "target.h"
@@ -41,41 +42,55 @@ static bool wait_for_end(const struct ld_target *target, double deadline) {
     return true;
 }
 
-/* Ask for a graceful stop, over the socket or else by SIGTERM. How many seconds that may take;
- * below 0 if nothing could be asked. */
-static double ask_to_stop(const struct ld_target *target) {
-    struct ld_text why = {0};
-    json_t *answer;
+/* How many seconds a graceful stop of TARGET may take, as its starter has written down. */
+static double own_seconds(const struct ld_target *target) {
+    struct ld_record record;
     double seconds = DEFAULT_SECONDS;
-    int rc = ld_client_ask(
-        &(struct ld_request){target->dir->path, target->name, "stop", ASK_SECONDS}, &answer, &why);
-    ld_text_fini(&why);
-    if (rc == 0) {
-        seconds = json_number_value(json_object_get(answer, "timeout"));
-        json_decref(answer);
-    } else if (!has_ended(target)) {
-        int pidfd = ld_target_open(target);
-        if (pidfd < 0) {
-            return -1;
-        }
-        ld_process_signal(pidfd, SIGTERM);
-        close(pidfd);
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        seconds = record.stop_timeout;
+        ld_record_fini(&record);
     }
     return seconds + SLACK_SECONDS;
 }
 
-/* Kill what did not end in time, and everything that came from it. */
-static int kill_target(const struct ld_target *target, double seconds) {
-    int pidfd = ld_target_open(target);
-    if (pidfd < 0) {
-        return 1;
+/* Ask for a graceful stop, over the socket or else by SIGTERM; false if neither can be done. */
+static bool ask_to_stop(const struct ld_target *target) {
+    struct ld_text why = {0};
+    json_t *answer;
+    int rc = ld_client_ask(
+        &(struct ld_request){target->dir->path, target->name, "stop", ASK_SECONDS}, &answer, &why);
+    ld_text_fini(&why);
+    if (rc == 0) {
+        json_decref(answer);
+    } else if (!has_ended(target)) {
+        int pidfd = ld_target_open(target);
+        if (pidfd < 0) {
+            return false;
+        }
+        ld_process_signal(pidfd, SIGTERM);
+        close(pidfd);
     }
+    return true;
+}
+
+/* Kill what did not end in time, and everything that came from it. What ended by itself meanwhile, or
+ * by another stop, needs none of that. */
+static int kill_target(const struct ld_target *target, double seconds) {
+    struct ld_leftovers leftovers = {0};
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    if (pidfd < 0 && has_ended(target)) {
+        return 0;
+    }
+    if (pidfd < 0) {
+        return ld_target_open(target) < 0 ? 1 : 0; /* says why */
+    }
+    ld_leftovers_find(&leftovers, target->holder.pid);
     ld_process_end_family(target->holder.pid);
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
+    ld_leftovers_remove(&leftovers);
     if (!wait_for_end(target, now() + SLACK_SECONDS)) {
-        ld_complain("%s: pid %d does not even end by SIGKILL", target->name,
-                    (int)target->holder.pid);
+        ld_complain("%s: pid %d survived SIGKILL", target->name, (int)target->holder.pid);
         return 1;
     }
     ld_complain("%s: it did not stop within %.10g s and was killed", target->name, seconds);
@@ -84,12 +99,12 @@ static int kill_target(const struct ld_target *target, double seconds) {
 
 /* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
 static int stop_in(const struct ld_target *target, double seconds) {
-    double own = ask_to_stop(target);
-    if (own < 0) {
+    double limit = seconds >= 0 ? seconds : own_seconds(target);
+    double deadline = now() + limit;
+    if (!ask_to_stop(target)) {
         return has_ended(target) ? 0 : 1;
     }
-    double limit = seconds >= 0 ? seconds : own;
-    int status = wait_for_end(target, now() + limit) ? 0 : kill_target(target, limit);
+    int status = wait_for_end(target, deadline) ? 0 : kill_target(target, limit);
     if (status == 0) {
         ld_target_clear(target);
     }
@@ -128,10 +143,14 @@ static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, con
     }
     if (target.holder.state != LD_HOLDER_ALIVE) {
         bool stale = target.holder.state == LD_HOLDER_DEAD;
-        if (stale) {
+        struct ld_text death = {0};
+        ld_target_death_text(&target, &death);
+        if (stale || !ld_text_is_empty(&death)) {
             ld_target_clear(&target);
         }
-        ld_say("%s: not running%s", target.name, stale ? " (a stale pidfile was removed)" : "");
+        ld_say("%s: not running%s%s", target.name, ld_text_string(&death),
+               stale ? " (a stale pidfile was removed)" : "");
+        ld_text_fini(&death);
         return 0;
     }
     status = ld_stop_target(&target, call->options->timeout);

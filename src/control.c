@@ -13,7 +13,7 @@
 #define RETRY_MS 100
 
 struct ld_control {
-    uv_pipe_t listener;
+    uv_pipe_t *listener; /* owned; freed by its close callback */
     uv_timer_t timer;  /* looks for idle peers */
     uv_timer_t retry;  /* accepts what there was no memory for */
     uv_idle_t backlog; /* serves those that have sent many requests */
@@ -141,7 +141,7 @@ static void on_unaccepted_closed(uv_handle_t *handle) {
 
 /* Accept the peer that libuv holds; it takes no other before. */
 static void accept_peer(struct ld_control *control) {
-    uv_stream_t *listener = (uv_stream_t *)&control->listener;
+    uv_stream_t *listener = (uv_stream_t *)control->listener;
     struct ld_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
         uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
@@ -169,8 +169,45 @@ static void on_retry(uv_timer_t *timer) {
 /* Handle a connection. Out of descriptors, libuv drops it. */
 static void on_connection(uv_stream_t *listener, int status) {
     if (status == 0) {
-        accept_peer(LD_CONTAINER_OF(listener, struct ld_control, listener));
+        accept_peer(listener->data);
     }
+}
+
+/* Free a handle that has memory of its own. */
+static void on_listener_closed(uv_handle_t *handle) {
+    free(handle);
+}
+
+/* Stop listening. */
+static void close_listener(struct ld_control *control) {
+    if (control->listener != NULL) {
+        uv_timer_stop(&control->retry);
+        uv_close((uv_handle_t *)control->listener, on_listener_closed);
+        control->listener = NULL;
+    }
+}
+
+/* Listen on a socket, and no longer on the one before. */
+int ld_control_listen(struct ld_control *control, int fd) {
+    uv_pipe_t *listener = malloc(sizeof *listener);
+    if (listener == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    uv_pipe_init(control->timer.loop, listener, 0);
+    listener->data = control;
+    int rc = uv_pipe_open(listener, fd);
+    if (rc < 0) {
+        close(fd);
+    }
+    rc = rc == 0 ? uv_listen((uv_stream_t *)listener, SOMAXCONN, on_connection) : rc;
+    if (rc < 0) {
+        uv_close((uv_handle_t *)listener, on_listener_closed);
+        return rc;
+    }
+    close_listener(control);
+    control->listener = listener;
+    return 0;
 }
 
 /* Open the control socket. */
@@ -181,14 +218,12 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
         return -ENOMEM;
     }
     control->owner = owner;
-    control->open_handles = 4;
-    uv_pipe_init(loop, &control->listener, 0);
+    control->open_handles = 3;
     uv_timer_init(loop, &control->timer);
     uv_timer_init(loop, &control->retry);
     uv_idle_init(loop, &control->backlog);
     *out = control;
-    int rc = uv_pipe_open(&control->listener, listener);
-    return rc < 0 ? rc : uv_listen((uv_stream_t *)&control->listener, SOMAXCONN, on_connection);
+    return ld_control_listen(control, listener);
 }
 
 /* Say what requests do. */
@@ -207,11 +242,10 @@ void ld_control_close(struct ld_control *control) {
     while (control->first != NULL) {
         ld_peer_close(control->first);
     }
-    control->listener.data = control;
     control->timer.data = control;
     control->retry.data = control;
     control->backlog.data = control;
-    uv_close((uv_handle_t *)&control->listener, on_closed);
+    close_listener(control);
     uv_close((uv_handle_t *)&control->timer, on_closed);
     uv_close((uv_handle_t *)&control->retry, on_closed);
     uv_close((uv_handle_t *)&control->backlog, on_closed);

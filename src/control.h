@@ -13,6 +13,10 @@ struct ld_control;
 /* Listen on LISTENER, which is taken over. Besides root, OWNER may ask. 0 or a negative errno. */
 int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner);
 
+/* Listen on FD, which is taken over, instead of the socket before: the clients that are connected
+ * stay. 0 or a negative errno, and then the one before goes on. */
+int ld_control_listen(struct ld_control *control, int fd);
+
 /* Say what requests do; before the loop turns. */
 void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);
 

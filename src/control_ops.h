@@ -14,7 +14,6 @@ struct ld_waiter {
 /* Each answer is a new reference, to be sent. */
 struct ld_control_ops {
     json_t *(*status)(void *host);
-    json_t *(*origin)(void *host);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
     /* Ask for a reload; the verdict comes to WAITER from a later turn of the loop. */

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -160,8 +159,9 @@ static void be_middle(int channel) {
 /* Fork twice. */
 int ld_daemon_detach(int *channel) {
     int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-        return -errno;
+    int rc = ld_report_open(ends);
+    if (rc < 0) {
+        return rc;
     }
     pid_t middle = fork();
     if (middle < 0) {

@@ -56,15 +56,15 @@ int ld_file_write(int fd, const char *bytes, size_t size) {
 }
 
 /* Make the log file; -EEXIST if somebody else just did. */
-static int create_file(const char *path, long gid) {
+static int create_file(int dir, const char *path, long gid) {
     int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
-    int fd = open(path, flags, 0640);
-    if (fd < 0 && errno == ENOENT) {
+    int fd = openat(dir, path, flags, 0640);
+    if (fd < 0 && errno == ENOENT && dir == AT_FDCWD) {
         int rc = ld_file_make_parents(path, 0755);
         if (rc < 0) {
             return rc;
         }
-        fd = open(path, flags, 0640);
+        fd = openat(dir, path, flags, 0640);
     }
     if (fd < 0) {
         return -errno;
@@ -82,10 +82,11 @@ static int create_file(const char *path, long gid) {
 }
 
 /* Open PATH for appending, making it if it is missing. */
-int ld_file_open_log(const char *path, long gid) {
+int ld_file_open_log(int dir, const char *path, long gid) {
     for (;;) {
         /* Without O_NONBLOCK the opening of a FIFO that nobody reads would wait for ever. */
-        int fd = open(path, O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+        const int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
+        int fd = openat(dir, path, flags);
         if (fd >= 0) {
             fcntl(fd, F_SETFL, O_APPEND);
             return fd;
@@ -93,7 +94,7 @@ int ld_file_open_log(const char *path, long gid) {
         if (errno != ENOENT) {
             return -errno;
         }
-        fd = create_file(path, gid);
+        fd = create_file(dir, path, gid);
         if (fd != -EEXIST) {
             return fd;
         }

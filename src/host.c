@@ -7,7 +7,6 @@
 #include "keeper.h"
 #include "log.h"
 #include "notify.h"
-#include "report.h"
 
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
@@ -62,12 +61,7 @@ static void become_ready(struct ld_host *host) {
     if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
-        ld_keeper_say_ready(service);
-        ld_report_send(service->channel, LD_REPORT_READY, (int)getpid(), "");
-        if (service->channel >= 0) {
-            close(service->channel);
-            service->channel = -1;
-        }
+        ld_keeper_report(service, LD_REPORT_READY, "");
     }
 }
 
@@ -175,6 +169,9 @@ void ld_host_on_turn(uv_prepare_t *prepare) {
         heed_wants(host);
     }
     ld_reload_step(host);
+    if (host->service->listener >= 0) {
+        ld_host_take_socket(host);
+    }
     if (host->state == LD_HOST_RUNNING) {
         heed_end(host);
     }
@@ -207,14 +204,14 @@ static void start_script(struct ld_host *host) {
 
 /* Tell the starting process how it ended, if it has not heard that it began. */
 static void report_end(struct ld_host *host) {
-    const struct ld_service *service = host->service;
+    struct ld_service *service = host->service;
     if (!host->was_ready && !host->failed_start && service->daemon) {
         ld_text_puts(host->why, "it was stopped before it was ready");
     }
     if (!host->was_ready) {
-        ld_report_send(service->channel, LD_REPORT_FAILED, 1, ld_text_string(host->why));
+        ld_keeper_report(service, LD_REPORT_FAILED, ld_text_string(host->why));
     } else {
-        ld_report_send(service->channel, LD_REPORT_FINISHED, 0, "");
+        ld_keeper_report(service, LD_REPORT_FINISHED, "");
     }
 }
 
@@ -224,7 +221,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     int rc = uv_loop_init(&host.loop);
     if (rc < 0) {
         ld_text_puts(why, uv_strerror(rc));
-        ld_report_send(service->channel, LD_REPORT_FAILED, 1, ld_text_string(why));
+        ld_keeper_report(service, LD_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
     rc = ld_host_open(&host);

@@ -78,6 +78,8 @@ struct ld_host {
     uv_timer_t watchdog; /* of the service manager */
     uv_poll_t keeper;
     bool has_keeper;
+    uv_poll_t file_watch;
+    bool has_file_watch;
     bool has_signals;
     struct ld_reaper *reaper;
     struct ld_children *children;
@@ -119,6 +121,9 @@ int ld_host_open(struct ld_host *host);
 
 /* Close what was made, and let the loop turn until it is all gone. */
 void ld_host_close(struct ld_host *host);
+
+/* Listen on the new control socket in service->listener instead of the old one. */
+void ld_host_take_socket(struct ld_host *host);
 
 /* host_signals.c */
 
@@ -165,8 +170,5 @@ void ld_stop_step(struct ld_host *host);
 
 /* The status report, a new reference; NULL when memory ran out. */
 json_t *ld_host_snapshot(struct ld_host *host);
-
-/* How the service was started, a new reference. */
-json_t *ld_host_origin(const struct ld_host *host);
 
 #endif

@@ -27,11 +27,6 @@ static json_t *answer_status(void *arg) {
     return report;
 }
 
-/* Answer "origin". */
-static json_t *answer_origin(void *arg) {
-    return ld_host_origin(arg);
-}
-
 /* Answer "stop"; one that is under way is joined. */
 static json_t *answer_stop(void *arg) {
     struct ld_host *host = arg;
@@ -89,6 +84,7 @@ static void fill_env(struct ld_host *host) {
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
+        .dropped = service->keeper >= 0,
         .wait_ready = service->options->wait_ready,
         .words = service->words,
         .script = service->script_word,
@@ -123,6 +119,35 @@ static int attach_keeper(struct ld_host *host) {
     return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_on_keeper) : rc;
 }
 
+/* Handle that a file may have been removed from the run directory. */
+static void on_file_watch(uv_poll_t *poll, int status, int events) {
+    struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, file_watch);
+    (void)status;
+    (void)events;
+    if (host->state == LD_HOST_STARTING || host->state == LD_HOST_RUNNING) {
+        ld_service_look_after_files(host->service, getpid());
+    }
+}
+
+/* Watch the run directory, unless the keeper does. */
+static int attach_file_watch(struct ld_host *host) {
+    if (host->service->file_watch < 0) {
+        return 0;
+    }
+    int rc = uv_poll_init(&host->loop, &host->file_watch, host->service->file_watch);
+    host->has_file_watch = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->file_watch, UV_READABLE, on_file_watch) : rc;
+}
+
+/* Listen on the new control socket. */
+void ld_host_take_socket(struct ld_host *host) {
+    int rc = ld_control_listen(host->control, host->service->listener);
+    host->service->listener = -1; /* the control closes it */
+    if (rc < 0) {
+        ld_log(LD_LOG_ERROR, "the new control socket: %s", uv_strerror(rc));
+    }
+}
+
 /* Hand the sockets that were there before to the set of listeners. */
 static int hand_sockets(struct ld_host *host) {
     const struct ld_service *service = host->service;
@@ -131,17 +156,14 @@ static int hand_sockets(struct ld_host *host) {
         const struct ld_service_socket *at = &service->sockets[i];
         int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
         rc = fd < 0 ? -errno
-                    : ld_listeners_inherit(host->listeners, fd, at->name, at->address, false);
-    }
-    if (service->keeper >= 0) {
-        ld_listeners_set_helper(host->listeners, ld_keeper_listen_on, host->service);
+                    : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
     }
     return rc;
 }
 
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
+    static const struct ld_control_ops ops = {answer_status, answer_stop,
                                               answer_reopen, ask_reload,    forget_waiter};
     struct ld_service *service = host->service;
     uv_timer_init(&host->loop, &host->alarm);
@@ -150,6 +172,7 @@ int ld_host_open(struct ld_host *host) {
     uv_prepare_start(&host->turn, ld_host_on_turn);
     int rc = catch_signals(host);
     rc = rc == 0 ? attach_keeper(host) : rc;
+    rc = rc == 0 ? attach_file_watch(host) : rc;
     rc = rc == 0 ? ld_reaper_new(&host->reaper, &host->loop, true) : rc;
     if (rc == 0) {
         ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
@@ -217,6 +240,9 @@ void ld_host_close(struct ld_host *host) {
     uv_close((uv_handle_t *)&host->watchdog, NULL);
     if (host->has_keeper) {
         uv_close((uv_handle_t *)&host->keeper, NULL);
+    }
+    if (host->has_file_watch) {
+        uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
     if (host->control != NULL) {
         ld_control_close(host->control);

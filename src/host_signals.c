@@ -115,7 +115,8 @@ void ld_host_on_keeper(uv_poll_t *poll, int status, int events) {
     struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
     (void)status;
     (void)events;
-    switch (ld_keeper_listen(host->service)) {
+    int fd = -1;
+    switch (ld_keeper_hear(host->service, &fd)) {
     case LD_KEEPER_NOTHING:
         break;
     case LD_KEEPER_STOP:
@@ -123,10 +124,13 @@ void ld_host_on_keeper(uv_poll_t *poll, int status, int events) {
             ld_host_on_signal(host, SIGTERM, false);
         }
         break;
+    case LD_KEEPER_SOCKET:
+        host->service->listener = fd; /* taken in this turn */
+        break;
     case LD_KEEPER_GONE:
         uv_poll_stop(poll);
         host->service->keeper = -1;
-        ld_log(LD_LOG_WARN, "the keeper is gone: nobody will open the log again, or clean up");
+        ld_log(LD_LOG_WARN, "the keeper is gone: no process will reopen the log or clean up");
         break;
     }
 }

@@ -6,168 +6,106 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon.h"
-#include "file.h"
 #include "log.h"
+#include "packet.h"
 #include "parse.h"
 #include "process.h"
-#include "report.h"
 #include "signals.h"
 
 #define PATIENCE_MS 2000 /* how long the host waits for an answer */
+#define SLACK_MS    5000 /* how much longer than its own limit a stop of the host may take */
 
-/* What goes over the channel, a packet each: host to keeper OPEN_LOG, LISTEN, REMOVE (the file of
- * what it has made for LISTEN) and READY, keeper to host ANSWER (with a descriptor, or an errno)
- * and STOP. */
-enum kind { OPEN_LOG = 'o', LISTEN = 'l', REMOVE = 'u', READY = 'r', ANSWER = 'a', STOP = 's' };
-
-struct packet {
-    int kind;
-    int code;                         /* of an answer */
-    struct ld_listen_options options; /* to listen */
-    char address[128];
-};
+/* The words. Host to keeper, numbered: LOG. Host to keeper, as they are: READY, FINISHED, FAILED (with
+ * the reason). Keeper to host, numbered: OK (with the descriptor), ERROR (with an errno). Keeper to
+ * host, as they are: STOP, SOCKET (with the descriptor). */
+static const char word_log[] = "open-log";
+static const char word_ready[] = "ready";
+static const char word_finished[] = "finished";
+static const char word_failed[] = "failed";
+static const char word_ok[] = "ok";
+static const char word_error[] = "error";
+static const char word_stop[] = "stop";
+static const char word_socket[] = "socket";
 
 /* What the keeper knows. */
 struct keeper {
     struct ld_service *service;
     pid_t host;
-    int fd; /* to the host; -1 when it has closed its end */
+    int channel; /* to the host; -1 when it has closed its end */
     bool ready;
     bool ended;
-    int status;                   /* as from waitpid */
-    struct ld_socket_file *files; /* of Unix sockets that were made for the host */
-    size_t file_count;
+    int status;      /* as from waitpid */
+    double deadline; /* of a stop, in milliseconds; 0: none */
+    bool killed;     /* by us */
 };
 
-/* Send a packet, with a descriptor if it is not -1. */
-static void send_packet(int fd, const struct packet *packet, int passed) {
-    struct iovec part = {.iov_base = (void *)(uintptr_t)packet, .iov_len = sizeof *packet};
-    union {
-        struct cmsghdr head;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control = {.head = {.cmsg_len = 0}};
-    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-    if (passed >= 0) {
-        message.msg_control = control.bytes;
-        message.msg_controllen = sizeof control.bytes;
-        control.head = (struct cmsghdr){
-            .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-        memcpy(CMSG_DATA(&control.head), &passed, sizeof passed);
-    }
-    while (sendmsg(fd, &message, MSG_NOSIGNAL) < 0 && errno == EINTR) {
-    }
+/* Milliseconds on the monotonic clock. */
+static double now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-/* Receive a packet; false at the end of the channel. *PASSED is a descriptor, or -1. */
-static bool receive_packet(int fd, struct packet *packet, int *passed) {
-    struct iovec part = {.iov_base = packet, .iov_len = sizeof *packet};
-    union {
-        struct cmsghdr head;
-        char bytes[CMSG_SPACE(sizeof(int))];
-    } control;
-    struct msghdr message = {.msg_iov = &part,
-                             .msg_iovlen = 1,
-                             .msg_control = control.bytes,
-                             .msg_controllen = sizeof control.bytes};
-    ssize_t size;
-    *passed = -1;
-    do {
-        size = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
-    } while (size < 0 && errno == EINTR);
-    const struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-    if (size == (ssize_t)sizeof *packet && head != NULL && head->cmsg_type == SCM_RIGHTS) {
-        memcpy(passed, CMSG_DATA(head), sizeof *passed);
-    }
-    return size == (ssize_t)sizeof *packet;
-}
-
-/* Open the log for the host. */
-static int open_log(const struct ld_service *service) {
-    return ld_file_open_log(service->log_path, service->has_user ? (long)service->user.gid : -1);
-}
-
-/* Note the file of a socket that was made, to remove it: the host may not. */
-static void note_file(struct keeper *keeper, const struct ld_address *address) {
-    size_t size = (keeper->file_count + 1) * sizeof *keeper->files;
-    struct ld_socket_file *files = realloc(keeper->files, size);
-    if (files != NULL) {
-        keeper->files = files;
-        keeper->file_count += ld_socket_file_note(&files[keeper->file_count], address);
-    }
-}
-
-/* Remove the files at a Unix address that were made for the host; all of them without an address. */
-static void remove_files(struct keeper *keeper, const struct ld_address *address) {
-    const char *path = address != NULL ? ld_address_path(address) : NULL;
-    size_t kept = 0;
-    for (size_t i = 0; i < keeper->file_count; i++) {
-        const struct ld_socket_file *file = &keeper->files[i];
-        if (address == NULL ||
-            (path != NULL && strcmp(ld_address_path(&file->address), path) == 0)) {
-            ld_socket_file_remove(file);
-        } else {
-            keeper->files[kept++] = *file;
-        }
-    }
-    keeper->file_count = kept;
-}
-
-/* Listen for the host, which may not, or remove the file of what was made. */
-static int listen_for(struct keeper *keeper, struct packet *packet) {
-    struct ld_address address;
-    packet->address[sizeof packet->address - 1] = '\0';
-    if (!ld_address_parse(packet->address, &address)) {
-        return -EINVAL;
-    }
-    if (packet->kind == REMOVE) {
-        remove_files(keeper, &address);
-        return 0;
-    }
-    int fd = ld_socket_listen(&address, &packet->options);
-    if (fd >= 0) {
-        note_file(keeper, &address);
-    }
-    return fd;
-}
-
-/* Answer with a descriptor or an errno. */
-static void answer(const struct keeper *keeper, int fd) {
-    const struct packet packet = {.kind = ANSWER, .code = fd < 0 ? fd : 0};
-    send_packet(keeper->fd, &packet, fd);
+/* Answer a request with a descriptor, which is closed, or an errno. A host that does not read its
+ * answers gets none. */
+static void answer(const struct keeper *keeper, unsigned long number, int fd) {
+    char code[16] = "";
+    int size = fd < 0 ? snprintf(code, sizeof code, "%d", -fd) : 0;
+    const char *word = fd < 0 ? word_error : word_ok;
+    ld_packet_send(keeper->channel, number, word, code, (size_t)size, fd < 0 ? -1 : fd);
     if (fd >= 0) {
         close(fd);
     }
 }
 
-/* Serve the host. */
-static void serve(struct keeper *keeper) {
-    struct packet packet;
-    int passed;
-    if (!receive_packet(keeper->fd, &packet, &passed)) {
-        close(keeper->fd);
-        keeper->fd = -1;
-        return;
+/* Tell the starting process how the start went, once. */
+static void report(struct keeper *keeper, enum ld_report_kind kind, const char *text) {
+    struct ld_service *service = keeper->service;
+    int status = kind == LD_REPORT_READY ? (int)keeper->host : kind == LD_REPORT_FAILED ? 1 : 0;
+    if (!keeper->ready && service->channel >= 0) {
+        ld_report_send(service->channel, kind, status, text);
     }
-    if (passed >= 0) {
-        close(passed);
-    }
-    if (packet.kind == OPEN_LOG) {
-        answer(keeper, open_log(keeper->service));
-    } else if (packet.kind == LISTEN) {
-        answer(keeper, listen_for(keeper, &packet));
-    } else if (packet.kind == REMOVE) {
-        listen_for(keeper, &packet);
-    } else if (packet.kind == READY) {
+    if (kind == LD_REPORT_READY) {
         keeper->ready = true;
-        if (keeper->service->channel >= 0) {
-            close(keeper->service->channel);
-            keeper->service->channel = -1;
+        if (service->channel >= 0) {
+            close(service->channel);
+            service->channel = -1;
         }
+    }
+}
+
+/* Do what a packet of the host's asks for, if it is one of the few things that it may ask for. */
+static void obey(struct keeper *keeper, const struct ld_packet *packet) {
+    if (strcmp(packet->word, word_log) == 0 && packet->size == 0) {
+        answer(keeper, packet->number, ld_service_open_log(keeper->service));
+    } else if (strcmp(packet->word, word_ready) == 0) {
+        report(keeper, LD_REPORT_READY, "");
+    } else if (strcmp(packet->word, word_finished) == 0) {
+        report(keeper, LD_REPORT_FINISHED, "");
+    } else if (strcmp(packet->word, word_failed) == 0) {
+        report(keeper, LD_REPORT_FAILED, packet->text);
+    } else if (packet->number > 0) {
+        answer(keeper, packet->number, -EPERM);
+    }
+}
+
+/* Serve one packet of the host. */
+static void serve(struct keeper *keeper) {
+    struct ld_packet packet;
+    int rc = ld_packet_receive(keeper->channel, &packet);
+    if (rc == 0) {
+        close(keeper->channel);
+        keeper->channel = -1;
+    } else if (rc == 1) {
+        if (packet.fd >= 0) {
+            close(packet.fd);
+        }
+        obey(keeper, &packet);
     }
 }
 
@@ -183,8 +121,19 @@ static void reap(struct keeper *keeper) {
     }
 }
 
-/* Handle a signal to the keeper: it means the host. A stop goes over the channel, because a manager
- * that signals a whole group has signalled the host too, and a second signal would mean more. */
+/* Have the host stop, and see that it does. It is told over the channel, because a manager that
+ * signals a whole group has signalled the host too, and a second signal would mean more; a host that
+ * does not listen there gets the signal. */
+static void stop_host(struct keeper *keeper) {
+    if (keeper->deadline == 0) {
+        keeper->deadline = now_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
+    }
+    if (!keeper->ended && ld_packet_send(keeper->channel, 0, word_stop, "", 0, -1) < 0) {
+        ld_process_kill(keeper->host, SIGTERM);
+    }
+}
+
+/* Handle a signal to the keeper: it means the host. */
 static void on_signal(void *arg, int signo, bool by_kernel) {
     struct keeper *keeper = arg;
     (void)by_kernel;
@@ -194,7 +143,7 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
         break;
     case SIGTERM:
     case SIGINT:
-        send_packet(keeper->fd, &(struct packet){.kind = STOP}, -1);
+        stop_host(keeper);
         break;
     case SIGPIPE:
         break;
@@ -206,16 +155,47 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     }
 }
 
-/* Wait for the end of the host, and serve it meanwhile. */
+/* Kill a host that has not stopped in time; how long to wait for the next event, for poll. */
+static int time_left(struct keeper *keeper) {
+    if (keeper->deadline == 0 || keeper->killed) {
+        return -1;
+    }
+    double left = keeper->deadline - now_ms();
+    if (left > 0) {
+        return left < 1e6 ? (int)left + 1 : 1000000;
+    }
+    keeper->killed = true;
+    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
+           keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
+    ld_process_kill(keeper->host, SIGKILL);
+    return -1;
+}
+
+/* Make the files of the service again if one was removed, and hand a new control socket on. */
+static void look_after_files(struct keeper *keeper) {
+    struct ld_service *service = keeper->service;
+    ld_service_look_after_files(service, keeper->host);
+    if (service->listener >= 0) {
+        ld_packet_send(keeper->channel, 0, word_socket, "", 0, service->listener);
+        close(service->listener);
+        service->listener = -1;
+    }
+}
+
+/* Wait for the end of the host, and serve it meanwhile: signals first, then one packet. */
 static void attend(struct keeper *keeper) {
     while (!keeper->ended) {
-        struct pollfd polls[2] = {{.fd = ld_signals_fd(), .events = POLLIN},
-                                  {.fd = keeper->fd, .events = POLLIN}};
-        if (poll(polls, 2, -1) < 0) {
+        struct pollfd polls[3] = {{.fd = ld_signals_fd(), .events = POLLIN},
+                                  {.fd = keeper->channel, .events = POLLIN},
+                                  {.fd = keeper->service->file_watch, .events = POLLIN}};
+        if (poll(polls, 3, time_left(keeper)) <= 0) {
             continue;
         }
         if (polls[0].revents != 0) {
             ld_signals_deliver(on_signal, keeper);
+        }
+        if (polls[2].revents != 0) {
+            look_after_files(keeper);
         }
         if (polls[1].revents != 0) {
             serve(keeper);
@@ -223,59 +203,88 @@ static void attend(struct keeper *keeper) {
     }
 }
 
-/* Say how the host ended, if that was no end it chose. */
-static void explain_death(const struct keeper *keeper) {
+/* Say how the host ended, if it did not choose its end. */
+static void explain_death(struct keeper *keeper) {
+    struct ld_text how = {0};
     if (!WIFSIGNALED(keeper->status)) {
         return;
     }
-    const char *name = ld_signal_name(WTERMSIG(keeper->status));
+    const struct ld_service *service = keeper->service;
+    ld_text_format(&how, "killed by SIG%s%s", ld_signal_name(WTERMSIG(keeper->status)),
+                   WCOREDUMP(keeper->status) ? " (core dumped)" : "");
     ld_log_reopen(); /* the host may have reopened its own since */
-    ld_log(LD_LOG_ERROR, "%s (pid %d) was killed by SIG%s", keeper->service->name,
-           (int)keeper->host, name);
+    ld_log(LD_LOG_ERROR, "%s (pid %d) was %s", service->name, (int)keeper->host,
+           ld_text_string(&how));
+    ld_record_note_death(service->run_fd, service->name, ld_text_string(&how));
     if (!keeper->ready) {
         struct ld_text text = {0};
-        ld_text_format(&text, "%s died before it was ready: killed by SIG%s", keeper->service->name,
-                       name);
-        ld_report_send(keeper->service->channel, LD_REPORT_FAILED, 1, ld_text_string(&text));
+        ld_text_format(&text, "%s died before it was ready: %s", service->name,
+                       ld_text_string(&how));
+        report(keeper, LD_REPORT_FAILED, ld_text_string(&text));
         ld_text_fini(&text);
     }
+    ld_text_fini(&how);
 }
 
-/* The keeper, until everything is over. */
-static int keep(struct ld_service *service, pid_t host, int fd) {
-    static const int passed_on[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT,
-                                    SIGTERM, SIGINT,  SIGPIPE, SIGCHLD};
-    struct keeper keeper = {.service = service, .host = host, .fd = fd};
-    ld_signals_open();
-    for (size_t i = 0; i < LD_COUNT(passed_on); i++) {
-        ld_signals_catch(passed_on[i]);
-    }
+/* Keep the host until everything is over; the exit status to take. */
+static int keep(struct keeper *keeper) {
     ld_daemon_unblock_signals();
-    reap(&keeper);
-    attend(&keeper);
+    reap(keeper);
+    attend(keeper);
     ld_daemon_reset_signals();
-    explain_death(&keeper);
+    while (keeper->channel >= 0) { /* its last words */
+        struct pollfd poller = {.fd = keeper->channel, .events = POLLIN};
+        if (poll(&poller, 1, 0) <= 0) {
+            break;
+        }
+        serve(keeper);
+    }
+    explain_death(keeper);
     ld_process_end_orphans(); /* what the host has left behind is ours now */
-    remove_files(&keeper, NULL);
-    free(keeper.files);
-    ld_service_release(service);
-    return WIFSIGNALED(keeper.status) ? 128 + WTERMSIG(keeper.status) : WEXITSTATUS(keeper.status);
+    bool died = WIFSIGNALED(keeper->status) && !keeper->killed && keeper->ready;
+    ld_service_release(keeper->service, died);
+    return WIFSIGNALED(keeper->status) ? 128 + WTERMSIG(keeper->status)
+                                       : WEXITSTATUS(keeper->status);
 }
 
-/* Fork the host. All signals are blocked here; the host and the keeper catch their own. */
-int ld_keeper_fork(struct ld_service *service) {
-    int ends[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
-        ld_log(LD_LOG_ERROR, "keeper: %s", strerror(errno));
-        return 1;
+static const int passed_on[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT,
+                                SIGTERM, SIGINT,  SIGPIPE, SIGCHLD};
+
+/* Begin to catch what means the host: it is pending until signals are let in. */
+static int catch_signals(void) {
+    int rc = ld_signals_open();
+    for (size_t i = 0; i < LD_COUNT(passed_on) && rc == 0; i++) {
+        rc = ld_signals_catch(passed_on[i]);
     }
+    return rc;
+}
+
+/* Catch no signal any longer. */
+static void release_signals(void) {
+    for (size_t i = 0; i < LD_COUNT(passed_on); i++) {
+        ld_signals_release(passed_on[i]);
+    }
+    ld_signals_close();
+}
+
+/* Fork the host, when everything that the keeper needs is there. All signals are blocked here; the
+ * host and the keeper catch their own. */
+int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
+    int ends[2] = {-1, -1};
+    int rc = catch_signals();
+    rc = rc == 0 ? ld_packet_open(ends) : rc;
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    pid_t host = fork();
+    pid_t host = rc == 0 ? fork() : -1;
     if (host < 0) {
-        ld_log(LD_LOG_ERROR, "keeper: fork: %s", strerror(errno));
+        ld_text_format(why, "the keeper: %s", strerror(rc < 0 ? -rc : errno));
+        if (rc == 0) {
+            close(ends[0]);
+            close(ends[1]);
+        }
         return 1;
     }
     if (host == 0) {
+        release_signals();
         close(ends[0]);
         service->keeper = ends[1];
         return -1;
@@ -283,73 +292,113 @@ int ld_keeper_fork(struct ld_service *service) {
     close(ends[1]);
     close(service->listener); /* the host's: after its death nobody shall seem to listen */
     service->listener = -1;
-    return keep(service, host, ends[0]);
+    struct keeper keeper = {.service = service, .host = host, .channel = ends[0]};
+    return keep(&keeper);
 }
 
-/* Tell the keeper that the script is ready. */
-void ld_keeper_say_ready(const struct ld_service *service) {
+/* Tell the starting process how the start went. */
+void ld_keeper_report(struct ld_service *service, enum ld_report_kind kind, const char *text) {
+    const char *word = kind == LD_REPORT_READY      ? word_ready
+                       : kind == LD_REPORT_FINISHED ? word_finished
+                                                    : word_failed;
+    int status = kind == LD_REPORT_READY ? (int)getpid() : kind == LD_REPORT_FAILED ? 1 : 0;
     if (service->keeper >= 0) {
-        send_packet(service->keeper, &(struct packet){.kind = READY}, -1);
+        ld_packet_send(service->keeper, 0, word, text, strlen(text), -1);
+        return;
+    }
+    ld_report_send(service->channel, kind, status, text);
+    if (kind == LD_REPORT_READY && service->channel >= 0) {
+        close(service->channel);
+        service->channel = -1;
     }
 }
 
-/* Receive an answer from the keeper. What it asks meanwhile comes again, as the signal it means. */
-static bool receive_answer(int fd, struct packet *packet, int *passed) {
-    while (receive_packet(fd, packet, passed)) {
-        if (packet->kind == ANSWER) {
-            return true;
-        }
+/* Note what the keeper says unasked while an answer is waited for, to be heard later. */
+static void note_event(struct ld_service *service, const struct ld_packet *packet) {
+    if (strcmp(packet->word, word_stop) == 0) {
         raise(SIGTERM);
+    } else if (strcmp(packet->word, word_socket) == 0 && packet->fd >= 0) {
+        if (service->listener >= 0) {
+            close(service->listener);
+        }
+        service->listener = packet->fd;
+    } else if (packet->fd >= 0) {
+        close(packet->fd);
     }
-    return false;
 }
 
-/* Ask the keeper for a descriptor. */
-static int ask(const struct ld_service *service, const struct packet *question) {
+/* The descriptor of an answer, or its errno. */
+static int read_answer(const struct ld_packet *packet) {
+    long code;
+    if (strcmp(packet->word, word_ok) == 0 && packet->fd >= 0) {
+        return packet->fd;
+    }
+    if (packet->fd >= 0) {
+        close(packet->fd);
+    }
+    bool is_error = strcmp(packet->word, word_error) == 0 && packet->size < 5 &&
+                    ld_parse_whole(packet->text, 1, 4095, &code);
+    return is_error ? -(int)code : -EPROTO;
+}
+
+/* Wait for the answer to request NUMBER. Signals do not shorten the time; answers to what was given up
+ * on are dropped. */
+static int await_answer(struct ld_service *service, unsigned long number) {
+    double deadline = now_ms() + PATIENCE_MS;
     struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
-    struct packet packet;
-    int fd;
-    if (service->keeper < 0) {
-        return -ESRCH;
+    struct ld_packet packet;
+    for (;;) {
+        double left = deadline - now_ms();
+        if (left <= 0) {
+            return -ETIMEDOUT;
+        }
+        if (poll(&poller, 1, (int)left + 1) <= 0) {
+            continue;
+        }
+        int rc = ld_packet_receive(service->keeper, &packet);
+        if (rc == 0) {
+            return -ESRCH;
+        }
+        if (rc == -EMFILE) {
+            return rc;
+        }
+        if (rc == 1 && packet.number == number) {
+            return read_answer(&packet);
+        }
+        if (rc == 1) {
+            note_event(service, &packet);
+        }
     }
-    send_packet(service->keeper, question, -1);
-    if (poll(&poller, 1, PATIENCE_MS) <= 0) {
-        return -ETIMEDOUT;
-    }
-    if (!receive_answer(service->keeper, &packet, &fd)) {
-        return -ESRCH;
-    }
-    return fd >= 0 ? fd : packet.code;
 }
 
 /* Open the log by the keeper. */
 int ld_keeper_open_log(void *arg) {
-    return ask(arg, &(struct packet){.kind = OPEN_LOG});
-}
-
-/* Listen by the keeper, or have it remove the file of what it has made. */
-int ld_keeper_listen_on(void *arg, const char *address, const struct ld_listen_options *options) {
-    const struct ld_service *service = arg;
-    struct packet packet = {.kind = options != NULL ? LISTEN : REMOVE};
-    snprintf(packet.address, sizeof packet.address, "%s", address);
-    if (options == NULL) {
-        send_packet(service->keeper, &packet, -1);
-        return 0;
+    static unsigned long last_number;
+    struct ld_service *service = arg;
+    if (service->keeper < 0) {
+        return -ESRCH;
     }
-    packet.options = *options;
-    return ask(service, &packet);
+    last_number = last_number % 999999999 + 1;
+    int rc = ld_packet_send(service->keeper, last_number, word_log, "", 0, -1);
+    return rc < 0 ? rc : await_answer(service, last_number);
 }
 
 /* Hear what the keeper says. */
-enum ld_keeper_word ld_keeper_listen(struct ld_service *service) {
-    struct packet packet;
-    int passed;
-    if (!receive_packet(service->keeper, &packet, &passed)) {
+enum ld_keeper_event ld_keeper_hear(struct ld_service *service, int *fd) {
+    struct ld_packet packet;
+    int rc = ld_packet_receive(service->keeper, &packet);
+    if (rc == 0) {
         return LD_KEEPER_GONE;
     }
-    if (passed >= 0) { /* an answer that came too late */
-        close(passed);
-        return LD_KEEPER_NOTHING;
+    if (rc == 1 && strcmp(packet.word, word_stop) == 0) {
+        return LD_KEEPER_STOP;
     }
-    return LD_KEEPER_STOP;
+    if (rc == 1 && strcmp(packet.word, word_socket) == 0 && packet.fd >= 0) {
+        *fd = packet.fd;
+        return LD_KEEPER_SOCKET;
+    }
+    if (packet.fd >= 0) { /* an answer that came too late */
+        close(packet.fd);
+    }
+    return LD_KEEPER_NOTHING;
 }

@@ -11,11 +11,15 @@
 #include "say.h"
 #include "title.h"
 
-/* Tell whoever started us that it failed. */
+/* Tell the starting process, or the person in the foreground, why the service failed before its host
+ * ran. */
 static int fail(struct ld_service *service, int status, const char *text) {
-    if (service->channel >= 0) {
+    if (service->keeper >= 0) {
+        ld_keeper_report(service, LD_REPORT_FAILED, text);
+    } else if (service->channel >= 0) {
         ld_report_send(service->channel, LD_REPORT_FAILED, status, text);
-    } else {
+    }
+    if (!service->daemon) {
         ld_complain("%s", text);
     }
     return status;
@@ -49,17 +53,18 @@ static int run_host(struct ld_service *service, struct ld_text *why) {
 static int run_held(struct ld_service *service, struct ld_text *why) {
     if (service->has_user) {
         set_title(service, " (keeper)");
-        int status = ld_keeper_fork(service);
+        int status = ld_keeper_fork(service, why);
+        if (status >= 0 && !ld_text_is_empty(why)) {
+            fail(service, status, ld_text_string(why));
+            ld_service_release(service, false);
+        }
         if (status >= 0) {
             return status; /* we are the keeper, and it is over */
         }
-        status = run_host(service, why);
-        close(service->pidfile.fd); /* the keeper removes it */
-        service->pidfile.fd = -1;
-        return status;
+        return run_host(service, why);
     }
     int status = run_host(service, why);
-    ld_service_release(service);
+    ld_service_release(service, false);
     return status;
 }
 
@@ -67,11 +72,11 @@ static int run_held(struct ld_service *service, struct ld_text *why) {
 int ld_launch(struct ld_service *service) {
     struct ld_text why = {0};
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
-    ld_report_send(service->channel, LD_REPORT_PID, (int)getpid(), "");
+    ld_report_send(service->channel, LD_REPORT_BORN, 0, "");
     int status = ld_service_hold(service, &why);
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
-        ld_service_release(service);
+        ld_service_release(service, false);
     } else {
         status = run_held(service, &why);
     }

@@ -29,6 +29,16 @@ static const struct lx_row rows[] = {
     {NULL, NULL},
 };
 
+/* What to say behind the address when it cannot be had. */
+static const char *explain(const struct ld_script *script, int code, bool is_named) {
+    if (code == -ENOENT && is_named) {
+        return ": no such socket was passed (LISTEN_FDNAMES)";
+    }
+    return code == -EACCES && script->env->dropped
+               ? ": start it with --listen, which is bound before privileges are dropped"
+               : "";
+}
+
 /* listen(address [, options]) -> fd | nil, error, code */
 static int l_listen(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
@@ -58,9 +68,7 @@ static int l_listen(lua_State *L) {
         }
     }
     if (fd < 0) {
-        return lx_fail(L, fd, "%s%s", text,
-                       fd == -ENOENT && is_named ? ": no such socket was passed (LISTEN_FDNAMES)"
-                                                 : "");
+        return lx_fail(L, fd, "%s%s", text, explain(script, fd, is_named));
     }
     lua_pushinteger(L, fd);
     return 1;

@@ -16,8 +16,8 @@ struct listener {
     char *address; /* as asked for; of a named one: "fd:NAME" */
     int fd;
     bool inherited;
-    struct stat file; /* of a Unix socket, if that is ours to remove; else zero */
-    bool by_service;  /* who has asked for it */
+    struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
+    bool by_service;            /* who has asked for it */
     bool by_next;
 };
 
@@ -32,8 +32,6 @@ struct ld_listeners {
     struct listener *first;
     struct issued *issued;
     size_t issued_count;
-    ld_listener_helper *helper;
-    void *helper_arg;
 };
 
 /* Make an empty set. */
@@ -41,29 +39,9 @@ struct ld_listeners *ld_listeners_new(void) {
     return calloc(1, sizeof(struct ld_listeners));
 }
 
-/* Whom to ask when the system denies us an address. */
-void ld_listeners_set_helper(struct ld_listeners *listeners, ld_listener_helper *helper,
-                             void *arg) {
-    listeners->helper = helper;
-    listeners->helper_arg = arg;
-}
-
-/* The facts of the file of a Unix socket; false for any other address. */
-static bool find_file(const char *text, struct ld_address *address, struct stat *facts) {
-    return ld_address_parse(text, address) && ld_address_path(address) != NULL &&
-           lstat(ld_address_path(address), facts) == 0;
-}
-
-/* Close a socket. Nobody can connect to its file any more, so that goes too, if it still is the
- * one that was made with it. */
-static void free_listener(const struct ld_listeners *listeners, struct listener *listener) {
-    struct ld_address address;
-    struct stat there;
-    if (listener->file.st_ino != 0 && find_file(listener->address, &address, &there) &&
-        there.st_ino == listener->file.st_ino && there.st_dev == listener->file.st_dev &&
-        unlink(ld_address_path(&address)) < 0 && listeners->helper != NULL) {
-        listeners->helper(listeners->helper_arg, listener->address, NULL);
-    }
+/* Close a socket, and remove its file: there is nothing to connect to any more. */
+static void free_listener(struct listener *listener) {
+    ld_socket_file_remove(&listener->file);
     close(listener->fd);
     free(listener->address);
     free(listener);
@@ -74,7 +52,7 @@ void ld_listeners_free(struct ld_listeners *listeners) {
     while (listeners->first != NULL) {
         struct listener *listener = listeners->first;
         listeners->first = listener->next;
-        free_listener(listeners, listener);
+        free_listener(listener);
     }
     free(listeners->issued);
     free(listeners);
@@ -99,17 +77,9 @@ static struct listener *add(struct ld_listeners *listeners, int fd, const char *
     return listener;
 }
 
-/* Note the file of a Unix socket as ours. */
-static void note_file(struct listener *listener) {
-    struct ld_address address;
-    if (!find_file(listener->address, &address, &listener->file)) {
-        listener->file = (struct stat){.st_ino = 0};
-    }
-}
-
 /* Take over a socket. */
 int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
-                         const char *address, bool owned) {
+                         const char *address) {
     char *label = NULL;
     if (name != NULL && asprintf(&label, "fd:%s", name) < 0) {
         return -ENOMEM;
@@ -120,9 +90,6 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *nam
         return -ENOMEM;
     }
     listener->inherited = true;
-    if (owned) {
-        note_file(listener);
-    }
     return 0;
 }
 
@@ -141,19 +108,18 @@ static struct listener *find(const struct ld_listeners *listeners, const char *t
 /* Make the socket for an address. */
 static int make(struct ld_listeners *listeners, const char *text, const struct ld_address *address,
                 const struct ld_listen_options *options, struct listener **made) {
-    int fd = ld_socket_listen(address, options);
-    if ((fd == -EACCES || fd == -EPERM) && listeners->helper != NULL) {
-        fd = listeners->helper(listeners->helper_arg, text, options);
-    }
+    struct ld_socket_file file;
+    int fd = ld_socket_listen_for(NULL, address, options, &file);
     if (fd < 0) {
         return fd;
     }
     *made = add(listeners, fd, text);
     if (*made == NULL) {
+        ld_socket_file_remove(&file);
         close(fd);
         return -ENOMEM;
     }
-    note_file(*made);
+    (*made)->file = file;
     return 0;
 }
 
@@ -166,7 +132,7 @@ static void close_unused(struct ld_listeners *listeners) {
             place = &listener->next;
         } else {
             *place = listener->next;
-            free_listener(listeners, listener);
+            free_listener(listener);
         }
     }
 }

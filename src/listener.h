@@ -10,25 +10,17 @@
 
 struct ld_listeners;
 
-/* Makes a socket that this process may not make itself: a descriptor or a negative errno. Without
- * OPTIONS: removes the file of one that it has made. */
-typedef int ld_listener_helper(void *arg, const char *address,
-                               const struct ld_listen_options *options);
-
 /* Make an empty set; NULL when memory ran out. */
 struct ld_listeners *ld_listeners_new(void);
 
 /* Close all sockets, and remove the files of Unix sockets that were made here. */
 void ld_listeners_free(struct ld_listeners *listeners);
 
-/* Whom to ask when the system denies us an address, or the removal of its file. */
-void ld_listeners_set_helper(struct ld_listeners *listeners, ld_listener_helper *helper, void *arg);
-
 /* Take over a socket that was there before us: named by a service manager (NAME), or bound for us
- * to ADDRESS; the other is NULL. It stays open for good. OWNED: its file is ours to remove. 0 or a
- * negative errno. */
+ * to ADDRESS; the other is NULL. It stays open for good, and its file is
+ * not ours to remove. 0 or a negative errno. */
 int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
-                         const char *address, bool owned);
+                         const char *address);
 
 /* Get a new descriptor for ADDRESS, or for the inherited socket "fd:NAME", making the socket if
  * there is none yet. NEXT: for the generation that is not the service yet. A descriptor, or a

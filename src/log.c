@@ -54,7 +54,7 @@ static int open_sink_file(void) {
     if (logger.config.opener != NULL) {
         return logger.config.opener(logger.config.opener_arg);
     }
-    return ld_file_open_log(logger.path, -1);
+    return ld_file_open_log(AT_FDCWD, logger.path, -1);
 }
 
 /* Let descriptors 1 and 2 go to FD. */

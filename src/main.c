@@ -150,13 +150,33 @@ static int dispatch(int argc, char **argv) {
     return status;
 }
 
-/* Parse a command line and run its verb. */
-int ld_cmd_again(char **words) {
+/* How many words a command line has. */
+static int count_words(char **words) {
     int count = 0;
     while (words[count] != NULL) {
         count++;
     }
-    return dispatch(count, words);
+    return count;
+}
+
+/* Parse a command line and run its verb. */
+int ld_cmd_again(char **words) {
+    return dispatch(count_words(words), words);
+}
+
+/* Check a command line of run or start. */
+int ld_cmd_check_again(char **words) {
+    const struct verb *verb = count_words(words) > 1 ? find_verb(words[1]) : NULL;
+    if (verb == NULL || (verb->options != LD_VERB_RUN && verb->options != LD_VERB_START)) {
+        ld_complain("it was not started by run or start");
+        return 1;
+    }
+    struct verb check = *verb;
+    struct ld_options options;
+    check.run = ld_cmd_check_start;
+    int status = run_verb(&check, &options, words + 1);
+    ld_options_fini(&options);
+    return status;
 }
 
 /* Start here. */

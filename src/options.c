@@ -182,6 +182,8 @@ static const struct row rows[] = {
      "time for a graceful stop (default: 10)"},
     {"wait-ready", 0, NULL, SERVICE, set_flag, AT(wait_ready), NULL,
      "ready only when the script calls lunad.ready()"},
+    {"no-new-privs", 0, NULL, SERVICE, set_flag, AT(no_new_privs), NULL,
+     "no program that the script starts can gain rights (set-user-id, file capabilities)"},
     {"on-error", 0, "continue|exit", SERVICE, set_choice, AT(on_error), "continue|exit",
      "after an uncaught error in a callback (default: continue)"},
     {"hup", 0, "reload|ignore|stop", SERVICE, set_choice, AT(hup), "reload|ignore|stop",

@@ -51,6 +51,7 @@ struct ld_options {
     double start_timeout;
     double stop_timeout;
     bool wait_ready;
+    bool no_new_privs;
     int on_error; /* enum ld_on_error */
     int hup;      /* enum ld_hup */
     const char *path;

@@ -143,7 +143,6 @@ static void serve_request(struct ld_peer *peer, const json_t *request) {
         const char *verb;
         json_t *(*answer)(void *host);
     } verbs[] = {{"status", ops->status},
-                 {"origin", ops->origin},
                  {"stop", ops->stop},
                  {"reopen", ops->reopen}};
     const char *verb = json_string_value(json_object_get(request, "verb"));

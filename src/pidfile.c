@@ -16,8 +16,11 @@ static void name_file(char *out, size_t size, const char *name) {
     snprintf(out, size, "%s.pid", name);
 }
 
+#define LOCK_AT    0
+#define WITNESS_AT 1
+
 /* Whether the file at the path is still the one that FD has open. */
-static bool is_current(const struct ld_pidfile *file) {
+bool ld_pidfile_is_current(const struct ld_pidfile *file) {
     struct stat opened;
     struct stat there;
     return fstat(file->fd, &opened) == 0 &&
@@ -25,16 +28,17 @@ static bool is_current(const struct ld_pidfile *file) {
            opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
 }
 
-/* The kind of lock that others have on FD and that would keep one of kind WANTED out: F_WRLCK, F_RDLCK
- * or F_UNLCK; a negative errno. */
+/* The kind of lock that others have on the first byte of FD and that would keep one of kind WANTED
+ * out: F_WRLCK, F_RDLCK or F_UNLCK; a negative errno. */
 static int find_lock(int fd, short wanted) {
-    struct flock lock = {.l_type = wanted, .l_whence = SEEK_SET};
+    struct flock lock = {
+        .l_type = wanted, .l_whence = SEEK_SET, .l_start = LOCK_AT, .l_len = 1};
     return fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : lock.l_type;
 }
 
-/* Lock FD as its holder does. */
-static int lock_for_writing(int fd) {
-    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+/* Lock one byte of FD. */
+static int lock_byte(int fd, short type, off_t at) {
+    struct flock lock = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
     if (fcntl(fd, F_OFD_SETLK, &lock) < 0) {
         return errno == EACCES || errno == EAGAIN ? -EWOULDBLOCK : -errno;
     }
@@ -54,7 +58,7 @@ static int push_aside(const struct ld_pidfile *file) {
         return -EWOULDBLOCK;
     }
     int rc = -EWOULDBLOCK;
-    if (lock_for_writing(fd) == 0 && fstat(file->fd, &old) == 0 &&
+    if (lock_byte(fd, F_WRLCK, LOCK_AT) == 0 && fstat(file->fd, &old) == 0 &&
         renameat2(file->dir, name, file->dir, file->name, RENAME_EXCHANGE) == 0) {
         rc = -ESTALE;
         if (fstatat(file->dir, name, &taken, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -69,25 +73,121 @@ static int push_aside(const struct ld_pidfile *file) {
 
 /* Lock the open pidfile, whatever strangers have done to it. */
 static int lock(const struct ld_pidfile *file) {
-    int rc = lock_for_writing(file->fd);
+    int rc = lock_byte(file->fd, F_WRLCK, LOCK_AT);
     return rc == -EWOULDBLOCK && find_lock(file->fd, F_WRLCK) == F_RDLCK ? push_aside(file) : rc;
+}
+
+/* Read the number in a pidfile; 0 for none. */
+static pid_t read_pid(int fd) {
+    char number[16] = "";
+    long pid = 0;
+    ssize_t size = pread(fd, number, sizeof number - 1, 0);
+    if (size <= 0) {
+        return 0;
+    }
+    number[strcspn(number, "\n")] = '\0';
+    return ld_parse_whole(number, 2, 1L << 30, &pid) ? (pid_t)pid : 0;
+}
+
+/* Whether a text of /proc/PID/fdinfo says that the descriptor holds our lock, or the witness. */
+static bool shows_lock(const char *info, off_t at) {
+    const char *type = at == LOCK_AT ? "WRITE" : "READ";
+    for (const char *lock = strstr(info, "lock:"); lock != NULL; lock = strstr(lock + 5, "lock:")) {
+        char kind[16];
+        char mode[16];
+        long start;
+        if (sscanf(lock, "lock: %*s %15s %*s %15s %*s %*s %ld", kind, mode, &start) == 3 &&
+            strcmp(kind, "OFDLCK") == 0 && strcmp(mode, type) == 0 && start == (long)at) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether descriptor FD of process PID is the pidfile and holds a lock on its byte AT. */
+static bool holds_lock(pid_t pid, const char *fd, const struct stat *pidfile, off_t at) {
+    char path[300];
+    struct stat facts;
+    snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)pid, fd);
+    if (stat(path, &facts) < 0 || facts.st_dev != pidfile->st_dev ||
+        facts.st_ino != pidfile->st_ino) {
+        return false;
+    }
+    snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, fd);
+    struct ld_text info = {0};
+    int info_fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (info_fd >= 0) {
+        ld_file_read(info_fd, &info);
+        close(info_fd);
+    }
+    bool found = shows_lock(ld_text_string(&info), at);
+    ld_text_fini(&info);
+    return found;
+}
+
+/* Whether PID holds a lock on byte AT of PIDFILE; 0, -ESRCH or -EACCES. */
+static int confirm_holder(pid_t pid, const struct stat *pidfile, off_t at) {
+    char path[80];
+    if (pid <= 1) {
+        return -ESRCH;
+    }
+    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+    DIR *fds = opendir(path);
+    if (fds == NULL) {
+        return errno == EACCES || errno == EPERM ? -EACCES : -ESRCH;
+    }
+    const struct dirent *item;
+    bool found = false;
+    while (!found && (item = readdir(fds)) != NULL) {
+        found = item->d_name[0] != '.' && holds_lock(pid, item->d_name, pidfile, at);
+    }
+    closedir(fds);
+    return found ? 0 : -ESRCH;
+}
+
+/* Open the pidfile, or make it: then *MADE is set. */
+static int open_file(const struct ld_pidfile *file, bool *made) {
+    const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd;
+    do {
+        fd = openat(file->dir, file->name, flags | O_CREAT | O_EXCL, 0644);
+        *made = fd >= 0;
+        fd = fd < 0 && errno == EEXIST ? openat(file->dir, file->name, flags) : fd;
+    } while (fd < 0 && errno == ENOENT); /* another process removed it meanwhile */
+    return fd < 0 ? -errno : fd;
+}
+
+/* Lock the open pidfile and make sure that it is the one, and no one else's. */
+static int claim(const struct ld_pidfile *file) {
+    struct stat facts;
+    if (fstat(file->fd, &facts) < 0 || !S_ISREG(facts.st_mode)) {
+        return -EINVAL;
+    }
+    int rc = lock(file);
+    if (rc == 0 && !ld_pidfile_is_current(file)) {
+        return -ESTALE;
+    }
+    if (rc == 0 && confirm_holder(read_pid(file->fd), &facts, WITNESS_AT) == 0) {
+        return -EWOULDBLOCK; /* a host whose keeper has died */
+    }
+    if (rc == 0 && ftruncate(file->fd, 0) < 0) { /* an old number means nothing now */
+        rc = -errno;
+    }
+    return rc;
 }
 
 /* Open the pidfile and lock it; -ESTALE if it was removed between the two. */
 static int open_and_lock(struct ld_pidfile *file) {
-    file->fd = openat(file->dir, file->name,
-                      O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0644);
+    bool made;
+    file->fd = open_file(file, &made);
     if (file->fd < 0) {
-        return -errno;
+        return file->fd;
     }
-    struct stat facts;
-    int rc = fstat(file->fd, &facts) == 0 && !S_ISREG(facts.st_mode) ? -EINVAL : lock(file);
-    if (rc == 0 && !is_current(file)) {
-        rc = -ESTALE;
-    } else if (rc == 0 && ftruncate(file->fd, 0) < 0) { /* an old number means nothing now */
-        rc = -errno;
-    }
+    int rc = claim(file);
     if (rc < 0) {
+        if (made && rc != -EWOULDBLOCK && ld_pidfile_is_current(file)) {
+            unlinkat(file->dir, file->name, 0);
+        }
         close(file->fd);
         file->fd = -1;
     }
@@ -108,6 +208,22 @@ int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name) {
     return rc;
 }
 
+/* Keep the witness instead of the lock. */
+int ld_pidfile_witness(struct ld_pidfile *file) {
+    int fd = openat(file->dir, file->name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = lock_byte(fd, F_RDLCK, WITNESS_AT);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    close(file->fd);
+    file->fd = fd;
+    return ld_pidfile_is_current(file) ? 0 : -ESTALE;
+}
+
 /* Write a pid into a held pidfile. */
 int ld_pidfile_write(const struct ld_pidfile *file, pid_t pid) {
     char number[16];
@@ -124,23 +240,11 @@ void ld_pidfile_remove(struct ld_pidfile *file) {
     if (file->fd < 0) {
         return;
     }
-    if (is_current(file)) {
+    if (ld_pidfile_is_current(file)) {
         unlinkat(file->dir, file->name, 0);
     }
     close(file->fd);
     file->fd = -1;
-}
-
-/* Read the number in a pidfile; 0 for none. */
-static pid_t read_pid(int fd) {
-    char number[16] = "";
-    long pid = 0;
-    ssize_t size = pread(fd, number, sizeof number - 1, 0);
-    if (size <= 0) {
-        return 0;
-    }
-    number[strcspn(number, "\n")] = '\0';
-    return ld_parse_whole(number, 2, 1L << 30, &pid) ? (pid_t)pid : 0;
 }
 
 /* Read what the pidfile says. */
@@ -157,46 +261,14 @@ int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
         close(fd);
         return -EINVAL;
     }
-    int rc =
-        find_lock(fd, F_RDLCK); /* a stranger may have locked it for reading: that is nothing */
-    holder->state = rc == F_WRLCK ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
+    int rc = find_lock(fd, F_RDLCK); /* a read lock of a stranger means nothing */
     holder->owner = facts.st_uid;
     holder->pid = read_pid(fd);
+    bool is_held = rc == F_WRLCK ||
+                   (rc == F_UNLCK && confirm_holder(holder->pid, &facts, WITNESS_AT) == 0);
+    holder->state = is_held ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
     close(fd);
     return rc < 0 ? rc : 0;
-}
-
-/* Whether a text of /proc/PID/fdinfo says that the descriptor holds our kind of lock. */
-static bool shows_lock(const char *info) {
-    for (const char *lock = strstr(info, "lock:"); lock != NULL; lock = strstr(lock + 5, "lock:")) {
-        const char *end = strchr(lock, '\n');
-        size_t size = end != NULL ? (size_t)(end - lock) : strlen(lock);
-        if (memmem(lock, size, "OFDLCK", 6) != NULL && memmem(lock, size, "WRITE", 5) != NULL) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* Whether descriptor FD of process PID is the pidfile and holds its lock. */
-static bool holds_lock(pid_t pid, const char *fd, const struct stat *pidfile) {
-    char path[300];
-    struct stat facts;
-    snprintf(path, sizeof path, "/proc/%d/fd/%s", (int)pid, fd);
-    if (stat(path, &facts) < 0 || facts.st_dev != pidfile->st_dev ||
-        facts.st_ino != pidfile->st_ino) {
-        return false;
-    }
-    snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, fd);
-    struct ld_text info = {0};
-    int info_fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (info_fd >= 0) {
-        ld_file_read(info_fd, &info);
-        close(info_fd);
-    }
-    bool found = shows_lock(ld_text_string(&info));
-    ld_text_fini(&info);
-    return found;
 }
 
 /* Whether the kernel confirms that PID holds the lock. */
@@ -207,18 +279,8 @@ int ld_pidfile_confirm(pid_t pid, int dir, const char *name) {
     if (pid <= 1 || fstatat(dir, path, &pidfile, AT_SYMLINK_NOFOLLOW) < 0) {
         return -ESRCH;
     }
-    snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
-    DIR *fds = opendir(path);
-    if (fds == NULL) {
-        return errno == EACCES || errno == EPERM ? -EACCES : -ESRCH;
-    }
-    const struct dirent *item;
-    bool found = false;
-    while (!found && (item = readdir(fds)) != NULL) {
-        found = item->d_name[0] != '.' && holds_lock(pid, item->d_name, &pidfile);
-    }
-    closedir(fds);
-    return found ? 0 : -ESRCH;
+    int rc = confirm_holder(pid, &pidfile, LOCK_AT);
+    return rc == -ESRCH ? confirm_holder(pid, &pidfile, WITNESS_AT) : rc;
 }
 
 /* Open a pidfd for the holder of the lock. The pidfd comes first: if its process still lives after

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #define TEXT_MAX 60000
 
@@ -25,18 +26,51 @@ void ld_report_send(int channel, enum ld_report_kind kind, int status, const cha
     }
 }
 
+/* Make the pair. */
+int ld_report_open(int ends[2]) {
+    const int on = 1;
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0) {
+        return -errno;
+    }
+    if (setsockopt(ends[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) < 0) {
+        int code = errno;
+        close(ends[0]);
+        close(ends[1]);
+        return -code;
+    }
+    return 0;
+}
+
+/* The sender that the kernel has noted with a packet; 0 for none. */
+static pid_t find_sender(struct msghdr *message) {
+    struct ucred sender = {.pid = 0};
+    struct cmsghdr *part = CMSG_FIRSTHDR(message);
+    if (part != NULL && part->cmsg_level == SOL_SOCKET && part->cmsg_type == SCM_CREDENTIALS &&
+        part->cmsg_len >= CMSG_LEN(sizeof sender)) {
+        memcpy(&sender, CMSG_DATA(part), sizeof sender);
+    }
+    return sender.pid;
+}
+
 /* Receive one report. */
-int ld_report_receive(int channel, enum ld_report_kind *kind, int *status, struct ld_text *text) {
+int ld_report_receive(int channel, struct ld_report *report) {
     static char body[TEXT_MAX];
     struct head head;
     struct iovec parts[2] = {
         {.iov_base = &head, .iov_len = sizeof head},
         {.iov_base = body, .iov_len = sizeof body},
     };
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+    union {
+        struct cmsghdr head;
+        char bytes[CMSG_SPACE(sizeof(struct ucred))];
+    } control;
+    struct msghdr message = {.msg_iov = parts,
+                             .msg_iovlen = 2,
+                             .msg_control = control.bytes,
+                             .msg_controllen = sizeof control.bytes};
     ssize_t size;
     do {
-        size = recvmsg(channel, &message, 0);
+        size = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
     } while (size < 0 && errno == EINTR);
     if (size <= 0) {
         return size == 0 || errno == ECONNRESET ? 0 : -errno;
@@ -44,9 +78,10 @@ int ld_report_receive(int channel, enum ld_report_kind *kind, int *status, struc
     if ((size_t)size < sizeof head) {
         return -EPROTO;
     }
-    *kind = (enum ld_report_kind)head.kind;
-    *status = head.status;
-    ld_text_clear(text);
-    ld_text_add(text, body, (size_t)size - sizeof head);
+    report->kind = (enum ld_report_kind)head.kind;
+    report->status = head.status;
+    report->sender = find_sender(&message);
+    ld_text_clear(&report->text);
+    ld_text_add(&report->text, body, (size_t)size - sizeof head);
     return 1;
 }

@@ -1,21 +1,35 @@
 /* What a daemon in the making tells the process that a person started, over a SOCK_SEQPACKET pair:
- * one packet, then (but for READY) the end of the channel when everything is cleaned up. */
+ * that it lives, then how its start went, then (but for READY) the end of the channel when everything
+ * is cleaned up. All but the sender of the first packet, which the kernel names, is data to show. */
 #ifndef LD_REPORT_H
 #define LD_REPORT_H
+
+#include <sys/types.h>
 
 #include "text.h"
 
 enum ld_report_kind {
-    LD_REPORT_READY = 'r',    /* status: the daemon's pid */
+    LD_REPORT_READY = 'r',    /* status: the daemon's pid, for people */
     LD_REPORT_FINISHED = 'f', /* the script has finished already */
     LD_REPORT_FAILED = 'e',   /* status: the exit status to take; text: why */
-    LD_REPORT_PID = 'p',      /* status: the daemon's pid, which is not ready yet */
+    LD_REPORT_BORN = 'b',     /* the first: the kernel says who sends it */
 };
 
 /* Send a report; an absent or gone reader is no error. A text over 60,000 bytes is cut. */
 void ld_report_send(int channel, enum ld_report_kind kind, int status, const char *text);
 
-/* Receive one report: 1, 0 at the end of the channel, or a negative errno. */
-int ld_report_receive(int channel, enum ld_report_kind *kind, int *status, struct ld_text *text);
+/* One report as it was received. Free with ld_text_fini of its text. */
+struct ld_report {
+    enum ld_report_kind kind;
+    int status;
+    struct ld_text text;
+    pid_t sender; /* as the kernel says; 0: it does not */
+};
+
+/* Make the pair: the receiving end first, which is told the senders. 0 or a negative errno. */
+int ld_report_open(int ends[2]);
+
+/* Receive one report into REPORT: 1, 0 at the end of the channel, or a negative errno. */
+int ld_report_receive(int channel, struct ld_report *report);
 
 #endif

@@ -33,6 +33,7 @@ struct ld_env {
     const char *name;   /* the daemon's */
     const char *place;  /* the script's path, "(command line)" or "stdin" */
     bool daemon;        /* not in the foreground */
+    bool dropped;       /* a keeper has the rights that were given up */
     bool wait_ready;    /* ready only by lunad.ready() */
     char *const *words; /* the command line: the script's arguments follow words[script] */
     int script;         /* index of the script in words */

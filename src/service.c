@@ -149,22 +149,26 @@ static char **copy_environment(void) {
     return copy;
 }
 
-/* Add a listening socket; false when memory ran out. */
-bool ld_service_add_socket(struct ld_service *service, int fd, const char *name,
-                           const char *address) {
+/* Add a listening socket. */
+bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket) {
     size_t size = (service->socket_count + 1) * sizeof *service->sockets;
     struct ld_service_socket *sockets = realloc(service->sockets, size);
-    char *copy = name != NULL ? strdup(name) : NULL;
-    if (sockets != NULL) {
-        service->sockets = sockets;
-    }
-    if (sockets == NULL || (name != NULL && copy == NULL)) {
-        free(copy);
+    if (sockets == NULL) {
         return false;
     }
-    sockets[service->socket_count++] =
-        (struct ld_service_socket){.name = copy, .address = address, .fd = fd};
+    service->sockets = sockets;
+    sockets[service->socket_count++] = *socket;
     return true;
+}
+
+/* Add a socket that was passed. */
+static bool add_passed(struct ld_service *service, int fd, const char *name) {
+    const struct ld_service_socket socket = {.name = strdup(name), .fd = fd};
+    bool ok = socket.name != NULL && ld_service_add_socket(service, &socket);
+    if (!ok) {
+        free(socket.name);
+    }
+    return ok;
 }
 
 /* Note the sockets that a service manager has passed, with their names. */
@@ -177,7 +181,7 @@ static bool note_passed(struct ld_service *service) {
     for (int i = 0; ok && i < count; i++) {
         const char *name = strsep(&rest, ":");
         bool is_named = name != NULL && name[0] != '\0';
-        ok = ld_service_add_socket(service, LD_PASSED_FIRST + i, is_named ? name : "unknown", NULL);
+        ok = add_passed(service, LD_PASSED_FIRST + i, is_named ? name : "unknown");
     }
     free(names);
     return ok;
@@ -235,7 +239,10 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .words = argv - 1,
                                    .script_word = options->chunk == NULL ? operand + 1 : operand,
                                    .run_fd = -1,
+                                   .log_place = {.dir = -1},
                                    .pidfile = {.fd = -1},
+                                   .claim = -1,
+                                   .file_watch = -1,
                                    .listener = -1,
                                    .channel = -1,
                                    .keeper = -1};
@@ -269,7 +276,14 @@ void ld_service_fini(struct ld_service *service) {
         free(service->sockets[i].name);
     }
     free(service->sockets);
+    json_decref(service->record);
+    ld_place_close(&service->log_place);
     if (service->run_fd >= 0) {
         close(service->run_fd);
     }
+}
+
+/* The user whose rights the host will have. */
+const struct ld_user *ld_service_lesser(const struct ld_service *service) {
+    return service->has_user && ld_user_is_lesser(&service->user) ? &service->user : NULL;
 }

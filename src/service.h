@@ -8,6 +8,9 @@
 #include "log.h"
 #include "options.h"
 #include "pidfile.h"
+#include "place.h"
+#include "record.h"
+#include "socket.h"
 #include "text.h"
 #include "user.h"
 
@@ -46,15 +49,20 @@ struct ld_service {
         char *name;          /* or NULL */
         const char *address; /* or NULL */
         int fd;
+        struct ld_socket_file file; /* ours to remove, if it was made for --listen */
     } * sockets;
     size_t socket_count;
 
     /* What is held while it runs. */
+    struct ld_place log_place; /* if privileges are dropped; else no directory is open */
     struct ld_pidfile pidfile;
-    bool holds_socket; /* its file is ours to remove */
-    int listener;      /* of the control socket; -1: none yet, or handed on */
-    int channel;       /* to the process that a person started; -1 in the foreground */
-    int keeper;        /* to the keeper; -1: there is none */
+    int claim; /* -1: none */
+    json_t *record;                    /* what NAME.start says; NULL: not ours to write */
+    struct ld_socket_file socket_file; /* of the control socket */
+    int listener;   /* of the control socket; -1: none yet, or handed on */
+    int file_watch; /* readable when a file of ours may have gone; -1: none */
+    int channel;    /* to the process that a person started; -1 in the foreground */
+    int keeper;     /* to the keeper; -1: there is none */
 };
 
 /* Find out about the script and everything else that the options name: 0, or the exit status to
@@ -64,20 +72,35 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);
 
-/* Add a listening socket, which is taken over; false when memory ran out. */
-bool ld_service_add_socket(struct ld_service *service, int fd, const char *name,
-                           const char *address);
+/* Add a listening socket, which is taken over with its name and its file; false when memory ran out. */
+bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket);
 
-/* Take hold of log, directory, pidfile, control socket and sockets (steps 9 to 13). 0, or the exit status
- * to take, with the reason in WHY. */
+/* The user whose rights the host will have, or NULL if that gives none up. */
+const struct ld_user *ld_service_lesser(const struct ld_service *service);
+
+/* Take hold of log, directory, pidfile, record, control socket and sockets (steps 9 to 13). 0, or the
+ * exit status to take, with the reason in WHY. */
 int ld_service_hold(struct ld_service *service, struct ld_text *why);
 
-/* Say in the pidfile that we are the daemon, and become what the script runs as (step 14);
- * likewise. */
-int ld_service_drop(const struct ld_service *service, struct ld_text *why);
+/* Check that ld_service_hold and ld_service_drop could succeed but for the name, which may be held: the
+ * log can be opened, the directory be gone to, the user be become. Leaves no file that was not there;
+ * this process has the rights of the service afterwards. Likewise. */
+int ld_service_check(struct ld_service *service, struct ld_text *why);
 
-/* Remove socket and pidfile, and let go. */
-void ld_service_release(struct ld_service *service);
+/* Say in the pidfile that we are the daemon, and become what the script runs as (step 14); likewise.
+ * Where rights are given up, every descriptor is closed that only the keeper needs. */
+int ld_service_drop(struct ld_service *service, struct ld_text *why);
+
+/* Open the log file, as the log's opener: through a way that the user dropped to can bend only with
+ * that user's rights. ARG is the service. A descriptor or a negative errno. */
+int ld_service_open_log(void *arg);
+
+/* When file_watch is readable: make pidfile (of the host, HOST), record and control socket again if
+ * one was removed, or the run directory with them. Then service->listener may be a new socket. */
+void ld_service_look_after_files(struct ld_service *service, pid_t host);
+
+/* Remove the files and let go; the record stays of one that DIED. */
+void ld_service_release(struct ld_service *service, bool died);
 
 /* The path of the control socket of NAME; -ENAMETOOLONG if no socket can have it. */
 int ld_service_socket_path(char *path, size_t size, const char *run_dir, const char *name);

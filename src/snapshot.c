@@ -167,23 +167,3 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     add(&report, "fds", json_integer(count_fds()));
     return report;
 }
-
-/* A list of strings as a JSON array that keeps every byte. */
-static json_t *json_strings(char *const *strings) {
-    json_t *list = json_array();
-    for (; *strings != NULL; strings++) {
-        json_array_append_new(list, ld_json_bytes(*strings));
-    }
-    return list;
-}
-
-/* How the service was started. */
-json_t *ld_host_origin(const struct ld_host *host) {
-    const struct ld_service *service = host->service;
-    return json_pack("{s:b, s:o, s:o, s:o, s:i, s:i, s:b, s:o, s:o}", "ok", 1, "words",
-                     json_strings(service->words), "environment",
-                     json_strings(service->environment), "cwd", ld_json_bytes(service->cwd), "uid",
-                     (int)service->starter_uid, "gid", (int)service->starter_gid, "root",
-                     geteuid() == 0, "script", ld_json_bytes(service->script), "text",
-                     ld_json_bytes(service->options->chunk));
-}

@@ -3,6 +3,7 @@
 #include <arpa/inet.h>
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -106,8 +107,8 @@ bool ld_address_is_of(const struct ld_address *address, int fd) {
            is_same(&address->storage, &bound);
 }
 
-/* Whether nobody listens on the Unix socket at PATH any more. Only being refused proves it. */
-static bool is_stale(const struct ld_address *address) {
+/* Whether no process listens on a Unix socket any more. Only being refused proves it. */
+bool ld_address_is_stale(const struct ld_address *address) {
     struct stat facts;
     if (lstat(ld_address_path(address), &facts) < 0 || !S_ISSOCK(facts.st_mode)) {
         return false;
@@ -129,7 +130,7 @@ static int bind_unix(int fd, const struct ld_address *address, int mode) {
         umask(mask);
     }
     int rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
-    if (rc == -EADDRINUSE && is_stale(address)) {
+    if (rc == -EADDRINUSE && ld_address_is_stale(address)) {
         unlink(ld_address_path(address));
         rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
     }
@@ -177,22 +178,81 @@ int ld_socket_listen(const struct ld_address *address, const struct ld_listen_op
     return fd;
 }
 
-/* Note a file. */
-bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address) {
+/* Whether the file at the place is a socket; its facts. */
+static bool find_socket(const struct ld_place *place, struct stat *facts) {
+    return fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISSOCK(facts->st_mode);
+}
+
+/* Note the file at an open place, which is taken over. */
+static bool note_at(struct ld_socket_file *file, struct ld_place *place) {
     struct stat facts;
-    if (ld_address_path(address) == NULL || lstat(ld_address_path(address), &facts) < 0) {
+    if (!find_socket(place, &facts)) {
+        ld_place_close(place);
         return false;
     }
-    *file =
-        (struct ld_socket_file){.address = *address, .device = facts.st_dev, .inode = facts.st_ino};
+    *file = (struct ld_socket_file){
+        .noted = true, .place = *place, .device = facts.st_dev, .inode = facts.st_ino};
     return true;
 }
 
+/* Note a file. */
+bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address,
+                         const struct ld_user *user) {
+    struct ld_place place;
+    *file = (struct ld_socket_file){.noted = false};
+    return ld_address_path(address) != NULL &&
+           ld_place_open(&place, ld_address_path(address), user, false) == 0 &&
+           note_at(file, &place);
+}
+
+/* Whether the file is still the one at its place. */
+bool ld_socket_file_is_current(const struct ld_socket_file *file) {
+    struct stat there;
+    return file->noted && find_socket(&file->place, &there) &&
+           there.st_dev == file->device && there.st_ino == file->inode;
+}
+
 /* Remove a file. */
-void ld_socket_file_remove(const struct ld_socket_file *file) {
-    struct ld_socket_file there;
-    if (ld_socket_file_note(&there, &file->address) && there.device == file->device &&
-        there.inode == file->inode) {
-        unlink(ld_address_path(&file->address));
+void ld_socket_file_remove(struct ld_socket_file *file) {
+    if (file->noted && ld_place_enter(&file->place) == 0) {
+        if (ld_socket_file_is_current(file)) {
+            unlinkat(file->place.dir, file->place.name, 0);
+        }
+        ld_place_leave(&file->place);
     }
+    ld_socket_file_forget(file);
+}
+
+/* Forget a file. */
+void ld_socket_file_forget(struct ld_socket_file *file) {
+    if (file->noted) {
+        ld_place_close(&file->place);
+        file->noted = false;
+    }
+}
+
+/* Make a listening socket for a user. */
+int ld_socket_listen_for(const struct ld_user *user, const struct ld_address *address,
+                         const struct ld_listen_options *options, struct ld_socket_file *file) {
+    struct ld_place place;
+    *file = (struct ld_socket_file){.noted = false};
+    if (ld_address_path(address) == NULL) {
+        return ld_socket_listen(address, options);
+    }
+    int rc = ld_place_open(&place, ld_address_path(address), user, false);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = ld_place_enter(&place);
+    int fd = rc < 0 ? rc : ld_socket_listen(address, options);
+    if (rc == 0) {
+        ld_place_leave(&place);
+    }
+    if (fd >= 0) {
+        note_at(file, &place);
+    } else {
+        ld_place_close(&place);
+    }
+    return fd;
 }

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "launch.h"
+#include "leftovers.h"
 #include "process.h"
 #include "report.h"
 #include "say.h"
@@ -17,12 +18,10 @@
 struct start {
     const struct ld_service *service;
     int channel;
-    pid_t pid;  /* of the daemon, or its keeper; 0: not known yet */
+    pid_t pid;  /* of the daemon, or its keeper, from the kernel; 0: not known yet */
     int pidfd;  /* -1: none */
     bool alone; /* all our descendants came of the daemon */
-    enum ld_report_kind kind;
-    int status;
-    struct ld_text text;
+    struct ld_report report;
 };
 
 static volatile sig_atomic_t interrupted_by;
@@ -50,11 +49,13 @@ static double now(void) {
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
 }
 
-/* Receive what the channel has: 1, 0 at its end, or a negative errno. */
+/* Receive what the channel has: 1, 0 at its end, or a negative errno. The kernel says who the daemon
+ * is, once: before a line of its script has run. */
 static int receive(struct start *start) {
-    int rc = ld_report_receive(start->channel, &start->kind, &start->status, &start->text);
-    if (rc == 1 && start->kind == LD_REPORT_PID) {
-        start->pid = start->status;
+    struct ld_report *report = &start->report;
+    int rc = ld_report_receive(start->channel, report);
+    if (rc == 1 && report->kind == LD_REPORT_BORN && start->pid == 0) {
+        start->pid = report->sender;
         start->pidfd = ld_process_open(start->pid);
     }
     return rc;
@@ -74,7 +75,7 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
         return rc == 0 ? -ETIMEDOUT : -errno;
     }
     rc = receive(start);
-    return rc == 1 && start->kind == LD_REPORT_PID ? next_report(start, mask, deadline) : rc;
+    return rc == 1 && start->report.kind == LD_REPORT_BORN ? next_report(start, mask, deadline) : rc;
 }
 
 /* Learn who the daemon is, which is the first that it says. */
@@ -87,17 +88,22 @@ static void learn_pid(struct start *start) {
 /* End a daemon that must not go on, and everything that it has started; but not what whoever became
  * this process by exec had started before. */
 static void end_daemon(struct start *start) {
+    struct ld_leftovers leftovers = {0};
+    if (!start->alone) {
+        learn_pid(start);
+    }
+    if (start->pid > 0) {
+        ld_leftovers_find(&leftovers, start->pid);
+    }
     if (start->alone) {
         ld_process_end_orphans();
-        return;
-    }
-    learn_pid(start);
-    if (start->pid > 0) {
+    } else if (start->pid > 0) {
         ld_process_end_family(start->pid);
     }
     if (start->pidfd >= 0) {
         ld_process_has_ended(start->pidfd, END_MS);
     }
+    ld_leftovers_remove(&leftovers);
 }
 
 /* Remove what a daemon that died has left behind; another one's is not touched. */
@@ -107,6 +113,7 @@ static void clean_up(const struct ld_service *service) {
         char socket[80];
         snprintf(socket, sizeof socket, "%s.sock", service->name);
         unlinkat(service->run_fd, socket, 0);
+        ld_record_remove(service->run_fd, service->name);
         ld_pidfile_remove(&file);
     }
 }
@@ -129,21 +136,22 @@ static void wait_for_end(struct start *start) {
 /* Say how a start that was reported on went. */
 static int conclude(struct start *start) {
     const char *name = start->service->name;
-    switch (start->kind) {
+    const struct ld_report *report = &start->report;
+    switch (report->kind) {
     case LD_REPORT_READY:
-        ld_say("%s: started (pid %d)", name, start->status);
+        ld_say("%s: started (pid %d)", name, report->status);
         return 0;
     case LD_REPORT_FINISHED:
         wait_for_end(start);
         ld_say("%s: finished", name);
         return 0;
-    case LD_REPORT_PID:
+    case LD_REPORT_BORN:
     case LD_REPORT_FAILED:
         break;
     }
     wait_for_end(start);
-    ld_complain("%s", ld_text_string(&start->text));
-    return start->status;
+    ld_complain("%s", ld_text_string(&report->text));
+    return report->status > 0 && report->status <= 4 ? report->status : 1;
 }
 
 /* Say why there was no report, and leave nothing behind. */
@@ -174,6 +182,6 @@ int ld_launch_wait(const struct ld_service *service, int channel, bool alone) {
     if (start.pidfd >= 0) {
         close(start.pidfd);
     }
-    ld_text_fini(&start.text);
+    ld_text_fini(&start.report.text);
     return status;
 }

@@ -6,13 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "client.h"
 #include "cmd.h"
 #include "parse.h"
 #include "paths.h"
 #include "say.h"
-
-#define ASK_SECONDS 2.0 /* for a quick answer */
 
 /* Open the run directory. */
 int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
@@ -37,31 +34,55 @@ void ld_rundir_close(struct ld_rundir *dir) {
     }
 }
 
-/* Whether a directory entry is a pidfile; its name without ".pid" in NAME. */
-static bool is_pidfile(const char *entry, char *name, size_t size) {
+/* Whether a directory entry is a pidfile or a record; its name without the ending in NAME. */
+static bool is_of_daemon(const char *entry, char *name, size_t size) {
+    static const char *const endings[] = {".pid", ".start"};
     size_t length = strlen(entry);
-    if (length <= 4 || length - 4 >= size || strcmp(entry + length - 4, ".pid") != 0) {
-        return false;
+    for (size_t i = 0; i < LD_COUNT(endings); i++) {
+        size_t ending = strlen(endings[i]);
+        if (length > ending && length - ending < size &&
+            strcmp(entry + length - ending, endings[i]) == 0) {
+            memcpy(name, entry, length - ending);
+            name[length - ending] = '\0';
+            return ld_parse_is_name(name);
+        }
     }
-    memcpy(name, entry, length - 4);
-    name[length - 4] = '\0';
-    return ld_parse_is_name(name);
+    return false;
+}
+
+/* Order names. */
+static int compare_names(const void *left, const void *right) {
+    return strcmp(left, right);
 }
 
 /* Call EACH with every name. */
 void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, void *arg),
                     void *arg) {
-    struct dirent **entries = NULL;
-    char name[LD_NAME_MAX + 1];
-    int count = dir->fd >= 0 ? scandir(dir->path, &entries, NULL, alphasort) : 0;
-    bool more = true;
-    for (int i = 0; i < count; i++) {
-        if (more && is_pidfile(entries[i]->d_name, name, sizeof name)) {
-            more = each(name, arg);
+    char(*names)[LD_NAME_MAX + 1] = NULL;
+    size_t count = 0;
+    DIR *entries = dir->fd >= 0 ? opendir(dir->path) : NULL;
+    const struct dirent *entry;
+    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+        char name[LD_NAME_MAX + 1];
+        void *grown = is_of_daemon(entry->d_name, name, sizeof name)
+                          ? realloc(names, (count + 1) * sizeof *names)
+                          : NULL;
+        if (grown != NULL) {
+            names = grown;
+            memcpy(names[count++], name, sizeof name);
         }
-        free(entries[i]);
     }
-    free(entries);
+    if (entries != NULL) {
+        closedir(entries);
+    }
+    if (count > 0) {
+        qsort(names, count, sizeof *names, compare_names);
+    }
+    bool more = true;
+    for (size_t i = 0; i < count && more; i++) {
+        more = (i > 0 && strcmp(names[i], names[i - 1]) == 0) || each(names[i], arg);
+    }
+    free(names);
 }
 
 /* A search for the daemon that runs a script. */
@@ -90,23 +111,20 @@ static char *resolve(const char *path) {
     return resolved;
 }
 
-/* Whether the daemon NAME runs the script that is searched for. */
+/* Whether the daemon NAME runs the script that is searched for, as its starter has written down: the
+ * daemon itself could say anything. */
 static enum answer ask_for_script(const struct search *search, const char *name) {
     struct ld_holder holder;
-    struct ld_text why = {0};
-    json_t *status;
+    struct ld_record record;
     if (ld_pidfile_inspect(&holder, search->dir->fd, name) < 0 || holder.state != LD_HOLDER_ALIVE ||
-        ld_client_ask(&(struct ld_request){search->dir->path, name, "status", ASK_SECONDS}, &status,
-                      &why) < 0) {
-        ld_text_fini(&why);
+        ld_record_load(&record, search->dir->fd, name) < 0) {
         return DOES_NOT_SAY;
     }
-    const char *script = json_string_value(json_object_get(status, "script"));
-    char *resolved = script != NULL ? resolve(script) : NULL;
-    script = resolved != NULL ? resolved : script; /* bytes that are no UTF-8 do not come over */
+    char *resolved = record.script != NULL ? resolve(record.script) : NULL;
+    const char *script = resolved != NULL ? resolved : record.script;
     bool same = script != NULL && strcmp(script, search->script) == 0;
     free(resolved);
-    json_decref(status);
+    ld_record_fini(&record);
     return same ? RUNS_IT : RUNS_ANOTHER;
 }
 
@@ -144,10 +162,7 @@ static bool name_by_script(struct ld_target *target, const char *path) {
     char *resolved = resolve(path);
     char *name = ld_paths_script_name(path);
     const char *own = name != NULL && ld_parse_is_name(name) ? name : "";
-    struct ld_text clean = {0};
-    ld_text_add_utf8(&clean, resolved != NULL ? resolved : path,
-                     strlen(resolved != NULL ? resolved : path));
-    struct search search = {.dir = target->dir, .script = ld_text_string(&clean)};
+    struct search search = {.dir = target->dir, .script = resolved != NULL ? resolved : path};
     enum answer answer = search_script(&search, own);
     const char *found = search.found[0] != '\0'       ? search.found
                         : is_borne(target->dir, path) ? path
@@ -155,7 +170,6 @@ static bool name_by_script(struct ld_target *target, const char *path) {
                                                       : "";
     snprintf(target->name, sizeof target->name, "%s", found[0] != '\0' ? found : path);
     bool is_found = found[0] != '\0';
-    ld_text_fini(&clean);
     free(resolved);
     free(name);
     return is_found;
@@ -199,14 +213,25 @@ int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const 
     return check_owner(target, ld_pidfile_inspect(&target->holder, dir->fd, target->name));
 }
 
+/* Say why a daemon is not running. */
+void ld_target_death_text(const struct ld_target *target, struct ld_text *text) {
+    struct ld_record record;
+    if (target->dir->fd >= 0 && ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        ld_text_puts(text, "; it ");
+        ld_record_death_text(text, &record, target->dir->fd, target->name);
+        ld_record_fini(&record);
+    }
+}
+
 /* Find a daemon that runs. */
 int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir,
                            const char *argument) {
     int status = ld_target_find(target, dir, argument);
     if (status == 0 && target->holder.state != LD_HOLDER_ALIVE) {
-        ld_complain("%s: not running%s", target->name,
-                    target->holder.state == LD_HOLDER_DEAD ? " (it died and left its pidfile)"
-                                                           : "");
+        struct ld_text death = {0};
+        ld_target_death_text(target, &death);
+        ld_complain("%s: not running%s", target->name, ld_text_string(&death));
+        ld_text_fini(&death);
         status = 3;
     }
     return status;
@@ -230,6 +255,7 @@ void ld_target_clear(const struct ld_target *target) {
     if (target->dir->fd >= 0 && ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
         snprintf(socket, sizeof socket, "%s.sock", target->name);
         unlinkat(target->dir->fd, socket, 0);
+        ld_record_remove(target->dir->fd, target->name);
         ld_pidfile_remove(&file);
     }
 }

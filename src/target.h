@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "pidfile.h"
+#include "record.h"
 
 /* A run directory that is being looked at. */
 struct ld_rundir {
@@ -22,7 +23,7 @@ struct ld_target {
 int ld_rundir_open(struct ld_rundir *dir, const char *chosen);
 void ld_rundir_close(struct ld_rundir *dir);
 
-/* Call EACH with every name that has a pidfile, in order, while it returns true. */
+/* Call EACH with every name that has a pidfile or a record, in order, while it returns true. */
 void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, void *arg),
                     void *arg);
 
@@ -36,6 +37,10 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
 
 /* A pidfd for a running target, confirmed by the kernel; a negative errno after complaining. */
 int ld_target_open(const struct ld_target *target);
+
+/* Say why a daemon that is not running is not, if that is known: "; it was killed by SIGKILL at ...".
+ * Adds nothing otherwise. */
+void ld_target_death_text(const struct ld_target *target, struct ld_text *text);
 
 /* Stop a daemon that runs, giving it SECONDS (below 0: its own time) before it is killed, and remove
  * what it leaves. The exit status. (In cmd_stop.c.) */

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <unistd.h>
 
 #include "parse.h"
@@ -140,6 +141,53 @@ static int prove_drop(const struct ld_user *user, struct ld_text *why) {
         return -EPERM;
     }
     return 0;
+}
+
+/* Whether to become USER gives rights up. */
+bool ld_user_is_lesser(const struct ld_user *user) {
+    return user != NULL && geteuid() == 0 && user->uid != 0;
+}
+
+/* Have the kernel check files against USER: the ids that it checks files by say afterwards whether
+ * it does. */
+int ld_user_enter(const struct ld_user *user) {
+    if (!ld_user_is_lesser(user)) {
+        return 0;
+    }
+    if (setgroups((size_t)user->group_count, user->groups) < 0) {
+        return -errno;
+    }
+    setfsgid(user->gid);
+    setfsuid(user->uid);
+    if (setfsuid((uid_t)-1) != (int)user->uid || setfsgid((gid_t)-1) != (int)user->gid) {
+        ld_user_leave(user);
+        return -EPERM;
+    }
+    return 0;
+}
+
+/* Have the kernel check files against this process again. Supplementary groups add nothing to root. */
+void ld_user_leave(const struct ld_user *user) {
+    if (ld_user_is_lesser(user)) {
+        setfsuid(geteuid());
+        setfsgid(getegid());
+        setgroups(0, NULL);
+    }
+}
+
+/* Whether GID is among the groups of a user. */
+static bool is_in_group(const struct ld_user *user, gid_t gid) {
+    bool found = user->gid == gid;
+    for (int i = 0; i < user->group_count && !found; i++) {
+        found = user->groups[i] == gid;
+    }
+    return found;
+}
+
+/* Whether USER may change the names in a directory. Its owner may, whatever its mode. */
+bool ld_user_can_rename_in(const struct ld_user *user, const struct stat *directory) {
+    return directory->st_uid == user->uid || (directory->st_mode & S_IWOTH) != 0 ||
+           ((directory->st_mode & S_IWGRP) != 0 && is_in_group(user, directory->st_gid));
 }
 
 /* Become another user for good. */

@@ -291,13 +291,12 @@ static void detach_from_leader(void) {
         ld_report_send(channel, LD_REPORT_READY, getpid(), "");
         _exit(0);
     }
-    enum ld_report_kind kind;
-    int status = 0;
-    struct ld_text text = {0};
-    CHECK_INT(1, ld_report_receive(channel, &kind, &status, &text));
-    CHECK_INT(LD_REPORT_READY, kind);
-    CHECK_INT(0, ld_report_receive(channel, &kind, &status, &text)); /* nobody else has it */
-    ld_text_fini(&text);
+    struct ld_report report = {0};
+    CHECK_INT(1, ld_report_receive(channel, &report));
+    CHECK_INT(LD_REPORT_READY, report.kind);
+    CHECK_INT(report.status, report.sender);
+    CHECK_INT(0, ld_report_receive(channel, &report)); /* no other process has it */
+    ld_text_fini(&report.text);
     close(channel);
 }
 
@@ -310,15 +309,13 @@ static void fail_in_middle(void) {
     int channel = -1;
     deny_syscall(SYS_setsid, EPERM);
     CHECK_INT(1, ld_daemon_detach(&channel));
-    enum ld_report_kind kind = LD_REPORT_READY;
-    int status = 0;
-    struct ld_text text = {0};
-    CHECK_INT(1, ld_report_receive(channel, &kind, &status, &text));
-    CHECK_INT(LD_REPORT_FAILED, kind);
-    CHECK_INT(1, status);
-    CHECK_STR("Operation not permitted", ld_text_string(&text));
-    CHECK_INT(0, ld_report_receive(channel, &kind, &status, &text));
-    ld_text_fini(&text);
+    struct ld_report report = {0};
+    CHECK_INT(1, ld_report_receive(channel, &report));
+    CHECK_INT(LD_REPORT_FAILED, report.kind);
+    CHECK_INT(1, report.status);
+    CHECK_STR("Operation not permitted", ld_text_string(&report.text));
+    CHECK_INT(0, ld_report_receive(channel, &report));
+    ld_text_fini(&report.text);
     close(channel);
 }
 

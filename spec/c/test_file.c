@@ -104,7 +104,7 @@ static void test_log_mode(void) {
         char name[16];
         snprintf(name, sizeof name, "log%zu", i);
         umask(masks[i]);
-        int fd = ld_file_open_log(box_path(name), -1);
+        int fd = ld_file_open_log(AT_FDCWD, box_path(name), -1);
         umask(022);
         CHECK(fd >= 0);
         CHECK_INT(0640, mode_of(box_path(name)));
@@ -117,7 +117,7 @@ static void test_log_mode(void) {
 static void test_log_existing(void) {
     write_file(box_path("log"), "old\n");
     chmod(box_path("log"), 0604);
-    int fd = ld_file_open_log(box_path("log"), -1);
+    int fd = ld_file_open_log(AT_FDCWD, box_path("log"), -1);
     CHECK_INT(0, ld_file_write(fd, "new\n", 4));
     close(fd);
     CHECK_INT(0604, mode_of(box_path("log")));
@@ -125,7 +125,7 @@ static void test_log_existing(void) {
 }
 
 static void test_log_directory_is_made(void) {
-    int fd = ld_file_open_log(box_path("not/yet/there/log"), -1);
+    int fd = ld_file_open_log(AT_FDCWD, box_path("not/yet/there/log"), -1);
     CHECK(fd >= 0);
     close(fd);
     CHECK_INT(0640, mode_of(box_path("not/yet/there/log")));
@@ -137,12 +137,12 @@ static void test_log_group(void) {
         check_skip("needs root");
         return;
     }
-    int fd = ld_file_open_log(box_path("log"), 12345);
+    int fd = ld_file_open_log(AT_FDCWD, box_path("log"), 12345);
     REQUIRE(fd >= 0 && fstat(fd, &facts) == 0);
     CHECK_INT(12345, facts.st_gid);
     CHECK_INT(0, facts.st_uid);
     close(fd);
-    fd = ld_file_open_log(box_path("log"), 54321);
+    fd = ld_file_open_log(AT_FDCWD, box_path("log"), 54321);
     REQUIRE(fd >= 0 && fstat(fd, &facts) == 0);
     CHECK_INT(12345, facts.st_gid); /* that of an old file is its owner's business */
     close(fd);
@@ -153,12 +153,12 @@ static void test_log_refused(void) {
     REQUIRE(symlink(box_path("target"), box_path("link")) == 0);
     REQUIRE(symlink(box_path("nowhere"), box_path("dangling")) == 0);
     REQUIRE(mkfifo(box_path("fifo"), 0600) == 0);
-    CHECK_INT(-ELOOP, ld_file_open_log(box_path("link"), -1));
-    CHECK_INT(-ELOOP, ld_file_open_log(box_path("dangling"), -1));
+    CHECK_INT(-ELOOP, ld_file_open_log(AT_FDCWD, box_path("link"), -1));
+    CHECK_INT(-ELOOP, ld_file_open_log(AT_FDCWD, box_path("dangling"), -1));
     CHECK_INT(-1, mode_of(box_path("nowhere")));
-    CHECK_INT(-EISDIR, ld_file_open_log(box_path(""), -1));
-    CHECK_INT(-ENXIO, ld_file_open_log(box_path("fifo"), -1)); /* and it does not wait */
-    CHECK_INT(-ENOTDIR, ld_file_open_log(box_path("target/log"), -1));
+    CHECK_INT(-EISDIR, ld_file_open_log(AT_FDCWD, box_path(""), -1));
+    CHECK_INT(-ENXIO, ld_file_open_log(AT_FDCWD, box_path("fifo"), -1)); /* and it does not wait */
+    CHECK_INT(-ENOTDIR, ld_file_open_log(AT_FDCWD, box_path("target/log"), -1));
 }
 
 static void test_log_race(void) {
@@ -167,7 +167,7 @@ static void test_log_race(void) {
     for (int i = 0; i < OPENERS; i++) {
         pids[i] = fork_bound();
         if (pids[i] == 0) {
-            int fd = ld_file_open_log(box_path("race/log"), -1);
+            int fd = ld_file_open_log(AT_FDCWD, box_path("race/log"), -1);
             _exit(fd < 0 || ld_file_write(fd, "line\n", 5) < 0);
         }
     }
@@ -183,7 +183,7 @@ static void test_log_race_boxed(void) {
 }
 
 static void open_nothing(void) {
-    CHECK_INT(-ENOENT, ld_file_open_log("", -1));
+    CHECK_INT(-ENOENT, ld_file_open_log(AT_FDCWD, "", -1));
 }
 
 static void test_log_without_path(void) {

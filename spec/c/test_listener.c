@@ -137,7 +137,7 @@ static void test_inherited(void) {
     set = ld_listeners_new();
     REQUIRE(ld_address_parse(address_of("a"), &address));
     int fd = ld_socket_listen(&address, &defaults);
-    CHECK_INT(0, ld_listeners_inherit(set, fd, "http", NULL, false));
+    CHECK_INT(0, ld_listeners_inherit(set, fd, "http", NULL));
     int by_name = ld_listeners_ask(set, "fd:http", &defaults, false);
     int by_address = ask("a", false);
     CHECK(is_same(fd, by_name) && is_same(fd, by_address) && by_name != fd);
@@ -150,16 +150,6 @@ static void test_inherited(void) {
     close(by_address);
     ld_listeners_free(set);
     CHECK(exists("a")); /* its file is not ours */
-}
-
-static void test_owned(void) {
-    struct ld_address address;
-    set = ld_listeners_new();
-    REQUIRE(ld_address_parse(address_of("a"), &address));
-    int fd = ld_socket_listen(&address, &defaults);
-    CHECK_INT(0, ld_listeners_inherit(set, fd, NULL, address_of("a"), true));
-    ld_listeners_free(set);
-    CHECK(!exists("a"));
 }
 
 static void test_file_of_another(void) {
@@ -200,46 +190,6 @@ static void test_issued(void) {
     ld_listeners_free(set);
 }
 
-static int asked;
-
-/* Make a socket in the place of one who may not. */
-static int help(void *arg, const char *address, const struct ld_listen_options *options) {
-    struct ld_address parsed;
-    (void)address;
-    asked++;
-    REQUIRE(ld_address_parse(arg, &parsed));
-    return ld_socket_listen(&parsed, options);
-}
-
-/* As somebody who may not make a file there. */
-static void ask_helper(void) {
-    REQUIRE(mkdir(box_path("closed"), 0700) == 0);
-    REQUIRE(mkdir(box_path("open"), 0700) == 0);
-    REQUIRE(chmod(box_path(""), 0777) == 0 && chown(box_path("open"), 65534, 65534) == 0);
-    REQUIRE(setgid(65534) == 0 && setuid(65534) == 0);
-    char *there = strdup(address_of("open/a"));
-    set = ld_listeners_new();
-    CHECK_INT(-EACCES, ask("closed/a", false));
-    ld_listeners_set_helper(set, help, there);
-    int fd = ask("closed/a", false);
-    CHECK(fd >= 0);
-    CHECK_INT(1, asked);
-    CHECK_INT(-ENOENT, ask("gone/a", false)); /* nobody could help with that */
-    CHECK_INT(1, asked);
-    close(fd);
-    ld_listeners_free(set);
-    free(there);
-}
-
-static void test_helper(void) {
-    if (getuid() != 0) {
-        check_skip("needs root");
-        return;
-    }
-    box_path("");
-    check_in_child(ask_helper);
-}
-
 static const struct check_case cases[] = {
     {"each who asks gets a descriptor of the same socket", test_ask},
     {"what cannot be had", test_refusals},
@@ -247,10 +197,8 @@ static const struct check_case cases[] = {
     {"a reload that fails closes what is new", test_failed_reload},
     {"the queue of clients lives on", test_queue_lives_on},
     {"an inherited socket stays for good", test_inherited},
-    {"the file of one that is owned goes with it", test_owned},
     {"another's file stays", test_file_of_another},
     {"descriptors that were issued are closed, if they are still ours", test_issued},
-    {"what the system denies is asked of a helper", test_helper},
 };
 
 CHECK_MAIN(cases)

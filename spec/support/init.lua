@@ -489,7 +489,7 @@ function Box:close(force)
     client:close()
   end
   for _, file in ipairs(self:left_files()) do
-    local name = file:match("^(.*)%.pid$")
+    local name = file:match("^(.*)%.pid$") or file:match("^([^.].*)%.start$")
     if name then
       local ok, message = pcall(self.ok, self, "stop", name)
       problems[#problems + 1] = not ok and message or nil
