@@ -320,25 +320,6 @@ describe("the file of a Unix socket", function()
     assert.is_false(exists "new.sock")
     assert.equal("generation 1\n", net.ask(box:path "u.sock"))
   end)
-
-  it("that only the keeper could make is removed all the same", function()
-    if not support.is_root then
-      return pending "needs root"
-    end
-    box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"), "--user", "nobody")
-    assert.equal("generation 1\n", net.ask(box:path "u.sock"))
-    box:ok("stop", "s")
-    assert.is_false(exists "u.sock")
-  end)
-
-  it("that only the keeper could make is removed when it is not asked for any more", function()
-    if not support.is_root then
-      return pending "needs root"
-    end
-    box:serve(SERVE .. ("serve 'unix:%s'"):format(box:path "u.sock"), "--user", "nobody")
-    assert.equal(0, box:reload("").code)
-    support.wait_for("its removal", function() return not exists "u.sock" end)
-  end)
 end)
 
 describe("a listening socket over a reload", function()
@@ -613,15 +594,21 @@ describe("--listen", function()
     assert.is_nil(uv.fs_lstat(box:path "u.sock"))
   end)
 
-  it("is not even needed for that: the keeper binds what needs privileges", function()
+  it("is needed for that: nothing else that needs privileges is bound for the script", function()
     if not support.is_root then
       return pending "needs root"
     end
-    local port = net.free_low_port()
-    box:serve(SERVE .. ("serve '127.0.0.1:%d'"):format(port), "--user", "nobody")
-    assert.equal("generation 1\n", net.ask(port))
-    box:ok("reload", "s")
-    assert.equal("generation 2\n", net.ask(port))
+    local port, other = net.free_low_port(), net.free_low_port()
+    box:serve(([[
+      for _, address in ipairs { "127.0.0.1:%d", "unix:%s" } do
+        local _, message, code = lunad.listen(address)
+        print(code, message)
+      end
+    ]]):format(other, box:path "u.sock"), "--user", "nobody", "--listen", "127.0.0.1:" .. port)
+    local pattern = "EACCES\tEACCES: permission denied: %s: start it with %%-%%-listen, which is bound before"
+    box:wait_log("s", pattern:format "127%.0%.0%.1:%d+")
+    box:wait_log("s", pattern:format "unix:[^\n]*u%.sock")
+    assert.is_nil(uv.fs_lstat(box:path "u.sock"))
   end)
 
   it("that is no address is a usage error, naming option and value", function()

@@ -12,7 +12,8 @@ describe("A daemon's name", function()
     assert.truthy(box:ok("start", box:idle("heart.beat")):find("^heart%.beat: started"))
     box:write("plain", 'require("lunad").every(60, print)')
     assert.truthy(box:ok("start", "./plain"):find("^plain: started"))
-    assert.same({ "heart.beat.pid", "heart.beat.sock", "plain.pid", "plain.sock" }, box:left_files())
+    assert.same({ "heart.beat.pid", "heart.beat.sock", "heart.beat.start",
+      "plain.pid", "plain.sock", "plain.start" }, box:left_files())
   end)
 
   it("is the name of the link if the script is one", function()

@@ -40,9 +40,10 @@ describe("--user", function()
     return math.tointeger(tonumber(support.proc_status(pid).PPid))
   end
 
-  local function wait_until_gone()
+  -- Wait until no process is left, and no file but, after a crash, the record of it.
+  local function wait_until_gone(rest)
     support.wait_for("an end without a rest", function()
-      return #box:left_files() == 0 and #box:marked() == 0
+      return table.concat(box:left_files(), " ") == (rest or "") and #box:marked() == 0
     end)
   end
 
@@ -257,9 +258,12 @@ describe("--user", function()
     ]])
     support.wait_for("the children", function() return #box:marked() >= 5 end)
     support.kill(pid, "sigkill")
-    wait_until_gone()
+    wait_until_gone("x.start")
     assert.truthy(box:log("x"):find("killed by SIGKILL", 1, true))
-    assert.equal(3, box:lunad("status", "x").code)
+    local status = box:lunad("status", "x")
+    assert.equal(3, status.code)
+    assert.truthy(status.out:find("was killed by SIGKILL at %d+%-%d+%-%d+T"), status.out)
+    assert.truthy(box:ok("list"):find("x .*dead.*was killed by SIGKILL at"))
   end)
 
   test("passes on what the keeper is told: TERM stops, HUP reloads", function()
@@ -299,7 +303,7 @@ describe("--user", function()
     local again = box:lunad("start", "--user", "nobody", "x.lua")
     support.kill(keeper, "sigcont")
     assert.equal(4, again.code, again.err)
-    wait_until_gone()
+    wait_until_gone("x.start")
     box:run({ "start", "--user", "nobody", "x.lua" }, { env = ENV })
     assert.equal(0, box:lunad("status", "x").code)
   end)

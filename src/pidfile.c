@@ -145,15 +145,17 @@ static int confirm_holder(pid_t pid, const struct stat *pidfile, off_t at) {
     return found ? 0 : -ESRCH;
 }
 
-/* Open the pidfile, or make it: then *MADE is set. */
+/* Open the pidfile, or make it: then *MADE is set. -ESTALE if it was removed between the two. */
 static int open_file(const struct ld_pidfile *file, bool *made) {
     const int flags = O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-    int fd;
-    do {
-        fd = openat(file->dir, file->name, flags | O_CREAT | O_EXCL, 0644);
-        *made = fd >= 0;
-        fd = fd < 0 && errno == EEXIST ? openat(file->dir, file->name, flags) : fd;
-    } while (fd < 0 && errno == ENOENT); /* another process removed it meanwhile */
+    int fd = openat(file->dir, file->name, flags | O_CREAT | O_EXCL, 0644);
+    *made = fd >= 0;
+    if (fd < 0 && errno == EEXIST) {
+        fd = openat(file->dir, file->name, flags);
+        if (fd < 0 && errno == ENOENT) {
+            return -ESTALE;
+        }
+    }
     return fd < 0 ? -errno : fd;
 }
 
@@ -179,11 +181,12 @@ static int claim(const struct ld_pidfile *file) {
 /* Open the pidfile and lock it; -ESTALE if it was removed between the two. */
 static int open_and_lock(struct ld_pidfile *file) {
     bool made;
-    file->fd = open_file(file, &made);
-    if (file->fd < 0) {
-        return file->fd;
+    int rc = open_file(file, &made);
+    if (rc < 0) {
+        return rc;
     }
-    int rc = claim(file);
+    file->fd = rc;
+    rc = claim(file);
     if (rc < 0) {
         if (made && rc != -EWOULDBLOCK && ld_pidfile_is_current(file)) {
             unlinkat(file->dir, file->name, 0);

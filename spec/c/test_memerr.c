@@ -303,6 +303,7 @@ static int run_host(const char *script, const char *name, struct ld_text *why) {
                                  .script_word = 2,
                                  .starter_uid = getuid(),
                                  .listener = make_listener(),
+                                 .file_watch = -1,
                                  .channel = -1,
                                  .keeper = -1};
     int status = ld_host_run(&service, why);
