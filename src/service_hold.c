@@ -160,7 +160,8 @@ static int take_pidfile(struct ld_service *service, struct ld_text *why) {
         return say_running(service, true, why);
     }
     service->claim = claim >= 0 ? claim : -1;
-    return 0;
+    rc = service->has_user ? 0 : ld_pidfile_write(&service->pidfile, getpid());
+    return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
 /* Make a JSON array of strings that keep every byte. */
