@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base.h"
 #include "check.h"
@@ -364,6 +365,48 @@ static void test_same_season(void) {
     check_next("0 12 30 12 *", "2011-12-29 23:00", "2011-12-31 00:00");
 }
 
+/* Make a zone like Africa/Casablanca's, whose winter time is negative and which goes back for good on
+ * 20 September 2026, and use it. False if there is no zic. */
+static bool make_casablanca(const char *dir) {
+    static const char source[] = "Rule M 2026 only - Feb 15 3:00 -1:00 -\n"
+                                 "Rule M 2026 only - Mar 22 2:00 0 -\n"
+                                 "Zone C 1:00 M +01/+00 2026 Sep 20 2:00\n"
+                                 " 0:00 - +00\n";
+    char text[256];
+    snprintf(text, sizeof text, "%s/source", dir);
+    FILE *file = fopen(text, "w");
+    REQUIRE(file != NULL);
+    fputs(source, file);
+    fclose(file);
+    snprintf(text, sizeof text, "PATH=$PATH:/usr/sbin zic -d %s %s/source", dir, dir);
+    bool made = system(text) == 0; /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+    snprintf(text, sizeof text, ":%s/C", dir);
+    set_zone(text);
+    snprintf(text, sizeof text, "%s/source", dir);
+    unlink(text);
+    return made;
+}
+
+static void test_casablanca(void) {
+    char dir[] = "/tmp/lunad-cron-XXXXXX";
+    char text[64];
+    REQUIRE(mkdtemp(dir) != NULL);
+    if (make_casablanca(dir)) {
+        for (int minute = 0; minute < 60; minute += 5) {
+            snprintf(text, sizeof text, "%d 1 * * *", minute);
+            struct ld_cron cron = parsed(text);
+            time_t first = 1789862400 + minute * MINUTE; /* 01:00 by the first of the two */
+            for (time_t after = first - DAY + MINUTE; after < first; after += 30 * MINUTE) {
+                CHECK_INT(first, ld_cron_next(&cron, after));
+            }
+            CHECK_INT(first + 25 * HOUR, ld_cron_next(&cron, first));
+        }
+    }
+    snprintf(text, sizeof text, "%s/C", dir);
+    unlink(text);
+    rmdir(dir);
+}
+
 static void test_second_pass(void) {
     set_zone("Europe/Berlin");
     struct ld_cron cron = parsed("30 2 * * *");
@@ -600,6 +643,7 @@ static const struct check_case cases[] = {
     {"leap days", test_leap_days},
     {"what the clock leaves out in spring runs right after the gap", test_spring},
     {"what the clock shows twice in autumn runs once", test_autumn},
+    {"a time that comes twice where the offset changes and no season does", test_casablanca},
     {"a time that comes twice within one season is the first of the two", test_same_season},
     {"nothing is repeated from within the repeated hour", test_second_pass},
     {"a year, minute by minute, in five zones", test_year},
