@@ -8,7 +8,7 @@ describe("lunad.cron", function()
     box:inside [[
       for _, spec in ipairs { "* * * * *", "*/5 9-17 * * mon-fri", "0,30 4 1,15 Jan,JUL 7", "5/10 * * * *",
         "  0\t0 * * 0 ", "1-9/2,50 * 29 2 *", "@hourly", "@daily", "@midnight", "@weekly", "@monthly",
-        "@yearly", "@annually", "@Hourly" } do
+        "@yearly", "@annually", "@Hourly", "0 0 * * *\n", "\t@daily \r\n", "*/60 */24 * * *" } do
         local timer = lunad.cron(spec, print)
         truthy(timer:active())
         truthy(timer:due() >= 0)
@@ -33,7 +33,9 @@ describe("lunad.cron", function()
     box:inside [[
       for spec, why in pairs { [""] = "minute", ["* * * *"] = "day of week", ["* * * * * *"] = "fifth",
         ["@never"] = "@hourly", ["10-5 * * * *"] = "reversed", ["0 0 * * sat-sun"] = "reversed",
-        ["0 0 31 2 *"] = "never comes", ["0 0 31 apr,jun *"] = "never comes", ["*/0 * * * *"] = "step" } do
+        ["0 0 31 2 *"] = "never comes", ["0 0 31 apr,jun *"] = "never comes", ["*/0 * * * *"] = "step",
+        ["*/90 * * * *"] = 'minute "*/90"', ["0-59/61 * * * *"] = "step", ["* */25 * * *"] = "step",
+        ["* * * * */8"] = "step", ["* * * * *\nx"] = "day of week", ["* * * * *\0"] = "zero byte" } do
         raises(why, lunad.cron, spec, print)
       end
     ]]
@@ -219,6 +221,30 @@ describe("the clock on the wall", function()
     ]])
   end)
 
+  it("shows a time twice within one season: a fixed time in it runs at the first of the two", function()
+    with_clock("Europe/Moscow", [[
+      set_clock "2014-10-26 00:59:59.9"
+      local fixed = lunad.cron("30 1 * * *", note)
+      near(30 * 60, fixed)
+      local file = assert(io.open(os.getenv "FAKE_CLOCK", "r+b"))
+      local offset = string.unpack("i8", file:read(8))
+      file:seek("set")
+      file:write(string.pack("i8", offset + math.floor((fixed:due() - 0.2) * 1e9))):close()
+      local pipe = assert(io.open(os.getenv "FAKE_CLOCK" .. ".set", "r+b"))
+      pipe:write("x"):close()
+      ran "2014-10-26 01:30:00"
+      near(25 * 3600, fixed)
+    ]])
+  end)
+
+  it("has no range of one value with a step that goes on to the end", function()
+    with_clock("UTC", [[
+      set_clock "2026-06-01 09:30:00"
+      near(23.5 * 3600, lunad.cron("0 9-9/3 * * *", note))
+      near(2.5 * 3600, lunad.cron("0 9/3 * * *", note))
+    ]])
+  end)
+
   it("is half an hour off in Lord Howe's summer", function()
     with_clock("Australia/Lord_Howe", [[
       set_clock "2026-10-04 01:59:59.8"
@@ -264,5 +290,86 @@ describe("the clock on the wall", function()
     box:ok("signal", "s", "USR1")
     box:wait_log("s", "ran\t2\t2026%-06%-01 12:00:00")
     assert.not_matches("ran\t1", box:log "s")
+  end)
+
+  -- A daemon whose second generation is loaded while it becomes 12:00; the first one is in TZ's noon - 1 h.
+  local function reload_at_noon(first, second, option)
+    local common = support.BEAT .. CLOCK:gsub("equal", "assert") .. [[
+      local function noon() print("ran", lunad.generation, local_time()) end
+      local function wait_for_noon(wait)
+        repeat wait() until os.date "%H" == "12"
+        wait()
+      end
+      if lunad.generation == 1 then set_clock "2026-06-01 11:00:00" end
+      lunad.signal("USR1", function() set_clock "2026-06-01 11:59:59.5" lunad.reload() end)
+      if lunad.generation == 2 then
+        lunad.every(0.1, function() if lunad.stats().generation == 2 then print "settled" end end)
+      end
+    ]]
+    box:write("s.lua", common .. "if lunad.generation == 1 then " .. first .. " else " .. second .. " end ")
+    local env = { TZ = "UTC", LD_PRELOAD = library, FAKE_CLOCK = box:write("clock", ("\0"):rep(8)),
+      ASAN_OPTIONS = "abort_on_error=0:verify_asan_link_order=0" }
+    assert.equal(0, box:run({ "start", option or "--umask=022", box:path "s.lua" }, { env = env }).code)
+    box:ok("signal", "s", "USR1")
+    box:wait_log("s", "reloaded: generation 2")
+    box:wait_log("s", "settled")
+    local _, count = box:log("s"):gsub("ran\t", "")
+    assert.equal(1, count)
+    return box:log("s"):match("ran\t(%d)\t2026%-06%-01 12:00:00")
+  end
+
+  local NOON = 'lunad.cron("0 12 * * *", noon) '
+  local BUSY, SLEEP = "wait_for_noon(function() end) ", "wait_for_noon(function() lunad.sleep(0.05) end) "
+
+  it("runs a time that falls into the loading of new code once, by the new code that has it too", function()
+    assert.equal("2", reload_at_noon(NOON, BUSY .. NOON))
+    box:ok("stop", "s")
+    assert.equal("2", reload_at_noon(NOON, NOON .. BUSY))
+  end)
+
+  it("runs such a time by the old code if the new has it no more", function()
+    assert.equal("1", reload_at_noon(NOON, BUSY))
+  end)
+
+  it("runs such a time by the old code, if the new one sleeps before it is ready", function()
+    local second = NOON .. SLEEP .. "lunad.ready()"
+    assert.equal("1", reload_at_noon(NOON .. "lunad.ready()", second, "--wait-ready"))
+  end)
+
+  it("runs such a time by the new code if the old one has it not", function()
+    assert.equal("2", reload_at_noon("lunad.ready()", NOON .. SLEEP .. "lunad.ready()", "--wait-ready"))
+  end)
+
+  -- Runs a script whose /etc/localtime is a file that it can write, at first that of a zone.
+  local function with_zone_file(zone, text)
+    local file = box:write("localtime", support.read("/usr/share/zoneinfo/" .. zone))
+    local now = math.floor(os.time() * 1000000000 - uv.hrtime())
+    box:write("inside.lua", 'local lunad, equal, truthy, raises, fails, eventually = require("inside")() ' ..
+      CLOCK .. ("local file = %q "):format(file) .. [[
+      local function set_zone(zone) os.execute(("cat /usr/share/zoneinfo/%s > %s"):format(zone, file)) end
+      ]] .. text .. " lunad.stop()")
+    local result = box:run({ "--mount", "sh", "-c", 'mount --bind "$0" /etc/localtime && exec "$@"', file,
+      support.binary, "run", "--path", support.root .. "/spec/support", box:path "inside.lua" },
+      { program = "unshare", env = { TZ = false, LD_PRELOAD = library,
+        FAKE_CLOCK = box:write("clock", string.pack("i8", now)),
+        ASAN_OPTIONS = "abort_on_error=0:verify_asan_link_order=0" } })
+    assert.equal(0, result.code, result.out .. result.err)
+  end
+
+  local only_root = support.is_root and it or pending
+
+  only_root("goes by the new zone at once after a change of /etc/localtime", function()
+    with_zone_file("Etc/UTC", [[
+      set_clock "2026-06-01 11:59:59"
+      local timer = lunad.cron("0 12 * * *", note)
+      near(1, timer)
+      set_zone "Etc/GMT+2"
+      eventually(function() return timer:due() > 3600 end)
+      near(2 * 3600, timer)
+      equal(0, #runs)
+      set_zone "Etc/GMT-3"
+      eventually(function() return timer:due() > 3 * 3600 end)
+      near(21 * 3600, timer)
+    ]])
   end)
 end)

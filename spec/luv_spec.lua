@@ -96,6 +96,28 @@ describe("luv as a guest", function()
     ]]
   end)
 
+  it("has the time in callbacks that are not its own: its timers are not early", function()
+    box:inside [[
+      local uv = require "luv"
+      local late = {}
+      local function arm(who)
+        local timer, start = uv.new_timer(), lunad.now()
+        timer:start(100, 0, function() late[#late + 1] = { who, lunad.now() - start } timer:close() end)
+      end
+      lunad.after(0.3, arm, "a timer")
+      lunad.task(function() lunad.sleep(0.31) arm "a task" end)
+      lunad.spawn { "sh", "-c", "sleep 0.4; echo x", on_exit = function() arm "a child's end" end,
+        stdout = function(chunk) if chunk then arm "its output" end end }
+      lunad.signal("USR1", function() arm "a signal" end)
+      lunad.spawn { "sh", "-c", "sleep 0.3; kill -USR1 $0", tostring(lunad.pid) }
+      eventually(function() return #late == 5 end)
+      for _, entry in ipairs(late) do
+        truthy(entry[2] >= 0.098, "armed by " .. entry[1] .. ", fired after " .. entry[2] .. " s")
+      end
+      lunad.stop()
+    ]]
+  end)
+
   it("runs work in threads", function()
     box:inside [[
       local uv, result = require "luv", nil

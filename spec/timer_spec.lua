@@ -77,6 +77,39 @@ describe("lunad.after", function()
     ]])
   end)
 
+  it("fires at its time though the callback that armed it had held the loop", function()
+    box:inside(BUSY .. [[
+      local late = {}
+      lunad.after(0, function()
+        busy(0.6)
+        for i, seconds in ipairs { 0.03, 0.25 } do
+          local due = lunad.now() + seconds
+          lunad.after(seconds, function() late[i] = lunad.now() - due end)
+          lunad.task(function() lunad.sleep(seconds) late[i + 2] = lunad.now() - due end)
+        end
+      end)
+      eventually(function() return #late == 4 end)
+      for _, seconds in ipairs(late) do
+        truthy(seconds >= 0 and seconds < 0.4, "late by " .. seconds .. " s")
+      end
+    ]])
+  end)
+
+  it("of a millisecond fires after a little more than that", function()
+    box:inside [[
+      local took = {}
+      for i = 1, 100 do
+        local start, fired = lunad.now(), nil
+        lunad.after(0.001, function() fired = lunad.now() end)
+        while not fired do lunad.sleep(0.001) end
+        took[i] = fired - start
+      end
+      table.sort(took)
+      truthy(took[1] >= 0.001, "it fired early")
+      truthy(took[25] < 0.0015, "it took " .. took[25] .. " s")
+    ]]
+  end)
+
   it("fires in the order of arming where the due times are equal", function()
     box:inside(BUSY .. [[
       local order = {}
@@ -199,6 +232,54 @@ describe("lunad.every", function()
       truthy(calls - before + timer:missed() - missed >= 9, "missed beats are not counted")
       timer:stop()
     ]])
+  end)
+
+  for whose, hold in pairs {
+    ["its own function"] = "if calls == 2 then busy(0.27) end",
+    ["another one"] = "if calls == 2 then lunad.after(0.05, busy, 0.22) end",
+  } do
+    it("is on its beat again after " .. whose .. " was busy", function()
+      box:inside(BUSY .. [[
+        local calls, before, timer = 0, lunad.now(), nil
+        timer = lunad.every(0.1, function()
+          calls = calls + 1
+          local late = lunad.now() - before - (calls + timer:missed()) * 0.1
+          truthy(late < 0.05, ("call %d is late by %.4f s"):format(calls, late))
+          ]] .. hold .. [[
+
+        end)
+        eventually(function() return calls == 5 end)
+        truthy(timer:missed() >= 2)
+        timer:stop()
+      ]])
+    end)
+  end
+
+  it("is called though another one holds the loop at each of its beats", function()
+    box:inside(BUSY .. [[
+      local calls = 0
+      local first = lunad.every(0.04, busy, 0.03)
+      local second = lunad.every(0.04, function() calls = calls + 1 end)
+      eventually(function() return calls >= 5 end)
+      truthy(second:missed() <= 2 * calls + 2, second:missed() .. " beats missed")
+      first:stop()
+      second:stop()
+    ]])
+  end)
+
+  it("of a millisecond loses hardly a beat", function()
+    box:inside [[
+      local calls, best = 0, 0
+      local timer = lunad.every(0.001, function() calls = calls + 1 end)
+      eventually(function()
+        local before, missed = calls, timer:missed()
+        lunad.sleep(0.2)
+        before, missed = calls - before, timer:missed() - missed
+        best = math.max(best, before / (before + missed))
+        return best >= 0.99
+      end)
+      timer:stop()
+    ]]
   end)
 
   it("skips and counts beats missed because the function still sleeps", function()

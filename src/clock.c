@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -10,7 +11,10 @@
 
 struct ld_clock {
     uv_poll_t poll;
-    int fd; /* a timer that is never due, and is cancelled when the clock is set */
+    int fd;             /* a timer that is never due, and is cancelled when the clock is set */
+    uv_fs_event_t etc;  /* where the zone's file is, or the link to it, which is replaced */
+    uv_fs_event_t zone; /* the file itself, which is overwritten */
+    unsigned open_handles;
     void (*changed)(void *arg);
     void *arg;
 };
@@ -41,6 +45,45 @@ static void on_change(uv_poll_t *poll, int status, int events) {
     }
 }
 
+static void on_zone(uv_fs_event_t *zone, const char *name, int events, int status);
+
+/* Watch the zone's file, if there is one and that can be done. */
+static void watch_zone(struct ld_clock *clock) {
+    uv_fs_event_stop(&clock->zone);
+    uv_fs_event_start(&clock->zone, on_zone, "/etc/localtime", 0);
+}
+
+/* Handle a change of the zone's file: it may be another one now. */
+static void on_zone(uv_fs_event_t *zone, const char *name, int events, int status) {
+    struct ld_clock *clock = zone->data;
+    (void)name;
+    (void)events;
+    if (status == 0) {
+        watch_zone(clock);
+        clock->changed(clock->arg);
+    }
+}
+
+/* Handle a change in /etc. */
+static void on_etc(uv_fs_event_t *etc, const char *name, int events, int status) {
+    if (name != NULL && strcmp(name, "localtime") == 0) {
+        on_zone(etc, name, events, status);
+    }
+}
+
+/* Watch the system's zone, if that can be done. */
+static void watch_etc(struct ld_clock *clock, uv_loop_t *loop) {
+    uv_fs_event_init(loop, &clock->etc);
+    uv_fs_event_init(loop, &clock->zone);
+    clock->etc.data = clock;
+    clock->zone.data = clock;
+    clock->open_handles += 2;
+    uv_fs_event_start(&clock->etc, on_etc, "/etc", 0);
+    watch_zone(clock);
+    uv_unref((uv_handle_t *)&clock->etc);
+    uv_unref((uv_handle_t *)&clock->zone);
+}
+
 /* Watch the clock. */
 int ld_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg), void *arg) {
     struct ld_clock *clock = calloc(1, sizeof *clock);
@@ -61,18 +104,25 @@ int ld_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *
     }
     uv_poll_start(&clock->poll, UV_READABLE, on_change);
     uv_unref((uv_handle_t *)&clock->poll);
+    clock->poll.data = clock;
+    clock->open_handles = 1;
+    watch_etc(clock, loop);
     *out = clock;
     return 0;
 }
 
-/* Free a watch after its handle is closed. */
+/* Free a watch after its last handle is closed. */
 static void on_close(uv_handle_t *handle) {
-    struct ld_clock *clock = LD_CONTAINER_OF(handle, struct ld_clock, poll);
-    close(clock->fd);
-    free(clock);
+    struct ld_clock *clock = handle->data;
+    if (--clock->open_handles == 0) {
+        close(clock->fd);
+        free(clock);
+    }
 }
 
 /* Watch no more. */
 void ld_clock_close(struct ld_clock *clock) {
     uv_close((uv_handle_t *)&clock->poll, on_close);
+    uv_close((uv_handle_t *)&clock->etc, on_close);
+    uv_close((uv_handle_t *)&clock->zone, on_close);
 }

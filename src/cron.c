@@ -7,7 +7,10 @@
 
 #define YEARS_MAX  12           /* 29 February can be eight years away */
 #define SMALL_STEP (3L * 3600)  /* of the clock: more is a correction */
-#define GAP_MAX    (36 * 3600L) /* more than any zone has ever left out */
+#define WINDOW     (36 * 3600L) /* more than any zone is or was ever off, or has left out */
+
+static const char blanks[] = " \t";
+static const char spaces[] = " \t\r\n\v\f";
 
 static const char *const month_names[] = {"jan", "feb", "mar", "apr", "may", "jun",
                                           "jul", "aug", "sep", "oct", "nov", "dec"};
@@ -43,7 +46,7 @@ static const struct {
 static bool refuse(struct ld_text *why, const struct field *field, const char *text,
                    const char *reason) {
     ld_text_format(why, "%s \"", field->name);
-    ld_text_add_escaped(why, text, strcspn(text, " \t"), false);
+    ld_text_add_escaped(why, text, strcspn(text, blanks), false);
     ld_text_format(why, "\": %s", reason);
     return false;
 }
@@ -66,12 +69,17 @@ static bool parse_value(const struct field *field, const char **at, int *value) 
     return *value >= field->least && *value <= field->most;
 }
 
+/* The largest value of a field that is not another name of a smaller one. */
+static int last_of(const struct field *field) {
+    return field->most == 7 ? 6 : field->most; /* 7 is Sunday too */
+}
+
 /* Parse "*", a value or a range at *AT. */
 static const char *parse_range(const struct field *field, const char **at, int range[2]) {
     if (**at == '*') {
         (*at)++;
         range[0] = field->least;
-        range[1] = field->least == 0 && field->most == 7 ? 6 : field->most;
+        range[1] = last_of(field);
         return NULL;
     }
     if (!parse_value(field, at, &range[0])) {
@@ -90,6 +98,15 @@ static const char *parse_range(const struct field *field, const char **at, int r
     return NULL;
 }
 
+/* Parse the number behind a slash at *AT: 1 to the number of values, for more would not do what it
+ * says ("every 90 minutes"); 0 if it is none of that. */
+static int parse_step(const struct field *field, const char **at) {
+    size_t digits = strspn(*at + 1, "0123456789");
+    int step = digits > 4 ? 0 : atoi(*at + 1);
+    *at += 1 + digits;
+    return step <= last_of(field) - field->least + 1 ? step : 0;
+}
+
 /* Parse one element of a list at *AT into BITS; NULL, or what is wrong with it. */
 static const char *parse_element(const struct field *field, const char **at, uint64_t *bits) {
     int range[2];
@@ -99,16 +116,13 @@ static const char *parse_element(const struct field *field, const char **at, uin
     if (wrong != NULL) {
         return wrong;
     }
+    bool is_value = *first != '*' && memchr(first, '-', (size_t)(*at - first)) == NULL;
     if (**at == '/') {
-        size_t digits = strspn(*at + 1, "0123456789");
-        step = atoi(*at + 1);
-        if (digits == 0 || digits > 4 || step < 1) {
-            return "a step must be a number above 0";
+        step = parse_step(field, at);
+        if (step == 0) {
+            return "a step must be a number above 0, and not above that of the field's values";
         }
-        if (range[0] == range[1] && *first != '*') {
-            range[1] = field->most; /* "5/10": from 5 on */
-        }
-        *at += 1 + digits;
+        range[1] = is_value ? field->most : range[1]; /* "5/10": from 5 on */
     }
     for (int value = range[0]; value <= range[1]; value += step) {
         *bits |= (uint64_t)1 << value;
@@ -164,18 +178,18 @@ static const char *expand(const char *text) {
     return text[0] == '@' ? NULL : text;
 }
 
-/* Parse a specification. */
-bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
+/* Parse a specification that has no space around it. */
+static bool parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
     uint64_t bits[LD_COUNT(fields)];
     bool stars[LD_COUNT(fields)];
-    const char *at = expand(text + strspn(text, " \t"));
+    const char *at = expand(text);
     if (at == NULL) {
         ld_text_puts(why, "unknown nickname: @hourly, @daily, @midnight, @weekly, @monthly, "
                           "@yearly or @annually expected");
         return false;
     }
     for (size_t i = 0; i < LD_COUNT(fields); i++) {
-        at += strspn(at, " \t");
+        at += strspn(at, blanks);
         if (*at == '\0') {
             ld_text_format(why, "the %s is missing: five fields expected", fields[i].name);
             return false;
@@ -187,7 +201,7 @@ bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why) 
         }
         stars[i] = stars[i] && (i < 2 || at - start == 1); /* with a step, a day is restricted */
     }
-    if (at[strspn(at, " \t")] != '\0') {
+    if (at[strspn(at, blanks)] != '\0') {
         ld_text_puts(why, "there is something behind the fifth field");
         return false;
     }
@@ -206,6 +220,23 @@ bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why) 
         return false;
     }
     return true;
+}
+
+/* Parse a specification. Space around it, such as the end of the line that it was read from, is no
+ * part of it. */
+bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
+    const char *first = text + strspn(text, spaces);
+    size_t size = strlen(first);
+    while (size > 0 && strchr(spaces, first[size - 1]) != NULL) {
+        size--;
+    }
+    char *bare = strndup(first, size);
+    bool ok = bare != NULL && parse(cron, bare, why);
+    if (bare == NULL) {
+        ld_text_puts(why, "not enough memory");
+    }
+    free(bare);
+    return ok;
 }
 
 /* Whether a date is meant. If both kinds of day are restricted, either will do. */
@@ -231,28 +262,40 @@ static time_t shown(time_t moment) {
     return timegm(&clock);
 }
 
-/* The first moment at which the clock shows WANTED, or more because that is left out. */
-static time_t moment_of(time_t wanted) {
-    struct tm clock;
-    gmtime_r(&wanted, &clock);
-    clock.tm_isdst = -1;
-    struct tm guess = clock;
-    time_t middle = mktime(&guess);
-    time_t low = middle - GAP_MAX;
-    time_t high = middle + GAP_MAX;
-    while (high - low > 1) { /* the clock shows less at low, and as much or more at high */
+/* How far the clock is off UTC at a moment. */
+static time_t offset_at(time_t moment) {
+    return shown(moment) - moment;
+}
+
+/* The first moment after LOW and up to HIGH at which the clock is not OFFSET off, as it is at LOW and
+ * is not at HIGH. */
+static time_t change_between(time_t low, time_t high, time_t offset) {
+    while (high - low > 1) {
         time_t at = low + (high - low) / 2;
-        *(shown(at) < wanted ? &low : &high) = at;
-    }
-    for (int isdst = 0; isdst <= 1; isdst++) { /* where it is put back, look for an earlier one */
-        guess = clock;
-        guess.tm_isdst = isdst;
-        time_t other = mktime(&guess);
-        if (other < high && shown(other) == wanted) {
-            high = other;
-        }
+        *(offset_at(at) == offset ? &low : &high) = at;
     }
     return high;
+}
+
+/* The first moment at which the clock shows WANTED, or more because that is left out. From one change of
+ * the offset to the next: mktime could be asked for both moments of a time that comes twice only if
+ * one of them is daylight saving time, which need not be so. */
+static time_t moment_of(time_t wanted) {
+    time_t at = wanted - WINDOW;
+    time_t offset = offset_at(at);
+    for (;;) { /* the clock has shown less until AT */
+        time_t next = at + 3600;
+        time_t next_offset = offset_at(next);
+        time_t change = next_offset != offset ? change_between(at, next, offset) : next;
+        if (wanted - offset < change) {
+            return wanted - offset;
+        }
+        if (change + next_offset >= wanted) {
+            return change;
+        }
+        at = change;
+        offset = next_offset;
+    }
 }
 
 /* Whether a specification means a minute of the day. */
@@ -332,4 +375,27 @@ time_t ld_cron_after_jump(const struct ld_cron *cron, time_t next, time_t before
         return next > now ? next : now;
     }
     return ld_cron_next(cron, now);
+}
+
+/* How far local time is ahead. */
+long ld_cron_offset(time_t moment) {
+    tzset();
+    return (long)offset_at(moment);
+}
+
+/* Read the zone again. The C library compares the file with the one that it has read by its time in
+ * seconds, and may have read it while it was written. */
+void ld_cron_reload_zone(void) {
+    if (getenv("TZ") == NULL && setenv("TZ", "UTC0", 1) == 0) {
+        tzset();
+        unsetenv("TZ");
+        tzset();
+    }
+}
+
+/* Whether two mean the same. */
+bool ld_cron_equal(const struct ld_cron *a, const struct ld_cron *b) {
+    return a->minutes == b->minutes && a->hours == b->hours && a->days == b->days &&
+           a->months == b->months && a->weekdays == b->weekdays && a->any_day == b->any_day &&
+           a->any_weekday == b->any_weekday && a->fixed == b->fixed;
 }

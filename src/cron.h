@@ -30,6 +30,16 @@ bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why);
  * twice is the first of the two; minutes or hours with "*" go by the clock alone. */
 time_t ld_cron_next(const struct ld_cron *cron, time_t after);
 
+/* How many seconds local time is ahead of UTC at a moment, by the rules of the zone that hold now: they
+ * may have been changed on disk. */
+long ld_cron_offset(time_t moment);
+
+/* Read the rules of the system's zone again, even if its file seems to be the same. */
+void ld_cron_reload_zone(void);
+
+/* Whether two mean the same moments. */
+bool ld_cron_equal(const struct ld_cron *a, const struct ld_cron *b);
+
 /* What to do when the clock was set from BEFORE (what it would show now) to NOW, and NEXT was to be
  * the next moment: the new next moment, which may be NOW itself. As cron does it: within three
  * hours, fixed times that were jumped over are made up for, and those that come again are not

@@ -14,6 +14,7 @@ struct ld_guest {
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned open_handles; /* of ours, on the host's loop */
+    bool running;
     void (*ended)(void *arg);
     void *ended_arg;
     struct ld_guest *next;
@@ -47,9 +48,18 @@ static void run(struct ld_guest *guest) {
     if (!alive) {
         pretend(guest, true);
     }
+    guest->running = true;
     uv_run(&guest->loop, UV_RUN_NOWAIT);
+    guest->running = false;
     if (!alive) {
         pretend(guest, false);
+    }
+}
+
+/* Bring the time up to date. Not inside a run: timers that are always due would go on for ever. */
+void ld_guest_refresh(struct ld_guest *guest) {
+    if (!guest->running) {
+        uv_update_time(&guest->loop);
     }
 }
 

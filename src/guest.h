@@ -15,6 +15,10 @@ int ld_guest_open(struct ld_guest **out, uv_loop_t *host);
 /* The loop for the library. Nothing but the library's handles may be on it. */
 uv_loop_t *ld_guest_loop(struct ld_guest *guest);
 
+/* Before a callback of the host's loop calls into what uses the library: bring the time of the guest's loop up
+ * to date, as a loop of the library's own would be. Else its timers would count from a time long ago. */
+void ld_guest_refresh(struct ld_guest *guest);
+
 /* See to it that the host's loop turns for all guests, after it has called into a library while it
  * prepares to wait: what guests prepare themselves may be done by then. */
 void ld_guest_arm_all(void);

@@ -7,6 +7,7 @@
 #include "keeper.h"
 #include "log.h"
 #include "notify.h"
+#include "task.h"
 
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
@@ -156,9 +157,23 @@ static bool is_due(const struct ld_host *host) {
     return reload_due || (host->script != NULL && host->script->wants != 0);
 }
 
-/* Look what there is to do, once in a turn of the loop. */
+/* Go on with the woken tasks of all generations; whether some are left for the next turn. */
+static bool resume_tasks(struct ld_host *host) {
+    bool left = host->script != NULL && ld_task_resume_left(host->script);
+    if (host->reload.next != NULL) {
+        left |= ld_task_resume_left(host->reload.next);
+    }
+    for (struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        left |= ld_task_resume_left(at->script);
+    }
+    return left;
+}
+
+/* Look what there is to do, once in a turn of the loop. The loop's own time is from before the callbacks
+ * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
 void ld_host_on_turn(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
+    bool left = resume_tasks(host);
     if (host->state == LD_HOST_STARTING) {
         step_start(host);
     }
@@ -178,10 +193,11 @@ void ld_host_on_turn(uv_prepare_t *prepare) {
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }
+    uv_update_time(&host->loop);
     ld_guest_arm_all();
     if (host->state == LD_HOST_ENDED) {
         uv_stop(&host->loop);
-    } else if (is_due(host)) {
+    } else if (left || is_due(host)) {
         ld_host_wake_at(host, 0);
     }
 }

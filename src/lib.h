@@ -20,6 +20,10 @@ bool ld_lib_signal_deliver(struct ld_script *script, int signo);
 void ld_lib_timer_drop_all(struct ld_script *script);
 void ld_lib_signal_drop_all(struct ld_script *script);
 
+/* Run what of cron came due while NEXT was loaded beside OLD: by one of the two, if neither has run it.
+ * To be called when NEXT has become the service. */
+void ld_lib_cron_hand_over(struct ld_script *old, struct ld_script *next);
+
 /* Take a task that is to be started without arguments and calls the script's on_reload function;
  * NULL in *TASK if there is no such function. 0 or -ENOMEM. */
 int ld_lib_life_take_on_reload(struct ld_script *script, struct ld_task **task);

@@ -11,6 +11,7 @@
 #include "lib_timer.h"
 #include "luax.h"
 #include "task.h"
+#include "turn.h"
 
 #define UPVALUES_MAX 254
 #define RETRY_NS     100000000
@@ -202,15 +203,42 @@ static int sleep_resumed(lua_State *L, int status, lua_KContext context) {
     return 0;
 }
 
-/* sleep(seconds) */
-static int l_sleep(lua_State *L) {
-    uint64_t ns = lx_check_seconds(L, 1, false);
+/* Suspend the task of L for NS; to be called like ld_task_suspend. */
+static int suspend_for(lua_State *L, uint64_t ns, lua_KFunction resumed) {
     struct ld_task *task = ld_task_check(L, "sleep");
     lua_pushlightuserdata(L, task);
     task->timer = ld_lib_timer_make(L, -1);
     lua_pop(L, 1);
     ld_timers_arm(task->script->timers, task->timer, uv_hrtime() + ns, 0);
-    return ld_task_suspend(L, "sleep", abandon_sleep, sleep_resumed);
+    return ld_task_suspend(L, "sleep", abandon_sleep, resumed);
+}
+
+/* sleep(seconds) */
+static int l_sleep(lua_State *L) {
+    return suspend_for(L, lx_check_seconds(L, 1, false), sleep_resumed);
+}
+
+/* Return the time from give_way. */
+static int way_given(lua_State *L, int status, lua_KContext context) {
+    sleep_resumed(L, status, context);
+    lua_pushinteger(L, (lua_Integer)ld_turn_now());
+    return 1;
+}
+
+/* For lunad's own Lua, where it calls functions of the script one after the other:
+ * give_way([start]) -> the start to be given next time. When the time of a turn is up since that, and
+ * the caller is a task, the loop turns. */
+static int l_give_way(lua_State *L) {
+    uint64_t now = ld_turn_now();
+    uint64_t start = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)now);
+    const struct ld_task *task = ld_task_of(L);
+    bool can_wait = task != NULL && lua_isyieldable(L) && !task->script->retired &&
+                    !task->script->closing && !task->cancelled;
+    if (now < start + LD_TURN_NS || !can_wait) {
+        lua_pushinteger(L, (lua_Integer)start);
+        return 1;
+    }
+    return suspend_for(L, 0, way_given);
 }
 
 /* Drop every timer, but not those that tasks sleep by. */
@@ -228,7 +256,8 @@ void ld_lib_timer_drop_all(struct ld_script *script) {
 }
 
 static const luaL_Reg functions[] = {
-    {"after", l_after}, {"every", l_every}, {"sleep", l_sleep}, {"now", l_now}, {NULL, NULL},
+    {"after", l_after}, {"every", l_every},       {"sleep", l_sleep},
+    {"now", l_now},     {"give_way", l_give_way}, {NULL, NULL},
 };
 
 /* Open this part. */

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base.h"
+#include "turn.h"
 
 /* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full, and
  * nobody else has a turn. */
@@ -57,12 +58,37 @@ void ld_outlet_close(struct ld_outlet *outlet) {
     }
 }
 
-/* Lend a buffer for a read. It is used up before the next read: one serves all. */
+/* Whether an outlet that is readable is to be read in this turn of the loop. When its time is up, the
+ * others have to wait for the next, in which those that were read later than the one of them that
+ * waits longest give way. The loop's time is that of the beginning of the turn. */
+static bool is_served(struct ld_outlet *outlet) {
+    static struct {
+        uint64_t turn;
+        uint64_t reads;
+        uint64_t oldest; /* of those that had to wait in the last turn; in this one */
+        uint64_t oldest_now;
+    } fair = {.oldest = UINT64_MAX, .oldest_now = UINT64_MAX};
+    uint64_t turn = uv_now(outlet->pipe.loop);
+    if (turn != fair.turn) {
+        fair.turn = turn;
+        fair.oldest = fair.oldest_now;
+        fair.oldest_now = UINT64_MAX;
+    }
+    if (outlet->served > fair.oldest || ld_turn_now() >= turn * 1000000 + LD_TURN_NS) {
+        fair.oldest_now = outlet->served < fair.oldest_now ? outlet->served : fair.oldest_now;
+        return false;
+    }
+    outlet->served = ++fair.reads;
+    return true;
+}
+
+/* Lend a buffer for a read, or none if it must wait. It is used up before the next read: one serves
+ * all. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     static char bytes[READ_SIZE];
-    (void)handle;
     (void)suggested;
-    *buffer = uv_buf_init(bytes, READ_SIZE);
+    bool served = is_served(LD_CONTAINER_OF(handle, struct ld_outlet, pipe));
+    *buffer = uv_buf_init(bytes, served ? READ_SIZE : 0);
 }
 
 /* Handle output. */
@@ -70,7 +96,7 @@ static void on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer) {
     struct ld_outlet *outlet = LD_CONTAINER_OF(pipe, struct ld_outlet, pipe);
     if (size > 0) {
         outlet->on_bytes(outlet, buffer->base, (size_t)size);
-    } else if (size < 0) {
+    } else if (size < 0 && size != UV_ENOBUFS) { /* that is the one that must wait */
         ld_outlet_close(outlet);
         outlet->on_bytes(outlet, NULL, 0);
     }

@@ -4,6 +4,7 @@
 #define LD_PIPES_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <uv.h>
 
 /* Called when a pipe's handle is closed. */
@@ -12,7 +13,8 @@ typedef void ld_pipe_closed(void *owner);
 struct ld_outlet {
     uv_pipe_t pipe;
     bool open;
-    unsigned holds; /* reasons not to read */
+    unsigned holds;  /* reasons not to read */
+    uint64_t served; /* when it was last read, as a count of reads of all */
     void *owner;
     /* Bytes, or NULL at the end, before which the outlet is closed. */
     void (*on_bytes)(struct ld_outlet *outlet, const char *bytes, size_t size);
@@ -37,7 +39,8 @@ int ld_inlet_open(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs);
 void ld_outlet_close(struct ld_outlet *outlet);
 void ld_inlet_close(struct ld_inlet *inlet);
 
-/* Begin to read, unless held. */
+/* Begin to read, unless held. Outlets that are readable at the same time, and whose owners take long, are read
+ * in turn, and the loop turns between. */
 void ld_outlet_start(struct ld_outlet *outlet);
 
 /* Hold back for a reason (a bit), and give a reason up. */

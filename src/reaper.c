@@ -9,6 +9,7 @@
 
 #include "base.h"
 #include "process.h"
+#include "turn.h"
 
 #define FOREIGN_MS 2  /* until a child of somebody else is looked at again */
 #define RATION     20 /* a walk is followed by this many times its cost without one */
@@ -154,11 +155,12 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
     ld_reaper_unwatch(reaper, watch);
 }
 
-/* Tell the owners of children whose pidfd says that they ended; the rest comes in the next turn. An
- * owner may let go of other watches meanwhile. */
+/* Tell the owners of children whose pidfd says that they ended, as long as a turn of the loop may take;
+ * the rest comes in the next turn. An owner may let go of other watches meanwhile. */
 static void finish_known(struct ld_reaper *reaper) {
+    uint64_t end = ld_turn_now() + LD_TURN_NS;
     reaper->ended_count = epoll_wait(reaper->epoll, reaper->ended, BATCH, 0);
-    for (int i = 0; i < reaper->ended_count; i++) {
+    for (int i = 0; i < reaper->ended_count && (i == 0 || ld_turn_now() < end); i++) {
         if (reaper->ended[i].data.ptr != NULL) {
             finish(reaper, reaper->ended[i].data.ptr);
         }
@@ -168,8 +170,9 @@ static void finish_known(struct ld_reaper *reaper) {
 
 static void on_timer(uv_timer_t *timer);
 
-/* Reap every child that has ended, watched or not. */
+/* Reap every child that has ended, watched or not, as long as a turn of the loop may take. */
 static void walk(struct ld_reaper *reaper) {
+    uint64_t end = ld_turn_now() + LD_TURN_NS;
     for (;;) {
         siginfo_t info = {0};
         struct ld_exit exit;
@@ -184,6 +187,10 @@ static void walk(struct ld_reaper *reaper) {
             return; /* it hides those behind it until it is gone */
         } else {
             reap(info.si_pid, false, &exit);
+        }
+        if (ld_turn_now() >= end) {
+            uv_timer_start(&reaper->timer, on_timer, 1, 0);
+            return;
         }
     }
 }

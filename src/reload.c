@@ -231,6 +231,7 @@ static void commit(struct ld_host *host) {
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
+    ld_lib_cron_hand_over(old, host->script);
     retire(host, old); /* before anybody is told: what it listened on alone is closed then */
     tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
                                      (int)host->script->generation, "ms", reload->last_ms));

@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#define ROUNDS 64 /* of delivery in one turn of the loop, if a handler sends the next signal */
+#include "turn.h"
 
 static struct {
     int fd; /* an eventfd: readable when a flag is set that somebody has to be woken for */
@@ -16,6 +16,7 @@ static struct {
     atomic_ullong from_kernel;
     atomic_bool asleep; /* whoever sets a flag must wake the loop, which may be polling */
     bool drained;       /* since it fell asleep */
+    int next; /* the signal to look at first: none waits for those of lower numbers for ever */
     unsigned users[65];
     uv_poll_t poll;
     uv_prepare_t prepare;
@@ -23,7 +24,7 @@ static struct {
     ld_signals_handler *handler;
     void *arg;
     struct sigaction others[65]; /* what others have asked for */
-} state = {.fd = -1, .asleep = true};
+} state = {.fd = -1, .asleep = true, .next = 1};
 
 /* The flag of a signal: 1 to 64. */
 static unsigned long long flag(int signo) {
@@ -156,23 +157,37 @@ static bool is_pending(void) {
     return atomic_load(&state.from_user) != 0 || atomic_load(&state.from_kernel) != 0;
 }
 
-/* Hand on what has arrived. */
-static void hand_on(ld_signals_handler *handler, void *arg) {
-    unsigned long long from_kernel = atomic_exchange(&state.from_kernel, 0);
-    unsigned long long arrived = atomic_exchange(&state.from_user, 0) | from_kernel;
-    for (int signo = 1; signo <= 64 && arrived != 0; signo++) {
-        if ((arrived & flag(signo)) != 0) {
-            arrived &= ~flag(signo);
-            handler(arg, signo, (from_kernel & flag(signo)) != 0);
+/* The first of a set of signals, counted from the one whose turn it is. */
+static int first_of(unsigned long long set) {
+    unsigned long long later = set & ~(flag(state.next) - 1);
+    return __builtin_ctzll(later != 0 ? later : set) + 1;
+}
+
+/* Hand on what has arrived, but not after END (ld_turn_now): false if there was no time for all. */
+static bool hand_on(ld_signals_handler *handler, void *arg, uint64_t end) {
+    unsigned long long arrived = atomic_load(&state.from_user) | atomic_load(&state.from_kernel);
+    while (arrived != 0) {
+        int signo = first_of(arrived);
+        arrived &= ~flag(signo);
+        state.next = signo % 64 + 1;
+        bool by_kernel = (atomic_fetch_and(&state.from_kernel, ~flag(signo)) & flag(signo)) != 0;
+        atomic_fetch_and(&state.from_user, ~flag(signo));
+        handler(arg, signo, by_kernel);
+        if (ld_turn_now() >= end) {
+            return false;
         }
     }
+    return true;
 }
 
 /* Deliver what has arrived. The counter is reset before the flags are taken: whoever sets one
- * after that makes the descriptor readable again. */
+ * after that makes the descriptor readable again, and so do we, if others were still set. */
 void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
     drain();
-    hand_on(handler, arg);
+    hand_on(handler, arg, UINT64_MAX);
+    if (is_pending()) {
+        wake();
+    }
 }
 
 /* Before the loop polls: what comes from now on must wake it, and what came before, too. */
@@ -200,8 +215,11 @@ static void on_check(uv_check_t *check) {
     if (is_pending() && !state.drained) {
         drain(); /* it came as the loop awoke: the next poll need not say so */
     }
-    for (int round = 0; round < ROUNDS && is_pending(); round++) {
-        hand_on(state.handler, state.arg);
+    if (is_pending()) {
+        uint64_t end = ld_turn_now() + LD_TURN_NS;
+        while (hand_on(state.handler, state.arg, end) && is_pending()) {
+            /* A handler has sent another signal. */
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 #include "base.h"
 #include "interrupt.h"
 #include "luax.h"
+#include "turn.h"
 
 static const char cancelled_error[] = "cancelled";
 
@@ -167,6 +168,9 @@ static void resume(struct ld_task *task, int args) {
     task->waits_for = NULL;
     task->abandon = NULL;
     script->current = task;
+    if (outer == NULL && script->guest != NULL) {
+        ld_guest_refresh(script->guest);
+    }
     lua_State *before = ld_interrupt_enter(script, task->co);
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_enter(script, before);
@@ -186,21 +190,32 @@ static bool is_over(const struct ld_script *script) {
     return script->exited && !script->closing;
 }
 
-/* Let the tasks go on that were woken during a call, after the outermost one. Those that they wake
- * come after them, not inside: the C stack does not grow with the chain. */
+/* Let the tasks go on that were woken during a call, after the outermost one, as long as a turn of the
+ * loop may take. Those that they wake come after them, not inside: the C stack does not grow with the
+ * chain. */
 static void resume_woken(struct ld_script *script) {
     struct ld_task *task;
-    if (script->is_waking) {
+    if (script->is_waking || script->woken == NULL) {
         return;
     }
+    uint64_t end = ld_turn_now() + LD_TURN_NS;
     script->is_waking = true;
     while (!is_over(script) && script->current == NULL && (task = script->woken) != NULL) {
         script->woken = task->next_woken;
         task->next_woken = NULL;
         task->woken = false;
         resume(task, 0);
+        if (ld_turn_now() >= end) {
+            break;
+        }
     }
     script->is_waking = false;
+}
+
+/* Go on with those that were left. */
+bool ld_task_resume_left(struct ld_script *script) {
+    resume_woken(script);
+    return script->woken != NULL && !is_over(script);
 }
 
 /* Run a task. */

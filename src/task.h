@@ -73,8 +73,13 @@ struct ld_task *ld_task_check(lua_State *L, const char *function);
 /* To be called first in RESUMED: raises if the task was cancelled. */
 void ld_task_check_cancelled(lua_State *L);
 
-/* Let a suspended task go on: now, or when the current call into the script is over. */
+/* Let a suspended task go on: now, or when the current call into the script is over, or in the next
+ * turn of the loop if those that were woken before it take long. */
 void ld_task_wake(struct ld_task *task);
+
+/* Let woken tasks go on for which there was no time left in the last turn of the loop; true if some
+ * are still left. Not from inside a call. */
+bool ld_task_resume_left(struct ld_script *script);
 
 /* Cancel: an error is raised where the task is suspended, or when it next suspends. */
 void ld_task_cancel(struct ld_task *task);

@@ -7,6 +7,7 @@
 #include "wheel_lists.h"
 
 #define NO_SLOT UINT32_MAX
+#define LATE_NS 2000000 /* a beat that is late by no more is still called */
 
 /* The index in an id. */
 uint32_t ld_wheel_index(ld_timer timer) {
@@ -66,7 +67,9 @@ static void sort(struct ld_arming *armings, size_t size) {
 
 /* Collect everything that is due at NOW into the batch, in the order of firing. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now) {
+    LD_ASSERT(!ld_wheel_has_batch(wheel));
     wheel->batch_size = 0;
+    wheel->batch_at = 0;
     unsigned list;
     uint64_t start;
     uint64_t last = now / LD_WHEEL_TICK_NS;
@@ -82,22 +85,41 @@ void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now) {
     wheel->tick = last > wheel->tick ? last : wheel->tick;
 }
 
-/* Arm a repeating timer for its next beat after NOW, skipping those that have passed. */
-static void beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index, uint64_t now) {
-    uint64_t due = slot->info.due + slot->info.interval;
-    if (due <= now) {
-        uint64_t skipped = (now - due) / slot->info.interval + 1;
-        slot->info.missed += skipped;
-        due += skipped * slot->info.interval;
-    }
-    slot->info.due = due;
-    slot->order = wheel->order++;
-    ld_wheel_insert(wheel, slot, index);
+/* Note when there was last time. */
+void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to) {
+    wheel->idle_from = from;
+    wheel->idle_to = to;
 }
 
-/* Take a timer out of the batch. */
-ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_arming *arming, uint64_t now,
-                       struct ld_timer_info **info) {
+/* Whether something is left in the batch. */
+bool ld_wheel_has_batch(const struct ld_wheel *wheel) {
+    return wheel->batch_at < wheel->batch_size;
+}
+
+/* Arm a repeating timer for its first beat after NOW. False if the last one that has passed is not to be
+ * called. */
+static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index, uint64_t now) {
+    struct ld_timer_info *info = &slot->info;
+    uint64_t late = now - info->due;
+    if (late >= info->interval) {
+        uint64_t passed = late / info->interval;
+        late -= passed * info->interval;
+        info->due += passed * info->interval;
+        info->missed += passed;
+    }
+    bool was_idle = info->due >= wheel->idle_from && info->due <= wheel->idle_to;
+    bool is_called = late <= LATE_NS || late <= info->interval / 8 || was_idle || info->skipped;
+    info->skipped = !is_called;
+    info->missed += !is_called;
+    info->due += info->interval;
+    slot->order = wheel->order++;
+    ld_wheel_insert(wheel, slot, index);
+    return is_called;
+}
+
+/* Take the next out of the batch. */
+ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info) {
+    const struct ld_arming *arming = &wheel->batch[wheel->batch_at++];
     uint32_t index = arming->index;
     struct ld_wheel_slot *slot = ld_wheel_find_armed(wheel, arming);
     if (slot == NULL) {
@@ -105,11 +127,10 @@ ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_arming *arming, u
     }
     *info = &slot->info;
     if (slot->info.interval > 0) {
-        beat(wheel, slot, index, now);
-    } else {
-        slot->info.armed = false;
-        wheel->armed--;
+        return beat(wheel, slot, index, now) ? id_of(slot, index) : 0;
     }
+    slot->info.armed = false;
+    wheel->armed--;
     return id_of(slot, index);
 }
 
@@ -173,6 +194,7 @@ void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t
     slot->info.due = due;
     slot->info.interval = interval;
     slot->info.armed = true;
+    slot->info.skipped = false;
     slot->order = wheel->order++;
     wheel->armed++;
     ld_wheel_insert(wheel, slot, ld_wheel_index(timer));

@@ -18,7 +18,8 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* What is known of a timer. The counters, `busy` and `by_clock` are the owner's to keep. */
+/* What is known of a timer. The other counters, `busy` and `by_clock` are the owner's to keep, who
+ * counts missed beats of its own too. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
@@ -28,6 +29,7 @@ struct ld_timer_info {
     bool armed;
     bool busy;     /* its last call is not over */
     bool by_clock; /* it is armed anew for moments of the clock on the wall */
+    bool skipped;  /* its last beat was too late to be called */
 };
 
 /* One arming: it stands as long as its timer has that due time and that order. */
@@ -65,6 +67,9 @@ struct ld_wheel {
     size_t spare;            /* blocks that are not in use, free or fresh */
     struct ld_arming *batch; /* what ld_wheel_expire found, in the order of firing */
     size_t batch_size;
+    size_t batch_at;    /* the next of it to fire */
+    uint64_t idle_from; /* when there was last time to fire what came due, and up to when */
+    uint64_t idle_to;
     size_t batch_capacity;
 };
 
@@ -96,13 +101,21 @@ ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
 uint64_t ld_wheel_first_due(struct ld_wheel *wheel);
 
 /* Take everything that is due at NOW (not LD_WHEEL_NEVER) out of the wheel into the batch: by due
- * time, equal ones in the order of arming. */
+ * time, equal ones in the order of arming. Nothing may be left in the batch. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
 
-/* The timer of a batch entry, a repeating one armed for its first beat after NOW (those between
- * are counted as missed), and what is known of it in *INFO; 0 if it was disarmed, armed or freed since
- * the batch was made. */
-ld_timer ld_wheel_fire(struct ld_wheel *wheel, const struct ld_arming *arming, uint64_t now,
-                       struct ld_timer_info **info);
+/* Note when there was last time to fire what came due: FROM … TO. */
+void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to);
+
+/* Whether something is left in the batch. What is armed by then is due after it. */
+bool ld_wheel_has_batch(const struct ld_wheel *wheel);
+
+/* Take the next out of the batch: the timer, and what is known of it in *INFO. 0 if it was disarmed,
+ * armed or freed since the batch was made, or is not to be called at NOW. A repeating timer is armed for
+ * its first beat after NOW; the beats that have passed are counted as missed, but for the last one,
+ * if it is still to be called: it is late by no more than 2 ms or an eighth of the interval, or it came
+ * due in idle time and the machine was late, or the one before was not called because it was late
+ * (else a timer that comes due while the same other one holds the loop, each time, would never be). */
+ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info);
 
 #endif

@@ -40,18 +40,22 @@ local function cut(work, stop, skip)
 end
 
 -- Give all whole lines of a text to `fn`, in pieces of `max` bytes where there is more than that;
--- returns what is left. While `fn` sleeps, what it has yet to be given may be taken away.
+-- returns what is left. The loop turns between, where that takes long. While `fn` sleeps, or the loop
+-- turns, what it has yet to be given may be taken away.
 local function emit_lines(fn, work, max)
   local text = work.text
   local newline
+  local start = core.give_way()
   repeat
     newline = text:find("\n", work.start, true)
     local stop = newline or #text + 1
     while stop - work.start > max do
       emit(fn, cut(work, work.start + max, 0))
+      start = core.give_way(start)
     end
     if newline and work.start <= newline then
       emit(fn, cut(work, newline, 1))
+      start = core.give_way(start)
     end
   until not newline
   return cut(work, #text + 1, 0)

@@ -12,7 +12,8 @@ local core = {
   log = lunad.log,
 }
 
-for _, name in ipairs { "check_task", "drop_claim", "end_child", "is_over", "note_child", "report" } do
+local own = { "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "report" }
+for _, name in ipairs(own) do
   core[name], lunad[name] = lunad[name], nil
 end
 

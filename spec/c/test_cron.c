@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base.h"
 #include "check.h"
@@ -92,7 +93,9 @@ static void test_minutes(void) {
         {"*/30", 1 | 1 << 30},
         {"*/59", 1 | 1ULL << 59},
         {"*/60", 1},
-        {"*/9999", 1},
+        {"9-9/3", 1 << 9},
+        {"9-10/3", 1 << 9},
+        {"1-1/60,5", 1 << 1 | 1 << 5},
         {"1-10/3", 1 << 1 | 1 << 4 | 1 << 7 | 1 << 10},
         {"5/20", 1 << 5 | 1 << 25 | 1ULL << 45},
         {"0-4,50/5,59", 31 | 1ULL << 50 | 1ULL << 55 | 1ULL << 59},
@@ -108,6 +111,11 @@ static void test_minutes(void) {
 static void test_other_fields(void) {
     CHECK(parsed("0 0,12,23 * * *").hours == (1 | 1 << 12 | 1 << 23));
     CHECK(parsed("0 8-16/4 * * *").hours == (1 << 8 | 1 << 12 | 1 << 16));
+    CHECK(parsed("0 9-9/3 * * *").hours == 1 << 9);
+    CHECK(parsed("0 9/3 * * *").hours == (1 << 9 | 1 << 12 | 1 << 15 | 1 << 18 | 1 << 21));
+    CHECK(parsed("0 0 1 mar-mar/2 *").months == 1 << 3);
+    CHECK(parsed("0 0 * * sun-sun/2").weekdays == 1);
+    CHECK(parsed("0 */24 */31 */12 *").hours == 1);
     CHECK(parsed("0 0 1,31 * *").days == (1U << 1 | 1U << 31));
     CHECK(parsed("0 0 */10 * *").days == (1U << 1 | 1U << 11 | 1U << 21 | 1U << 31));
     CHECK(parsed("0 0 1 1-3,12 *").months == (7 << 1 | 1 << 12));
@@ -176,6 +184,9 @@ static void test_nicknames(void) {
 static void test_blanks(void) {
     CHECK_INT(1 << 3, parsed("  1 \t 2\t\t3   4 5  ").days);
     CHECK_INT(1 << 5, parsed("\t1 2 3 4 5\t").weekdays);
+    CHECK_INT(1 << 5, parsed("1 2 3 4 5\n").weekdays);
+    CHECK_INT(1 << 5, parsed("\n1 2 3 4 5 \r\n").weekdays);
+    CHECK_INT(1, parsed("@weekly \n").weekdays);
 }
 
 /* What is wrong, and what of it the reason must name. */
@@ -226,6 +237,17 @@ static const struct {
     {"*-5 * * * *", "minute \"*-5\""},
     {"1;2 * * * *", "minute \"1;2\""},
     {"1\n2 3 4 5", "minute"},
+    {"1 2 3 4 5\n6", "day of week"},
+    {"\n", "minute"},
+    {"*/61 * * * *", "step"},
+    {"*/90 * * * *", "minute \"*/90\""},
+    {"0-30/90 * * * *", "step"},
+    {"*/9999 * * * *", "step"},
+    {"*/4294967297 * * * *", "step"},
+    {"* */25 * * *", "hour \"*/25\""},
+    {"* * */32 * *", "step"},
+    {"* * * */13 *", "step"},
+    {"* * * * */8", "step"},
     {"@", "@hourly"},
     {"@never", "@hourly"},
     {"@reboot", "@hourly"},
@@ -318,6 +340,71 @@ static void test_autumn(void) {
     set_zone("Australia/Lord_Howe"); /* 02:00 is 01:30 */
     check_gap("45 1 * * *", "2026-04-05 00:00", HOUR + 45 * MINUTE, 24 * HOUR + 30 * MINUTE);
     check_gap("45 * * * *", "2026-04-05 01:00", 45 * MINUTE, 30 * MINUTE);
+}
+
+/* Check that a time that comes twice in a zone is run at the first of the two alone. */
+static void check_twice(const char *zone, const char *spec, const char *before, long first) {
+    set_zone(zone);
+    struct ld_cron cron = parsed(spec);
+    time_t start = at(before);
+    time_t one = ld_cron_next(&cron, start);
+    CHECK_INT(first, one - start);
+    CHECK(ld_cron_next(&cron, one) - one > 23 * HOUR);
+    CHECK(ld_cron_next(&cron, one + 30 * MINUTE) - one > 23 * HOUR);
+    CHECK(ld_cron_next(&cron, one + 65 * MINUTE) - one > 23 * HOUR);
+}
+
+/* The offset changes here, and it is no daylight saving time before or after. */
+static void test_same_season(void) {
+    check_twice("Europe/Moscow", "30 1 * * *", "2014-10-26 00:00", HOUR + 30 * MINUTE);
+    check_twice("Europe/Volgograd", "45 1 * * *", "2020-12-27 00:15", HOUR + 30 * MINUTE);
+    check_twice("Asia/Almaty", "5 23 29 2 *", "2024-02-29 22:00", HOUR + 5 * MINUTE);
+    check_twice("America/Caracas", "40 2 * * *", "2007-12-09 01:00", HOUR + 40 * MINUTE);
+    check_twice("Asia/Pyongyang", "45 23 * * *", "2015-08-14 23:00", 45 * MINUTE);
+    set_zone("Pacific/Apia"); /* there was no 30 December 2011 */
+    check_next("0 12 30 12 *", "2011-12-29 23:00", "2011-12-31 00:00");
+}
+
+/* Make a zone like Africa/Casablanca's, whose winter time is negative and which goes back for good on
+ * 20 September 2026, and use it. False if there is no zic. */
+static bool make_casablanca(const char *dir) {
+    static const char source[] = "Rule M 2026 only - Feb 15 3:00 -1:00 -\n"
+                                 "Rule M 2026 only - Mar 22 2:00 0 -\n"
+                                 "Zone C 1:00 M +01/+00 2026 Sep 20 2:00\n"
+                                 " 0:00 - +00\n";
+    char text[256];
+    snprintf(text, sizeof text, "%s/source", dir);
+    FILE *file = fopen(text, "w");
+    REQUIRE(file != NULL);
+    fputs(source, file);
+    fclose(file);
+    snprintf(text, sizeof text, "PATH=$PATH:/usr/sbin zic -d %s %s/source", dir, dir);
+    bool made = system(text) == 0; /* NOLINT(cert-env33-c,concurrency-mt-unsafe) */
+    snprintf(text, sizeof text, ":%s/C", dir);
+    set_zone(text);
+    snprintf(text, sizeof text, "%s/source", dir);
+    unlink(text);
+    return made;
+}
+
+static void test_casablanca(void) {
+    char dir[] = "/tmp/lunad-cron-XXXXXX";
+    char text[64];
+    REQUIRE(mkdtemp(dir) != NULL);
+    if (make_casablanca(dir)) {
+        for (int minute = 0; minute < 60; minute += 5) {
+            snprintf(text, sizeof text, "%d 1 * * *", minute);
+            struct ld_cron cron = parsed(text);
+            time_t first = 1789862400 + minute * MINUTE; /* 01:00 by the first of the two */
+            for (time_t after = first - DAY + MINUTE; after < first; after += 30 * MINUTE) {
+                CHECK_INT(first, ld_cron_next(&cron, after));
+            }
+            CHECK_INT(first + 25 * HOUR, ld_cron_next(&cron, first));
+        }
+    }
+    snprintf(text, sizeof text, "%s/C", dir);
+    unlink(text);
+    rmdir(dir);
 }
 
 static void test_second_pass(void) {
@@ -459,13 +546,13 @@ static void random_field(char *text, size_t size, int least, int most) {
         snprintf(text, size, "*");
         break;
     case 1:
-        snprintf(text, size, "*/%d", 1 + (int)random_below(span));
+        snprintf(text, size, "*/%d", 1 + (int)random_below(most == 7 ? 7 : span));
         break;
     case 2:
         snprintf(text, size, "%d-%d", low, high);
         break;
     case 3:
-        snprintf(text, size, "%d-%d/%d,%d", low, high, 1 + (int)random_below(9), one);
+        snprintf(text, size, "%d-%d/%d,%d", low, high, 1 + (int)random_below(7), one);
         break;
     default:
         snprintf(text, size, "%d,%d", one, two);
@@ -556,6 +643,8 @@ static const struct check_case cases[] = {
     {"leap days", test_leap_days},
     {"what the clock leaves out in spring runs right after the gap", test_spring},
     {"what the clock shows twice in autumn runs once", test_autumn},
+    {"a time that comes twice where the offset changes and no season does", test_casablanca},
+    {"a time that comes twice within one season is the first of the two", test_same_season},
     {"nothing is repeated from within the repeated hour", test_second_pass},
     {"a year, minute by minute, in five zones", test_year},
     {"changes that are no daylight saving of an hour", test_odd_changes},

@@ -269,6 +269,57 @@ static void test_chain_waits_for_a_turn_if_asked(void) {
     CHECK(turns >= 1000);
 }
 
+static uint64_t held_until;
+
+/* Hold the loop for a while. */
+static void hold(ld_timer timer) {
+    const struct ld_timer_info *info = ld_timers_info(timers, timer);
+    if (info->interval == 0) {
+        CHECK(uv_hrtime() >= info->due && info->due >= last_due);
+        last_due = info->due;
+    }
+    held_until = uv_hrtime() + 20 * MS;
+    while (uv_hrtime() < held_until) {
+    }
+}
+
+static void test_slow_ones_take_turns(void) {
+    uv_prepare_t prepare;
+    begin(hold);
+    turns = 0;
+    last_due = 0;
+    uv_prepare_init(&loop, &prepare);
+    uv_prepare_start(&prepare, on_turn);
+    uv_unref((uv_handle_t *)&prepare);
+    uint64_t due = uv_hrtime() + MS;
+    for (int i = 0; i < 10; i++) {
+        ld_timers_arm(timers, ld_timers_add(timers), due + (uint64_t)i, 0);
+    }
+    uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_INT(10, fired);
+    CHECK(turns >= 9); /* the loop ends after the last one */
+    uv_close((uv_handle_t *)&prepare, NULL);
+    end();
+}
+
+static void test_close_in_the_middle(void) {
+    begin(hold);
+    last_due = 0;
+    for (int i = 0; i < 10; i++) {
+        arm_new(0, i % 2 == 0 ? MS : 0);
+    }
+    while (fired == 0) {
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    CHECK(fired < 10); /* the rest waits for the next turn */
+    CHECK(ld_timers_armed(timers) >= 5);
+    size_t before = fired;
+    ld_timers_close(timers);
+    CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
+    CHECK_INT(before, fired);
+    CHECK_INT(0, uv_loop_close(&loop));
+}
+
 static ld_timer victims[4];
 
 /* Disarm, free, arm for later and leave alone what is due at the same time. */
@@ -380,6 +431,8 @@ static const struct check_case cases[] = {
     {"without memory the loop goes on, and they fire later", test_without_memory},
     {"a chain takes few turns of the loop", test_chain_takes_few_turns},
     {"but one each where the loop is to go on", test_chain_waits_for_a_turn_if_asked},
+    {"slow ones that are due at once take a turn each", test_slow_ones_take_turns},
+    {"some of them may be closed before their turn", test_close_in_the_middle},
     {"a callback may change any timer", test_changes_in_a_callback},
     {"a timer armed again fires at its new time alone", test_rearm},
     {"one that is armed between turns is not late", test_arm_while_it_waits},

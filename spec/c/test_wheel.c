@@ -42,6 +42,7 @@ struct model_timer {
     uint64_t order; /* of the last change; tells whether one in the batch still stands */
     bool armed;     /* in the sorted list */
     bool waits;     /* in the batch */
+    bool skipped;   /* its last beat was not called */
 };
 
 static struct {
@@ -61,10 +62,10 @@ static bool is_before(const struct model_timer *a, const struct model_timer *b) 
     return a->due != b->due ? a->due < b->due : a->order < b->order;
 }
 
-/* Fire what was I-th in the batch, if it stands. */
-static ld_timer fire(struct ld_wheel *wheel, size_t i, uint64_t now) {
+/* Fire what is next in the batch, if it stands. */
+static ld_timer fire(struct ld_wheel *wheel, uint64_t now) {
     struct ld_timer_info *info = NULL;
-    ld_timer timer = ld_wheel_fire(wheel, &wheel->batch[i], now, &info);
+    ld_timer timer = ld_wheel_fire(wheel, now, &info);
     CHECK(timer == 0 || info == ld_wheel_info(wheel, timer));
     return timer;
 }
@@ -156,6 +157,7 @@ static void op_arm(struct model_timer *timer) {
     }
     timer->due = random_due();
     timer->interval = random_below(2) == 0 ? random_interval() : 0;
+    timer->skipped = false;
     timer->waits = false;
     timer->order = ++model.order;
     model_insert(timer);
@@ -221,16 +223,17 @@ static void op_random(void) {
     check_info(timer);
 }
 
-/* Arm a repeating timer of the model for its next beat. */
-static void model_beat(struct model_timer *timer) {
-    uint64_t beats = (model.now - timer->due) / timer->interval; /* that are due already */
-    if (timer->due > model.now) {
-        beats = 0;
-    }
-    timer->missed += beats;
+/* Arm a repeating timer of the model for its next beat; whether the last one is called. */
+static bool model_beat(struct model_timer *timer) {
+    uint64_t beats = (model.now - timer->due) / timer->interval; /* that have passed since */
+    uint64_t late = (model.now - timer->due) % timer->interval;
+    bool called = timer->skipped || late <= 2 * SECOND / 1000 || late * 8 <= timer->interval;
+    timer->skipped = !called;
+    timer->missed += beats + (called ? 0 : 1);
     timer->due += (beats + 1) * timer->interval;
     timer->order = ++model.order;
     model_insert(timer);
+    return called;
 }
 
 /* Fire all that is due in both, with changes between, and compare. */
@@ -253,23 +256,22 @@ static void op_expire(void) {
         REQUIRE(model.wheel.batch[i].due == batch[i].due);
         struct model_timer *timer = batch[i].timer;
         bool stands = timer->waits && timer->order == batch[i].order;
-        ld_timer fired = fire(&model.wheel, i, model.now);
-        REQUIRE(fired == (stands ? timer->id : 0));
+        ld_timer fired = fire(&model.wheel, model.now);
+        bool called = stands;
         if (stands) {
-            model.fired++;
             timer->waits = false;
             timer->order = ++model.order;
-            if (timer->interval > 0) {
-                model_beat(timer);
-            }
+            called = timer->interval == 0 || model_beat(timer);
             check_info(timer);
-        } else {
-            model.skipped++;
         }
+        REQUIRE(fired == (called ? timer->id : 0));
+        model.fired += called;
+        model.skipped += !called;
         for (uint64_t changes = random_below(4); changes > 1; changes--) {
             op_random();
         }
-        REQUIRE(fire(&model.wheel, i, model.now) == 0);
+        model.wheel.batch_at--;
+        REQUIRE(fire(&model.wheel, model.now) == 0);
     }
 }
 
@@ -382,7 +384,7 @@ static const char *fire_all(struct ld_wheel *wheel, uint64_t now) {
     text[0] = '\0';
     ld_wheel_expire(wheel, now);
     for (size_t i = 0; i < wheel->batch_size; i++) {
-        ld_timer timer = fire(wheel, i, now);
+        ld_timer timer = fire(wheel, now);
         if (timer != 0 && used < sizeof text - 16) {
             used += (size_t)sprintf(text + used, "%u ", (unsigned)ld_wheel_index(timer));
         }
@@ -436,9 +438,44 @@ static void test_beats(void) {
     CHECK_STR("0 ", fire_all(&wheel, 1000 + 1011 * SECOND)); /* just on a beat */
     CHECK_INT(10, info->missed);
     CHECK(info->due == 1000 + 1012 * SECOND);
-    CHECK_STR("0 ", fire_all(&wheel, 1000 + 1014 * SECOND - 1)); /* just before one */
-    CHECK_INT(11, info->missed);
+    CHECK_STR("",
+              fire_all(&wheel, 1000 + 1014 * SECOND - 1)); /* just before one: that is waited for */
+    CHECK_INT(12, info->missed);
     CHECK(info->due == 1000 + 1014 * SECOND);
+    CHECK_STR("0 ", fire_all(&wheel, 1000 + 1014 * SECOND));
+    CHECK_INT(12, info->missed);
+    ld_wheel_fini(&wheel);
+}
+
+/* Check what a beat that is late by LATE comes to, of a timer with INTERVAL. */
+static void check_late(uint64_t interval, uint64_t late, bool called) {
+    struct ld_wheel wheel;
+    ld_wheel_init(&wheel, 0);
+    ld_timer timer = ld_wheel_add(&wheel);
+    ld_wheel_arm(&wheel, timer, interval, interval);
+    CHECK_STR(called ? "0 " : "", fire_all(&wheel, interval + late));
+    CHECK_INT(called ? 0 : 1, ld_wheel_info(&wheel, timer)->missed);
+    CHECK(ld_wheel_info(&wheel, timer)->due == 2 * interval);
+    ld_wheel_fini(&wheel);
+}
+
+static void test_late_beats(void) {
+    check_late(20 * SECOND / 1000, 2 * SECOND / 1000, true);
+    check_late(20 * SECOND / 1000, 5 * SECOND / 1000, false);
+    check_late(SECOND, SECOND / 8, true);
+    check_late(SECOND, SECOND / 8 + 1, false);
+    check_late(SECOND / 1000, SECOND / 1000 - 1, true);
+}
+
+static void test_always_late_beats(void) {
+    struct ld_wheel wheel;
+    ld_wheel_init(&wheel, 0);
+    ld_timer timer = ld_wheel_add(&wheel);
+    ld_wheel_arm(&wheel, timer, SECOND, SECOND);
+    for (uint64_t beat = 1; beat <= 100; beat++) { /* every second one is called */
+        CHECK_STR(beat % 2 == 0 ? "0 " : "", fire_all(&wheel, beat * SECOND + SECOND / 2));
+    }
+    CHECK_INT(50, ld_wheel_info(&wheel, timer)->missed);
     ld_wheel_fini(&wheel);
 }
 
@@ -473,7 +510,7 @@ static void test_many(void) {
         for (size_t i = 0; i < wheel.batch_size; i++) {
             CHECK(wheel.batch[i].due >= before && wheel.batch[i].due <= now);
             before = wheel.batch[i].due;
-            fired += fire(&wheel, i, now) != 0;
+            fired += fire(&wheel, now) != 0;
         }
     }
     CHECK_INT(COUNT, fired);
@@ -504,7 +541,7 @@ static void rearm(size_t count) {
         ld_wheel_expire(&wheel, due);
         REQUIRE(wheel.batch_size > 0); /* nobody is woken for what is void */
         for (size_t i = 0; i < wheel.batch_size; i++, fired++) {
-            ld_timer timer = fire(&wheel, i, due);
+            ld_timer timer = fire(&wheel, due);
             REQUIRE(timer != 0 && dues[ld_wheel_index(timer)] == due);
         }
     }
@@ -554,7 +591,7 @@ static void test_out_of_memory(void) {
         allocations = round < 2 ? 2 : -1;
         ld_wheel_expire(&wheel, SECOND);
         for (size_t i = 0; i < wheel.batch_size; i++) {
-            fired += fire(&wheel, i, SECOND) != 0;
+            fired += fire(&wheel, SECOND) != 0;
         }
     }
     CHECK_INT(200, fired);
@@ -569,6 +606,8 @@ static const struct check_case cases[] = {
     {"equal dues fire in the order of arming", test_equal_dues},
     {"the order of arming is right when its counter wraps", test_order_wraps},
     {"beats do not drift, and missed ones are counted", test_beats},
+    {"a beat that is much too late is skipped", test_late_beats},
+    {"but not every time", test_always_late_beats},
     {"missed beats are counted past 32 bits", test_many_missed},
     {"a hundred thousand timers", test_many},
     {"timers that are armed again and again", test_rearming},
