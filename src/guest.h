@@ -41,7 +41,8 @@ void ld_guest_close_handles(struct ld_guest *guest);
 /* Call ENDED(ARG) from the host's loop as soon as nothing is alive on it. */
 void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg);
 
-/* Close a guest on which nothing is alive; the host's loop must turn once to free it. */
+/* Close a guest whose library is gone; the host's loop must turn once to free it. What the library has
+ * left open is closed. */
 void ld_guest_close(struct ld_guest *guest);
 
 /* Whether PID is a child of a library on any guest, which reaps it itself. */

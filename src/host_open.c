@@ -181,17 +181,29 @@ static void abandon_children(struct ld_host *host) {
     }
 }
 
-/* Let the loop turn until everything is closed. Requests of luv's that are still under way (a name
- * that is looked up, a thread) are waited for, but not for ever; false if one is left. */
-static bool run_out(struct ld_host *host) {
+/* Let the loop turn until the states of all scripts are closed. Requests of luv's that are still
+ * under way (a name that is looked up, a thread) are waited for, but not for ever; false if one is
+ * left. */
+static bool wait_for_scripts(struct ld_host *host) {
     uint64_t deadline = uv_hrtime() + PATIENCE_NS;
     while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
         uv_run(&host->loop, UV_RUN_NOWAIT);
         uv_sleep(1);
     }
-    bool done = ld_script_pending() == 0;
-    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
-    return done;
+    return ld_script_pending() == 0;
+}
+
+/* Close all scripts; false if one cannot be closed. */
+static bool close_scripts(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    ld_reload_abandon(host);
+    ld_reload_close_retired(host);
+    host->script = NULL; /* nothing that happens from now on is for it */
+    if (script != NULL) {
+        ld_script_close(script);
+    }
+    abandon_children(host);
+    return wait_for_scripts(host);
 }
 
 /* Leave the process at once: libuv would wait for its threads, one of which has something to do
@@ -204,22 +216,17 @@ static void leave(int status, void *arg) {
 
 /* Close what was made, and let the loop turn until it is all gone. */
 void ld_host_close(struct ld_host *host) {
-    ld_reload_abandon(host);
-    ld_reload_close_retired(host);
-    if (host->script != NULL) {
-        ld_script_close(host->script);
-        host->script = NULL;
-    }
-    abandon_children(host);
+    host->state = LD_HOST_ENDED;
     uv_prepare_stop(&host->turn);
+    if (host->control != NULL) {
+        ld_control_close(host->control);
+    }
+    bool done = close_scripts(host); /* it may still need what is closed below */
     uv_close((uv_handle_t *)&host->turn, NULL);
     uv_close((uv_handle_t *)&host->alarm, NULL);
     uv_close((uv_handle_t *)&host->watchdog, NULL);
     if (host->has_keeper) {
         uv_close((uv_handle_t *)&host->keeper, NULL);
-    }
-    if (host->control != NULL) {
-        ld_control_close(host->control);
     }
     if (host->reaper != NULL) {
         ld_reaper_close(host->reaper);
@@ -227,7 +234,7 @@ void ld_host_close(struct ld_host *host) {
     if (host->has_signals) {
         ld_signals_detach();
     }
-    bool done = run_out(host);
+    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
     if (host->listeners != NULL) {
         ld_listeners_free(host->listeners);
     }

@@ -2,10 +2,16 @@
 
 #include <lua.h>
 
-/* Raise on and on, so that no pcall can keep the error. */
+/* Raise on and on, so that no pcall can keep the error. A coroutine that was made meanwhile has
+ * inherited the hook, and may run when the interruption is over. */
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    const char *reason = ld_script_of(L)->interrupt_reason;
+    const struct ld_script *script = ld_script_of(L);
+    if (!script->interrupted) {
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
+    const char *reason = script->interrupt_reason;
     lua_pushstring(L, reason != NULL ? reason : "interrupted");
     lua_error(L);
 }

@@ -79,6 +79,9 @@ static int push_report(lua_State *L) {
 /* stats() -> table */
 static int l_stats(lua_State *L) {
     const struct ld_env *env = ld_script_of(L)->env;
+    if (ld_script_of(L)->closing) {
+        lx_error(L, "stats: %s", ld_script_over);
+    }
     json_t *report = env->snapshot(env->host);
     if (report == NULL) {
         return luaL_error(L, "not enough memory");

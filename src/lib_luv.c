@@ -3,6 +3,7 @@
  * The library is opened once and stays: opened anew for each Lua state it would use up the
  * process's thread-local storage keys. */
 #include <lauxlib.h>
+#include <string.h>
 
 #include "lib_parts.h"
 #include "luax.h"
@@ -78,10 +79,106 @@ static int l_refuse(lua_State *L) {
              lua_tostring(L, lua_upvalueindex(1)));
 }
 
+/* Call the function of luv in the first upvalue, unless its loop is closed: a finalizer would leave
+ * something there that outlives the state. */
+static int call_open(lua_State *L) {
+    if (ld_script_of(L)->is_closed) {
+        lx_error(L, "uv.%s: %s", lua_tostring(L, lua_upvalueindex(2)), ld_script_over);
+    }
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* Whether the first argument is a handle that is being closed. */
+static bool is_closing(lua_State *L) {
+    if (lua_type(L, 1) != LUA_TUSERDATA || !lua_getmetatable(L, 1)) {
+        return false;
+    }
+    luaL_getmetatable(L, "uv_handle"); /* luv's set of the metatables of handles */
+    lua_insert(L, -2);
+    bool is_handle = lua_istable(L, -2) && lua_rawget(L, -2) != LUA_TNIL;
+    lua_pop(L, 2);
+    return is_handle && uv_is_closing(*(uv_handle_t **)lua_touserdata(L, 1));
+}
+
+/* The same for one that would begin something with a handle, which libuv does though it is being
+ * closed, and aborts later. */
+static int call_live(lua_State *L) {
+    if (is_closing(L)) {
+        lx_error(L, "uv.%s: this handle is closing", lua_tostring(L, lua_upvalueindex(2)));
+    }
+    return call_open(L);
+}
+
+/* The same for one that leaves something behind only if it is given a callback. */
+static int call_sync(lua_State *L) {
+    return lua_isfunction(L, -1) ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* What stands between a script and a function of luv that is called NAME; NULL for nothing. */
+static lua_CFunction find_guard(const char *name) {
+    static const struct {
+        const char *part;
+        lua_CFunction guard;
+    } rows[] = {
+        {"fs_event_start", call_live}, {"fs_poll_start", call_live}, {"fs_", call_sync},
+        {"get", call_sync},            {"random", call_sync},        {"start", call_live},
+        {"connect", call_live},        {"open", call_live},          {"bind", call_live},
+        {"listen", call_live},         {"accept", call_live},        {"again", call_live},
+        {"set_mode", call_live},       {"close_reset", call_live},   {"new_", call_open},
+        {"write", call_open},          {"send", call_live},          {"shutdown", call_live},
+        {"queue", call_open},          {"spawn", call_open},         {"readdir", call_open},
+    };
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (strstr(name, rows[i].part) != NULL) {
+            return rows[i].guard;
+        }
+    }
+    return NULL;
+}
+
+/* Put guards before the functions in the table at the top. */
+static void guard_functions(lua_State *L) {
+    int table = lua_gettop(L);
+    lua_pushnil(L);
+    while (lua_next(L, table) != 0) {
+        lua_CFunction guard = lua_iscfunction(L, -1) && lua_type(L, -2) == LUA_TSTRING
+                                  ? find_guard(lua_tostring(L, -2))
+                                  : NULL;
+        if (guard != NULL) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -4);
+            lua_pushcclosure(L, guard, 2);
+            lua_rawset(L, table); /* the key is there */
+        }
+        lua_pop(L, 1);
+    }
+}
+
+/* Put guards before luv's functions, and the methods of its objects. */
+static void guard_library(lua_State *L) {
+    static const char *const types[] = {
+        "uv_async", "uv_check",  "uv_fs_event", "uv_fs_poll", "uv_idle",  "uv_pipe", "uv_poll",
+        "uv_signal", "uv_tcp",   "uv_timer",    "uv_tty",     "uv_udp",   "uv_dir",  "uv_prepare",
+        "luv_work_ctx",
+    };
+    guard_functions(L);
+    for (size_t i = 0; i < LD_COUNT(types); i++) {
+        luaL_getmetatable(L, types[i]);
+        if (lua_istable(L, -1) && lua_getfield(L, -1, "__index") == LUA_TTABLE) {
+            guard_functions(L);
+        }
+        lua_settop(L, 1);
+    }
+}
+
 /* Open luv on the loop of this generation. The loader of the module. */
 static int l_load(lua_State *L) {
     static const char *const refused[] = {"run", "stop", "loop_close"};
     struct ld_script *script = ld_script_of(L);
+    if (script->closing) {
+        lx_error(L, "luv: %s", ld_script_over);
+    }
     if (luv.open == NULL) {
         open_library(L);
     }
@@ -93,8 +190,10 @@ static int l_load(lua_State *L) {
     }
     luv.set_loop(script->L, ld_guest_loop(script->guest));
     luv.set_callback(script->L, on_callback);
+    lua_settop(L, 0);
     lua_pushcfunction(L, luv.open);
     lua_call(L, 0, 1);
+    guard_library(L);
     for (size_t i = 0; i < LD_COUNT(refused); i++) {
         lua_pushstring(L, refused[i]);
         lua_pushcclosure(L, l_refuse, 1);

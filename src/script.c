@@ -7,10 +7,13 @@
 #include <string.h>
 #include <time.h>
 
+#include "guard.h"
 #include "handle.h"
 #include "log.h"
 #include "luax.h"
 #include "task.h"
+
+#define LAST_WORDS_SECONDS 2 /* for all that tasks do when they are cancelled at the end */
 
 static size_t pending; /* scripts that are closed but for requests in flight */
 
@@ -218,12 +221,6 @@ static void finish(struct ld_script *script) {
     if (script->guest != NULL) {
         ld_guest_close(script->guest);
     }
-    if (script->timers != NULL) {
-        ld_timers_close(script->timers);
-    }
-    if (script->clock != NULL) {
-        ld_clock_close(script->clock);
-    }
     free(script->root);
     ld_text_fini(&script->last_error);
     ld_text_fini(&script->first_error);
@@ -237,20 +234,43 @@ static void on_guest_end(void *arg) {
     finish(arg);
 }
 
+/* End the tasks of a script, which may have last words. */
+static void end_tasks(struct ld_script *script) {
+    struct ld_guard_state before;
+    ld_guard_save(&before);
+    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, "the end of the script's tasks");
+    ld_task_end_all(script);
+    ld_guard_restore(&before);
+}
+
+/* Give up everything that could call into a script. */
+static void disconnect(struct ld_script *script) {
+    ld_handle_drop_all(script);
+    if (script->env->listeners != NULL) {
+        ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
+    }
+    if (script->timers != NULL) {
+        ld_timers_close(script->timers);
+        script->timers = NULL;
+    }
+    if (script->clock != NULL) {
+        ld_clock_close(script->clock);
+        script->clock = NULL;
+    }
+    if (script->guest != NULL) {
+        ld_guest_close_handles(script->guest);
+    }
+}
+
 /* Close a script. */
 void ld_script_close(struct ld_script *script) {
     script->retired = true;
     script->closing = true;
     if (script->L != NULL) {
-        ld_task_end_all(script);
-        ld_handle_drop_all(script);
-        if (script->env->listeners != NULL) {
-            ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
-        }
+        end_tasks(script);
     }
-    if (script->guest != NULL) {
-        ld_guest_close_handles(script->guest);
-    }
+    disconnect(script);
+    script->is_closed = true;
     if (script->guest != NULL && ld_guest_is_alive(script->guest)) {
         pending++;
         ld_guest_on_end(script->guest, on_guest_end, script);
@@ -263,7 +283,8 @@ const char ld_script_over[] = "this generation of the script is over";
 
 /* Raise unless the script may start something new. */
 void ld_script_check_active(lua_State *L) {
-    if (ld_script_of(L)->retired) {
+    const struct ld_script *script = ld_script_of(L);
+    if (script->retired || script->closing) {
         lx_error(L, "%s: it cannot start anything new", ld_script_over);
     }
 }

@@ -26,6 +26,18 @@ struct ld_task *ld_task_of(lua_State *L) {
     return task->co == L && task != task->script->root ? task : NULL;
 }
 
+/* Whether a coroutine belongs to the host. */
+bool ld_task_is_hosts(lua_State *L) {
+    return nearest_task(L)->co == L;
+}
+
+/* Note that the script sees a coroutine. */
+void ld_task_note_known(lua_State *L) {
+    if (ld_task_is_hosts(L)) {
+        nearest_task(L)->is_known = true;
+    }
+}
+
 /* The script that a coroutine belongs to. */
 struct ld_script *ld_script_of(lua_State *L) {
     return nearest_task(L)->script;
@@ -103,6 +115,10 @@ static bool ended_by_will(const struct ld_task *task) {
     if (task->script->exited) {
         return true;
     }
+    lua_Debug ar;
+    if (task->script->closing && !lua_getstack(task->co, 0, &ar)) {
+        return true; /* it never began */
+    }
     const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
     return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
            (task->script->retired && strstr(error, ld_script_over) != NULL);
@@ -128,6 +144,7 @@ static void end_failed(struct ld_task *task) {
         explain_barely(&explanation);
     }
     reset_coroutine(task);
+    task->has_failed = true;
     task->script->trace = &explanation.trace;
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
     task->script->trace = NULL;
@@ -181,7 +198,7 @@ static void resume(struct ld_task *task, int args) {
     }
 }
 
-/* Whether nothing of a script may run any more, but what its end runs. */
+/* Whether nothing of a script goes on any more, but what its end cancels. */
 static bool is_over(const struct ld_script *script) {
     return script->exited && !script->closing;
 }
@@ -206,7 +223,7 @@ static void resume_woken(struct ld_script *script) {
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    if (is_over(script)) {
+    if (script->exited || script->closing) {
         lua_settop(task->co, 0);
         lua_pushstring(task->co, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);
