@@ -136,7 +136,6 @@ describe("What runs while the state of a generation is closed", function()
       function() uv.new_signal():start("sigusr2", print) end,
       function() uv.new_fs_event():start("/", {}, print) end,
       function() uv.new_fs_poll():start("/", 100, print) end,
-      function() uv.new_poll(0) end,
       function() local t = uv.new_tcp() t:bind("127.0.0.1", 0) t:listen(1, print) end,
       function() local t = uv.new_tcp() t:connect("127.0.0.1", 1, print) end,
       function() uv.new_pipe():connect("/nothing", print) end,

@@ -203,7 +203,9 @@ static bool close_scripts(struct ld_host *host) {
         ld_script_close(script);
     }
     abandon_children(host);
-    return wait_for_scripts(host);
+    bool done = wait_for_scripts(host);
+    ld_stop_kill_left(); /* what tasks have started when they were cancelled, or finalizers */
+    return done;
 }
 
 /* Leave the process at once: libuv would wait for its threads, one of which has something to do

@@ -151,9 +151,10 @@ static int set_state(lua_State *L) {
 }
 
 /* Set lunad.state to a copy. */
-int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why) {
+int ld_lib_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
+                          struct ld_text *why) {
     lua_State *L = script->L;
-    int rc = ld_copy_value(from, L, why);
+    int rc = ld_copy_value(from, L, deadline, why);
     if (rc == 0) {
         lua_pushcfunction(L, set_state);
         lua_insert(L, -2);

@@ -124,15 +124,32 @@ static bool ended_by_will(const struct ld_task *task) {
            (task->script->retired && strstr(error, ld_script_over) != NULL);
 }
 
-/* Close the variables of a coroutine that failed; its error stays on the top. */
+/* Close the variables of a coroutine that failed, or was interrupted; its error, or an error of theirs,
+ * stays on the top. */
+static void close_variables(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    bool was_interrupted = lua_status(task->co) == LUA_YIELD;
+    if (was_interrupted) { /* to Lua there is no error, but one that just lies there */
+        lua_xmove(task->co, L, 1);
+    }
+    lua_resetthread(task->co);
+    if (was_interrupted && lua_gettop(task->co) == 0) {
+        lua_xmove(L, task->co, 1);
+    } else if (was_interrupted) {
+        lua_pop(L, 1);
+    }
+}
+
+/* The same as a part of the task, which can be interrupted once more. */
 static void reset_coroutine(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->current;
     script->current = task;
     lua_State *before = ld_interrupt_enter(script, task->co);
-    lua_resetthread(task->co);
+    close_variables(task);
     ld_interrupt_enter(script, before);
     script->current = outer;
+    ld_interrupt_go_on(script, task->co);
 }
 
 /* Handle the end of a task by an error. */
@@ -175,6 +192,16 @@ static void refuse_yield(struct ld_task *task) {
     end_task(task, LUA_ERRRUN, 1);
 }
 
+/* End a task that was interrupted in the middle of its Lua code. */
+static void end_interrupted(struct ld_task *task, const char *reason) {
+    if (lua_checkstack(task->co, 1)) {
+        lua_pushstring(task->co, reason != NULL ? reason : "interrupted");
+        end_task(task, LUA_ERRRUN, 1);
+    } else {
+        refuse_yield(task);
+    }
+}
+
 /* Resume a task until it is suspended or ends. */
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
@@ -188,9 +215,12 @@ static void resume(struct ld_task *task, int args) {
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_enter(script, before);
     script->current = outer;
-    ld_interrupt_go_on(script, task->co);
+    const char *reason = script->interrupt_reason;
+    bool is_interrupted = ld_interrupt_go_on(script, task->co);
     if (status != LUA_YIELD) {
         end_task(task, status, results);
+    } else if (task->waits_for == NULL && is_interrupted) {
+        end_interrupted(task, reason);
     } else if (task->waits_for == NULL) {
         refuse_yield(task);
     } else {
