@@ -3,8 +3,11 @@
  * turn, before the host's loop waits, a guest with something new is run without waiting. */
 #include "guest.h"
 
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base.h"
 #include "log.h"
@@ -300,4 +303,22 @@ void ld_guest_close(struct ld_guest *guest) {
     uv_close((uv_handle_t *)&guest->prepare, on_closed);
     uv_close((uv_handle_t *)&guest->poll, on_closed);
     uv_close((uv_handle_t *)&guest->timer, on_closed);
+}
+
+/* Let a signal do its default. */
+static void give_signal_up(uv_handle_t *handle, void *arg) {
+    const struct sigaction dfl = {.sa_handler = SIG_DFL};
+    (void)arg;
+    if (handle->type == UV_SIGNAL && uv_is_active(handle)) {
+        sigaction(((uv_signal_t *)handle)->signum, &dfl, NULL);
+    }
+}
+
+/* Give everything up. */
+void ld_guest_give_up_all(int blank) {
+    for (struct ld_guest *guest = guests; guest != NULL; guest = guest->next) {
+        walk(guest, give_signal_up, (struct search){.fd = -1});
+        dup3(blank, uv_backend_fd(&guest->loop), O_CLOEXEC);
+        dup3(blank, guest->loop.async_io_watcher.fd, O_CLOEXEC);
+    }
 }

@@ -45,6 +45,10 @@ void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg
  * left open is closed. */
 void ld_guest_close(struct ld_guest *guest);
 
+/* In a copy of the process: put the descriptor BLANK in the place of those that both processes have,
+ * and let signals that a library caught do their default. May do only what a signal handler may. */
+void ld_guest_give_up_all(int blank);
+
 /* Whether PID is a child of a library on any guest, which reaps it itself. */
 bool ld_guest_has_child(pid_t pid);
 

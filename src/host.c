@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "forked.h"
 #include "guard.h"
 #include "host_internal.h"
 #include "keeper.h"
@@ -165,6 +166,9 @@ static bool is_due(const struct ld_host *host) {
 /* Look what there is to do, once in a turn of the loop. */
 void ld_host_on_turn(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
+    if (ld_forked()) { /* it should have ended before */
+        ld_forked_leave(0);
+    }
     if (host->state == LD_HOST_STARTING) {
         step_start(host);
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "forked.h"
 #include "host_internal.h"
 #include "keeper.h"
 #include "lib.h"
@@ -139,6 +140,45 @@ static int hand_sockets(struct ld_host *host) {
     return rc;
 }
 
+/* Put a descriptor that does nothing in the place of another, whose number stays in use. */
+static void blank_fd(int fd, int blank) {
+    if (fd > STDERR_FILENO) {
+        dup3(blank, fd, O_CLOEXEC);
+    }
+}
+
+/* The same for that of a handle. */
+static void blank_handle(uv_handle_t *handle, void *arg) {
+    int fd;
+    if (uv_fileno(handle, &fd) == 0) {
+        blank_fd(fd, *(const int *)arg);
+    }
+}
+
+/* Give up everything, in a copy of the process: pidfile, channels, control, loops, children, sockets. */
+static void give_up(void *arg) {
+    struct ld_host *host = arg;
+    const struct ld_service *service = host->service;
+    const int owned[] = {service->pidfile.fd, service->channel, service->keeper,
+                         uv_backend_fd(&host->loop), host->loop.async_io_watcher.fd};
+    struct ld_listener_facts facts;
+    int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ld_signals_give_up();
+    ld_guest_give_up_all(blank);
+    uv_walk(&host->loop, blank_handle, &blank);
+    ld_reaper_give_up(host->reaper);
+    for (size_t i = 0; i < LD_COUNT(owned); i++) {
+        blank_fd(owned[i], blank);
+    }
+    for (size_t i = 0; i < service->socket_count; i++) {
+        blank_fd(service->sockets[i].fd, blank);
+    }
+    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+        blank_fd(facts.fd, blank);
+    }
+    close(blank);
+}
+
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
     static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
@@ -170,7 +210,7 @@ int ld_host_open(struct ld_host *host) {
         uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
     }
     fill_env(host);
-    return rc;
+    return rc == 0 ? ld_forked_watch(give_up, host) : rc;
 }
 
 /* Forget the children that are to outlive us. */
@@ -224,6 +264,7 @@ void ld_host_close(struct ld_host *host) {
         ld_control_close(host->control);
     }
     bool done = close_scripts(host); /* it may still need what is closed below */
+    ld_forked_watch(NULL, NULL);
     uv_close((uv_handle_t *)&host->turn, NULL);
     uv_close((uv_handle_t *)&host->alarm, NULL);
     uv_close((uv_handle_t *)&host->watchdog, NULL);

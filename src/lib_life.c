@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "forked.h"
 #include "interrupt.h"
 #include "lib.h"
 #include "lib_parts.h"
@@ -44,6 +45,9 @@ static int l_exit(lua_State *L) {
         script->exit_status = lua_toboolean(L, 1) ? 0 : 1;
     } else {
         script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
+    }
+    if (ld_forked()) {
+        ld_forked_leave(script->exit_status);
     }
     script->wants |= LD_WANT_EXIT;
     script->exited = true;

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "forked.h"
 #include "guard.h"
 #include "handle.h"
 #include "log.h"
@@ -54,13 +55,22 @@ static void on_warning(void *arg, const char *message, int to_be_continued) {
     ld_text_fini(&text);
 }
 
+/* End a copy of the process that a finalizer has made, outside of any task. */
+static void leave_if_forked(const struct ld_script *script) {
+    if (ld_forked() && script->current == NULL) {
+        ld_forked_leave(0);
+    }
+}
+
 /* Call a C function protected. */
 int ld_script_protect(struct ld_script *script, lua_CFunction function, void *arg,
                       struct ld_text *why) {
     lua_State *L = script->L;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
-    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+    int status = lua_pcall(L, 1, 0, 0);
+    leave_if_forked(script);
+    if (status == LUA_OK) {
         return 0;
     }
     if (why != NULL) {
@@ -217,6 +227,7 @@ size_t ld_script_pending(void) {
 static void finish(struct ld_script *script) {
     if (script->L != NULL) {
         lua_close(script->L);
+        leave_if_forked(script);
     }
     if (script->guest != NULL) {
         ld_guest_close(script->guest);
@@ -284,6 +295,9 @@ const char ld_script_over[] = "this generation of the script is over";
 /* Raise unless the script may start something new. */
 void ld_script_check_active(lua_State *L) {
     const struct ld_script *script = ld_script_of(L);
+    if (ld_forked()) {
+        lx_error(L, "%s", ld_forked_words);
+    }
     if (script->retired || script->closing) {
         lx_error(L, "%s: it cannot start anything new", ld_script_over);
     }

@@ -2,9 +2,12 @@
 
 #include <lauxlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base.h"
+#include "forked.h"
 #include "interrupt.h"
+#include "log.h"
 #include "luax.h"
 
 static const char cancelled_error[] = "cancelled";
@@ -202,6 +205,25 @@ static void end_interrupted(struct ld_task *task, const char *reason) {
     }
 }
 
+/* End a copy of the process whose outermost call is over: what would go on now is the original's. */
+_Noreturn static void leave_copy(struct ld_task *task, int status) {
+    struct ld_script *script = task->script;
+    bool failed = status != LUA_OK && status != LUA_YIELD && !ended_by_will(task);
+    script->current = task; /* what is called now is not outermost */
+    if (failed) {
+        struct explanation explanation = {.task = task};
+        if (ld_script_protect(script, explain, &explanation, NULL) < 0) {
+            explain_barely(&explanation);
+        }
+        ld_log_with(LD_LOG_ERROR, &explanation.trace,
+                    "uncaught error in %s, in a copy made by fork (pid %d): ", task->what,
+                    (int)getpid());
+        reset_coroutine(task);
+    }
+    bool has_status = (script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    ld_forked_leave(has_status ? script->exit_status : failed);
+}
+
 /* Resume a task until it is suspended or ends. */
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
@@ -217,6 +239,9 @@ static void resume(struct ld_task *task, int args) {
     script->current = outer;
     const char *reason = script->interrupt_reason;
     bool is_interrupted = ld_interrupt_go_on(script, task->co);
+    if (outer == NULL && ld_forked()) {
+        leave_copy(task, status);
+    }
     if (status != LUA_YIELD) {
         end_task(task, status, results);
     } else if (task->waits_for == NULL && is_interrupted) {
@@ -310,6 +335,9 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         task->script->interrupt_reason = cancelled_error;
         ld_interrupt(task->script);
         lx_error(L, "%s: %s", function, ld_script_over);
+    }
+    if (ld_forked()) {
+        lx_error(L, "%s: %s", function, ld_forked_words);
     }
     if (!lua_isyieldable(L)) {
         lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);
