@@ -3,9 +3,13 @@
  * turn, before the host's loop waits, a guest with something new is run without waiting. */
 #include "guest.h"
 
+#include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -23,7 +27,8 @@ struct ld_guest {
     struct ld_guest *next;
 };
 
-static struct ld_guest *guests; /* all of them */
+static struct ld_guest *guests;  /* all of them */
+static struct ld_guest *running; /* the one whose loop runs */
 
 /* Let a loop seem to be alive, or no more: libuv neither runs nor times one on which there is
  * nothing to wait for, but handles that do not keep a script alive are to be served while others do. */
@@ -51,7 +56,9 @@ static void run(struct ld_guest *guest) {
     if (!alive) {
         pretend(guest, true);
     }
+    running = guest;
     uv_run(&guest->loop, UV_RUN_NOWAIT);
+    running = NULL;
     if (!alive) {
         pretend(guest, false);
     }
@@ -233,6 +240,44 @@ bool ld_guest_has_fd(const struct ld_guest *guest, int fd) {
     return walk(guest, find_fd, (struct search){.fd = fd}).found;
 }
 
+/* Look for a descriptor that closing the handle would close. */
+static void find_owned_fd(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    bool owns = is_stream(handle) || handle->type == UV_TTY || handle->type == UV_UDP;
+    search->found = search->found || (owns && fd_of(handle) == search->fd);
+}
+
+/* Look for a descriptor of any handle. */
+static void find_any_fd(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    search->found = search->found || fd_of(handle) == search->fd;
+}
+
+/* Whether a descriptor is what a loop itself works with. */
+static bool is_of_loop(const uv_loop_t *loop, int fd) {
+    return fd == uv_backend_fd(loop) || fd == loop->async_io_watcher.fd ||
+           fd == loop->signal_pipefd[0] || fd == loop->signal_pipefd[1] || fd == loop->inotify_fd;
+}
+
+/* Who has a descriptor. */
+enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd) {
+    struct search on_host = {.fd = fd};
+    uv_walk(guest->prepare.loop, find_any_fd, &on_host);
+    if (on_host.found || is_of_loop(guest->prepare.loop, fd)) {
+        return LD_GUEST_FD_HOST;
+    }
+    for (const struct ld_guest *at = guests; at != NULL; at = at->next) {
+        if (is_of_loop(&at->loop, fd)) {
+            return LD_GUEST_FD_HOST;
+        }
+        if (at != guest && walk(at, find_any_fd, (struct search){.fd = fd}).found) {
+            return LD_GUEST_FD_OTHER;
+        }
+    }
+    bool owned = walk(guest, find_owned_fd, (struct search){.fd = fd}).found;
+    return owned ? LD_GUEST_FD_OWN : LD_GUEST_FD_NONE;
+}
+
 /* Whose stream has a descriptor. */
 uv_loop_t *ld_guest_loop_of_fd(int fd) {
     struct ld_guest *guest = guests;
@@ -321,4 +366,25 @@ void ld_guest_give_up_all(int blank) {
         dup3(blank, uv_backend_fd(&guest->loop), O_CLOEXEC);
         dup3(blank, guest->loop.async_io_watcher.fd, O_CLOEXEC);
     }
+}
+
+/* Take the place of the C library's function for libuv, which aborts when a descriptor cannot be watched:
+ * a script may have closed it under its handle, or have opened a file as a stream. Such a handle hears
+ * nothing any more. One whose number is another file's by now is watched anew. */
+int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
+    static int (*real)(int, int, int, struct epoll_event *);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "epoll_ctl");
+    }
+    int rc = real(set, operation, fd, event);
+    bool is_watching = operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD;
+    if (rc == 0 || errno == EEXIST || !is_watching || running == NULL ||
+        set != uv_backend_fd(&running->loop)) {
+        return rc;
+    }
+    if (errno == ENOENT && real(set, EPOLL_CTL_ADD, fd, event) == 0) {
+        return 0;
+    }
+    ld_log(LD_LOG_WARN, "luv: descriptor %d cannot be watched: %s", fd, strerror(errno));
+    return 0;
 }

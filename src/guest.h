@@ -31,6 +31,15 @@ bool ld_guest_is_connected(const struct ld_guest *guest);
 /* Whether a stream on it has the descriptor FD. */
 bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
 
+/* Who has the descriptor FD among the handles of all loops, and the loops themselves. */
+enum ld_guest_fd {
+    LD_GUEST_FD_NONE,
+    LD_GUEST_FD_OWN,   /* a handle on GUEST that would close it */
+    LD_GUEST_FD_OTHER, /* a handle on another guest */
+    LD_GUEST_FD_HOST,  /* a handle on the host's loop, or a loop */
+};
+enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd);
+
 /* The loop of the guest on which a stream has the descriptor FD; NULL for none. */
 uv_loop_t *ld_guest_loop_of_fd(int fd);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "fds.h"
 #include "forked.h"
 #include "host_internal.h"
 #include "keeper.h"
@@ -210,6 +211,7 @@ int ld_host_open(struct ld_host *host) {
         uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
     }
     fill_env(host);
+    ld_fds_note(LD_FD_HOST);
     return rc == 0 ? ld_forked_watch(give_up, host) : rc;
 }
 

@@ -11,9 +11,15 @@
 #ifdef LUNAD_LUV
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <luv/luv.h>
+#include <unistd.h>
 
+#include "fds.h"
 #include "guest.h"
+#include "listener.h"
 #include "script.h"
 #include "task.h"
 
@@ -114,19 +120,130 @@ static int call_sync(lua_State *L) {
     return lua_isfunction(L, -1) ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
+/* Push what luv returns for an error. */
+static int fail(lua_State *L, int code) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", uv_err_name(code), uv_strerror(code));
+    lua_pushstring(L, uv_err_name(code));
+    return 3;
+}
+
+/* Whether a descriptor is the host's. */
+static bool is_hosts(const struct ld_script *script, int fd) {
+    const struct ld_listeners *listeners = script->env->listeners;
+    struct ld_listener_facts facts;
+    for (size_t i = 0; listeners != NULL && ld_listeners_facts(listeners, i, &facts); i++) {
+        if (facts.fd == fd) {
+            return true;
+        }
+    }
+    return ld_fds_owner(fd) == LD_FD_HOST ||
+           ld_guest_find_fd(script->guest, fd) == LD_GUEST_FD_HOST;
+}
+
+/* The descriptor in argument ARG, or -1 where luv is to decide: it is none, or one of those that libuv
+ * does not close. */
+static int fd_argument(lua_State *L, int arg) {
+    lua_Integer fd = lua_isinteger(L, arg) ? lua_tointeger(L, arg) : -1;
+    return fd > STDERR_FILENO && fd <= INT_MAX ? (int)fd : -1;
+}
+
+/* Call a function of luv that takes hold of the descriptor in argument ARG. Two generations never have
+ * one number, or one would close what the other has: where another has it already, or the process was
+ * started with it, a copy is taken. What is the host's is not to be had. */
+static int open_fd(lua_State *L, int arg) {
+    const struct ld_script *script = ld_script_of(L);
+    int fd = fd_argument(L, arg);
+    if (fd < 0 || is_closing(L) || script->is_closed) {
+        return call_live(L);
+    }
+    if (is_hosts(script, fd)) {
+        return fail(L, UV_EBADF);
+    }
+    enum ld_guest_fd holder = ld_guest_find_fd(script->guest, fd);
+    if (holder == LD_GUEST_FD_OWN) {
+        return fail(L, UV_EEXIST);
+    }
+    if (holder != LD_GUEST_FD_OTHER && ld_fds_owner(fd) != LD_FD_INHERITED) {
+        return call_live(L);
+    }
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (copy < 0) {
+        return fail(L, -errno);
+    }
+    lua_pushinteger(L, copy);
+    lua_replace(L, arg);
+    int results = call_live(L);
+    if (lua_isnil(L, -results)) {
+        close(copy);
+    }
+    return results;
+}
+
+/* tcp:open(fd), pipe:open(fd), udp:open(fd) */
+static int call_open_fd(lua_State *L) {
+    return open_fd(L, 2);
+}
+
+/* new_tty(fd, readable) */
+static int call_new_tty(lua_State *L) {
+    return open_fd(L, 1);
+}
+
+/* new_poll(fd) and new_socket_poll(fd), which do not take hold of it. */
+static int call_new_poll(lua_State *L) {
+    int fd = fd_argument(L, 1);
+    return fd >= 0 && is_hosts(ld_script_of(L), fd) ? fail(L, UV_EBADF) : call_open(L);
+}
+
+/* fs_close(fd [, callback]): what the host or a handle has is not closed under it. */
+static int call_fs_close(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    int fd = fd_argument(L, 1);
+    bool is_std = lua_isinteger(L, 1) && fd < 0; /* or another file would become one of those */
+    if (is_std || is_hosts(script, fd) ||
+        ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
+        lua_pushinteger(L, -1); /* which is refused as it is by luv */
+        lua_replace(L, 1);
+    }
+    return call_sync(L);
+}
+
 /* What stands between a script and a function of luv that is called NAME; NULL for nothing. */
 static lua_CFunction find_guard(const char *name) {
     static const struct {
         const char *part;
         lua_CFunction guard;
     } rows[] = {
-        {"fs_event_start", call_live}, {"fs_poll_start", call_live}, {"fs_", call_sync},
-        {"get", call_sync},            {"random", call_sync},        {"start", call_live},
-        {"connect", call_live},        {"open", call_live},          {"bind", call_live},
-        {"listen", call_live},         {"accept", call_live},        {"again", call_live},
-        {"set_mode", call_live},       {"close_reset", call_live},   {"new_", call_open},
-        {"write", call_open},          {"send", call_live},          {"shutdown", call_live},
-        {"queue", call_open},          {"spawn", call_open},         {"readdir", call_open},
+        {"fs_open", call_sync},
+        {"tcp_open", call_open_fd},
+        {"pipe_open", call_open_fd},
+        {"udp_open", call_open_fd},
+        {"new_tty", call_new_tty},
+        {"new_poll", call_new_poll},
+        {"new_socket_poll", call_new_poll},
+        {"fs_close", call_fs_close},
+        {"fs_event_start", call_live},
+        {"fs_poll_start", call_live},
+        {"fs_", call_sync},
+        {"get", call_sync},
+        {"random", call_sync},
+        {"start", call_live},
+        {"connect", call_live},
+        {"open", call_open_fd},
+        {"bind", call_live},
+        {"listen", call_live},
+        {"accept", call_live},
+        {"again", call_live},
+        {"set_mode", call_live},
+        {"close_reset", call_live},
+        {"new_", call_open},
+        {"write", call_open},
+        {"send", call_live},
+        {"shutdown", call_live},
+        {"queue", call_open},
+        {"spawn", call_open},
+        {"readdir", call_open},
     };
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
         if (strstr(name, rows[i].part) != NULL) {
@@ -158,9 +275,9 @@ static void guard_functions(lua_State *L) {
 /* Put guards before luv's functions, and the methods of its objects. */
 static void guard_library(lua_State *L) {
     static const char *const types[] = {
-        "uv_async", "uv_check",  "uv_fs_event", "uv_fs_poll", "uv_idle",  "uv_pipe", "uv_poll",
-        "uv_signal", "uv_tcp",   "uv_timer",    "uv_tty",     "uv_udp",   "uv_dir",  "uv_prepare",
-        "luv_work_ctx",
+        "uv_async", "uv_check", "uv_fs_event", "uv_fs_poll", "uv_idle",
+        "uv_pipe",  "uv_poll",  "uv_signal",   "uv_tcp",     "uv_timer",
+        "uv_tty",   "uv_udp",   "uv_dir",      "uv_prepare", "luv_work_ctx",
     };
     guard_functions(L);
     for (size_t i = 0; i < LD_COUNT(types); i++) {
