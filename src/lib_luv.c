@@ -23,6 +23,8 @@
 #include "script.h"
 #include "task.h"
 
+#define GUARDED_MAX 300
+
 /* What we need of the library; NULL until it is open. */
 static struct {
     lua_CFunction open;
@@ -201,8 +203,7 @@ static int call_fs_close(lua_State *L) {
     const struct ld_script *script = ld_script_of(L);
     int fd = fd_argument(L, 1);
     bool is_std = lua_isinteger(L, 1) && fd < 0; /* or another file would become one of those */
-    if (is_std || is_hosts(script, fd) ||
-        ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
+    if (is_std || is_hosts(script, fd) || ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
         lua_pushinteger(L, -1); /* which is refused as it is by luv */
         lua_replace(L, 1);
     }
@@ -253,37 +254,66 @@ static lua_CFunction find_guard(const char *name) {
     return NULL;
 }
 
-/* Put guards before the functions in the table at the top. */
-static void guard_functions(lua_State *L) {
-    int table = lua_gettop(L);
+/* What is guarded, in the order of types: found once, because generations come often. */
+static struct {
+    size_t count;
+    struct guarded {
+        size_t type; /* see types */
+        const char *name;
+        lua_CFunction guard;
+    } list[GUARDED_MAX];
+} guarded;
+
+/* Where the functions are: in the module, and in the metatables of its objects. */
+static const char *const types[] = {
+    NULL,      "uv_async", "uv_check",   "uv_fs_event",  "uv_fs_poll", "uv_idle",
+    "uv_pipe", "uv_poll",  "uv_signal",  "uv_tcp",       "uv_timer",   "uv_tty",
+    "uv_udp",  "uv_dir",   "uv_prepare", "luv_work_ctx",
+};
+
+/* Push the table of functions of a type; the module is at index 1. */
+static bool push_functions(lua_State *L, size_t type) {
+    if (types[type] == NULL) {
+        lua_pushvalue(L, 1);
+        return true;
+    }
+    luaL_getmetatable(L, types[type]);
+    return lua_istable(L, -1) && lua_getfield(L, -1, "__index") == LUA_TTABLE;
+}
+
+/* Find what is to be guarded in the table at the top. */
+static void find_guarded(lua_State *L, size_t type) {
     lua_pushnil(L);
-    while (lua_next(L, table) != 0) {
+    while (lua_next(L, -2) != 0) {
         lua_CFunction guard = lua_iscfunction(L, -1) && lua_type(L, -2) == LUA_TSTRING
                                   ? find_guard(lua_tostring(L, -2))
                                   : NULL;
         if (guard != NULL) {
-            lua_pushvalue(L, -2);
-            lua_pushvalue(L, -2);
-            lua_pushvalue(L, -4);
-            lua_pushcclosure(L, guard, 2);
-            lua_rawset(L, table); /* the key is there */
+            const char *name = strdup(lua_tostring(L, -2));
+            if (name == NULL || guarded.count == GUARDED_MAX) {
+                luaL_error(L, "luv: it has too many functions");
+            }
+            guarded.list[guarded.count++] = (struct guarded){type, name, guard};
         }
         lua_pop(L, 1);
     }
 }
 
-/* Put guards before luv's functions, and the methods of its objects. */
+/* Put guards before luv's functions, and the methods of its objects. The module is at index 1. */
 static void guard_library(lua_State *L) {
-    static const char *const types[] = {
-        "uv_async", "uv_check", "uv_fs_event", "uv_fs_poll", "uv_idle",
-        "uv_pipe",  "uv_poll",  "uv_signal",   "uv_tcp",     "uv_timer",
-        "uv_tty",   "uv_udp",   "uv_dir",      "uv_prepare", "luv_work_ctx",
-    };
-    guard_functions(L);
-    for (size_t i = 0; i < LD_COUNT(types); i++) {
-        luaL_getmetatable(L, types[i]);
-        if (lua_istable(L, -1) && lua_getfield(L, -1, "__index") == LUA_TTABLE) {
-            guard_functions(L);
+    size_t at = 0;
+    bool is_first = guarded.count == 0;
+    for (size_t type = 0; type < LD_COUNT(types); type++) {
+        if (push_functions(L, type) && is_first) {
+            find_guarded(L, type);
+        }
+        for (; at < guarded.count && guarded.list[at].type == type; at++) {
+            lua_pushstring(L, guarded.list[at].name);
+            lua_pushvalue(L, -1);
+            lua_rawget(L, -3);
+            lua_pushvalue(L, -2);
+            lua_pushcclosure(L, guarded.list[at].guard, 2);
+            lua_rawset(L, -3); /* the key is there */
         }
         lua_settop(L, 1);
     }
