@@ -341,9 +341,11 @@ void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg
 
 /* Close a guest. */
 void ld_guest_close(struct ld_guest *guest) {
-    ld_guest_close_handles(guest);
-    if (guest->loop.active_reqs.count == 0) {
-        uv_run(&guest->loop, UV_RUN_NOWAIT); /* handles have no callbacks any more */
+    if (ld_guest_count(guest) > 0) { /* what was made while the library was closed */
+        ld_guest_close_handles(guest);
+        if (guest->loop.active_reqs.count == 0) {
+            uv_run(&guest->loop, UV_RUN_NOWAIT); /* handles have no callbacks any more */
+        }
     }
     uv_close((uv_handle_t *)&guest->prepare, on_closed);
     uv_close((uv_handle_t *)&guest->poll, on_closed);

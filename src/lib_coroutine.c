@@ -134,11 +134,8 @@ static int l_running(lua_State *L) {
 /* Open this part: it replaces functions of Lua's library. */
 int luaopen_lunad_coroutine(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"resume", l_resume},
-        {"wrap", l_wrap},
-        {"yield", l_yield},
-        {"running", l_running},
-        {NULL, NULL},
+        {"resume", l_resume},   {"wrap", l_wrap}, {"yield", l_yield},
+        {"running", l_running}, {NULL, NULL},
     };
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, functions, 0);

@@ -98,10 +98,10 @@ struct ld_script {
     bool said_ready;   /* lunad.ready() was called */
     bool is_service;   /* it has become ready, and was made the service */
     enum ld_stage stage;
-    bool exited;  /* by os.exit: nothing of it runs any more */
-    bool retired; /* replaced, or stopping: it may not start anything new */
-    bool closing;   /* it is being closed: no task begins, nothing suspends */
-    bool is_closed; /* all but its state, which luv may still have a request for */
+    bool exited;             /* by os.exit: nothing of it runs any more */
+    bool retired;            /* replaced, or stopping: it may not start anything new */
+    bool closing;            /* it is being closed: no task begins, nothing suspends */
+    bool is_closed;          /* all but its state, which luv may still have a request for */
     const char *stop_reason; /* what on_stop functions are told */
     bool stop_done;          /* they have all run */
 

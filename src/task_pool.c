@@ -75,18 +75,45 @@ static void free_task(struct ld_task *task) {
     free(task);
 }
 
+static bool hook_was_called;
+
+/* Note that hooks are called. */
+static void note_call(lua_State *L, lua_Debug *ar) {
+    (void)L;
+    (void)ar;
+    hook_was_called = true;
+}
+
+/* What is called to try it. */
+static int do_nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
+/* Whether Lua calls hooks on an empty coroutine: after an error in a hook it does not. */
+static bool calls_hooks(lua_State *co) {
+    hook_was_called = false;
+    lua_sethook(co, note_call, LUA_MASKCALL, 0);
+    lua_pushcfunction(co, do_nothing);
+    lua_pcall(co, 0, 0, 0);
+    lua_sethook(co, NULL, 0, 0);
+    lua_settop(co, 0);
+    return hook_was_called;
+}
+
 /* Put a task that has ended back into the pool. Its coroutine runs the next task only if nothing of
- * this one can be found there: the script does not know it, and it did not fail. (After an error in a
- * hook Lua calls no hook on it any more, so it could not be interrupted.) */
+ * this one can be found there: the script does not know it, and it can be interrupted. */
 void ld_task_drop(struct ld_task *task) {
     struct ld_script *script = task->script;
-    bool is_used_up = task->is_known || task->has_failed || script->idle_count >= IDLE_MAX;
     lua_settop(task->co, 0);
     lua_sethook(task->co, NULL, 0, 0);
+    bool is_used_up = task->is_known || script->idle_count >= IDLE_MAX ||
+                      (task->has_failed && !calls_hooks(task->co));
     LD_ASSERT(task->previous == NULL && !task->woken);
     task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
+    task->has_failed = false;
     task->on_end = NULL;
     task->next_waiter = NULL;
     if (is_used_up) {
