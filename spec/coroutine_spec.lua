@@ -343,13 +343,17 @@ describe("coroutine", function()
     ]], { errors = true })
   end)
 
-  it("of a task that has ended is an ordinary dead one, however many there were and to the very end", function()
+  it("of a task that has ended is an ordinary dead one, to the very end", function()
     box:inside([[
       lunad.sleep(0)
       KEPT = {}
       local function keep() KEPT[#KEPT + 1] = coroutine.running() end
       for i = 1, 300 do
-        lunad.task(function() keep() if i % 2 == 0 then lunad.sleep(0.01) end if i % 5 == 0 then error "x" end end)
+        lunad.task(function()
+          keep()
+          if i % 2 == 0 then lunad.sleep(0.01) end
+          if i % 5 == 0 then error "x" end
+        end)
       end
       local late = lunad.task(function() keep() lunad.sleep(100) end)
       lunad.sleep(0.05)
@@ -410,7 +414,10 @@ describe("coroutine", function()
           local x = 1
         end)
         lunad.after(0, function()
-          local caught = pcall(function() debug.sethook(function() error "in the hook" end, "l") local x = 1 end)
+          pcall(function()
+            debug.sethook(function() error "in the hook" end, "l")
+            local x = 1
+          end)
           debug.sethook()
         end)
       end

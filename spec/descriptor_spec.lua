@@ -48,7 +48,8 @@ describe("A descriptor that a script names by its number", function()
       local all = BEAT .. "for n = 0, 64 do pcall(function() " .. code .. " end) end "
       box:write("s.lua", support.BEAT .. all)
       -- luv loses the memory of a handle that it cannot make
-      local started = box:run({ "start", "s.lua" }, { env = { ASAN_OPTIONS = "abort_on_error=0:detect_leaks=0" } })
+      local started = box:run({ "start", "s.lua" },
+        { env = { ASAN_OPTIONS = "abort_on_error=0:detect_leaks=0" } })
       assert.equal(0, started.code, started.err)
       local pid = box:status("s").pid
       check(pid, 1)

@@ -6,8 +6,8 @@ describe("A copy of the process made by fork", function()
   local box = support.with_box(before_each, after_each)
 
   before_each(function()
-    local built = box:shell("cc -shared -fPIC -O1 $(pkg-config --cflags lua5.4) -o forker.so \"$2/spec/fixtures/forker.c\"",
-      { support.root })
+    local line = 'cc -shared -fPIC -O1 $(pkg-config --cflags lua5.4) -o forker.so "$2/spec/fixtures/forker.c"'
+    local built = box:shell(line, { support.root })
     assert.equal(0, built.code, built.err)
   end)
 
@@ -143,7 +143,8 @@ describe("A copy of the process made by fork", function()
     end)
   end
 
-  for what, how in pairs { ["returns"] = "return", ["calls exit"] = "forker.exit(3)", ["fails"] = "error 'words'" } do
+  for _, what in ipairs { "returns from its callback", "calls exit", "fails" } do
+    local how = ENDS[what]
     it("that was made while the script is loaded, and " .. what .. ", is no start", function()
       check(box:serve(script(how, "copy() if lunad.generation == 1 then lunad.sleep(0.1) end lunad.ready()"),
         "--wait-ready"), what)
@@ -173,16 +174,24 @@ describe("A copy of the process made by fork", function()
     end)
   end
 
+  local STAYING = [[
+    lunad.after(0, function()
+      if forker.fork() == 0 then
+        print("copy", forker.getpid())
+        while true do forker.pause() end
+      end
+    end)
+  ]]
+
   it("has the default disposition of signals, so that a stop need not wait for it", function()
-    local pid = box:serve(OWN .. "lunad.after(0, function() if forker.fork() == 0 then print 'copy' while true do forker.pause() end end end)",
-      "--stop-timeout", "60")
+    local pid = box:serve(OWN .. STAYING, "--stop-timeout", "60")
     box:wait_log("s", "s: copy")
     assert.equal(0, box:run({ "stop", "s" }, { seconds = 10 }).code)
     box:wait_gone(pid)
   end)
 
   it("does not keep the lock, or a request, of an original that was killed", function()
-    local pid = box:serve(OWN .. "lunad.after(0, function() if forker.fork() == 0 then print('copy', forker.getpid()) while true do forker.pause() end end end)")
+    local pid = box:serve(OWN .. STAYING)
     local copy = math.tointeger(tonumber((box:wait_log("s", "s: copy\t(%d+)"))))
     support.kill(pid, "sigkill")
     box:wait_gone(pid)

@@ -122,7 +122,9 @@ describe("What runs while the state of a generation is closed", function()
   -- it must leave nothing; above all the host goes on.
   local TRIES = [[
     local uv = require "luv"
-    local early = { uv.new_timer(), uv.new_tcp(), uv.new_pipe(), uv.new_udp(), uv.new_idle(), uv.new_async(print) }
+    local early = {
+      uv.new_timer(), uv.new_tcp(), uv.new_pipe(), uv.new_udp(), uv.new_idle(), uv.new_async(print),
+    }
     local timer, child = lunad.every(100, print), lunad.spawn { "sleep", "100", stdin = "pipe" }
     local handle, task = lunad.signal("USR2", print), lunad.task(function() lunad.sleep(100) end)
     local work = uv.new_work(function() end, print)
@@ -208,10 +210,12 @@ describe("What runs while the state of a generation is closed", function()
     TRY = setmetatable({}, { __gc = try, __close = try })
   ]]
   local TASK = TRIES .. " lunad.task(function() local closed <close> = TRY lunad.sleep(100) end) "
-  local FIRST = "" -- luv is required by a finalizer alone
-  FIRST = FIRST .. "setmetatable({}, { __gc = function() pcall(function() require 'luv'.new_timer() end) end }) "
+  local FIRST = [[
+    setmetatable({}, { __gc = function() pcall(function() require "luv".new_timer() end) end })
+  ]]
+  local WAYS = { ["a finalizer"] = TRIES, ["a <close> variable"] = TASK, ["a first require"] = FIRST }
 
-  for what, code in pairs { ["a finalizer"] = TRIES, ["a <close> variable"] = TASK, ["a first require"] = FIRST } do
+  for what, code in pairs(WAYS) do
     it("may be " .. what .. " that tries everything, when a reload is refused", function()
       box:serve("")
       for _ = 1, 3 do
@@ -255,7 +259,10 @@ describe("What runs while the state of a generation is closed", function()
   it("is interrupted where it does not end: the tasks of the old generation", function()
     local pid = box:serve [[
       lunad.task(function() pcall(lunad.sleep, 100) while true do end end)
-      lunad.task(function() local x <close> = setmetatable({}, { __close = function() while true do end end }) lunad.sleep(100) end)
+      lunad.task(function()
+        local x <close> = setmetatable({}, { __close = function() while true do end end })
+        lunad.sleep(100)
+      end)
       lunad.task(function() while true do pcall(function() while true do lunad.sleep(100) end end) end end)
     ]]
     assert.equal(0, box:reload("print 'new'").code)

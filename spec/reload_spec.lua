@@ -352,14 +352,15 @@ describe("a reload that fails", function()
     ["catches the error"] = "while true do pcall(function()" .. BUSY .. "end) end",
     ["computes below a C function"] = "; ('x'):gsub('x', function()" .. BUSY .. "end)",
     ["catches the error below a C function"] =
-      "while true do pcall(string.gsub, 'x', 'x', function() while true do pcall(function()" .. BUSY .. "end) end end) end",
+      "while true do pcall(string.gsub, 'x', 'x', function() while true do pcall(function()" ..
+      BUSY .. "end) end end) end",
     ["has a hook of its own"] = "debug.sethook(function() end, 'crl', 1)" .. BUSY,
     ["computes to close a variable"] =
       "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY,
-    ["computes to close many"] = ("local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })"):rep(3)
-      .. "error 'words'",
-    ["computes in a coroutine that closes a variable"] = "coroutine.wrap(function() local v <close> = setmetatable({}, " ..
-      "{ __close = function()" .. BUSY .. "end })" .. BUSY .. "end)()",
+    ["computes to close many"] =
+      ("local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })"):rep(3) .. "error 'words'",
+    ["computes in a coroutine that closes a variable"] = "coroutine.wrap(function() " ..
+      "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY .. "end)()",
   }
   for what, text in pairs(AGAIN) do
     it("interrupts an on_reload function again and again that " .. what, function()
