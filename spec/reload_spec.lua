@@ -357,8 +357,8 @@ describe("a reload that fails", function()
     ["has a hook of its own"] = "debug.sethook(function() end, 'crl', 1)" .. BUSY,
     ["computes to close a variable"] =
       "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY,
-    ["computes to close many"] =
-      ("local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })"):rep(3) .. "error 'words'",
+    ["computes to close many"] = "local meta = { __close = function()" .. BUSY .. "end } " ..
+      ("local v <close> = setmetatable({}, meta) "):rep(3) .. "error 'words'",
     ["computes in a coroutine that closes a variable"] = "coroutine.wrap(function() " ..
       "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY .. "end)()",
   }
