@@ -287,6 +287,15 @@ static bool push_functions(lua_State *L, size_t type) {
     return lua_istable(L, -1) && lua_getfield(L, -1, "__index") == LUA_TTABLE;
 }
 
+/* Note a function that is to be guarded. */
+static void add_guarded(lua_State *L, size_t type, const char *name, lua_CFunction guard) {
+    const char *copy = guarded.count < GUARDED_MAX ? strdup(name) : NULL;
+    if (copy == NULL) {
+        luaL_error(L, "luv: no memory for its functions");
+    }
+    guarded.list[guarded.count++] = (struct guarded){type, copy, guard};
+}
+
 /* Find what is to be guarded in the table at the top. */
 static void find_guarded(lua_State *L, size_t type) {
     lua_pushnil(L);
@@ -295,11 +304,7 @@ static void find_guarded(lua_State *L, size_t type) {
                                   ? find_guard(lua_tostring(L, -2))
                                   : NULL;
         if (guard != NULL) {
-            const char *name = strdup(lua_tostring(L, -2));
-            if (name == NULL || guarded.count == GUARDED_MAX) {
-                luaL_error(L, "luv: it has too many functions");
-            }
-            guarded.list[guarded.count++] = (struct guarded){type, name, guard};
+            add_guarded(L, type, lua_tostring(L, -2), guard);
         }
         lua_pop(L, 1);
     }
