@@ -251,10 +251,56 @@ describe("coroutine", function()
     box:inside [[
       local co
       local task = lunad.task(function() co = coroutine.running() lunad.sleep(0.01) return "whole" end)
-      raises("task", coroutine.resume, co)
+      for _, args in ipairs { {}, { 1 }, { 1, 2, nil, 4 } } do
+        local ok, message, more = coroutine.resume(co, table.unpack(args, 1, 4))
+        equal(false, ok)
+        equal(nil, more)
+        truthy(message:find("task", 1, true), message)
+      end
       raises("task", coroutine.close, co)
       equal("suspended", coroutine.status(co))
+      equal(true, coroutine.isyieldable(co))
       equal("whole", task:wait())
+      equal("dead", coroutine.status(co))
+      local ok, message = coroutine.resume(co)
+      equal(false, ok)
+      equal("cannot resume dead coroutine", message)
+      equal(true, coroutine.close(co))
+    ]]
+  end)
+
+  it("of a task that runs says what Lua says of one that runs, or is normal", function()
+    box:inside [[
+      local function check(co, status)
+        equal(status, coroutine.status(co))
+        local ok, message = coroutine.resume(co, 1)
+        equal(false, ok)
+        equal("cannot resume non-suspended coroutine", message)
+        raises("cannot close a " .. status .. " coroutine", coroutine.close, co)
+      end
+      local outer = coroutine.running()
+      check(outer, "running")
+      coroutine.wrap(function() check(outer, "normal") end)()
+      lunad.task(function()
+        check(outer, "normal")
+        check(coroutine.running(), "running")
+      end)
+      equal(false, pcall(coroutine.resume, 0))
+      raises("thread expected", coroutine.resume)
+    ]]
+  end)
+
+  it("is the host's alone where it is the main one, which a finalizer sees", function()
+    box:inside [[
+      local main
+      setmetatable({}, { __gc = function() main = coroutine.running() end })
+      local function garbage() for _ = 1, 1000 do local _ = {} end collectgarbage() return main end
+      local timer = lunad.every(0.001, garbage)
+      eventually(garbage)
+      timer:stop()
+      local ok, message = coroutine.resume(main, 1, 2, 3)
+      equal(false, ok)
+      truthy(message, message)
     ]]
   end)
 
@@ -270,6 +316,122 @@ describe("coroutine", function()
         pcall(coroutine.close, co)
       end
     ]]
+  end)
+
+  it("of a task that the script knows is no other task's", function()
+    box:inside([[
+      lunad.sleep(0)
+      local own = setmetatable({}, { __mode = "k" })
+      local ended = 0
+      local function task(n)
+        equal(nil, own[coroutine.running()])
+        own[coroutine.running()] = n
+        if n % 3 == 0 then lunad.sleep(0) end
+        equal(n, own[coroutine.running()])
+        ended = ended + 1
+        if n % 7 == 0 then error "words" end
+      end
+      for n = 1, 300 do
+        if n % 2 == 0 then lunad.task(task, n) else lunad.after(0, task, n) end
+      end
+      eventually(function() return ended == 300 end)
+      collectgarbage()
+      collectgarbage()
+      local left = 0
+      for _ in pairs(own) do left = left + 1 end
+      truthy(left < 3, left)
+    ]], { errors = true })
+  end)
+
+  it("of a task that has ended is an ordinary dead one, to the very end", function()
+    box:inside([[
+      lunad.sleep(0)
+      KEPT = {}
+      local function keep() KEPT[#KEPT + 1] = coroutine.running() end
+      for i = 1, 300 do
+        lunad.task(function()
+          keep()
+          if i % 2 == 0 then lunad.sleep(0.01) end
+          if i % 5 == 0 then error "x" end
+        end)
+      end
+      local late = lunad.task(function() keep() lunad.sleep(100) end)
+      lunad.sleep(0.05)
+      late:cancel()
+      local function check()
+        for _, co in ipairs(KEPT) do
+          if coroutine.status(co) == "dead" then
+            local ok, message = coroutine.resume(co)
+            if ok or message ~= "cannot resume dead coroutine" then print("bad", message) end
+            if not coroutine.close(co) then print "bad" end
+            debug.sethook(co)
+            debug.traceback(co)
+            if coroutine.isyieldable(co) == nil then print "bad" end
+          end
+        end
+      end
+      check()
+      collectgarbage()
+      check()
+      lunad.task(function() keep() lunad.sleep(100) end)
+      CHECK = setmetatable({}, { __gc = check, __close = check })
+      lunad.task(function() local _ <close> = CHECK lunad.sleep(100) end)
+      equal(302, #KEPT)
+      lunad.stop()
+    ]], { errors = true })
+  end)
+
+  it("of a task leaves no hook to the next one", function()
+    box:inside [[
+      local fired = {}
+      for i = 1, 20 do
+        lunad.after(0, function()
+          debug.sethook(function() fired[i] = (fired[i] or 0) + 1 end, "l")
+          local x = 1
+          x = x + 1
+          if i % 2 == 0 then lunad.sleep(0) end
+        end)
+      end
+      lunad.sleep(0.02)
+      local before = {}
+      for i = 1, 20 do before[i] = fired[i] end
+      for _ = 1, 100 do
+        lunad.task(function()
+          equal(nil, (debug.gethook()))
+          lunad.sleep(0)
+        end):wait()
+      end
+      for i = 1, 20 do truthy(before[i]) equal(before[i], fired[i]) end
+    ]]
+  end)
+
+  it("of a task that failed in a hook leaves hooks to the next one", function()
+    box:inside([[
+      lunad.sleep(0)
+      for i = 1, 20 do
+        lunad.after(0, function()
+          debug.sethook(function() if i % 2 == 0 then debug.sethook() end error "in the hook" end, "l")
+          local x = 1
+        end)
+        lunad.after(0, function()
+          pcall(function()
+            debug.sethook(function() error "in the hook" end, "l")
+            local x = 1
+          end)
+          debug.sethook()
+        end)
+      end
+      lunad.sleep(0.02)
+      for _ = 1, 100 do
+        local lines = 0
+        lunad.task(function()
+          debug.sethook(function() lines = lines + 1 end, "l")
+          local x = 1
+          x = x + 1
+        end)
+        truthy(lines >= 2, lines)
+      end
+    ]], { errors = true })
   end)
 
   it("running is a thread that is not the main one, and a task is yieldable", function()

@@ -347,6 +347,63 @@ describe("a reload that fails", function()
     end)
   end
 
+  local AGAIN = { -- each of which leaves an interrupted coroutine behind
+    ["computes"] = BUSY,
+    ["catches the error"] = "while true do pcall(function()" .. BUSY .. "end) end",
+    ["computes below a C function"] = "; ('x'):gsub('x', function()" .. BUSY .. "end)",
+    ["catches the error below a C function"] =
+      "while true do pcall(string.gsub, 'x', 'x', function() while true do pcall(function()" ..
+      BUSY .. "end) end end) end",
+    ["has a hook of its own"] = "debug.sethook(function() end, 'crl', 1)" .. BUSY,
+    ["computes to close a variable"] =
+      "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY,
+    ["computes to close many"] = "local meta = { __close = function()" .. BUSY .. "end } " ..
+      ("local v <close> = setmetatable({}, meta) "):rep(3) .. "error 'words'",
+    ["computes in a coroutine that closes a variable"] = "coroutine.wrap(function() " ..
+      "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY .. "end)()",
+  }
+  for what, text in pairs(AGAIN) do
+    it("interrupts an on_reload function again and again that " .. what, function()
+      local pid = box:serve(OLD .. "lunad.on_reload(function()" .. text .. " end)", "--start-timeout", "0.1")
+      for _ = 1, 3 do
+        local result = box:lunad("reload", "s")
+        assert.equal(1, result.code)
+        assert.truthy(result.err:find "0%.1 s" or result.err:find "words", result.err)
+      end
+      support.kill(pid, "sigusr1")
+      box:wait_log("s", "s: old one here")
+      assert.equal(1, box:status("s").generation)
+    end)
+
+    it("interrupts a new script again and again that " .. what, function()
+      box:serve(OLD, "--start-timeout", "0.1")
+      for _ = 1, 3 do
+        local result = box:reload(text)
+        assert.equal(1, result.code)
+        assert.truthy(result.err:find "0%.1 s" or result.err:find "words", result.err)
+      end
+      assert.equal(1, box:status("s").generation)
+    end)
+  end
+
+  it("refuses a state whose copying takes longer than --start-timeout", function()
+    local pid = box:serve(OLD .. [[
+      local big = {}
+      lunad.after(0, function()
+        for i = 1, 6e5 do big[i] = { i, tostring(i) } end
+        print "built"
+      end)
+      lunad.on_reload(function() return big end)
+    ]], "--start-timeout", "0.02")
+    box:wait_log("s", "built")
+    local result = box:lunad("reload", "s")
+    assert.equal(1, result.code)
+    assert.matches("state.*0%.02 s", result.err)
+    support.kill(pid, "sigusr1")
+    box:wait_log("s", "s: old one here")
+    assert.equal(1, box:status("s").generation)
+  end)
+
   it("interrupts an on_reload function that takes too long, and never takes its word later", function()
     box:serve([[
       local calls = 0

@@ -6,6 +6,7 @@
 
 #include "cmd.h"
 #include "daemon.h"
+#include "fds.h"
 #include "launch.h"
 #include "say.h"
 #include "source.h"
@@ -61,6 +62,7 @@ int ld_cmd_check_start(const struct ld_call *call) {
 int ld_cmd_run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};
     ld_daemon_seal_fds(true);
+    ld_fds_note(LD_FD_INHERITED);
     int status = prepare(&service, call);
     if (status == 0) {
         ld_daemon_reset_signals();
@@ -110,6 +112,7 @@ int ld_cmd_start(const struct ld_call *call) {
         return 2;
     }
     ld_daemon_seal_fds(false);
+    ld_fds_note(LD_FD_INHERITED);
     int status = prepare(&service, call);
     if (status == 0) {
         status = detach(&service);

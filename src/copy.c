@@ -1,7 +1,11 @@
 #include "copy.h"
 
 #include <ctype.h>
+#include <errno.h>
 #include <lauxlib.h>
+#include <uv.h>
+
+#define UNTIMED 1024 /* values between two looks at the clock */
 
 /* A copy under way. In TO, stack index 1 is a table from the addresses of copied tables in FROM to
  * their copies. Reading FROM never allocates; everything that does happens protected in TO. */
@@ -9,6 +13,9 @@ struct copy {
     lua_State *from;
     lua_State *to;
     struct ld_text *why;
+    uint64_t deadline;
+    unsigned untimed; /* values since the last look at the clock */
+    bool late;
     struct step { /* how the current value was reached */
         const struct step *parent;
         int key; /* its stack index in FROM; 0: the root */
@@ -124,11 +131,25 @@ static void copy_table(struct copy *copy, const struct step *step) {
     }
 }
 
+/* Give up when the time is over. */
+static void check_time(struct copy *copy) {
+    if (++copy->untimed < UNTIMED) {
+        return;
+    }
+    copy->untimed = 0;
+    if (uv_hrtime() >= copy->deadline) {
+        copy->late = true;
+        lua_pushnil(copy->to);
+        lua_error(copy->to);
+    }
+}
+
 /* Push a copy of the value at the top of FROM. */
 static void copy_value(struct copy *copy, const struct step *step) {
     size_t size;
     const char *string;
     char reason[64];
+    check_time(copy);
     switch (lua_type(copy->from, -1)) {
     case LUA_TNIL:
         lua_pushnil(copy->to);
@@ -145,6 +166,7 @@ static void copy_value(struct copy *copy, const struct step *step) {
         break;
     case LUA_TSTRING:
         string = lua_tolstring(copy->from, -1, &size);
+        copy->untimed += (unsigned)(size / UNTIMED); /* a long one takes its time */
         lua_pushlstring(copy->to, string, size);
         break;
     case LUA_TTABLE:
@@ -167,14 +189,17 @@ static int run(lua_State *L) {
 }
 
 /* Copy a value. */
-int ld_copy_value(lua_State *from, lua_State *to, struct ld_text *why) {
-    struct copy copy = {.from = from, .to = to, .why = why};
+int ld_copy_value(lua_State *from, lua_State *to, uint64_t deadline, struct ld_text *why) {
+    struct copy copy = {.from = from, .to = to, .deadline = deadline, .why = why};
     int top = lua_gettop(from);
     lua_pushcfunction(to, run);
     lua_pushlightuserdata(to, &copy);
     int rc = lua_pcall(to, 1, 1, 0) == LUA_OK ? 0 : -1;
     lua_settop(from, top);
-    if (rc < 0) {
+    if (copy.late) {
+        lua_pop(to, 1);
+        rc = -ETIME;
+    } else if (rc < 0) {
         const char *message = lua_tostring(to, -1);
         if (ld_text_is_empty(why)) {
             ld_text_puts(why, message != NULL ? message : "the state cannot be copied");

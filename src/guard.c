@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,4 +78,31 @@ void ld_guard_stop(void) {
         guard.script = NULL;
         timer_settime(guard.timer, 0, &never, NULL);
     }
+}
+
+/* Put aside what is guarded. */
+void ld_guard_save(struct ld_guard_state *state) {
+    state->script = guard.script;
+    if (guard.script != NULL) {
+        state->task = guard.task;
+        memcpy(state->reason, guard.reason, sizeof state->reason);
+        timer_gettime(guard.timer, &state->left);
+        ld_guard_stop();
+    }
+}
+
+/* Go on with what was put aside. One that ran out in this moment runs out at once. */
+void ld_guard_restore(const struct ld_guard_state *state) {
+    ld_guard_stop();
+    if (state->script == NULL) {
+        return;
+    }
+    struct itimerspec when = state->left;
+    if (when.it_value.tv_sec == 0 && when.it_value.tv_nsec == 0) {
+        when.it_value.tv_nsec = 1;
+    }
+    memcpy(guard.reason, state->reason, sizeof guard.reason);
+    guard.task = state->task;
+    guard.script = state->script;
+    timer_settime(guard.timer, 0, &when, NULL);
 }

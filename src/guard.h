@@ -2,6 +2,8 @@
 #ifndef LD_GUARD_H
 #define LD_GUARD_H
 
+#include <time.h>
+
 #include "script.h"
 #include "task.h"
 
@@ -11,7 +13,19 @@
 int ld_guard_start(struct ld_script *script, const struct ld_task *task, double seconds,
                    const char *what);
 
-/* Do not, any more. */
+/* Stop guarding. */
 void ld_guard_stop(void);
+
+/* What is guarded, and for how much longer. */
+struct ld_guard_state {
+    struct ld_script *script; /* NULL: nothing */
+    const struct ld_task *task;
+    char reason[96];
+    struct itimerspec left;
+};
+
+/* Put aside what is guarded now, to guard something else; stop that, and go on with the first. */
+void ld_guard_save(struct ld_guard_state *state);
+void ld_guard_restore(const struct ld_guard_state *state);
 
 #endif

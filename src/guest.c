@@ -3,10 +3,18 @@
  * turn, before the host's loop waits, a guest with something new is run without waiting. */
 #include "guest.h"
 
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base.h"
+#include "log.h"
 
 struct ld_guest {
     uv_loop_t loop;
@@ -14,13 +22,13 @@ struct ld_guest {
     uv_poll_t poll;
     uv_timer_t timer;
     unsigned open_handles; /* of ours, on the host's loop */
-    bool running;
     void (*ended)(void *arg);
     void *ended_arg;
     struct ld_guest *next;
 };
 
-static struct ld_guest *guests; /* all of them */
+static struct ld_guest *guests;  /* all of them */
+static struct ld_guest *running; /* the one whose loop runs */
 
 /* Let a loop seem to be alive, or no more: libuv neither runs nor times one on which there is
  * nothing to wait for, but handles that do not keep a script alive are to be served while others do. */
@@ -48,9 +56,9 @@ static void run(struct ld_guest *guest) {
     if (!alive) {
         pretend(guest, true);
     }
-    guest->running = true;
+    running = guest;
     uv_run(&guest->loop, UV_RUN_NOWAIT);
-    guest->running = false;
+    running = NULL;
     if (!alive) {
         pretend(guest, false);
     }
@@ -58,7 +66,7 @@ static void run(struct ld_guest *guest) {
 
 /* Bring the time up to date. Not inside a run: timers that are always due would go on for ever. */
 void ld_guest_refresh(struct ld_guest *guest) {
-    if (!guest->running) {
+    if (running != guest) {
         uv_update_time(&guest->loop);
     }
 }
@@ -121,9 +129,11 @@ static void on_closed(uv_handle_t *handle) {
         place = &(*place)->next;
     }
     *place = guest->next;
-    int rc = uv_loop_close(&guest->loop);
-    LD_ASSERT(rc == 0);
-    free(guest);
+    if (uv_loop_close(&guest->loop) == 0) {
+        free(guest);
+    } else { /* a thread may be writing into it */
+        ld_log(LD_LOG_WARN, "luv: a request was begun while its state was closed: it is left");
+    }
 }
 
 /* Make a guest. */
@@ -237,6 +247,44 @@ bool ld_guest_has_fd(const struct ld_guest *guest, int fd) {
     return walk(guest, find_fd, (struct search){.fd = fd}).found;
 }
 
+/* Look for a descriptor that closing the handle would close. */
+static void find_owned_fd(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    bool owns = is_stream(handle) || handle->type == UV_TTY || handle->type == UV_UDP;
+    search->found = search->found || (owns && fd_of(handle) == search->fd);
+}
+
+/* Look for a descriptor of any handle. */
+static void find_any_fd(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    search->found = search->found || fd_of(handle) == search->fd;
+}
+
+/* Whether a descriptor is what a loop itself works with. */
+static bool is_of_loop(const uv_loop_t *loop, int fd) {
+    return fd == uv_backend_fd(loop) || fd == loop->async_io_watcher.fd ||
+           fd == loop->signal_pipefd[0] || fd == loop->signal_pipefd[1] || fd == loop->inotify_fd;
+}
+
+/* Who has a descriptor. */
+enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd) {
+    struct search on_host = {.fd = fd};
+    uv_walk(guest->prepare.loop, find_any_fd, &on_host);
+    if (on_host.found || is_of_loop(guest->prepare.loop, fd)) {
+        return LD_GUEST_FD_HOST;
+    }
+    for (const struct ld_guest *at = guests; at != NULL; at = at->next) {
+        if (is_of_loop(&at->loop, fd)) {
+            return LD_GUEST_FD_HOST;
+        }
+        if (at != guest && walk(at, find_any_fd, (struct search){.fd = fd}).found) {
+            return LD_GUEST_FD_OTHER;
+        }
+    }
+    bool owned = walk(guest, find_owned_fd, (struct search){.fd = fd}).found;
+    return owned ? LD_GUEST_FD_OWN : LD_GUEST_FD_NONE;
+}
+
 /* Whose stream has a descriptor. */
 uv_loop_t *ld_guest_loop_of_fd(int fd) {
     struct ld_guest *guest = guests;
@@ -300,8 +348,52 @@ void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg
 
 /* Close a guest. */
 void ld_guest_close(struct ld_guest *guest) {
-    LD_ASSERT(!ld_guest_is_alive(guest));
+    if (ld_guest_count(guest) > 0) { /* what was made while the library was closed */
+        ld_guest_close_handles(guest);
+        if (guest->loop.active_reqs.count == 0) {
+            uv_run(&guest->loop, UV_RUN_NOWAIT); /* handles have no callbacks any more */
+        }
+    }
     uv_close((uv_handle_t *)&guest->prepare, on_closed);
     uv_close((uv_handle_t *)&guest->poll, on_closed);
     uv_close((uv_handle_t *)&guest->timer, on_closed);
+}
+
+/* Let a signal do its default. */
+static void give_signal_up(uv_handle_t *handle, void *arg) {
+    const struct sigaction dfl = {.sa_handler = SIG_DFL};
+    (void)arg;
+    if (handle->type == UV_SIGNAL && uv_is_active(handle)) {
+        sigaction(((uv_signal_t *)handle)->signum, &dfl, NULL);
+    }
+}
+
+/* Give everything up. */
+void ld_guest_give_up_all(int blank) {
+    for (struct ld_guest *guest = guests; guest != NULL; guest = guest->next) {
+        walk(guest, give_signal_up, (struct search){.fd = -1});
+        dup3(blank, uv_backend_fd(&guest->loop), O_CLOEXEC);
+        dup3(blank, guest->loop.async_io_watcher.fd, O_CLOEXEC);
+    }
+}
+
+/* Take the place of the C library's function for libuv, which aborts when a descriptor cannot be watched:
+ * a script may have closed it under its handle, or have opened a file as a stream. Such a handle hears
+ * nothing any more. One whose number is another file's by now is watched anew. */
+int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
+    static int (*real)(int, int, int, struct epoll_event *);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "epoll_ctl");
+    }
+    int rc = real(set, operation, fd, event);
+    bool is_watching = operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD;
+    if (rc == 0 || errno == EEXIST || !is_watching || running == NULL ||
+        set != uv_backend_fd(&running->loop)) {
+        return rc;
+    }
+    if (errno == ENOENT && real(set, EPOLL_CTL_ADD, fd, event) == 0) {
+        return 0;
+    }
+    ld_log(LD_LOG_WARN, "luv: descriptor %d cannot be watched: %s", fd, strerror(errno));
+    return 0;
 }

@@ -35,6 +35,15 @@ bool ld_guest_is_connected(const struct ld_guest *guest);
 /* Whether a stream on it has the descriptor FD. */
 bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
 
+/* Who has the descriptor FD among the handles of all loops, and the loops themselves. */
+enum ld_guest_fd {
+    LD_GUEST_FD_NONE,
+    LD_GUEST_FD_OWN,   /* a handle on GUEST that would close it */
+    LD_GUEST_FD_OTHER, /* a handle on another guest */
+    LD_GUEST_FD_HOST,  /* a handle on the host's loop, or a loop */
+};
+enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd);
+
 /* The loop of the guest on which a stream has the descriptor FD; NULL for none. */
 uv_loop_t *ld_guest_loop_of_fd(int fd);
 
@@ -45,8 +54,13 @@ void ld_guest_close_handles(struct ld_guest *guest);
 /* Call ENDED(ARG) from the host's loop as soon as nothing is alive on it. */
 void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg);
 
-/* Close a guest on which nothing is alive; the host's loop must turn once to free it. */
+/* Close a guest whose library is gone; the host's loop must turn once to free it. What the library has
+ * left open is closed. */
 void ld_guest_close(struct ld_guest *guest);
+
+/* In a copy of the process: put the descriptor BLANK in the place of those that both processes have,
+ * and let signals that a library caught do their default. May do only what a signal handler may. */
+void ld_guest_give_up_all(int blank);
 
 /* Whether PID is a child of a library on any guest, which reaps it itself. */
 bool ld_guest_has_child(pid_t pid);

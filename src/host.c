@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "forked.h"
 #include "guard.h"
 #include "host_internal.h"
 #include "keeper.h"
@@ -173,6 +174,9 @@ static bool resume_tasks(struct ld_host *host) {
  * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
 void ld_host_on_turn(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
+    if (ld_forked()) { /* it should have ended before */
+        ld_forked_leave(0);
+    }
     bool left = resume_tasks(host);
     if (host->state == LD_HOST_STARTING) {
         step_start(host);

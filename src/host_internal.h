@@ -51,6 +51,7 @@ struct ld_reload {
     struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
+    uint64_t asked_at;               /* for the state; uv_hrtime */
     uint64_t deadline;               /* uv_now */
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* for the reload under way */
@@ -162,6 +163,9 @@ void ld_stop_begin(struct ld_host *host, const char *reason, int status);
 
 /* Stop without waiting for anything. */
 void ld_stop_now(struct ld_host *host, int status);
+
+/* Kill every process that came from the script, but what was detached. */
+void ld_stop_kill_left(void);
 
 /* Go on with a stop. */
 void ld_stop_step(struct ld_host *host);

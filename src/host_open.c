@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "daemon.h"
+#include "fds.h"
+#include "forked.h"
 #include "host_internal.h"
 #include "keeper.h"
 #include "lib.h"
@@ -161,6 +163,45 @@ static int hand_sockets(struct ld_host *host) {
     return rc;
 }
 
+/* Put a descriptor that does nothing in the place of another, whose number stays in use. */
+static void blank_fd(int fd, int blank) {
+    if (fd > STDERR_FILENO) {
+        dup3(blank, fd, O_CLOEXEC);
+    }
+}
+
+/* The same for that of a handle. */
+static void blank_handle(uv_handle_t *handle, void *arg) {
+    int fd;
+    if (uv_fileno(handle, &fd) == 0) {
+        blank_fd(fd, *(const int *)arg);
+    }
+}
+
+/* Give up everything, in a copy of the process: pidfile, channels, control, loops, children, sockets. */
+static void give_up(void *arg) {
+    struct ld_host *host = arg;
+    const struct ld_service *service = host->service;
+    const int owned[] = {service->pidfile.fd, service->claim, service->file_watch, service->channel, service->keeper,
+                         uv_backend_fd(&host->loop), host->loop.async_io_watcher.fd};
+    struct ld_listener_facts facts;
+    int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ld_signals_give_up();
+    ld_guest_give_up_all(blank);
+    uv_walk(&host->loop, blank_handle, &blank);
+    ld_reaper_give_up(host->reaper);
+    for (size_t i = 0; i < LD_COUNT(owned); i++) {
+        blank_fd(owned[i], blank);
+    }
+    for (size_t i = 0; i < service->socket_count; i++) {
+        blank_fd(service->sockets[i].fd, blank);
+    }
+    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+        blank_fd(facts.fd, blank);
+    }
+    close(blank);
+}
+
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
     static const struct ld_control_ops ops = {answer_status, answer_stop,
@@ -193,7 +234,8 @@ int ld_host_open(struct ld_host *host) {
         uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
     }
     fill_env(host);
-    return rc;
+    ld_fds_note(LD_FD_HOST);
+    return rc == 0 ? ld_forked_watch(give_up, host) : rc;
 }
 
 /* Forget the children that are to outlive us. */
@@ -204,16 +246,30 @@ static void abandon_children(struct ld_host *host) {
     }
 }
 
-/* Let the loop turn until everything is closed. Requests of luv's that are still under way (a name
- * that is looked up, a thread) are waited for, but not for ever; false if one is left. */
-static bool run_out(struct ld_host *host) {
+/* Let the loop turn until the states of all scripts are closed. Requests of luv's that are still
+ * under way (a name that is looked up, a thread) are waited for, but not for ever; false if one is
+ * left. */
+static bool wait_for_scripts(struct ld_host *host) {
     uint64_t deadline = uv_hrtime() + PATIENCE_NS;
     while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
         uv_run(&host->loop, UV_RUN_NOWAIT);
         uv_sleep(1);
     }
-    bool done = ld_script_pending() == 0;
-    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
+    return ld_script_pending() == 0;
+}
+
+/* Close all scripts; false if one cannot be closed. */
+static bool close_scripts(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    ld_reload_abandon(host);
+    ld_reload_close_retired(host);
+    host->script = NULL; /* nothing that happens from now on is for it */
+    if (script != NULL) {
+        ld_script_close(script);
+    }
+    abandon_children(host);
+    bool done = wait_for_scripts(host);
+    ld_stop_kill_left(); /* what tasks have started when they were cancelled, or finalizers */
     return done;
 }
 
@@ -227,14 +283,13 @@ static void leave(int status, void *arg) {
 
 /* Close what was made, and let the loop turn until it is all gone. */
 void ld_host_close(struct ld_host *host) {
-    ld_reload_abandon(host);
-    ld_reload_close_retired(host);
-    if (host->script != NULL) {
-        ld_script_close(host->script);
-        host->script = NULL;
-    }
-    abandon_children(host);
+    host->state = LD_HOST_ENDED;
     uv_prepare_stop(&host->turn);
+    if (host->control != NULL) {
+        ld_control_close(host->control);
+    }
+    bool done = close_scripts(host); /* it may still need what is closed below */
+    ld_forked_watch(NULL, NULL);
     uv_close((uv_handle_t *)&host->turn, NULL);
     uv_close((uv_handle_t *)&host->alarm, NULL);
     uv_close((uv_handle_t *)&host->watchdog, NULL);
@@ -244,16 +299,13 @@ void ld_host_close(struct ld_host *host) {
     if (host->has_file_watch) {
         uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
-    if (host->control != NULL) {
-        ld_control_close(host->control);
-    }
     if (host->reaper != NULL) {
         ld_reaper_close(host->reaper);
     }
     if (host->has_signals) {
         ld_signals_detach();
     }
-    bool done = run_out(host);
+    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
     if (host->listeners != NULL) {
         ld_listeners_free(host->listeners);
     }

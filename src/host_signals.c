@@ -103,6 +103,8 @@ void ld_host_on_signal(void *arg, int signo, bool by_kernel) {
     struct ld_host *host = arg;
     if (signo == SIGCHLD) {
         ld_reaper_sweep(host->reaper);
+    } else if (host->state == LD_HOST_ENDED) {
+        return; /* it is being closed */
     } else if (host->script == NULL || !ld_lib_signal_deliver(host->script, signo)) {
         if (!ld_signals_is_shared(signo)) { /* else a handler of luv's replaces it as well */
             do_default(host, signo, by_kernel);

@@ -11,8 +11,8 @@ static inline lua_State *ld_interrupt_enter(struct ld_script *script, lua_State 
     return before;
 }
 
-/* Interrupt the Lua code that runs with an error (script->interrupt_reason) that no pcall can keep.
- * May be called from a signal handler. */
+/* Interrupt the Lua code that runs: it ends with an error (script->interrupt_reason) that no pcall can
+ * keep. May be called from a signal handler. */
 void ld_interrupt(struct ld_script *script);
 
 /* Go on with the interruption that CO was ended by where it gave control back to. */

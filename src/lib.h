@@ -28,8 +28,10 @@ void ld_lib_cron_hand_over(struct ld_script *old, struct ld_script *next);
  * NULL in *TASK if there is no such function. 0 or -ENOMEM. */
 int ld_lib_life_take_on_reload(struct ld_script *script, struct ld_task **task);
 
-/* Set lunad.state to a copy of the value at the top of FROM; 0, or -1 with the reason in WHY. */
-int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why);
+/* Set lunad.state to a copy of the value at the top of FROM, made before DEADLINE (uv_hrtime); 0, or -1
+ * with the reason in WHY, or -ETIME. */
+int ld_lib_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
+                          struct ld_text *why);
 
 /* Run the on_stop functions, the last one first, one after the other; script->stop_done is set when
  * they are done, at once or later. REASON is static. */

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "forked.h"
 #include "lib.h"
 #include "lib_child.h"
 #include "lib_parts.h"
@@ -172,7 +173,7 @@ struct ld_child_box *ld_child_check_box(lua_State *L) {
 /* End a child that runs: SIGTERM, and SIGKILL after a while. For lunad's own Lua. */
 static int l_end_child(lua_State *L) {
     const struct ld_child_box *box = ld_child_check_box(L);
-    if (box->half != NULL) {
+    if (box->half != NULL && !ld_forked()) {
         ld_child_end(box->half->child);
     }
     return 0;

@@ -4,12 +4,16 @@
 #include <signal.h>
 #include <string.h>
 
+#include "forked.h"
 #include "lib_child.h"
 #include "luax.h"
 
 /* The half of a box, for an action; raises if the script has given the child up. */
 static struct ld_child_half *check_open(lua_State *L, const struct ld_child_box *box,
                                         const char *method) {
+    if (ld_forked()) {
+        lx_error(L, "child:%s: %s", method, ld_forked_words);
+    }
     if (box->half == NULL && !box->finished) {
         lx_error(L, "child:%s: this child is closed", method);
     }

@@ -1,5 +1,5 @@
-/* coroutine.resume, wrap, yield and close again: as Lua's, but they know of tasks. The host must
- * know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
+/* coroutine.resume, wrap, yield, close and running again: as Lua's, but they know of tasks. The host
+ * must know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
 #include <lauxlib.h>
 
 #include "interrupt.h"
@@ -7,20 +7,29 @@
 #include "luax.h"
 #include "task.h"
 
-/* The coroutine in argument ARG; raises for a task's own. */
+static const char not_yours[] = "this coroutine is a task, which lunad alone resumes and closes";
+
+/* The coroutine in argument ARG. */
 static lua_State *check_coroutine(lua_State *L, int arg) {
     lua_State *co = lua_tothread(L, arg);
     luaL_argexpected(L, co != NULL, arg, "thread");
-    if (ld_task_of(co) != NULL && co != L) {
-        lx_error(L, "this coroutine is a task, which lunad alone resumes and closes");
-    }
     return co;
+}
+
+/* Whether CO waits for the host, and is not in the middle of a call. */
+static bool is_waiting(lua_State *co) {
+    lua_Debug ar;
+    return lua_status(co) == LUA_YIELD || !lua_getstack(co, 0, &ar);
 }
 
 /* Resume CO with the ARGS values at the top; how many it gave, or -1 with the error at the top. */
 static int resume(lua_State *L, lua_State *co, int args) {
     struct ld_script *script = ld_script_of(L);
     int results;
+    if (ld_task_is_hosts(co)) {
+        lua_pushstring(L, is_waiting(co) ? not_yours : "cannot resume non-suspended coroutine");
+        return -1;
+    }
     if (!lua_checkstack(co, args)) {
         lua_pushliteral(L, "too many arguments to resume");
         return -1;
@@ -103,7 +112,10 @@ static int l_yield(lua_State *L) {
 
 /* coroutine.close(co): Lua's own, but not for a task. */
 static int l_close(lua_State *L) {
-    check_coroutine(L, 1);
+    lua_State *co = check_coroutine(L, 1);
+    if (ld_task_is_hosts(co) && is_waiting(co)) {
+        lx_error(L, "%s", not_yours);
+    }
     lua_settop(L, 1);
     lua_pushvalue(L, lua_upvalueindex(1));
     lua_insert(L, 1);
@@ -111,13 +123,19 @@ static int l_close(lua_State *L) {
     return lua_gettop(L);
 }
 
+/* coroutine.running() -> coroutine, boolean */
+static int l_running(lua_State *L) {
+    bool is_main = lua_pushthread(L);
+    ld_task_note_known(L);
+    lua_pushboolean(L, is_main);
+    return 2;
+}
+
 /* Open this part: it replaces functions of Lua's library. */
 int luaopen_lunad_coroutine(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"resume", l_resume},
-        {"wrap", l_wrap},
-        {"yield", l_yield},
-        {NULL, NULL},
+        {"resume", l_resume},   {"wrap", l_wrap}, {"yield", l_yield},
+        {"running", l_running}, {NULL, NULL},
     };
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, functions, 0);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "copy.h"
+#include "forked.h"
 #include "interrupt.h"
 #include "lib.h"
 #include "lib_parts.h"
@@ -45,6 +46,9 @@ static int l_exit(lua_State *L) {
     } else {
         script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
     }
+    if (ld_forked()) {
+        ld_forked_leave(script->exit_status);
+    }
     script->wants |= LD_WANT_EXIT;
     script->exited = true;
     script->interrupt_reason = "os.exit";
@@ -79,6 +83,9 @@ static int push_report(lua_State *L) {
 /* stats() -> table */
 static int l_stats(lua_State *L) {
     const struct ld_env *env = ld_script_of(L)->env;
+    if (ld_script_of(L)->closing) {
+        lx_error(L, "stats: %s", ld_script_over);
+    }
     json_t *report = env->snapshot(env->host);
     if (report == NULL) {
         return luaL_error(L, "not enough memory");
@@ -148,9 +155,10 @@ static int set_state(lua_State *L) {
 }
 
 /* Set lunad.state to a copy. */
-int ld_lib_life_set_state(struct ld_script *script, lua_State *from, struct ld_text *why) {
+int ld_lib_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
+                          struct ld_text *why) {
     lua_State *L = script->L;
-    int rc = ld_copy_value(from, L, why);
+    int rc = ld_copy_value(from, L, deadline, why);
     if (rc == 0) {
         lua_pushcfunction(L, set_state);
         lua_insert(L, -2);

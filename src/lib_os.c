@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "lib_parts.h"
+#include "luax.h"
 #include "process.h"
 #include "script.h"
 
@@ -164,6 +165,9 @@ static int l_popen(lua_State *L) {
     const char *command = luaL_checkstring(L, 1);
     const char *mode = luaL_optstring(L, 2, "r");
     luaL_argcheck(L, (mode[0] == 'r' || mode[0] == 'w') && mode[1] == '\0', 2, "invalid mode");
+    if (ld_script_of(L)->closing) { /* nobody would close it */
+        lx_error(L, "io.popen: %s", ld_script_over);
+    }
     struct stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);
     *stream = (struct stream){0}; /* a closed stream, until closef is set */
     luaL_setmetatable(L, LUA_FILEHANDLE);

@@ -1,6 +1,7 @@
 #include "reaper.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
@@ -294,4 +295,13 @@ void ld_reaper_close(struct ld_reaper *reaper) {
 bool ld_reaper_has_children(void) {
     siginfo_t info = {0};
     return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* Watch nothing any more: the epoll set, which both processes have, gets a descriptor of its own. */
+void ld_reaper_give_up(struct ld_reaper *reaper) {
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll >= 0) {
+        dup3(epoll, reaper->epoll, O_CLOEXEC);
+        close(epoll);
+    }
 }

@@ -51,6 +51,10 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
 /* To be called after SIGCHLD has arrived. */
 void ld_reaper_sweep(struct ld_reaper *reaper);
 
+/* In a copy of the process: watch nothing any more; what the original watches is not ours. May do only
+ * what a signal handler may. */
+void ld_reaper_give_up(struct ld_reaper *reaper);
+
 /* Whether this process has any child at all. */
 bool ld_reaper_has_children(void);
 

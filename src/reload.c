@@ -1,5 +1,6 @@
 /* Reload as a transaction: the new generation is made beside the old one, and takes its place only
  * when it is ready; until then the old one goes on as if nothing had happened. */
+#include <errno.h>
 #include <lua.h>
 #include <stdlib.h>
 #include <time.h>
@@ -106,14 +107,23 @@ void ld_reload_abandon(struct ld_host *host) {
     tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
 }
 
-/* Copy the first of the results on CO into the new generation. */
-static void take_state(struct ld_reload *reload, lua_State *co, int results) {
+/* Copy the first of the results on CO into the new generation, in what is left of the time that the
+ * on_reload function had. */
+static void take_state(struct ld_host *host, lua_State *co, int results) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    uint64_t deadline = reload->asked_at + (uint64_t)(timeout * 1e9);
     struct ld_text why = {0};
     if (results == 0) {
         return;
     }
     lua_settop(co, lua_gettop(co) - (results - 1));
-    if (ld_lib_life_set_state(reload->next, co, &why) < 0) {
+    int rc = ld_lib_life_set_state(reload->next, co, deadline, &why);
+    if (rc == -ETIME) {
+        ld_text_format(&reload->why,
+                       "its state is too large: on_reload and the copying took longer than %.10g s",
+                       timeout);
+    } else if (rc < 0) {
         ld_text_format(&reload->why, "its state cannot be handed on: %s", ld_text_string(&why));
     }
     ld_text_fini(&why);
@@ -130,7 +140,7 @@ static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results)
     reload->asking = NULL;
     reload->answered = true;
     if (outcome == LD_OUTCOME_OK) {
-        take_state(reload, task->co, results);
+        take_state(host, task->co, results);
     } else if (outcome == LD_OUTCOME_FAILED) {
         ld_text_puts(&reload->why, "its on_reload function failed: ");
         ld_text_append(&reload->why, task->script->trace);
@@ -158,6 +168,7 @@ static void begin(struct ld_host *host) {
         return;
     }
     reload->deadline = ld_host_deadline(host, timeout);
+    reload->asked_at = uv_hrtime();
     if (ld_lib_life_take_on_reload(host->script, &reload->asking) < 0) {
         ld_text_puts(&reload->why, "its on_reload function cannot be called: not enough memory");
     }

@@ -7,10 +7,14 @@
 #include <string.h>
 #include <time.h>
 
+#include "forked.h"
+#include "guard.h"
 #include "handle.h"
 #include "log.h"
 #include "luax.h"
 #include "task.h"
+
+#define LAST_WORDS_SECONDS 2 /* for all that tasks do when they are cancelled at the end */
 
 static size_t pending; /* scripts that are closed but for requests in flight */
 
@@ -51,13 +55,22 @@ static void on_warning(void *arg, const char *message, int to_be_continued) {
     ld_text_fini(&text);
 }
 
+/* End a copy of the process that a finalizer has made, outside of any task. */
+static void leave_if_forked(const struct ld_script *script) {
+    if (ld_forked() && script->current == NULL) {
+        ld_forked_leave(0);
+    }
+}
+
 /* Call a C function protected. */
 int ld_script_protect(struct ld_script *script, lua_CFunction function, void *arg,
                       struct ld_text *why) {
     lua_State *L = script->L;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
-    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+    int status = lua_pcall(L, 1, 0, 0);
+    leave_if_forked(script);
+    if (status == LUA_OK) {
         return 0;
     }
     if (why != NULL) {
@@ -214,15 +227,10 @@ size_t ld_script_pending(void) {
 static void finish(struct ld_script *script) {
     if (script->L != NULL) {
         lua_close(script->L);
+        leave_if_forked(script);
     }
     if (script->guest != NULL) {
         ld_guest_close(script->guest);
-    }
-    if (script->timers != NULL) {
-        ld_timers_close(script->timers);
-    }
-    if (script->clock != NULL) {
-        ld_clock_close(script->clock);
     }
     free(script->root);
     ld_text_fini(&script->last_error);
@@ -237,20 +245,43 @@ static void on_guest_end(void *arg) {
     finish(arg);
 }
 
+/* End the tasks of a script, which may have last words. */
+static void end_tasks(struct ld_script *script) {
+    struct ld_guard_state before;
+    ld_guard_save(&before);
+    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, "the end of the script's tasks");
+    ld_task_end_all(script);
+    ld_guard_restore(&before);
+}
+
+/* Give up everything that could call into a script. */
+static void disconnect(struct ld_script *script) {
+    ld_handle_drop_all(script);
+    if (script->env->listeners != NULL) {
+        ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
+    }
+    if (script->timers != NULL) {
+        ld_timers_close(script->timers);
+        script->timers = NULL;
+    }
+    if (script->clock != NULL) {
+        ld_clock_close(script->clock);
+        script->clock = NULL;
+    }
+    if (script->guest != NULL) {
+        ld_guest_close_handles(script->guest);
+    }
+}
+
 /* Close a script. */
 void ld_script_close(struct ld_script *script) {
     script->retired = true;
     script->closing = true;
     if (script->L != NULL) {
-        ld_task_end_all(script);
-        ld_handle_drop_all(script);
-        if (script->env->listeners != NULL) {
-            ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
-        }
+        end_tasks(script);
     }
-    if (script->guest != NULL) {
-        ld_guest_close_handles(script->guest);
-    }
+    disconnect(script);
+    script->is_closed = true;
     if (script->guest != NULL && ld_guest_is_alive(script->guest)) {
         pending++;
         ld_guest_on_end(script->guest, on_guest_end, script);
@@ -263,7 +294,11 @@ const char ld_script_over[] = "this generation of the script is over";
 
 /* Raise unless the script may start something new. */
 void ld_script_check_active(lua_State *L) {
-    if (ld_script_of(L)->retired) {
+    const struct ld_script *script = ld_script_of(L);
+    if (ld_forked()) {
+        lx_error(L, "%s", ld_forked_words);
+    }
+    if (script->retired || script->closing) {
         lx_error(L, "%s: it cannot start anything new", ld_script_over);
     }
 }

@@ -99,9 +99,10 @@ struct ld_script {
     bool said_ready;   /* lunad.ready() was called */
     bool is_service;   /* it has become ready, and was made the service */
     enum ld_stage stage;
-    bool exited;  /* by os.exit: nothing of it runs any more */
-    bool retired; /* replaced, or stopping: it may not start anything new */
-    bool closing;
+    bool exited;             /* by os.exit: nothing of it runs any more */
+    bool retired;            /* replaced, or stopping: it may not start anything new */
+    bool closing;            /* it is being closed: no task begins, nothing suspends */
+    bool is_closed;          /* all but its state, which luv may still have a request for */
     const char *stop_reason; /* what on_stop functions are told */
     bool stop_done;          /* they have all run */
 
@@ -133,7 +134,8 @@ bool ld_script_is_alive(const struct ld_script *script);
 
 /* End all of its tasks, give up what it made, and close the state. Not from inside a call. Where
  * luv has requests in flight (files, names, threads) that cannot be taken back, the state is closed
- * when they are done. */
+ * when they are done; until then nothing of it runs. What tasks do at their end is interrupted after
+ * a while. */
 void ld_script_close(struct ld_script *script);
 
 /* Let no client come to it any more: what it still listens on is closed, or deaf. */

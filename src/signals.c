@@ -138,6 +138,17 @@ void ld_signals_release(int signo) {
     }
 }
 
+/* Catch nothing any more, and stand in nobody's way. */
+void ld_signals_give_up(void) {
+    const struct sigaction dfl = {.sa_handler = SIG_DFL};
+    for (int signo = 1; signo <= 64; signo++) {
+        if (state.users[signo] > 0) {
+            real_sigaction(signo, &dfl, NULL);
+            state.users[signo] = 0;
+        }
+    }
+}
+
 /* The descriptor to wait for. */
 int ld_signals_fd(void) {
     return state.fd;

@@ -20,6 +20,10 @@ void ld_signals_close(void);
 int ld_signals_catch(int signo);
 void ld_signals_release(int signo);
 
+/* In a copy of the process: let everything that was caught do its default again. May do only what a
+ * signal handler may. */
+void ld_signals_give_up(void);
+
 /* Whether somebody else in this process (libuv, for a script that uses it) has asked for a signal
  * that we catch. He gets it too: see sigaction in signals.c. */
 bool ld_signals_is_shared(int signo);

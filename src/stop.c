@@ -36,18 +36,16 @@ static void terminate_children(struct ld_host *host) {
     }
 }
 
-/* Kill every process that is left; how many there were. */
-static size_t kill_family(void) {
+/* Kill every process that is left. */
+void ld_stop_kill_left(void) {
     struct ld_pids family;
     if (!ld_reaper_has_children() || ld_process_family(getpid(), &family) < 0) {
-        return 0;
+        return;
     }
     for (size_t i = 0; i < family.count; i++) {
         ld_process_kill(family.list[i], SIGKILL);
     }
-    size_t count = family.count;
     ld_pids_fini(&family);
-    return count;
 }
 
 /* Whether a child that is not detached has not finished: cheaper to know than who is left at all. */
@@ -81,7 +79,7 @@ static bool is_family_gone(struct ld_host *host) {
 static void begin_kill(struct ld_host *host) {
     host->stop.phase = LD_STOP_KILL;
     host->stop.deadline = uv_now(&host->loop) + KILL_MS;
-    kill_family();
+    ld_stop_kill_left();
     ld_reaper_sweep(host->reaper);
 }
 
@@ -129,7 +127,7 @@ void ld_stop_now(struct ld_host *host, int status) {
 static void step_kill(struct ld_host *host) {
     if (!is_family_gone(host)) {
         if (uv_now(&host->loop) < host->stop.deadline) {
-            kill_family(); /* one may have been born meanwhile */
+            ld_stop_kill_left(); /* one may have been born meanwhile */
             ld_host_wake_at(host, uv_now(&host->loop) + AGAIN_MS);
             return;
         }

@@ -2,9 +2,12 @@
 
 #include <lauxlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base.h"
+#include "forked.h"
 #include "interrupt.h"
+#include "log.h"
 #include "luax.h"
 #include "turn.h"
 
@@ -25,6 +28,18 @@ static struct ld_task *nearest_task(lua_State *L) {
 struct ld_task *ld_task_of(lua_State *L) {
     struct ld_task *task = nearest_task(L);
     return task->co == L && task != task->script->root ? task : NULL;
+}
+
+/* Whether a coroutine belongs to the host. */
+bool ld_task_is_hosts(lua_State *L) {
+    return nearest_task(L)->co == L;
+}
+
+/* Note that the script sees a coroutine. */
+void ld_task_note_known(lua_State *L) {
+    if (ld_task_is_hosts(L)) {
+        nearest_task(L)->is_known = true;
+    }
 }
 
 /* The script that a coroutine belongs to. */
@@ -104,20 +119,41 @@ static bool ended_by_will(const struct ld_task *task) {
     if (task->script->exited) {
         return true;
     }
+    lua_Debug ar;
+    if (task->script->closing && !lua_getstack(task->co, 0, &ar)) {
+        return true; /* it never began */
+    }
     const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
     return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
            (task->script->retired && strstr(error, ld_script_over) != NULL);
 }
 
-/* Close the variables of a coroutine that failed; its error stays on the top. */
+/* Close the variables of a coroutine that failed, or was interrupted; its error, or an error of theirs,
+ * stays on the top. */
+static void close_variables(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    bool was_interrupted = lua_status(task->co) == LUA_YIELD;
+    if (was_interrupted) { /* to Lua there is no error, but one that just lies there */
+        lua_xmove(task->co, L, 1);
+    }
+    lua_resetthread(task->co);
+    if (was_interrupted && lua_gettop(task->co) == 0) {
+        lua_xmove(L, task->co, 1);
+    } else if (was_interrupted) {
+        lua_pop(L, 1);
+    }
+}
+
+/* The same as a part of the task, which can be interrupted once more. */
 static void reset_coroutine(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->current;
     script->current = task;
     lua_State *before = ld_interrupt_enter(script, task->co);
-    lua_resetthread(task->co);
+    close_variables(task);
     ld_interrupt_enter(script, before);
     script->current = outer;
+    ld_interrupt_go_on(script, task->co);
 }
 
 /* Handle the end of a task by an error. */
@@ -129,6 +165,7 @@ static void end_failed(struct ld_task *task) {
         explain_barely(&explanation);
     }
     reset_coroutine(task);
+    task->has_failed = true;
     task->script->trace = &explanation.trace;
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
     task->script->trace = NULL;
@@ -159,6 +196,35 @@ static void refuse_yield(struct ld_task *task) {
     end_task(task, LUA_ERRRUN, 1);
 }
 
+/* End a task that was interrupted in the middle of its Lua code. */
+static void end_interrupted(struct ld_task *task, const char *reason) {
+    if (lua_checkstack(task->co, 1)) {
+        lua_pushstring(task->co, reason != NULL ? reason : "interrupted");
+        end_task(task, LUA_ERRRUN, 1);
+    } else {
+        refuse_yield(task);
+    }
+}
+
+/* End a copy of the process whose outermost call is over: what would go on now is the original's. */
+_Noreturn static void leave_copy(struct ld_task *task, int status) {
+    struct ld_script *script = task->script;
+    bool failed = status != LUA_OK && status != LUA_YIELD && !ended_by_will(task);
+    script->current = task; /* what is called now is not outermost */
+    if (failed) {
+        struct explanation explanation = {.task = task};
+        if (ld_script_protect(script, explain, &explanation, NULL) < 0) {
+            explain_barely(&explanation);
+        }
+        ld_log_with(LD_LOG_ERROR, &explanation.trace,
+                    "uncaught error in %s, in a copy made by fork (pid %d): ", task->what,
+                    (int)getpid());
+        reset_coroutine(task);
+    }
+    bool has_status = (script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    ld_forked_leave(has_status ? script->exit_status : failed);
+}
+
 /* Resume a task until it is suspended or ends. */
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
@@ -175,9 +241,15 @@ static void resume(struct ld_task *task, int args) {
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_enter(script, before);
     script->current = outer;
-    ld_interrupt_go_on(script, task->co);
+    const char *reason = script->interrupt_reason;
+    bool is_interrupted = ld_interrupt_go_on(script, task->co);
+    if (outer == NULL && ld_forked()) {
+        leave_copy(task, status);
+    }
     if (status != LUA_YIELD) {
         end_task(task, status, results);
+    } else if (task->waits_for == NULL && is_interrupted) {
+        end_interrupted(task, reason);
     } else if (task->waits_for == NULL) {
         refuse_yield(task);
     } else {
@@ -185,7 +257,7 @@ static void resume(struct ld_task *task, int args) {
     }
 }
 
-/* Whether nothing of a script may run any more, but what its end runs. */
+/* Whether nothing of a script goes on any more, but what its end cancels. */
 static bool is_over(const struct ld_script *script) {
     return script->exited && !script->closing;
 }
@@ -221,7 +293,7 @@ bool ld_task_resume_left(struct ld_script *script) {
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    if (is_over(script)) {
+    if (script->exited || script->closing) {
         lua_settop(task->co, 0);
         lua_pushstring(task->co, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);
@@ -278,6 +350,9 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         task->script->interrupt_reason = cancelled_error;
         ld_interrupt(task->script);
         lx_error(L, "%s: %s", function, ld_script_over);
+    }
+    if (ld_forked()) {
+        lx_error(L, "%s: %s", function, ld_forked_words);
     }
     if (!lua_isyieldable(L)) {
         lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);

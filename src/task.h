@@ -22,6 +22,8 @@ struct ld_task {
     bool cancelled;        /* the error is still to be raised */
     bool was_cancelled;    /* it was raised */
     bool woken;            /* it is in the script's list of those */
+    bool is_known;         /* the script has seen its coroutine, and may keep it */
+    bool has_failed;       /* its coroutine has ended by an error */
     const char *what;      /* for messages: "a timer", "the script" */
     const char *waits_for; /* while suspended: "sleep", … */
     /* Undo what the suspended task waits for, before it is cancelled. */
@@ -60,6 +62,13 @@ void ld_task_drain_pool(struct ld_script *script);
 
 /* The task that runs on L; NULL on a coroutine that is none. */
 struct ld_task *ld_task_of(lua_State *L);
+
+/* Whether L belongs to the host, which alone resumes it: a task that has not ended, or the main
+ * coroutine. */
+bool ld_task_is_hosts(lua_State *L);
+
+/* Note that the script sees L. If it is a task's, no other task will run on it. */
+void ld_task_note_known(lua_State *L);
 
 /* To be called as `return ld_task_suspend(…)`: suspend the task of L until it is woken; then
  * RESUMED goes on with the stack as it is now. Raises on a coroutine that is no task, or where a C

@@ -18,6 +18,7 @@ static int make_coroutine(lua_State *L) {
         lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
     }
     lua_State *co = lua_newthread(L);
+    lua_sethook(co, NULL, 0, 0); /* it would inherit the hook of L */
     task->anchor = luaL_ref(L, -2);
     task->co = co;
     *(struct ld_task **)lua_getextraspace(co) = task;
@@ -63,26 +64,59 @@ struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *wha
     return task;
 }
 
-/* Free a task and let its coroutine be collected. */
+/* Free a task and let its coroutine be collected, when the script does not hold it any more: from now
+ * on it is an ordinary one that has ended. */
 static void free_task(struct ld_task *task) {
     lua_State *L = task->script->L;
+    *(struct ld_task **)lua_getextraspace(task->co) = task->script->root;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
     luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
     lua_pop(L, 1);
     free(task);
 }
 
-/* Put a task that has ended back into the pool. */
+static bool hook_was_called;
+
+/* Note that hooks are called. */
+static void note_call(lua_State *L, lua_Debug *ar) {
+    (void)L;
+    (void)ar;
+    hook_was_called = true;
+}
+
+/* What is called to try it. */
+static int do_nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
+/* Whether Lua calls hooks on an empty coroutine: after an error in a hook it does not. */
+static bool calls_hooks(lua_State *co) {
+    hook_was_called = false;
+    lua_sethook(co, note_call, LUA_MASKCALL, 0);
+    lua_pushcfunction(co, do_nothing);
+    lua_pcall(co, 0, 0, 0);
+    lua_sethook(co, NULL, 0, 0);
+    lua_settop(co, 0);
+    return hook_was_called;
+}
+
+/* Put a task that has ended back into the pool. Its coroutine runs the next task only if nothing of
+ * this one can be found there: the script does not know it, and it can be interrupted. */
 void ld_task_drop(struct ld_task *task) {
     struct ld_script *script = task->script;
     lua_settop(task->co, 0);
+    lua_sethook(task->co, NULL, 0, 0);
+    bool is_used_up = task->is_known || script->idle_count >= IDLE_MAX ||
+                      (task->has_failed && !calls_hooks(task->co));
     LD_ASSERT(task->previous == NULL && !task->woken);
     task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
+    task->has_failed = false;
     task->on_end = NULL;
     task->next_waiter = NULL;
-    if (script->idle_count >= IDLE_MAX) {
+    if (is_used_up) {
         free_task(task);
         return;
     }

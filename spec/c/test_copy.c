@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <string.h>
@@ -42,7 +43,7 @@ static void push(const char *chunk) {
 static void check_copy(const char *chunk, const char *condition) {
     struct ld_text why = {0};
     push(chunk);
-    CHECK_INT(0, ld_copy_value(from, to, &why));
+    CHECK_INT(0, ld_copy_value(from, to, UINT64_MAX, &why));
     CHECK_INT(2, lua_gettop(from));
     lua_pop(from, 1);
     CHECK_STR("", ld_text_string(&why));
@@ -60,7 +61,7 @@ static void check_copy(const char *chunk, const char *condition) {
 static void check_refusal(const char *chunk, const char *expected) {
     struct ld_text why = {0};
     push(chunk);
-    CHECK_INT(-1, ld_copy_value(from, to, &why));
+    CHECK_INT(-1, ld_copy_value(from, to, UINT64_MAX, &why));
     CHECK_STR(expected, ld_text_string(&why));
     CHECK_INT(2, lua_gettop(from));
     lua_pop(from, 1);
@@ -137,15 +138,40 @@ static void test_depth(void) {
     snprintf(text, sizeof text, chunk, LD_COPY_DEPTH_MAX + 1);
     struct ld_text why = {0};
     push(text);
-    CHECK_INT(-1, ld_copy_value(from, to, &why));
+    CHECK_INT(-1, ld_copy_value(from, to, UINT64_MAX, &why));
     CHECK(strstr(ld_text_string(&why), ".n: tables are nested deeper than 200") != NULL);
     ld_text_clear(&why);
     lua_pop(from, 1);
     snprintf(text, sizeof text, chunk, 100000);
     push(text);
-    CHECK_INT(-1, ld_copy_value(from, to, &why));
+    CHECK_INT(-1, ld_copy_value(from, to, UINT64_MAX, &why));
     lua_pop(from, 1);
     ld_text_fini(&why);
+    end();
+}
+
+static void test_deadline(void) {
+    static const char *const large[] = {
+        "local t = {} for i = 1, 5000 do t[i] = i end return t",
+        "local t = {} for i = 1, 5000 do t[i] = {} end return t",
+        "local t = {} for i = 1, 5000 do t = {t} if i % 100 == 0 then t = {} end end return {t, t}",
+        "local t = {} for i = 1, 5000 do t['key' .. i] = true end return {{{t}}}",
+        "local s = ('x'):rep(1 << 20) return {s .. 1, s .. 2, s .. 3}",
+    };
+    begin();
+    for (size_t i = 0; i < LD_COUNT(large); i++) {
+        struct ld_text why = {0};
+        push(large[i]);
+        int rc = ld_copy_value(from, to, 1, &why);
+        CHECK(i == 2 ? rc == 0 : rc == -ETIME); /* a small one needs no time */
+        lua_pop(to, rc == 0);
+        CHECK_INT(1, lua_gettop(to));
+        CHECK(ld_text_is_empty(&why));
+        CHECK_INT(0, ld_copy_value(from, to, UINT64_MAX, &why));
+        lua_pop(to, 1);
+        lua_pop(from, 1);
+        ld_text_fini(&why);
+    }
     end();
 }
 
@@ -155,6 +181,7 @@ static const struct check_case cases[] = {
     {"tables that share and cycle", test_shared},
     {"what is no plain data is refused, with its path", test_refusals},
     {"tables up to 200 deep", test_depth},
+    {"until a deadline", test_deadline},
 };
 
 CHECK_MAIN(cases)
