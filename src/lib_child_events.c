@@ -175,7 +175,7 @@ static void on_finished(void *owner) {
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
     struct ld_task *task =
-        has_callback ? ld_task_take_or_report(script, "an on_exit callback") : NULL;
+        has_callback && !script->closing ? ld_task_take_or_report(script, "an on_exit callback") : NULL;
     if (task != NULL) {
         ld_task_start_with(task, push_on_exit, half);
     }

@@ -11,6 +11,7 @@
 
 #define AGAIN_MS 10   /* between looks for processes that were killed */
 #define KILL_MS  2000 /* how long the kernel may take to end them */
+#define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
 
 /* Send SIGTERM to every child, which means its group, and to all others that came from them. To
  * nobody twice: a second one may mean more. */
@@ -50,13 +51,13 @@ static size_t kill_family(void) {
     return count;
 }
 
-/* Whether a child that is not detached has not finished: cheaper to know than who is left at all. */
+/* Whether a child that is not detached must be waited for: cheaper to know than who is left at all. */
 static bool has_known_children(struct ld_host *host) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(host->children, child)) != NULL) {
         struct ld_child_facts facts;
         ld_child_facts(child, &facts);
-        if (!facts.detached) {
+        if (!facts.detached && ld_child_is_awaited(child)) {
             return true;
         }
     }
@@ -155,6 +156,8 @@ void ld_stop_step(struct ld_host *host) {
                    "not all processes ended after SIGTERM within %.10g s: killing them",
                    host->service->options->stop_timeout);
             begin_kill(host);
+        } else {
+            ld_host_wake_at(host, uv_now(&host->loop) + LOOK_MS);
         }
     }
     if (host->stop.phase == LD_STOP_KILL) {
