@@ -7,15 +7,19 @@
 
 #include "base.h"
 #include "peer.h"
+#include "reserve.h"
 
-#define IDLE_MAX 128   /* peers that ask for nothing; those who wait for an answer do not count */
-#define IDLE_MS  30000 /* without a word, or without taking an answer */
-#define RETRY_MS 100
+#define IDLE_MAX   128   /* peers that ask for nothing; those who wait for an answer do not count */
+#define IDLE_MS    30000 /* without a word, or without taking an answer */
+#define SCARCE_MS  500   /* the same when there are no descriptors left */
+#define RETRY_MS   100
+#define ACCEPT_MAX 16 /* in one turn of the loop */
 
 struct ld_control {
-    uv_pipe_t listener;
+    uv_poll_t listener;
+    int fd;            /* of the socket */
     uv_timer_t timer;  /* looks for idle peers */
-    uv_timer_t retry;  /* accepts what there was no memory for */
+    uv_timer_t retry;  /* accepts who could not be accepted */
     uv_idle_t backlog; /* serves those that have sent many requests */
     unsigned open_handles;
     struct ld_peer *first;
@@ -92,8 +96,8 @@ static void on_timer(uv_timer_t *timer) {
     }
 }
 
-/* Make room for one more: the peer that has been idle longest goes. */
-static void make_room(struct ld_control *control) {
+/* The peer that has been idle longest, or NULL; how many are idle in *COUNT, which may be NULL. */
+static struct ld_peer *find_oldest(const struct ld_control *control, size_t *count) {
     struct ld_peer *oldest = NULL;
     size_t idle = 0;
     for (struct ld_peer *peer = control->first; peer != NULL; peer = peer->next) {
@@ -102,6 +106,16 @@ static void make_room(struct ld_control *control) {
             oldest = oldest == NULL || peer->last <= oldest->last ? peer : oldest;
         }
     }
+    if (count != NULL) {
+        *count = idle;
+    }
+    return oldest;
+}
+
+/* Make room for one more: the peer that has been idle longest goes. */
+static void make_room(const struct ld_control *control) {
+    size_t idle;
+    struct ld_peer *oldest = find_oldest(control, &idle);
     if (idle >= IDLE_MAX) {
         ld_peer_close(oldest);
     }
@@ -134,17 +148,16 @@ static void welcome(struct ld_control *control, struct ld_peer *peer) {
     }
 }
 
-/* Handle that a peer that was not even accepted is closed. */
-static void on_unaccepted_closed(uv_handle_t *handle) {
+/* Handle that a peer whose descriptor could not be used is closed. */
+static void on_unopened_closed(uv_handle_t *handle) {
     on_peer_closed(LD_CONTAINER_OF(handle, struct ld_peer, pipe));
 }
 
-/* Accept the peer that libuv holds; it takes no other before. */
-static void accept_peer(struct ld_control *control) {
-    uv_stream_t *listener = (uv_stream_t *)&control->listener;
+/* Serve the client behind FD, which is taken over. */
+static void add_peer(struct ld_control *control, int fd) {
     struct ld_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
-        uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+        close(fd);
         return;
     }
     make_room(control);
@@ -153,24 +166,61 @@ static void accept_peer(struct ld_control *control) {
     peer->ops = control->ops;
     peer->host = control->host;
     control->open_handles++;
-    uv_pipe_init(listener->loop, &peer->pipe, 0);
-    if (uv_accept(listener, (uv_stream_t *)&peer->pipe) < 0) {
-        uv_close((uv_handle_t *)&peer->pipe, on_unaccepted_closed);
+    uv_pipe_init(control->timer.loop, &peer->pipe, 0);
+    if (uv_pipe_open(&peer->pipe, fd) < 0) {
+        close(fd);
+        uv_close((uv_handle_t *)&peer->pipe, on_unopened_closed);
         return;
     }
     welcome(control, peer);
 }
 
-/* Try again. */
-static void on_retry(uv_timer_t *timer) {
-    accept_peer(LD_CONTAINER_OF(timer, struct ld_control, retry));
+/* Accept a client, with a descriptor of the reserve if there is no other: a descriptor or a negative
+ * errno. libuv would drop the client. */
+static int accept_client(const struct ld_control *control) {
+    int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        ld_reserve_lend();
+        fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int code = errno;
+        ld_reserve_take_back();
+        errno = code;
+    }
+    return fd < 0 ? -errno : fd;
 }
 
-/* Handle a connection. Out of descriptors, libuv drops it. */
-static void on_connection(uv_stream_t *listener, int status) {
-    if (status == 0) {
-        accept_peer(LD_CONTAINER_OF(listener, struct ld_control, listener));
+/* Accept who waits, but not for ever. Without a descriptor the client that has been idle longest goes,
+ * and the next one has to wait for a moment. */
+static void accept_clients(struct ld_control *control) {
+    int fd = 0;
+    for (int i = 0; i < ACCEPT_MAX && fd >= 0; i++) {
+        fd = accept_client(control);
+        if (fd >= 0) {
+            add_peer(control, fd);
+        }
     }
+    if (fd >= 0 || fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED) {
+        return;
+    }
+    struct ld_peer *oldest = find_oldest(control, NULL);
+    if (oldest != NULL && uv_now(control->timer.loop) - oldest->last > SCARCE_MS) {
+        ld_peer_close(oldest);
+    }
+    uv_poll_stop(&control->listener);
+    uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+}
+
+/* Handle a connection. */
+static void on_connection(uv_poll_t *listener, int status, int poll_events) {
+    (void)status;
+    (void)poll_events;
+    accept_clients(LD_CONTAINER_OF(listener, struct ld_control, listener));
+}
+
+/* Try again. */
+static void on_retry(uv_timer_t *timer) {
+    struct ld_control *control = LD_CONTAINER_OF(timer, struct ld_control, retry);
+    uv_poll_start(&control->listener, UV_READABLE, on_connection);
 }
 
 /* Open the control socket. */
@@ -180,15 +230,20 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
         close(listener);
         return -ENOMEM;
     }
+    int rc = uv_poll_init(loop, &control->listener, listener);
+    if (rc < 0) {
+        close(listener);
+        free(control);
+        return rc;
+    }
+    control->fd = listener;
     control->owner = owner;
     control->open_handles = 4;
-    uv_pipe_init(loop, &control->listener, 0);
     uv_timer_init(loop, &control->timer);
     uv_timer_init(loop, &control->retry);
     uv_idle_init(loop, &control->backlog);
     *out = control;
-    int rc = uv_pipe_open(&control->listener, listener);
-    return rc < 0 ? rc : uv_listen((uv_stream_t *)&control->listener, SOMAXCONN, on_connection);
+    return uv_poll_start(&control->listener, UV_READABLE, on_connection);
 }
 
 /* Say what requests do. */
@@ -212,6 +267,7 @@ void ld_control_close(struct ld_control *control) {
     control->retry.data = control;
     control->backlog.data = control;
     uv_close((uv_handle_t *)&control->listener, on_closed);
+    close(control->fd);
     uv_close((uv_handle_t *)&control->timer, on_closed);
     uv_close((uv_handle_t *)&control->retry, on_closed);
     uv_close((uv_handle_t *)&control->backlog, on_closed);

@@ -13,9 +13,9 @@
 #include "task.h"
 #include "version.h"
 
-static const char module_key;    /* of the module table in the registry */
-static const char on_reload_key; /* of the on_reload function */
-static const char on_stop_key;   /* of the list of on_stop functions */
+static const char module_key;       /* of the module table in the registry */
+static const char on_reload_key;    /* of the on_reload function */
+static const char on_stop_key;      /* of the list of on_stop functions */
 static const char reload_place_key; /* of the place where on_reload was called, as text */
 static const char error_place_key;  /* the same of on_error */
 

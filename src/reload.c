@@ -10,6 +10,7 @@
 #include "lib.h"
 #include "log.h"
 #include "notify.h"
+#include "reserve.h"
 
 /* Ask for a reload. Those asked for during one are joined into the one that follows. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
@@ -53,6 +54,7 @@ static void note_end(struct ld_host *host, bool ok) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     reload->phase = LD_RELOAD_NONE;
+    ld_reserve_take_back();
     reload->last_ok = ok;
     reload->last_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
@@ -100,6 +102,7 @@ void ld_reload_abandon(struct ld_host *host) {
     close_next(host);
     static const char message[] = "the daemon is stopping";
     if (under_way) {
+        ld_reserve_take_back();
         ld_log(LD_LOG_INFO, "reload given up: %s", message);
     }
     tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
@@ -149,6 +152,7 @@ static void begin(struct ld_host *host) {
     reload->later_waiters = NULL;
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
+    ld_reserve_lend();
     reload->answered = false;
     ld_text_clear(&reload->why);
     ld_notify_reloading();

@@ -8,6 +8,7 @@
 #include "jsontext.h"
 #include "lib.h"
 #include "log.h"
+#include "reserve.h"
 
 /* A text as a JSON string, null for an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
@@ -151,6 +152,7 @@ json_t *ld_host_snapshot(struct ld_host *host) {
         host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
+    size_t lent = ld_reserve_lend(); /* to look at the process itself */
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
     add(&report, "memory",
@@ -164,7 +166,8 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     add(&report, "listeners", report_listeners(host));
     add(&report, "retiring", report_retiring(host));
     add(&report, "log", report_log());
-    add(&report, "fds", json_integer(count_fds()));
+    add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
+    ld_reserve_take_back();
     return report;
 }
 

@@ -8,6 +8,7 @@
 #include "log.h"
 #include "notify.h"
 #include "process.h"
+#include "reserve.h"
 
 #define AGAIN_MS 10   /* between looks for processes that were killed */
 #define KILL_MS  2000 /* how long the kernel may take to end them */
@@ -101,6 +102,7 @@ static void enter(struct ld_host *host, int status) {
         host->exit_status = status;
         ld_notify_send("STOPPING=1");
         ld_reload_abandon(host);
+        ld_reserve_close(); /* the end needs a few to look at processes */
     }
 }
 
