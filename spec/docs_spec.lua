@@ -138,7 +138,7 @@ describe("doc/commands.md", function()
     it("has no verb of the control socket that is not known there", function()
       box:start(box:idle "s")
       local control = first_cells(section(COMMANDS, "The control socket"))
-      assert.equal(5, #control)
+      assert.equal(6, #control)
       for _, verb in ipairs(sorted(control)) do -- "stop" is the last
         assert.is_true(box:connect("s"):ask(verb).ok, verb)
       end

@@ -159,8 +159,12 @@ static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
                     target.name);
         return 3;
     }
-    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "origin", ASK_SECONDS}, &origin,
-                      &why) < 0) {
+    if (ld_client_ask(&(struct ld_request){.run_dir = dir->path,
+                                           .name = target.name,
+                                           .verb = "origin",
+                                           .seconds = ASK_SECONDS,
+                                           .pid = target.holder.pid},
+                      &origin, &why) < 0) {
         ld_complain("%s: not restarted: %s", target.name, ld_text_string(&why));
         ld_text_fini(&why);
         return 1;

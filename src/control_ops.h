@@ -17,6 +17,7 @@ struct ld_control_ops {
     json_t *(*origin)(void *host);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
+    json_t *(*limits)(void *host);
     /* Ask for a reload; the verdict comes to WAITER from a later turn of the loop. */
     void (*reload)(void *host, struct ld_waiter *waiter);
     /* Forget a waiter whose peer has gone. */

@@ -50,6 +50,16 @@ static json_t *answer_reopen(void *arg) {
                   : json_pack("{s:b}", "ok", 1);
 }
 
+/* Answer "limits": for how many seconds a reload that is asked for now, and a stop, may take. One that
+ * is under way comes first. Its state and its loading have the time of a start each. */
+static json_t *answer_limits(void *arg) {
+    const struct ld_host *host = arg;
+    const struct ld_options *options = host->service->options;
+    bool follows = host->reload.phase != LD_RELOAD_NONE;
+    return json_pack("{s:b, s:f, s:f}", "ok", 1, "reload",
+                     options->start_timeout * (follows ? 4 : 2), "stop", options->stop_timeout);
+}
+
 /* Take a request for a reload. */
 static void ask_reload(void *arg, struct ld_waiter *waiter) {
     ld_reload_ask(arg, waiter);
@@ -142,7 +152,8 @@ static int hand_sockets(struct ld_host *host) {
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
     static const struct ld_control_ops ops = {answer_status, answer_origin, answer_stop,
-                                              answer_reopen, ask_reload,    forget_waiter};
+                                              answer_reopen, answer_limits, ask_reload,
+                                              forget_waiter};
     struct ld_service *service = host->service;
     uv_timer_init(&host->loop, &host->alarm);
     uv_timer_init(&host->loop, &host->watchdog);

@@ -147,7 +147,8 @@ static void serve_request(struct ld_peer *peer, const json_t *request) {
     } verbs[] = {{"status", ops->status},
                  {"origin", ops->origin},
                  {"stop", ops->stop},
-                 {"reopen", ops->reopen}};
+                 {"reopen", ops->reopen},
+                 {"limits", ops->limits}};
     const char *verb = json_string_value(json_object_get(request, "verb"));
     if (verb == NULL) {
         send_answer(peer, failure("a request is an object with a \"verb\""));

@@ -96,8 +96,12 @@ static enum answer ask_for_script(const struct search *search, const char *name)
     struct ld_text why = {0};
     json_t *status;
     if (ld_pidfile_inspect(&holder, search->dir->fd, name) < 0 || holder.state != LD_HOLDER_ALIVE ||
-        ld_client_ask(&(struct ld_request){search->dir->path, name, "status", ASK_SECONDS}, &status,
-                      &why) < 0) {
+        ld_client_ask(&(struct ld_request){.run_dir = search->dir->path,
+                                           .name = name,
+                                           .verb = "status",
+                                           .seconds = ASK_SECONDS,
+                                           .pid = holder.pid},
+                      &status, &why) < 0) {
         ld_text_fini(&why);
         return DOES_NOT_SAY;
     }
