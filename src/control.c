@@ -17,10 +17,11 @@
 
 struct ld_control {
     uv_poll_t listener;
-    int fd;            /* of the socket */
-    uv_timer_t timer;  /* looks for idle peers */
-    uv_timer_t retry;  /* accepts who could not be accepted */
-    uv_idle_t backlog; /* serves those that have sent many requests */
+    uv_pipe_t first_pipe; /* of the loop: with that libuv opens a descriptor for good */
+    int fd;               /* of the socket */
+    uv_timer_t timer;     /* looks for idle peers */
+    uv_timer_t retry;     /* accepts who could not be accepted */
+    uv_idle_t backlog;    /* serves those that have sent many requests */
     unsigned open_handles;
     struct ld_peer *first;
     size_t peer_count;
@@ -238,7 +239,8 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
     }
     control->fd = listener;
     control->owner = owner;
-    control->open_handles = 4;
+    control->open_handles = 5;
+    uv_pipe_init(loop, &control->first_pipe, 0);
     uv_timer_init(loop, &control->timer);
     uv_timer_init(loop, &control->retry);
     uv_idle_init(loop, &control->backlog);
@@ -263,11 +265,13 @@ void ld_control_close(struct ld_control *control) {
         ld_peer_close(control->first);
     }
     control->listener.data = control;
+    control->first_pipe.data = control;
     control->timer.data = control;
     control->retry.data = control;
     control->backlog.data = control;
     uv_close((uv_handle_t *)&control->listener, on_closed);
     close(control->fd);
+    uv_close((uv_handle_t *)&control->first_pipe, on_closed);
     uv_close((uv_handle_t *)&control->timer, on_closed);
     uv_close((uv_handle_t *)&control->retry, on_closed);
     uv_close((uv_handle_t *)&control->backlog, on_closed);

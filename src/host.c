@@ -13,7 +13,7 @@
 #include "report.h"
 #include "reserve.h"
 
-#define DESCRIPTORS 14 /* that the loop and a script need, and a few in reserve */
+#define DESCRIPTORS 16 /* that the loop and a script need, and a few in reserve */
 
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
@@ -200,8 +200,11 @@ static void start_script(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     struct ld_text why = {0};
     host->start_deadline = ld_host_deadline(host, timeout);
-    if (ld_script_new(&host->script, &host->env, 1, &why) < 0 ||
-        ld_script_load(host->script, &why) < 0) {
+    ld_reserve_lend(); /* what is enough for a reload is enough for a start */
+    bool loaded = ld_script_new(&host->script, &host->env, 1, &why) == 0 &&
+                  ld_script_load(host->script, &why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
         fail_start(host, &why);
     } else {
         ld_guard_start(host->script, NULL, timeout, "the script");
@@ -263,8 +266,8 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     }
     rc = ld_host_open(&host);
     if (rc == 0) {
-        start_script(&host);
         ld_reserve_open();
+        start_script(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {
         host.failed_start = true;

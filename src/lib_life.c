@@ -93,9 +93,13 @@ static int l_stats(lua_State *L) {
     return status == LUA_OK ? 1 : lua_error(L);
 }
 
-/* Whether the script may start nothing new any more. For lunad's own Lua. */
+/* Why the script is about to end, and need not start anything again: "stopping" or "replaced"; nil if
+ * it is not. For lunad's own Lua. */
 static int l_is_over(lua_State *L) {
-    lua_pushboolean(L, ld_script_of(L)->retired);
+    const struct ld_script *script = ld_script_of(L);
+    lua_pushstring(L, script->retired                      ? "stopping"
+                      : script->stage == LD_STAGE_REPLACED ? "replaced"
+                                                           : NULL);
     return 1;
 }
 

@@ -90,7 +90,7 @@ static void push_name(lua_State *L, int signo) {
 /* signal(name, fn) -> handle */
 static int l_signal(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
-    ld_script_check_active(L);
+    ld_script_check_current(L, "signal");
     int signo = lx_check_signal(L, 1, false);
     check_catchable(L, signo);
     lx_check_callable(L, 2);

@@ -185,29 +185,53 @@ static void load(struct ld_host *host) {
     ld_script_start(reload->next);
 }
 
+/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
+static void log_unfinished(struct ld_script *script, const char *why) {
+    struct ld_text names = {0};
+    if (!script->stop_done) {
+        ld_text_puts(&names, "on_stop functions");
+    }
+    if (script->guest != NULL) {
+        ld_guest_name_connected(script->guest, &names);
+    }
+    ld_lib_child_name_unfinished(script, &names);
+    if (!ld_text_is_empty(&names)) {
+        ld_log_with(LD_LOG_WARN, &names,
+                    "generation %u is closed %s, and with it: ", script->generation, why);
+    }
+    ld_text_fini(&names);
+}
+
 /* Close a generation that has been replaced. */
-static void close_replaced(struct ld_host *host, struct ld_script *script) {
-    host->error_count += script->error_count;
+static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
+    log_unfinished(script, why);
+    host->error_count += script->error_count; /* what fails from here on is counted there */
     ld_script_close(script);
 }
 
-/* Whether a generation that has been replaced is done: its on_stop functions, and its clients. */
-static bool is_done(struct ld_script *script) {
-    script->retired = script->retired || script->stop_done;
-    return script->stop_done && (script->guest == NULL || !ld_guest_is_connected(script->guest));
+/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
+ * connected, or its commands have not finished. Nothing goes on after os.exit. */
+static bool has_to_go_on(const struct ld_script *script) {
+    bool is_busy = !script->stop_done || script->commands > 0 ||
+                   (script->guest != NULL && ld_guest_is_connected(script->guest));
+    return is_busy && !script->exited;
 }
 
-/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop
- * functions and its clients may take their time. */
+static const char finished[] = "as it has finished";
+
+/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
+ * its clients and its commands may take their time. */
 static void retire(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_lib_timer_drop_all(script);
     ld_lib_signal_drop_all(script);
     ld_lib_life_run_on_stop(script, "reload");
     ld_script_deafen(script); /* where on_stop has not closed it itself */
-    if (retired == NULL || is_done(script)) {
+    ld_lib_child_retire(script);
+    if (retired == NULL || !has_to_go_on(script)) {
+        close_replaced(host, script,
+                       retired == NULL ? "without delay, as memory is short" : finished);
         free(retired);
-        close_replaced(host, script);
         return;
     }
     retired->script = script;
@@ -293,14 +317,28 @@ static void step_loading(struct ld_host *host) {
     }
 }
 
-/* Close generations whose on_stop functions are done, or have had their time. */
+/* Tell a generation that has been replaced that the service is not its own any more. */
+static void heed_replaced(struct ld_script *script) {
+    if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
+        ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
+               script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
+    }
+    script->wants = 0;
+}
+
+/* Close generations that have nothing to go on for, or have had their time. */
 static void step_retired(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
     while (*place != NULL) {
         struct ld_retired *retired = *place;
-        if (is_done(retired->script) || uv_now(&host->loop) >= retired->deadline) {
+        bool late = uv_now(&host->loop) >= retired->deadline;
+        heed_replaced(retired->script);
+        if (late || !has_to_go_on(retired->script)) {
             *place = retired->next;
-            close_replaced(host, retired->script);
+            close_replaced(host, retired->script,
+                           retired->script->exited ? "by its os.exit"
+                           : late                  ? "as its --stop-timeout is over"
+                                                   : finished);
             free(retired);
         } else {
             ld_host_wake_at(host, retired->deadline);
@@ -314,8 +352,15 @@ void ld_reload_close_retired(struct ld_host *host) {
     struct ld_retired *retired;
     while ((retired = host->retired) != NULL) {
         host->retired = retired->next;
-        close_replaced(host, retired->script);
+        close_replaced(host, retired->script, "by the stop");
         free(retired);
+    }
+}
+
+/* Let no generation that has been replaced start anything new. */
+void ld_reload_restrain_retired(struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        at->script->retired = true;
     }
 }
 

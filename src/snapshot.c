@@ -120,9 +120,10 @@ static json_t *report_retiring(const struct ld_host *host) {
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
         const struct ld_script *script = at->script;
         size_t handles = script->guest != NULL ? ld_guest_count(script->guest) : 0;
-        json_array_append_new(list,
-                              json_pack("{s:i, s:i, s:b}", "generation", (int)script->generation,
-                                        "handles", (int)handles, "stopping", !script->stop_done));
+        json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:b}", "generation",
+                                              (int)script->generation, "handles", (int)handles,
+                                              "commands", (int)script->commands, "stopping",
+                                              !script->stop_done));
     }
     return list;
 }

@@ -92,6 +92,7 @@ static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
     host->script->retired =
         true; /* or what is started again for each that ends would go on for ever */
+    ld_reload_restrain_retired(host);
     terminate_children(host);
 }
 
