@@ -585,8 +585,8 @@ describe("a function of the life of a script that replaces another", function()
       box:write("mod.lua", ("require('lunad').%s(print)\n"):format(name))
       box:serve(("lunad.%s(function() end)\n\nrequire 'mod'\nlunad.%s(type)"):format(name, name))
       local function replaces(new, old)
-        box:wait_log("s", "warn  lunad: lunad%." .. name .. " at [^\n]*" .. new .. " replaces the function that " ..
-          "lunad%." .. name .. " at [^\n]*" .. old .. " was given\n")
+        box:wait_log("s", "warn  lunad: lunad%." .. name .. " at [^\n]*" .. new ..
+          " replaces the function that lunad%." .. name .. " at [^\n]*" .. old .. " was given\n")
       end
       replaces("mod%.lua:1", "s%.lua:1")
       replaces("s%.lua:4", "mod%.lua:1")

@@ -73,8 +73,8 @@ describe("a replaced generation with a client", function()
           if lunad.stats().generation > 1 then %s print "went on" end
         end
       ]]):format(text))
-      box:wait_log("s", "error lunad: uncaught error in a luv callback: [^\n]*this generation of the script is over" ..
-        ".*seen: [^\n]*is over")
+      box:wait_log("s", "error lunad: uncaught error in a luv callback: " ..
+        "[^\n]*this generation of the script is over.*seen: [^\n]*is over")
       assert.not_matches("went on", box:log "s")
       assert.equal(1, box:status("s").errors.count)
       client:close()
@@ -124,7 +124,8 @@ describe("a replaced generation with a client", function()
     end
     assert.is_true(support.is_alive(child))
     client:finish():wait_end()
-    box:wait_log("s", "generation 1 is closed as it has finished, and with it: child late %(pid " .. child .. "%)\n")
+    box:wait_log("s", "generation 1 is closed as it has finished, and with it: child late " ..
+      "%(pid " .. child .. "%)\n")
     box:wait_log("s", "task closed")
     box:wait_gone(child)
     wait_retired(box)
@@ -192,7 +193,8 @@ describe("what a generation had when it was replaced", function()
   it("may go on as a command in exec, to its end", function()
     box:serve [[
       lunad.task(function()
-        local result = lunad.exec { "sh", "-c", "echo set >&2; while ! [ -e s.lua.go ]; do sleep 0.02; done; echo out",
+        local result = lunad.exec { "sh", "-c",
+          "echo set >&2; while ! [ -e s.lua.go ]; do sleep 0.02; done; echo out",
           cwd = lunad.script:match "^(.*)/", stderr = "log" }
         print("finished", result.ok, result.stdout)
         print("and then", lunad.exec { "echo", "more" }.stdout)
@@ -217,8 +219,8 @@ describe("what a generation had when it was replaced", function()
     local pid = math.tointeger(tonumber((box:wait_log("s", "longrunner%[(%d+)%]: set\n"))))
     assert.equal(0, box:reload("").code)
     assert.is_true(support.is_alive(pid))
-    box:wait_log("s", "generation 1 is closed as its %-%-stop%-timeout is over, and with it: command longrunner " ..
-      "%(pid " .. pid .. "%)\n")
+    box:wait_log("s", "generation 1 is closed as its %-%-stop%-timeout is over, and with it: " ..
+      "command longrunner %(pid " .. pid .. "%)\n")
     box:wait_gone(pid)
     assert.not_matches("never", box:log "s")
     assert.equal(0, box:status("s").errors.count)
@@ -272,7 +274,8 @@ describe("what a generation had when it was replaced", function()
         end })
         lunad.sleep(600)
       end)
-      lunad.spawn { "sleep", "600", on_exit = function() print "called" end, stdout = function() print "called" end }
+      local function call() print "called" end
+      lunad.spawn { "sleep", "600", on_exit = call, stdout = call }
     ]]
     assert.equal(0, box:reload("").code)
     box:wait_log("s", "after false")

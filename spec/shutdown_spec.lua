@@ -184,7 +184,8 @@ describe("at a stop, a child", function()
 
   local HELD = {
     ["output is paused"] = "child:pause()",
-    ["output is paused, and it has said more than a pipe holds"] = "start 'yes | head -c 300000' child:pause()",
+    ["output is paused, and it has said more than a pipe holds"] =
+      "start 'yes | head -c 300000' child:pause()",
     ["callback of output sleeps"] = "function on_output(chunk) if chunk then lunad.sleep(600) end end",
     ["callback of the end of output sleeps"] =
       "function on_output(chunk) if not chunk then lunad.sleep(600) end end",
@@ -214,8 +215,8 @@ describe("at a stop, a child", function()
         end
         local function set() %s end
         set()
-      ]]):format(tostring(what:find("kept", 1, true) ~= nil), text:gsub("function on_output", "on_output = function")),
-        "--stop-timeout", "60")
+      ]]):format(tostring(what:find("kept", 1, true) ~= nil),
+        (text:gsub("function on_output", "on_output = function"))), "--stop-timeout", "60")
       local start = support.uv.hrtime()
       box:ok("stop", "s")
       local seconds = (support.uv.hrtime() - start) / 1e9
@@ -241,7 +242,8 @@ describe("at a stop, a child", function()
   end)
 
   it("whose output is paused ends with a stop before its time", function()
-    local pid = box:serve("lunad.spawn { 'sleep', '600' }:pause() lunad.on_stop(function() lunad.sleep(600) end)",
+    local pid = box:serve("lunad.spawn { 'sleep', '600' }:pause() " ..
+      "lunad.on_stop(function() lunad.sleep(60) end)",
       "--stop-timeout", "600")
     support.kill(pid)
     box:wait_log("s", "stopping\n")

@@ -73,7 +73,8 @@ describe("a daemon that does not answer", function()
       for _, verb in ipairs { "reload", "reopen" } do
         local result, seconds = timed(verb, "--timeout", "0.2", "s")
         assert.equal(1, result.code)
-        assert.matches("^lunad: s: .*does not answer %(waited 0%.[2-9] s%): it is busy: " .. words, result.err)
+        assert.matches("^lunad: s: .*does not answer %(waited 0%.[2-9] s%): it is busy: " .. words,
+          result.err)
         assert.is_true(seconds < 5)
       end
       local result = timed("status", "s")

@@ -54,7 +54,6 @@ static void note_end(struct ld_host *host, bool ok) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
     reload->phase = LD_RELOAD_NONE;
-    ld_reserve_take_back();
     reload->last_ok = ok;
     reload->last_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
@@ -76,7 +75,9 @@ static void close_next(struct ld_host *host) {
         ld_task_cancel(asking); /* nobody waits for what it would say */
     }
     if (next != NULL) {
+        ld_reserve_lend();
         ld_lib_child_kill_all(next);
+        ld_reserve_take_back();
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
     }
@@ -102,7 +103,6 @@ void ld_reload_abandon(struct ld_host *host) {
     close_next(host);
     static const char message[] = "the daemon is stopping";
     if (under_way) {
-        ld_reserve_take_back();
         ld_log(LD_LOG_INFO, "reload given up: %s", message);
     }
     tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
@@ -152,12 +152,15 @@ static void begin(struct ld_host *host) {
     reload->later_waiters = NULL;
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
-    ld_reserve_lend();
     reload->answered = false;
     ld_text_clear(&reload->why);
     ld_notify_reloading();
-    if (ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) < 0 ||
-        ld_script_load(reload->next, &reload->why) < 0) {
+    ld_reserve_lend();
+    bool loaded =
+        ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) == 0 &&
+        ld_script_load(reload->next, &reload->why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
         reload->answered = true;
         return;
     }
@@ -182,7 +185,9 @@ static void load(struct ld_host *host) {
     reload->phase = LD_RELOAD_LOADING;
     reload->deadline = ld_host_deadline(host, timeout);
     ld_guard_start(reload->next, NULL, timeout, "the script");
+    ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
     ld_script_start(reload->next);
+    ld_reserve_take_back();
 }
 
 /* Say what of a generation is ended though it has not finished; WHY it has to end now. */

@@ -14,6 +14,15 @@
 #define KILL_MS  2000 /* how long the kernel may take to end them */
 #define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
 
+/* Find all processes that came from this one, though the script may have used up all descriptors; 0
+ * or a negative errno. */
+static int find_family(struct ld_pids *family) {
+    ld_reserve_lend();
+    int rc = ld_process_family(getpid(), family);
+    ld_reserve_take_back();
+    return rc;
+}
+
 /* Send SIGTERM to every child, which means its group, and to all others that came from them. To
  * nobody twice: a second one may mean more. */
 static void terminate_children(struct ld_host *host) {
@@ -21,7 +30,7 @@ static void terminate_children(struct ld_host *host) {
     if (!ld_reaper_has_children()) {
         return;
     }
-    ld_process_family(getpid(), &family);
+    find_family(&family);
     for (size_t i = 0; i < family.count; i++) {
         if (ld_children_find(host->children, getpgid(family.list[i])) == NULL) {
             ld_process_kill(family.list[i], SIGTERM);
@@ -41,7 +50,7 @@ static void terminate_children(struct ld_host *host) {
 /* Kill every process that is left; how many there were. */
 static size_t kill_family(void) {
     struct ld_pids family;
-    if (!ld_reaper_has_children() || ld_process_family(getpid(), &family) < 0) {
+    if (!ld_reaper_has_children() || find_family(&family) < 0) {
         return 0;
     }
     for (size_t i = 0; i < family.count; i++) {
@@ -74,7 +83,7 @@ static bool is_family_gone(struct ld_host *host) {
     if (!ld_reaper_has_children()) {
         return true;
     }
-    bool gone = ld_process_family(getpid(), &family) == 0 && family.count == 0;
+    bool gone = find_family(&family) == 0 && family.count == 0;
     ld_pids_fini(&family);
     return gone;
 }
@@ -103,7 +112,6 @@ static void enter(struct ld_host *host, int status) {
         host->exit_status = status;
         ld_notify_send("STOPPING=1");
         ld_reload_abandon(host);
-        ld_reserve_close(); /* the end needs a few to look at processes */
     }
 }
 

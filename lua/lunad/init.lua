@@ -12,7 +12,9 @@ local core = {
   log = lunad.log,
 }
 
-for _, name in ipairs { "check_task", "drop_claim", "end_child", "is_over", "note_child", "note_command", "report" } do
+for _, name in ipairs {
+  "check_task", "drop_claim", "end_child", "is_over", "note_child", "note_command", "report",
+} do
   core[name], lunad[name] = lunad[name], nil
 end
 

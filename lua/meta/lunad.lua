@@ -96,7 +96,8 @@ function task:running() end
 ---@class lunad.signal
 local handle = {}
 
----Call `fn(name)`, with the name as it is given here, when a signal arrives, in place of what it does by default.
+---Call `fn(name)` when a signal arrives, with the name as it is given here, in place of what it does
+---by default.
 ---@param name lunad.signal_name
 ---@param fn lunad.callable
 ---@return lunad.signal? handle
