@@ -161,6 +161,16 @@ describe("a reload that succeeds", function()
     assert.matches("ended\treload", box:log "s")
   end)
 
+  it("takes a script that begins with a timer which fires at once, or does nothing else", function()
+    box:serve ""
+    box:write("s.lua", "local l = require 'lunad' l.after(0, function() l.every(60, print) end)")
+    assert.matches("generation 2", box:ok("reload", "s"))
+    box:write("s.lua", "local l = require 'lunad' local function f() l.after(0, f) end f()")
+    assert.matches("generation 3", box:ok("reload", "s"))
+    box:write("s.lua", "local l = require 'lunad' l.after(0.5, function() l.after(60, print) end)")
+    assert.matches("generation 4", box:ok("reload", "s"))
+  end)
+
   it("needs ready from the new script too, with --wait-ready", function()
     local pid = box:serve("lunad.ready() lunad.signal('USR1', function() print 'old' end)", "--wait-ready")
     box:write("s.lua", support.BEAT .. [[
@@ -310,6 +320,9 @@ describe("a reload that fails", function()
     ["has stopped its timer"] = "require('lunad').after(60, print):stop()",
     ["has slept already, and its timers have fired"] =
       "local l = require 'lunad' l.after(0, print) l.after(0.05, l.ready)",
+    ["makes a timer that fires at once"] = "require('lunad').after(0, print)",
+    ["makes timers that fire one after the other, at once"] =
+      "local l = require 'lunad' l.after(0, l.after, 0.001, l.after, 0, print)",
     ["has stopped its signal handler"] = "require('lunad').signal('USR2', print):stop()",
     ["only tells what to do at the end"] = "require('lunad').on_stop(print)",
     ["only opens a socket"] = "require('lunad').listen '127.0.0.1:0'",

@@ -53,6 +53,7 @@ struct ld_reload {
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
     uint64_t deadline;               /* uv_now */
+    uint64_t shown_by;               /* uv_now; until then a ready script may turn out to be over */
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* for the reload under way */
     struct ld_waiter *later_waiters; /* for the one that follows */

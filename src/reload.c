@@ -12,6 +12,9 @@
 #include "notify.h"
 #include "reserve.h"
 
+#define SOON_NS   5000000 /* for a timer that is to fire in a moment */
+#define MOMENT_MS 20
+
 /* Ask for a reload. Those asked for during one are joined into the one that follows. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
     struct ld_reload *reload = &host->reload;
@@ -183,6 +186,7 @@ static void load(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
     reload->phase = LD_RELOAD_LOADING;
+    reload->shown_by = 0;
     reload->deadline = ld_host_deadline(host, timeout);
     ld_guard_start(reload->next, NULL, timeout, "the script");
     ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
@@ -311,11 +315,34 @@ static void step_asking(struct ld_host *host) {
     }
 }
 
-/* Look whether the new generation has become ready. */
+/* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
+ * there is something to wait for. */
+static bool is_about_to_show(const struct ld_script *script) {
+    bool has_more = !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+                    (script->guest != NULL && ld_guest_is_alive(script->guest));
+    uint64_t soon = uv_hrtime() + SOON_NS;
+    ld_timer timer = has_more ? 0 : ld_timers_next(script->timers, 0);
+    bool only_soon = timer != 0;
+    for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {
+        const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+        only_soon = info->interval == 0 && !info->by_clock && info->due <= soon;
+    }
+    return only_soon;
+}
+
+/* Look whether the new generation has become ready. One that may be over in a moment has that moment,
+ * but no more: a timer that arms itself again and again is a service too. */
 static void step_loading(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
     if (has_failed(host)) {
         refuse(host);
-    } else if (ld_script_is_ready(host->reload.next)) {
+    } else if (ld_script_is_ready(reload->next)) {
+        uint64_t now = uv_now(&host->loop);
+        reload->shown_by = reload->shown_by != 0 ? reload->shown_by : now + MOMENT_MS;
+        if (now < reload->shown_by && is_about_to_show(reload->next)) {
+            ld_host_wake_at(host, reload->shown_by);
+            return;
+        }
         commit(host);
     } else {
         ld_host_wake_at(host, host->reload.deadline);
