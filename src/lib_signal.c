@@ -1,5 +1,4 @@
 /* lunad.signal, lunad.kill and the method of a handle. */
-#include <ctype.h>
 #include <errno.h>
 #include <lauxlib.h>
 #include <signal.h>
@@ -82,7 +81,8 @@ static void push_name(lua_State *L, int signo) {
     const char *given = lua_tostring(L, 1);
     given += strncasecmp(given, "SIG", 3) == 0 ? 3 : 0;
     for (; given[size] != '\0' && size < sizeof name; size++) {
-        name[size] = (char)toupper((unsigned char)given[size]);
+        bool is_small = given[size] >= 'a' && given[size] <= 'z';
+        name[size] = (char)(given[size] - (is_small ? 'a' - 'A' : 0));
     }
     lua_pushlstring(L, name, size);
 }
