@@ -577,6 +577,29 @@ describe("lunad.on_error", function()
   end)
 end)
 
+describe("a function of the life of a script that replaces another", function()
+  local box = support.with_box(before_each, after_each)
+
+  for _, name in ipairs { "on_reload", "on_error" } do
+    it("is told in the log, with both places: " .. name, function()
+      box:write("mod.lua", ("require('lunad').%s(print)\n"):format(name))
+      box:serve(("lunad.%s(function() end)\n\nrequire 'mod'\nlunad.%s(type)"):format(name, name))
+      local function replaces(new, old)
+        box:wait_log("s", "warn  lunad: lunad%." .. name .. " at [^\n]*" .. new ..
+          " replaces the function that lunad%." .. name .. " at [^\n]*" .. old .. " was given\n")
+      end
+      replaces("mod%.lua:1", "s%.lua:1")
+      replaces("s%.lua:4", "mod%.lua:1")
+    end)
+
+    it("is nothing to tell if it is the same one, or another generation's: " .. name, function()
+      box:serve(("lunad.%s(print) lunad.%s(print)"):format(name, name))
+      box:ok("reload", "s")
+      assert.not_matches("replaces", box:log "s")
+    end)
+  end
+end)
+
 describe("a life function", function()
   local box = support.with_box(before_each, after_each)
 

@@ -542,23 +542,6 @@ describe("what a generation has of luv", function()
     client:wait "bye for reload"
     other:close()
   end)
-
-  it("may log, but start nothing new of lunad's, once it is over", function()
-    box:serve(net.ECHO .. [[
-      serve '127.0.0.1:0'
-      function on_data()
-        lunad.log.info("after " .. tostring(pcall(lunad.after, 1, print)))
-        lunad.log.info("sleep " .. tostring(select(2, pcall(lunad.sleep, 0.001))))
-      end
-    ]])
-    local client = net.connect(net.port(box, "s")):send "one"
-    client:wait "1:one"
-    box:wait_log("s", "after true")
-    box:ok("reload", "s")
-    client:send("two"):wait "1:two"
-    box:wait_log("s", "after false")
-    client:close()
-  end)
 end)
 
 describe("requests of luv that are in flight at a reload", function()

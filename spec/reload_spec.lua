@@ -161,6 +161,16 @@ describe("a reload that succeeds", function()
     assert.matches("ended\treload", box:log "s")
   end)
 
+  it("takes a script that begins with a timer which fires at once, or does nothing else", function()
+    box:serve ""
+    box:write("s.lua", "local l = require 'lunad' l.after(0, function() l.every(60, print) end)")
+    assert.matches("generation 2", box:ok("reload", "s"))
+    box:write("s.lua", "local l = require 'lunad' local function f() l.after(0, f) end f()")
+    assert.matches("generation 3", box:ok("reload", "s"))
+    box:write("s.lua", "local l = require 'lunad' l.after(0.5, function() l.after(60, print) end)")
+    assert.matches("generation 4", box:ok("reload", "s"))
+  end)
+
   it("needs ready from the new script too, with --wait-ready", function()
     local pid = box:serve("lunad.ready() lunad.signal('USR1', function() print 'old' end)", "--wait-ready")
     box:write("s.lua", support.BEAT .. [[
@@ -301,6 +311,64 @@ describe("a reload that fails", function()
     assert.matches("ready", result.err)
     support.kill(pid, "sigusr1")
     box:wait_log("s", "s: old one here")
+  end)
+
+  local NOTHING = {
+    ["is empty"] = "",
+    ["is cut short after a comment"] = "-- a servi",
+    ["only returns a value"] = "return 1",
+    ["has stopped its timer"] = "require('lunad').after(60, print):stop()",
+    ["has slept already, and its timers have fired"] =
+      "local l = require 'lunad' l.after(0, print) l.after(0.05, l.ready)",
+    ["makes a timer that fires at once"] = "require('lunad').after(0, print)",
+    ["makes timers that fire one after the other, at once"] =
+      "local l = require 'lunad' l.after(0, l.after, 0.001, l.after, 0, print)",
+    ["has stopped its signal handler"] = "require('lunad').signal('USR2', print):stop()",
+    ["only tells what to do at the end"] = "require('lunad').on_stop(print)",
+    ["only opens a socket"] = "require('lunad').listen '127.0.0.1:0'",
+    ["has luv handles that keep nothing alive"] =
+      "local t = require('luv').new_timer() t:start(9, 9, print) t:unref()",
+    ["has finished its task"] = "require('lunad').task(print, 1):wait()",
+  }
+  for what, text in pairs(NOTHING) do
+    it("does so for a script that has nothing to wait for: it " .. what, function()
+      local waits = text:find("ready", 1, true)
+      local pid = box:serve(OLD .. "lunad.ready()", table.unpack(waits and { "--wait-ready" } or {}))
+      box:write("s.lua", text)
+      local result = box:lunad("reload", "s")
+      assert.equal(1, result.code)
+      assert.matches("^lunad: s: not reloaded.*nothing to wait for", result.err)
+      assert.matches("error lunad: reload refused.*nothing to wait for", box:log "s")
+      local status = box:status "s"
+      assert.equal(1, status.generation)
+      assert.equal(1, status.reloads.failed)
+      assert.same({}, status.listeners)
+      support.kill(pid, "sigusr1")
+      box:wait_log("s", "s: old one here")
+      box:write("s.lua", support.BEAT .. "lunad.ready()")
+      assert.matches("generation 2", box:ok("reload", "s"))
+    end)
+  end
+
+  it("does so for an emptied script at SIGHUP and lunad.reload too", function()
+    local pid = box:serve(OLD .. "lunad.signal('USR2', lunad.reload)")
+    box:write("s.lua", "")
+    for i, signal in ipairs { "sighup", "sigusr2" } do
+      support.kill(pid, signal)
+      box:wait_log("s", ("reload refused[^\n]*nothing to wait for.*"):rep(i))
+    end
+    assert.equal(1, box:status("s").generation)
+  end)
+
+  it("does so for a script that calls ready, and has nothing to wait for", function()
+    box:serve(OLD .. "lunad.ready()", "--wait-ready")
+    box:write("s.lua", "require('lunad').ready()")
+    assert.matches("nothing to wait for", box:lunad("reload", "s").err)
+    box:write("s.lua", "local l = require('lunad') l.ready() l.stop()")
+    assert.matches("before it was ready", box:lunad("reload", "s").err)
+    box:write("s.lua", "local l = require('lunad') l.ready() os.exit(0)")
+    assert.matches("before it was ready", box:lunad("reload", "s").err)
+    assert.equal(1, box:status("s").generation)
   end)
 
   it("does so for a callback that fails before lunad.ready, with --wait-ready", function()

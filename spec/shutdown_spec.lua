@@ -182,6 +182,76 @@ describe("at a stop, a child", function()
     assert.matches("warn  lunad: [^\n]*0%.3 s", box:log "s")
   end)
 
+  local HELD = {
+    ["output is paused"] = "child:pause()",
+    ["output is paused, and it has said more than a pipe holds"] =
+      "start 'yes | head -c 300000' child:pause()",
+    ["callback of output sleeps"] = "function on_output(chunk) if chunk then lunad.sleep(600) end end",
+    ["callback of the end of output sleeps"] =
+      "function on_output(chunk) if not chunk then lunad.sleep(600) end end",
+    ["callback of output sleeps while it is paused"] =
+      "function on_output(chunk) child:pause() lunad.sleep(600) end",
+    ["by_line function sleeps"] = "on_output = lunad.by_line(function() lunad.sleep(600) end)",
+    ["stdin is not read"] = "assert(child:write(('x'):rep(1000000)))",
+    ["stdin is not read, and a task flushes it"] =
+      "child:write(('x'):rep(1000000)) lunad.task(child.flush, child)",
+    ["end is waited for by a task, its output paused"] = "lunad.task(child.wait, child) child:pause()",
+    ["pipe is held by one that was spawned with detach"] = "keep_pipe()",
+    ["name is kept over reloads, its output paused"] = "child:pause()",
+  }
+  for what, text in pairs(HELD) do
+    it("need only be reaped and gone, though its " .. what, function()
+      box:serve(([[
+        local on_output, child
+        local names = coroutine.wrap(function() for i = 1, 9 do coroutine.yield("c" .. i) end end)
+        local function start(command)
+          child = lunad.spawn { "sh", "-c", command, stdin = "pipe", name = names(), keep = %s,
+            stdout = function(chunk) if on_output then on_output(chunk) end end }
+        end
+        start "echo said; exec sleep 600"
+        local function keep_pipe()
+          lunad.spawn { "sh", "-c", "echo said; sleep 600 & echo $!", name = "d", stdout = "log",
+            env = { LUNAD_DETACHED = "1" } }
+        end
+        local function set() %s end
+        set()
+      ]]):format(tostring(what:find("kept", 1, true) ~= nil),
+        (text:gsub("function on_output", "on_output = function"))), "--stop-timeout", "60")
+      local start = support.uv.hrtime()
+      box:ok("stop", "s")
+      local seconds = (support.uv.hrtime() - start) / 1e9
+      assert.is_true(seconds < 15, seconds .. " s")
+      assert.not_matches("could not be ended", box:log "s")
+      assert.not_matches("killing", box:log "s")
+      for _, left in ipairs(box:marked()) do -- what was detached
+        support.kill(left, "sigkill")
+        box:wait_gone(left)
+      end
+      assert.same({}, box:left_files())
+    end)
+  end
+
+  it("whose output callback sleeps for a moment still has all of its output handed on", function()
+    box:serve([[
+      lunad.spawn { "sh", "-c", "trap 'echo one; sleep 0.1; echo two; exit' TERM; echo set; sleep 600 & wait",
+        stdout = function(chunk) lunad.sleep(0.05) print("got", chunk) end }
+    ]], "--stop-timeout", "60")
+    box:wait_log("s", "got\tset")
+    stop(box)
+    assert.matches("got\tone.*got\ttwo.*got\tnil\n", box:log "s")
+  end)
+
+  it("whose output is paused ends with a stop before its time", function()
+    local pid = box:serve("lunad.spawn { 'sleep', '600' }:pause() " ..
+      "lunad.on_stop(function() lunad.sleep(60) end)",
+      "--stop-timeout", "600")
+    support.kill(pid)
+    box:wait_log("s", "stopping\n")
+    support.kill(pid)
+    box:wait_gone(pid)
+    assert.not_matches("could not be ended", box:log "s")
+  end)
+
   it("is ended though it is stopped", function()
     serve_child "echo set; kill -STOP $$; sleep 600"
     box:wait_log("s", ": set\n")

@@ -60,6 +60,38 @@ describe("lunad.signal", function()
     ]]
   end)
 
+  it("gives the name that it was asked for by, and the usual one for a number", function()
+    box:inside(SEND .. [[
+      local function told(asked)
+        local got
+        local handle = lunad.signal(asked, function(name) got = name end)
+        send(asked, function() return got end)
+        handle:stop()
+        return got
+      end
+      for _, name in ipairs { "IO", "POLL", "IOT", "ABRT", "USR1", "RTMIN+3", "RTMAX-2" } do
+        equal(name, told(name))
+        equal(name, told("sig" .. name:lower()))
+      end
+      equal("IO", told(29))
+      equal("ABRT", told(6))
+      equal("RTMIN+1", told(35))
+    ]])
+  end)
+
+  it("gives two handlers of one signal each the name that it was asked for by", function()
+    box:inside(SEND .. [[
+      local got = {}
+      lunad.signal("IO", function(name) got[1] = name end)
+      lunad.signal("POLL", function(name) got[2] = name end)
+      send("IO", function() return got[2] end)
+      equal("IO", got[1])
+      equal("POLL", got[2])
+      equal("IO", lunad.stats().signals[1].name)
+      os.exit(0)
+    ]])
+  end)
+
   it("takes real-time signals by number", function()
     box:inside(SEND .. [[
       for number = 34, 64 do

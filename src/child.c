@@ -116,6 +116,20 @@ static bool is_over(const struct ld_outlet *output) {
     return !output->open && (output->holds & LD_HOLD_BUSY) == 0;
 }
 
+/* Whether an output may still bring something that is handed on. */
+static bool is_flowing(const struct ld_outlet *output) {
+    return !is_over(output) && (output->holds & LD_HOLD_PAUSE) == 0;
+}
+
+/* Whether a stop has to wait for the child. */
+bool ld_child_is_awaited(const struct ld_child *child) {
+    if (child->life == LD_LIFE_LINGERING) {
+        bool flows = is_flowing(&child->outputs[0]) || is_flowing(&child->outputs[1]);
+        return flows && uv_hrtime() - child->ended < LINGER_MS * UINT64_C(1000000);
+    }
+    return child->life == LD_LIFE_RUNNING;
+}
+
 /* Finish the child if it is reaped and no output is to come. */
 static void finish_if_over(struct ld_child *child) {
     if (child->life == LD_LIFE_LINGERING && is_over(&child->outputs[0]) &&

@@ -110,6 +110,11 @@ void ld_child_settle(struct ld_child *child);
 /* Forget a child that has not finished and is to outlive this process. */
 void ld_child_abandon(struct ld_child *child);
 
+/* Whether a stop has to wait for the child: its process is there, or it ended less than a second ago
+ * and output may still be handed on. What its owner holds back because it wants nothing is not waited
+ * for. */
+bool ld_child_is_awaited(const struct ld_child *child);
+
 void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts);
 
 /* Note how often the owner has started this anew, and how it ended last time (NULL: never). */

@@ -3,6 +3,8 @@
 #define LD_CLIENT_H
 
 #include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
 
 #include "text.h"
 
@@ -11,7 +13,9 @@ struct ld_request {
     const char *run_dir;
     const char *name;
     const char *verb;
-    double seconds; /* to wait for the answer; below 0: as long as the daemon lives */
+    double seconds; /* to wait for the answer */
+    pid_t pid;      /* of the daemon, to say what it does if it does not answer; 0: not known */
+    bool patient;   /* wait even for one that is stopped */
 };
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true; or

@@ -21,7 +21,11 @@
 static char *ask_path(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *status;
-    if (ld_client_ask(&(struct ld_request){target->dir->path, target->name, "status", ASK_SECONDS},
+    if (ld_client_ask(&(struct ld_request){.run_dir = target->dir->path,
+                                           .name = target->name,
+                                           .verb = "status",
+                                           .seconds = ASK_SECONDS,
+                                           .pid = target->holder.pid},
                       &status, &why) < 0) {
         ld_text_fini(&why);
         return ld_paths_log_file(target->name);

@@ -12,7 +12,33 @@
 #include "source.h"
 #include "target.h"
 
-#define ASK_SECONDS 10.0
+#define REOPEN_SECONDS 10.0
+#define RELOAD_SECONDS 62.0 /* where nothing says the daemon's own limit */
+#define SLACK_SECONDS  2.0  /* "and a little" */
+
+/* The request for VERB, with the time that the command line gives it, or SECONDS. */
+static struct ld_request make_request(const struct ld_call *call, const struct ld_target *target,
+                                      const char *verb, double seconds) {
+    bool is_chosen = call->options->timeout >= 0;
+    return (struct ld_request){.run_dir = target->dir->path,
+                               .name = target->name,
+                               .verb = verb,
+                               .seconds = is_chosen ? call->options->timeout : seconds,
+                               .pid = target->holder.pid,
+                               .patient = is_chosen};
+}
+
+/* How long a reload may take: the old code gives its state, then the new code becomes ready, each
+ * within --start-timeout, which the starter of the daemon has written down. */
+static double reload_seconds(const struct ld_target *target) {
+    struct ld_record record;
+    double seconds = RELOAD_SECONDS;
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        seconds = 2 * record.start_timeout + SLACK_SECONDS;
+        ld_record_fini(&record);
+    }
+    return seconds;
+}
 
 /* Reload one. Its answer is the verdict; it comes when the daemon has one, or dies. */
 static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
@@ -20,13 +46,12 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     struct ld_target target;
     struct ld_text why = {0};
     json_t *answer;
-    (void)call;
     int status = ld_target_find_running(&target, dir, argument);
     if (status != 0) {
         return status;
     }
-    int rc =
-        ld_client_ask(&(struct ld_request){dir->path, target.name, "reload", -1}, &answer, &why);
+    struct ld_request request = make_request(call, &target, "reload", reload_seconds(&target));
+    int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {
         ld_say("%s: reloaded, generation %d in %.1f ms", target.name,
                (int)json_integer_value(json_object_get(answer, "generation")),
@@ -34,7 +59,10 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
         json_decref(answer);
     } else {
         ld_complain("%s: not reloaded%s: %s", target.name,
-                    rc == -EREMOTEIO ? ", the old code goes on" : "", ld_text_string(&why));
+                    rc == -EREMOTEIO   ? ", the old code goes on"
+                    : rc == -ETIMEDOUT ? " yet"
+                                       : "",
+                    ld_text_string(&why));
         status = 1;
     }
     ld_text_fini(&why);
@@ -52,13 +80,12 @@ static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
     struct ld_target target;
     struct ld_text why = {0};
     json_t *answer;
-    (void)call;
     int status = ld_target_find_running(&target, dir, argument);
     if (status != 0) {
         return status;
     }
-    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "reopen", ASK_SECONDS}, &answer,
-                      &why) == 0) {
+    struct ld_request request = make_request(call, &target, "reopen", REOPEN_SECONDS);
+    if (ld_client_ask(&request, &answer, &why) == 0) {
         ld_say("%s: log reopened", target.name);
         json_decref(answer);
     } else {

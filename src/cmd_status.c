@@ -6,12 +6,15 @@
 #include "status_text.h"
 #include "target.h"
 
-#define ASK_SECONDS 2.0
+#define ASK_SECONDS   2.0
+#define SHORT_SECONDS 0.2 /* in a list, after SILENT_MAX that did not answer */
+#define SILENT_MAX    3
 
 /* What is being made. */
 static struct {
     json_t *reports; /* for --json */
     bool first;
+    int silent; /* how many did not answer */
 } output;
 
 /* What can be said of a daemon that does not answer. */
@@ -20,12 +23,16 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
                      "state", "running", "error", why);
 }
 
-/* Ask a running daemon for its report; a new reference. */
-static json_t *ask(const struct ld_target *target) {
+/* Ask a running daemon for its report, which has SECONDS; a new reference. */
+static json_t *ask(const struct ld_target *target, double seconds) {
     struct ld_text why = {0};
     json_t *report = NULL;
-    if (ld_client_ask(&(struct ld_request){target->dir->path, target->name, "status", ASK_SECONDS},
-                      &report, &why) < 0) {
+    const struct ld_request request = {.run_dir = target->dir->path,
+                                       .name = target->name,
+                                       .verb = "status",
+                                       .seconds = seconds,
+                                       .pid = target->holder.pid};
+    if (ld_client_ask(&request, &report, &why) < 0) {
         report = silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
@@ -81,7 +88,7 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     if (target.holder.state != LD_HOLDER_ALIVE) {
         return show_dead(call, &target);
     }
-    json_t *report = ask(&target);
+    json_t *report = ask(&target, ASK_SECONDS);
     if (call->options->json) {
         json_array_append(output.reports, report);
     } else {
@@ -129,7 +136,9 @@ static bool list_one(const char *name, void *arg) {
     snprintf(target.name, sizeof target.name, "%s", name);
     if (ld_pidfile_inspect(&target.holder, target.dir->fd, name) == 0) {
         bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
-        json_t *report = is_alive ? ask(&target) : dead_report(&target);
+        double seconds = output.silent < SILENT_MAX ? ASK_SECONDS : SHORT_SECONDS;
+        json_t *report = is_alive ? ask(&target, seconds) : dead_report(&target);
+        output.silent += is_alive && json_object_get(report, "error") != NULL;
         if (report != NULL) {
             json_array_append_new(output.reports, report);
         }

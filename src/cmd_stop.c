@@ -57,8 +57,11 @@ static double own_seconds(const struct ld_target *target) {
 static bool ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
-    int rc = ld_client_ask(
-        &(struct ld_request){target->dir->path, target->name, "stop", ASK_SECONDS}, &answer, &why);
+    int rc = ld_client_ask(&(struct ld_request){.run_dir = target->dir->path,
+                                                .name = target->name,
+                                                .verb = "stop",
+                                                .seconds = ASK_SECONDS},
+                           &answer, &why);
     ld_text_fini(&why);
     if (rc == 0) {
         json_decref(answer);

@@ -7,16 +7,21 @@
 
 #include "base.h"
 #include "peer.h"
+#include "reserve.h"
 
-#define IDLE_MAX 128   /* peers that ask for nothing; those who wait for an answer do not count */
-#define IDLE_MS  30000 /* without a word, or without taking an answer */
-#define RETRY_MS 100
+#define IDLE_MAX   128   /* peers that ask for nothing; those who wait for an answer do not count */
+#define IDLE_MS    30000 /* without a word, or without taking an answer */
+#define SCARCE_MS  500   /* the same when there are no descriptors left */
+#define RETRY_MS   100
+#define ACCEPT_MAX 16 /* in one turn of the loop */
 
 struct ld_control {
-    uv_pipe_t *listener; /* owned; freed by its close callback */
-    uv_timer_t timer;  /* looks for idle peers */
-    uv_timer_t retry;  /* accepts what there was no memory for */
-    uv_idle_t backlog; /* serves those that have sent many requests */
+    uv_poll_t *listener;  /* freed by its close callback */
+    uv_pipe_t first_pipe; /* of the loop: with that libuv opens a descriptor for good */
+    int fd;               /* of the socket; -1: none */
+    uv_timer_t timer;     /* looks for idle peers */
+    uv_timer_t retry;     /* accepts who could not be accepted */
+    uv_idle_t backlog;    /* serves those that have sent many requests */
     unsigned open_handles;
     struct ld_peer *first;
     size_t peer_count;
@@ -92,8 +97,8 @@ static void on_timer(uv_timer_t *timer) {
     }
 }
 
-/* Make room for one more: the peer that has been idle longest goes. */
-static void make_room(struct ld_control *control) {
+/* The peer that has been idle longest, or NULL; how many are idle in *COUNT, which may be NULL. */
+static struct ld_peer *find_oldest(const struct ld_control *control, size_t *count) {
     struct ld_peer *oldest = NULL;
     size_t idle = 0;
     for (struct ld_peer *peer = control->first; peer != NULL; peer = peer->next) {
@@ -102,6 +107,16 @@ static void make_room(struct ld_control *control) {
             oldest = oldest == NULL || peer->last <= oldest->last ? peer : oldest;
         }
     }
+    if (count != NULL) {
+        *count = idle;
+    }
+    return oldest;
+}
+
+/* Make room for one more: the peer that has been idle longest goes. */
+static void make_room(const struct ld_control *control) {
+    size_t idle;
+    struct ld_peer *oldest = find_oldest(control, &idle);
     if (idle >= IDLE_MAX) {
         ld_peer_close(oldest);
     }
@@ -134,17 +149,16 @@ static void welcome(struct ld_control *control, struct ld_peer *peer) {
     }
 }
 
-/* Handle that a peer that was not even accepted is closed. */
-static void on_unaccepted_closed(uv_handle_t *handle) {
+/* Handle that a peer whose descriptor could not be used is closed. */
+static void on_unopened_closed(uv_handle_t *handle) {
     on_peer_closed(LD_CONTAINER_OF(handle, struct ld_peer, pipe));
 }
 
-/* Accept the peer that libuv holds; it takes no other before. */
-static void accept_peer(struct ld_control *control) {
-    uv_stream_t *listener = (uv_stream_t *)control->listener;
+/* Serve the client behind FD, which is taken over. */
+static void add_peer(struct ld_control *control, int fd) {
     struct ld_peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
-        uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+        close(fd);
         return;
     }
     make_room(control);
@@ -153,24 +167,61 @@ static void accept_peer(struct ld_control *control) {
     peer->ops = control->ops;
     peer->host = control->host;
     control->open_handles++;
-    uv_pipe_init(listener->loop, &peer->pipe, 0);
-    if (uv_accept(listener, (uv_stream_t *)&peer->pipe) < 0) {
-        uv_close((uv_handle_t *)&peer->pipe, on_unaccepted_closed);
+    uv_pipe_init(control->timer.loop, &peer->pipe, 0);
+    if (uv_pipe_open(&peer->pipe, fd) < 0) {
+        close(fd);
+        uv_close((uv_handle_t *)&peer->pipe, on_unopened_closed);
         return;
     }
     welcome(control, peer);
 }
 
-/* Try again. */
-static void on_retry(uv_timer_t *timer) {
-    accept_peer(LD_CONTAINER_OF(timer, struct ld_control, retry));
+/* Accept a client, with a descriptor of the reserve if there is no other: a descriptor or a negative
+ * errno. libuv would drop the client. */
+static int accept_client(const struct ld_control *control) {
+    int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
+        ld_reserve_lend();
+        fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        int code = errno;
+        ld_reserve_take_back();
+        errno = code;
+    }
+    return fd < 0 ? -errno : fd;
 }
 
-/* Handle a connection. Out of descriptors, libuv drops it. */
-static void on_connection(uv_stream_t *listener, int status) {
-    if (status == 0) {
-        accept_peer(listener->data);
+/* Accept who waits, but not for ever. Without a descriptor the client that has been idle longest goes,
+ * and the next one has to wait for a moment. */
+static void accept_clients(struct ld_control *control) {
+    int fd = 0;
+    for (int i = 0; i < ACCEPT_MAX && fd >= 0; i++) {
+        fd = accept_client(control);
+        if (fd >= 0) {
+            add_peer(control, fd);
+        }
     }
+    if (fd >= 0 || fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED) {
+        return;
+    }
+    struct ld_peer *oldest = find_oldest(control, NULL);
+    if (oldest != NULL && uv_now(control->timer.loop) - oldest->last > SCARCE_MS) {
+        ld_peer_close(oldest);
+    }
+    uv_poll_stop(control->listener);
+    uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
+}
+
+/* Handle a connection. */
+static void on_connection(uv_poll_t *listener, int status, int poll_events) {
+    (void)status;
+    (void)poll_events;
+    accept_clients(listener->data);
+}
+
+/* Try again. */
+static void on_retry(uv_timer_t *timer) {
+    struct ld_control *control = LD_CONTAINER_OF(timer, struct ld_control, retry);
+    uv_poll_start(control->listener, UV_READABLE, on_connection);
 }
 
 /* Free a handle that has memory of its own. */
@@ -183,31 +234,25 @@ static void close_listener(struct ld_control *control) {
     if (control->listener != NULL) {
         uv_timer_stop(&control->retry);
         uv_close((uv_handle_t *)control->listener, on_listener_closed);
+        close(control->fd);
         control->listener = NULL;
     }
 }
 
-/* Listen on a socket, and no longer on the one before. */
+/* Listen on a socket instead of the one before. */
 int ld_control_listen(struct ld_control *control, int fd) {
-    uv_pipe_t *listener = malloc(sizeof *listener);
-    if (listener == NULL) {
-        close(fd);
-        return -ENOMEM;
-    }
-    uv_pipe_init(control->timer.loop, listener, 0);
-    listener->data = control;
-    int rc = uv_pipe_open(listener, fd);
+    uv_poll_t *listener = malloc(sizeof *listener);
+    int rc = listener != NULL ? uv_poll_init(control->timer.loop, listener, fd) : -ENOMEM;
     if (rc < 0) {
+        free(listener);
         close(fd);
-    }
-    rc = rc == 0 ? uv_listen((uv_stream_t *)listener, SOMAXCONN, on_connection) : rc;
-    if (rc < 0) {
-        uv_close((uv_handle_t *)listener, on_listener_closed);
         return rc;
     }
     close_listener(control);
+    listener->data = control;
     control->listener = listener;
-    return 0;
+    control->fd = fd;
+    return uv_poll_start(listener, UV_READABLE, on_connection);
 }
 
 /* Open the control socket. */
@@ -218,7 +263,8 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
         return -ENOMEM;
     }
     control->owner = owner;
-    control->open_handles = 3;
+    control->open_handles = 4;
+    uv_pipe_init(loop, &control->first_pipe, 0);
     uv_timer_init(loop, &control->timer);
     uv_timer_init(loop, &control->retry);
     uv_idle_init(loop, &control->backlog);
@@ -242,10 +288,12 @@ void ld_control_close(struct ld_control *control) {
     while (control->first != NULL) {
         ld_peer_close(control->first);
     }
+    control->first_pipe.data = control;
     control->timer.data = control;
     control->retry.data = control;
     control->backlog.data = control;
     close_listener(control);
+    uv_close((uv_handle_t *)&control->first_pipe, on_closed);
     uv_close((uv_handle_t *)&control->timer, on_closed);
     uv_close((uv_handle_t *)&control->retry, on_closed);
     uv_close((uv_handle_t *)&control->backlog, on_closed);

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -15,6 +16,7 @@
 
 #include "base.h"
 #include "log.h"
+#include "text.h"
 
 struct ld_guest {
     uv_loop_t loop;
@@ -186,6 +188,7 @@ struct search {
     pid_t pid;
     size_t count;
     bool found;
+    struct ld_text *text;
 };
 
 /* Whether a handle is a stream that can have a peer or listen. */
@@ -223,10 +226,16 @@ size_t ld_guest_count(const struct ld_guest *guest) {
     return walk(guest, count_one, (struct search){.fd = -1}).count;
 }
 
+/* Whether a handle is a stream that is connected. */
+static bool is_connected(const uv_handle_t *handle) {
+    return is_stream(handle) && !uv_is_closing(handle) &&
+           (uv_is_readable((const uv_stream_t *)handle) ||
+            uv_is_writable((const uv_stream_t *)handle));
+}
+
 /* Look for a connected stream. */
 static void find_connected(uv_handle_t *handle, void *arg) {
-    if (is_stream(handle) && !uv_is_closing(handle) &&
-        (uv_is_readable((uv_stream_t *)handle) || uv_is_writable((uv_stream_t *)handle))) {
+    if (is_connected(handle)) {
         ((struct search *)arg)->found = true;
     }
 }
@@ -234,6 +243,33 @@ static void find_connected(uv_handle_t *handle, void *arg) {
 /* Whether a stream is connected. */
 bool ld_guest_is_connected(const struct ld_guest *guest) {
     return walk(guest, find_connected, (struct search){.fd = -1}).found;
+}
+
+/* Name the peer of a connected stream. */
+static void name_connected(uv_handle_t *handle, void *arg) {
+    struct search *search = arg;
+    struct sockaddr_storage peer;
+    char host[64] = "";
+    int size = sizeof peer;
+    if (!is_connected(handle)) {
+        return;
+    }
+    const char *comma = ld_text_is_empty(search->text) ? "" : ", ";
+    if (handle->type == UV_TCP &&
+        uv_tcp_getpeername((const uv_tcp_t *)handle, (struct sockaddr *)&peer, &size) == 0 &&
+        uv_ip_name((const struct sockaddr *)&peer, host, sizeof host) == 0) {
+        int port = ntohs(((const struct sockaddr_in *)&peer)->sin_port); /* where IPv6 has it too */
+        bool six = peer.ss_family == AF_INET6;
+        ld_text_format(search->text, "%sconnection with %s%s%s:%d", comma, six ? "[" : "", host,
+                       six ? "]" : "", port);
+    } else {
+        ld_text_format(search->text, "%sconnection by a pipe or Unix socket", comma);
+    }
+}
+
+/* Name who is connected. */
+void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text) {
+    walk(guest, name_connected, (struct search){.fd = -1, .text = text});
 }
 
 /* Look for a descriptor. */

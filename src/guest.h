@@ -32,6 +32,10 @@ size_t ld_guest_count(const struct ld_guest *guest);
 /* Whether a stream on it is connected to somebody. */
 bool ld_guest_is_connected(const struct ld_guest *guest);
 
+/* Add "connection with ADDRESS" for each, with ", " between, also after what is there already. */
+struct ld_text;
+void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text);
+
 /* Whether a stream on it has the descriptor FD. */
 bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
 

@@ -1,5 +1,8 @@
 #include "host.h"
 
+#include <errno.h>
+#include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "forked.h"
@@ -9,6 +12,9 @@
 #include "log.h"
 #include "notify.h"
 #include "task.h"
+#include "reserve.h"
+
+#define DESCRIPTORS 16 /* that the loop and a script need, and a few in reserve */
 
 /* A deadline in SECONDS from now. */
 uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
@@ -211,8 +217,11 @@ static void start_script(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     struct ld_text why = {0};
     host->start_deadline = ld_host_deadline(host, timeout);
-    if (ld_script_new(&host->script, &host->env, 1, &why) < 0 ||
-        ld_script_load(host->script, &why) < 0) {
+    ld_reserve_lend(); /* what is enough for a reload is enough for a start */
+    bool loaded = ld_script_new(&host->script, &host->env, 1, &why) == 0 &&
+                  ld_script_load(host->script, &why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
         fail_start(host, &why);
     } else {
         ld_guard_start(host->script, NULL, timeout, "the script");
@@ -235,17 +244,46 @@ static void report_end(struct ld_host *host) {
     }
 }
 
+/* Check that there are descriptors enough: libuv aborts in the middle of its work where there are not. */
+int ld_host_check_descriptors(struct ld_text *why) {
+    struct rlimit limit = {0};
+    int rc = ld_reserve_check(DESCRIPTORS);
+    if (rc == -EMFILE) {
+        getrlimit(RLIMIT_NOFILE, &limit);
+        ld_text_format(
+            why,
+            "too few file descriptors: the limit of open files (ulimit -n, --rlimit nofile) "
+            "is %llu, and fewer than %d of these are free",
+            (unsigned long long)limit.rlim_cur, DESCRIPTORS);
+    } else if (rc < 0) {
+        ld_text_format(why, "file descriptors: %s", strerror(-rc));
+    }
+    return rc;
+}
+
+/* Make the loop; 0 or a negative errno with the reason in WHY. */
+static int open_loop(uv_loop_t *loop, struct ld_text *why) {
+    int rc = ld_host_check_descriptors(why);
+    if (rc == 0) {
+        rc = uv_loop_init(loop);
+        if (rc < 0) {
+            ld_text_format(why, "the loop: %s", uv_strerror(rc));
+        }
+    }
+    return rc;
+}
+
 /* Run the service until it ends. */
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
-    int rc = uv_loop_init(&host.loop);
+    int rc = open_loop(&host.loop, why);
     if (rc < 0) {
-        ld_text_puts(why, uv_strerror(rc));
         ld_keeper_report(service, LD_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
     rc = ld_host_open(&host);
     if (rc == 0) {
+        ld_reserve_open();
         start_script(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {
@@ -253,6 +291,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         host.exit_status = 1;
         ld_text_format(why, "the loop: %s", uv_strerror(rc));
     }
+    ld_reserve_close();
     ld_host_close(&host);
     if (host.was_ready && host.stop.reason != finished) {
         ld_log(LD_LOG_INFO, "stopped");

@@ -10,4 +10,8 @@
  * not become ready. */
 int ld_host_run(struct ld_service *service, struct ld_text *why);
 
+/* Check that the host can open as many descriptors as it needs; 0 or a negative errno with the reason
+ * in WHY. */
+int ld_host_check_descriptors(struct ld_text *why);
+
 #endif

@@ -37,7 +37,8 @@ enum ld_stop_phase {
     LD_STOP_KILL,     /* everything has got SIGKILL */
 };
 
-/* A generation that has been replaced, until its on_stop functions are done. */
+/* A generation that has been replaced, until its on_stop functions are done, its clients gone and its
+ * commands finished. */
 struct ld_retired {
     struct ld_script *script;
     uint64_t deadline; /* uv_now */
@@ -53,6 +54,7 @@ struct ld_reload {
     uint64_t started;                /* uv_hrtime */
     uint64_t asked_at;               /* for the state; uv_hrtime */
     uint64_t deadline;               /* uv_now */
+    uint64_t shown_by;               /* uv_now; until then a ready script may turn out to be over */
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* for the reload under way */
     struct ld_waiter *later_waiters; /* for the one that follows */
@@ -152,6 +154,9 @@ void ld_reload_abandon(struct ld_host *host);
 
 /* Close all generations that have been replaced, done or not. */
 void ld_reload_close_retired(struct ld_host *host);
+
+/* Let no generation that has been replaced start anything new any more: everything ends. */
+void ld_reload_restrain_retired(struct ld_host *host);
 
 /* Whether on_stop functions of generations that have been replaced still run. */
 bool ld_reload_is_retiring(const struct ld_host *host);

@@ -93,6 +93,7 @@ static void fill_env(struct ld_host *host) {
         .path = service->path,
         .cpath = service->cpath,
         .open_libraries = ld_lib_open,
+        .late_errors = &host->error_count,
         .snapshot = snapshot,
         .host = host,
     };

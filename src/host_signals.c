@@ -6,12 +6,15 @@
 #include "keeper.h"
 #include "lib.h"
 #include "log.h"
+#include "reserve.h"
 #include "signals.h"
 #include "status_text.h"
 
 /* Reopen the log, and say so in it. */
 int ld_host_reopen_log(void) {
+    ld_reserve_lend();
     int rc = ld_log_reopen();
+    ld_reserve_take_back();
     if (rc < 0) {
         ld_log(LD_LOG_ERROR, "the log cannot be reopened, the old file stays in use: %s",
                strerror(-rc));

@@ -74,6 +74,9 @@ int ld_launch(struct ld_service *service) {
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_report_send(service->channel, LD_REPORT_BORN, 0, "");
     int status = ld_service_hold(service, &why);
+    if (status == 0 && ld_host_check_descriptors(&why) < 0) {
+        status = 1;
+    }
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
         ld_service_release(service, false);

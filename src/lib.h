@@ -44,6 +44,13 @@ void ld_lib_child_take_over(struct ld_script *script);
 /* Kill the children of a script that is to be as if it had never been, and all that came of them. */
 void ld_lib_child_kill_all(struct ld_script *script);
 
+/* End the children that a script had when it was replaced: SIGTERM, and SIGKILL after a while. Commands
+ * of lunad.exec may finish. */
+void ld_lib_child_retire(struct ld_script *script);
+
+/* Add the names of the commands and children of a replaced script that run and were not told to end. */
+void ld_lib_child_name_unfinished(struct ld_script *script, struct ld_text *text);
+
 /* Push what lunad's own Lua shares with C, a table. */
 void ld_lib_push_core(lua_State *L);
 

@@ -142,6 +142,7 @@ static int l_spawn(lua_State *L) {
     lua_settop(L, 1);
     ld_spawn_request_read(L, 1, &request);
     if (request.keep) {
+        ld_script_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);
         kept = ld_child_find_kept(L, request.name, request.config.identity);
     }
@@ -160,6 +161,7 @@ static int l_spawn(lua_State *L) {
         }
     }
     fill_box(half, &request);
+    half->late = ld_script_of(L)->stage == LD_STAGE_REPLACED;
     ld_handle_attach(&half->handle, ld_script_of(L), drop);
     lua_settop(L, box);
     return 1;
@@ -175,6 +177,17 @@ static int l_end_child(lua_State *L) {
     const struct ld_child_box *box = ld_child_check_box(L);
     if (box->half != NULL && !ld_forked()) {
         ld_child_end(box->half->child);
+    }
+    return 0;
+}
+
+/* Note that a child is the command of lunad.exec, which may finish when its script has been replaced.
+ * For lunad's own Lua: note_command(child). */
+static int l_note_command(lua_State *L) {
+    const struct ld_child_box *box = ld_child_check_box(L);
+    if (box->half != NULL && !box->half->command) {
+        box->half->command = true;
+        ld_script_of(L)->commands++;
     }
     return 0;
 }
@@ -206,6 +219,7 @@ static const luaL_Reg functions[] = {
     {"spawn", l_spawn},
     {"end_child", l_end_child},
     {"note_child", l_note_child},
+    {"note_command", l_note_command},
     {"drop_claim", ld_child_drop_claim},
     {NULL, NULL},
 };

@@ -19,6 +19,8 @@ struct ld_child_half {
     struct ld_handle handle;
     struct ld_child *child;
     struct ld_child_box *box;
+    bool command;               /* of lunad.exec */
+    bool late;                  /* started when the script had been replaced */
     bool claims;                /* the child is another generation's until this one is ready */
     bool to_log[2];             /* which outputs go to the log */
     struct ld_task *waiters;    /* for the end */

@@ -165,6 +165,7 @@ static void on_finished(void *owner) {
     struct ld_script *script = half->handle.script;
     lua_State *L = script->L;
     keep_facts(half);
+    script->commands -= half->command;
     if (!half->claims) {
         ld_child_release(half->child);
     }
@@ -174,8 +175,9 @@ static void on_finished(void *owner) {
     ld_child_push_box(L, half);
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
-    struct ld_task *task =
-        has_callback ? ld_task_take_or_report(script, "an on_exit callback") : NULL;
+    struct ld_task *task = has_callback && !script->closing
+                               ? ld_task_take_or_report(script, "an on_exit callback")
+                               : NULL;
     if (task != NULL) {
         ld_task_start_with(task, push_on_exit, half);
     }

@@ -97,6 +97,7 @@ static void close_half(struct ld_child_half *half) {
         }
     }
     half->box->half = NULL;
+    half->handle.script->commands -= half->command;
     ld_child_unpin(half->handle.script->L, half);
     ld_handle_detach(&half->handle);
     free(half);
@@ -165,6 +166,46 @@ void ld_lib_child_kill_all(struct ld_script *script) {
         ld_process_end_families(&roots);
     }
     ld_pids_fini(&roots);
+}
+
+/* Call EACH for every running child of a script that ends with it. */
+static void each_child(struct ld_script *script,
+                       void (*each)(const struct ld_child_half *half, void *arg), void *arg) {
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+        const struct ld_child_half *owner = ld_child_owner(child);
+        struct ld_child_facts facts;
+        ld_child_facts(child, &facts);
+        if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
+            each(owner, arg);
+        }
+    }
+}
+
+/* End a child that the script had before it was replaced, but no command. */
+static void end_early(const struct ld_child_half *half, void *arg) {
+    (void)arg;
+    if (!half->late && !half->command) {
+        ld_child_end(half->child);
+    }
+}
+
+/* End what a script that has been replaced had started before. */
+void ld_lib_child_retire(struct ld_script *script) {
+    each_child(script, end_early, NULL);
+}
+
+/* Name a child that has not been told to end. */
+static void name_one(const struct ld_child_half *half, void *arg) {
+    if (half->late || half->command) {
+        ld_text_format(arg, "%s%s %s (pid %d)", ld_text_is_empty(arg) ? "" : ", ",
+                       half->command ? "command" : "child", half->box->name, (int)half->box->pid);
+    }
+}
+
+/* Name what of a script that has been replaced still runs. */
+void ld_lib_child_name_unfinished(struct ld_script *script, struct ld_text *text) {
+    each_child(script, name_one, text);
 }
 
 /* The JSON of how a child ended. */

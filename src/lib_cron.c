@@ -243,7 +243,7 @@ static void check_spec(lua_State *L, struct ld_cron *cron) {
 /* cron(spec, fn) -> timer */
 static int l_cron(lua_State *L) {
     struct ld_cron cron;
-    ld_script_check_active(L);
+    ld_script_check_current(L, "cron");
     check_spec(L, &cron);
     lx_check_callable(L, 2);
     lua_settop(L, 2);

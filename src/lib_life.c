@@ -8,14 +8,17 @@
 #include "interrupt.h"
 #include "lib.h"
 #include "lib_parts.h"
+#include "log.h"
 #include "luajson.h"
 #include "luax.h"
 #include "task.h"
 #include "version.h"
 
-static const char module_key;    /* of the module table in the registry */
-static const char on_reload_key; /* of the on_reload function */
-static const char on_stop_key;   /* of the list of on_stop functions */
+static const char module_key;       /* of the module table in the registry */
+static const char on_reload_key;    /* of the on_reload function */
+static const char on_stop_key;      /* of the list of on_stop functions */
+static const char reload_place_key; /* of the place where on_reload was called, as text */
+static const char error_place_key;  /* the same of on_error */
 
 /* reload() */
 static int l_reload(lua_State *L) {
@@ -97,16 +100,38 @@ static int l_stats(lua_State *L) {
     return status == LUA_OK ? 1 : lua_error(L);
 }
 
-/* Whether the script may start nothing new any more. For lunad's own Lua. */
+/* Why the script is about to end, and need not start anything again: "stopping" or "replaced"; nil if
+ * it is not. For lunad's own Lua. */
 static int l_is_over(lua_State *L) {
-    lua_pushboolean(L, ld_script_of(L)->retired);
+    const struct ld_script *script = ld_script_of(L);
+    lua_pushstring(L, script->retired                      ? "stopping"
+                      : script->stage == LD_STAGE_REPLACED ? "replaced"
+                                                           : NULL);
     return 1;
+}
+
+/* Warn that the function in argument 1 takes the place of the one at the top, which is popped, unless
+ * that is the same or nil. PLACE is the registry's key of where NAME was called before; where it is
+ * called now is kept there. */
+static void warn_of_replacing(lua_State *L, const char *name, const void *place) {
+    bool replaces = !lua_isnil(L, -1) && !lua_rawequal(L, -1, 1);
+    lua_pop(L, 1);
+    lx_push_place(L, L);
+    if (replaces) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, place);
+        ld_log(LD_LOG_WARN, "%s at %s replaces the function that %s at %s was given", name,
+               lua_tostring(L, -2), name, lua_tostring(L, -1));
+        lua_pop(L, 1);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, place);
 }
 
 /* on_reload(fn) */
 static int l_on_reload(lua_State *L) {
     lx_check_callable(L, 1);
     lua_settop(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key);
+    warn_of_replacing(L, "lunad.on_reload", &reload_place_key);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &on_reload_key);
     return 0;
 }
@@ -116,6 +141,8 @@ static int l_on_error(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
     lx_check_callable(L, 1);
     lua_settop(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->on_error);
+    warn_of_replacing(L, "lunad.on_error", &error_place_key);
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
     luaL_unref(L, LUA_REGISTRYINDEX, script->on_error);
     script->on_error = reference;

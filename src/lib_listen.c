@@ -45,7 +45,7 @@ static int l_listen(lua_State *L) {
     struct ld_listeners *listeners = script->env->listeners;
     struct ld_listen_options options = {.mode = -1};
     struct ld_address address;
-    ld_script_check_active(L);
+    ld_script_check_current(L, "listen");
     const char *text = luaL_checkstring(L, 1);
     bool is_named = strncmp(text, "fd:", 3) == 0;
     if (!is_named && !ld_address_parse(text, &address)) {

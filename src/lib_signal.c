@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <signal.h>
+#include <string.h>
+#include <strings.h>
 
 #include "lib.h"
 #include "lib_parts.h"
@@ -12,7 +14,7 @@
 
 #define HANDLE_TYPE "lunad.signal"
 
-/* What a script holds. Its user value is the function. */
+/* What a script holds. Its user values are the function, and the name of the signal that it is given. */
 struct box {
     int signo;
     bool active;
@@ -21,7 +23,7 @@ struct box {
 
 static uint64_t registrations; /* of all scripts, so far */
 
-/* Push the list of handles for a signal, or nil. Its name is at index 0. */
+/* Push the list of handles for a signal, or nil. */
 static void push_list(lua_State *L, int signo) {
     ld_script_push_shelved(L, LD_SHELF_SIGNALS);
     lua_rawgeti(L, -1, signo);
@@ -57,8 +59,6 @@ static void add_to_list(lua_State *L, int signo) {
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         lua_newtable(L);
-        lua_pushstring(L, ld_signal_name(signo));
-        lua_rawseti(L, -2, 0);
         ld_script_push_shelved(L, LD_SHELF_SIGNALS);
         lua_pushvalue(L, -2);
         lua_rawseti(L, -2, signo);
@@ -69,18 +69,38 @@ static void add_to_list(lua_State *L, int signo) {
     lua_pop(L, 1);
 }
 
+/* Push the name that a handler is given: the one in argument 1, for some signals have two, without SIG
+ * and in capitals; for a number the usual one. */
+static void push_name(lua_State *L, int signo) {
+    char name[16];
+    size_t size = 0;
+    if (lua_type(L, 1) != LUA_TSTRING || lua_isnumber(L, 1)) {
+        lua_pushstring(L, ld_signal_name(signo));
+        return;
+    }
+    const char *given = lua_tostring(L, 1);
+    given += strncasecmp(given, "SIG", 3) == 0 ? 3 : 0;
+    for (; given[size] != '\0' && size < sizeof name; size++) {
+        bool is_small = given[size] >= 'a' && given[size] <= 'z';
+        name[size] = (char)(given[size] - (is_small ? 'a' - 'A' : 0));
+    }
+    lua_pushlstring(L, name, size);
+}
+
 /* signal(name, fn) -> handle */
 static int l_signal(lua_State *L) {
     struct ld_script *script = ld_script_of(L);
-    ld_script_check_active(L);
+    ld_script_check_current(L, "signal");
     int signo = lx_check_signal(L, 1, false);
     check_catchable(L, signo);
     lx_check_callable(L, 2);
-    struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    struct box *box = lua_newuserdatauv(L, sizeof *box, 2);
     *box = (struct box){.signo = signo};
     luaL_setmetatable(L, HANDLE_TYPE);
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
+    push_name(L, signo);
+    lua_setiuservalue(L, -2, 2);
     add_to_list(L, signo);
     int rc = ld_signals_catch(signo);
     if (rc < 0) {
@@ -166,14 +186,13 @@ static bool push_next(lua_State *shelf, uint64_t *number, uint64_t last) {
     return false;
 }
 
-/* Call the function of the handle at the top of the shelf, which is popped, with the name in the list
- * below it. Nothing here allocates but the taking of a task. */
+/* Call the function of the handle at the top of the shelf, which is popped, with its name. Nothing here allocates but the taking of a task. */
 static void call_handler(struct ld_script *script) {
     lua_State *shelf = script->shelf;
     struct ld_task *task = ld_task_take_or_report(script, "a signal handler");
     if (task != NULL) {
         lua_getiuservalue(shelf, -1, 1);
-        lua_rawgeti(shelf, -3, 0);
+        lua_getiuservalue(shelf, -2, 2);
         lua_xmove(shelf, task->co, 2);
     }
     lua_pop(shelf, 1);

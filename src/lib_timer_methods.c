@@ -35,6 +35,9 @@ static int m_again(lua_State *L) {
     struct ld_timer_box *box = ld_lib_timer_check_box(L);
     struct ld_timers *timers = ld_script_of(L)->timers;
     ld_script_check_active(L);
+    if (box->kind == LD_TIMER_CRON) {
+        ld_script_check_current(L, "cron");
+    }
     if (!lua_isnoneornil(L, 2)) {
         luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer goes by the clock alone");
         box->period = lx_check_seconds(L, 2, box->kind == LD_TIMER_EVERY);

@@ -194,6 +194,8 @@ static const struct row rows[] = {
      "put before package.cpath (a template, or a directory)"},
     {"timeout", 0, "SECONDS", LD_VERB_STOP, set_seconds, AT(timeout), seconds_wants,
      "kill after this time (default: the daemon's own --stop-timeout and a little)"},
+    {"timeout", 0, "SECONDS", LD_VERB_ASK, set_seconds, AT(timeout), seconds_wants,
+     "wait no longer for the answer (default: the daemon's own limit and a little)"},
     {"json", 0, NULL, LD_VERB_STATUS | LD_VERB_LIST, set_flag, AT(json), NULL, "print JSON"},
     {"follow", 'f', NULL, LD_VERB_LOGS, set_flag, AT(follow), NULL,
      "go on with what is written, until Ctrl-C"},

@@ -16,6 +16,7 @@ enum ld_verb {
     LD_VERB_STATUS = 1 << 3,
     LD_VERB_LIST = 1 << 4,
     LD_VERB_LOGS = 1 << 5,
+    LD_VERB_ASK = 1 << 7,   /* reload and reopen */
     LD_VERB_OTHER = 1 << 6, /* verbs with the common options only */
 };
 
@@ -57,7 +58,7 @@ struct ld_options {
     const char *path;
     const char *cpath;
     const char *chunk; /* -e */
-    double timeout;    /* stop; below 0: the daemon's own */
+    double timeout;    /* of stop, reload and reopen; below 0: the daemon's own */
     bool json;
     bool follow;
     long lines;

@@ -215,10 +215,11 @@ bool ld_parse_signal(const char *text, int *signo) {
     return false;
 }
 
-/* The name of a signal. */
+/* The name of a signal. The C library calls SIGIO by its other name, which Linux's manual and shells do
+ * not use first. */
 const char *ld_signal_name(int signo) {
     static char realtime[16];
-    const char *known = sigabbrev_np(signo);
+    const char *known = signo == SIGIO ? "IO" : sigabbrev_np(signo);
     if (known == NULL && signo >= SIGRTMIN && signo <= SIGRTMAX) {
         snprintf(realtime, sizeof realtime, "RTMIN+%d", signo - SIGRTMIN);
         return realtime;

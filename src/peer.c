@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base.h"
+#include "reserve.h"
 
 #define REQUEST_MAX ((size_t)1024 * 1024)
 
@@ -34,6 +35,7 @@ void ld_peer_close(struct ld_peer *peer) {
     }
     peer->events->closing(peer);
     uv_close((uv_handle_t *)&peer->pipe, on_closed);
+    ld_reserve_fill(); /* before the script takes the descriptor that is free now */
 }
 
 /* Go on after an answer was taken, or not. */

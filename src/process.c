@@ -13,6 +13,8 @@
 
 #include "file.h"
 
+#define WATCH_MS      100
+#define BUSY_TICKS    3   /* of ten in that time, on a machine that others load as well */
 #define END_ROUNDS    200 /* how often, and how long at a time, what was killed is waited for */
 #define END_MS        10
 #define FREEZE_ROUNDS 100 /* a fork bomb may be faster than we are: do not try for ever */
@@ -127,6 +129,59 @@ static bool read_entry(pid_t pid, struct entry *entry) {
                             .is_stopped = state == 'T' || state == 't',
                             .is_exiting = (flags & EXITING) != 0};
     return state != 'Z' && state != 'X';
+}
+
+/* Read the state of a process, and the clock ticks that it has computed for. */
+static char read_state(pid_t pid, unsigned long *ticks) {
+    struct ld_text stat = {0};
+    unsigned long user = 0;
+    unsigned long system = 0;
+    char state = 'X';
+    if (read_proc(pid, "stat", &stat) == 0) {
+        const char *name_end = strrchr(ld_text_string(&stat), ')');
+        if (name_end == NULL ||
+            sscanf(name_end, ") %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &state, &user,
+                   &system) != 3) {
+            state = 'X';
+        }
+    }
+    ld_text_fini(&stat);
+    *ticks = user + system;
+    return state;
+}
+
+/* Whether a process is stopped. */
+bool ld_process_is_stopped(pid_t pid) {
+    unsigned long ticks;
+    char state = read_state(pid, &ticks);
+    return state == 'T' || state == 't';
+}
+
+/* What a process does. */
+enum ld_activity ld_process_activity(pid_t pid) {
+    unsigned long before;
+    unsigned long after;
+    char state = read_state(pid, &before);
+    if (state != 'T' && state != 't' && state != 'X') {
+        poll(NULL, 0, WATCH_MS);
+        state = read_state(pid, &after);
+        if (state == 'R' || after - before >= BUSY_TICKS) {
+            return LD_ACTIVITY_COMPUTES;
+        }
+    }
+    switch (state) {
+    case 'X':
+    case 'Z':
+        return LD_ACTIVITY_GONE;
+    case 'T':
+        return LD_ACTIVITY_STOPPED;
+    case 't':
+        return LD_ACTIVITY_TRACED;
+    case 'D':
+        return LD_ACTIVITY_BLOCKED;
+    default:
+        return LD_ACTIVITY_SLEEPS;
+    }
 }
 
 /* Read the environment that PID was started with. In the middle of an exec it is empty for a moment,

@@ -35,6 +35,21 @@ int ld_process_open(pid_t pid);
 /* Send SIGNO through a pidfd; 0 or a negative errno. */
 int ld_process_signal(int pidfd, int signo);
 
+/* What a process does, as far as it can be seen from outside, watched for a tenth of a second unless
+ * it is stopped. */
+enum ld_activity {
+    LD_ACTIVITY_GONE,
+    LD_ACTIVITY_STOPPED, /* by a signal */
+    LD_ACTIVITY_TRACED,  /* by a debugger */
+    LD_ACTIVITY_COMPUTES,
+    LD_ACTIVITY_SLEEPS,
+    LD_ACTIVITY_BLOCKED, /* in a system call that no signal ends */
+};
+enum ld_activity ld_process_activity(pid_t pid);
+
+/* Whether a process is stopped by a signal or a debugger at this moment. */
+bool ld_process_is_stopped(pid_t pid);
+
 /* Whether the process of a pidfd has ended, waiting up to TIMEOUT_MS for it. */
 bool ld_process_has_ended(int pidfd, int timeout_ms);
 

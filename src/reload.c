@@ -11,6 +11,10 @@
 #include "lib.h"
 #include "log.h"
 #include "notify.h"
+#include "reserve.h"
+
+#define SOON_NS   5000000 /* for a timer that is to fire in a moment */
+#define MOMENT_MS 20
 
 /* Ask for a reload. Those asked for during one are joined into the one that follows. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
@@ -75,7 +79,9 @@ static void close_next(struct ld_host *host) {
         ld_task_cancel(asking); /* nobody waits for what it would say */
     }
     if (next != NULL) {
+        ld_reserve_lend();
         ld_lib_child_kill_all(next);
+        ld_reserve_take_back();
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
     }
@@ -162,8 +168,12 @@ static void begin(struct ld_host *host) {
     reload->answered = false;
     ld_text_clear(&reload->why);
     ld_notify_reloading();
-    if (ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) < 0 ||
-        ld_script_load(reload->next, &reload->why) < 0) {
+    ld_reserve_lend();
+    bool loaded =
+        ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) == 0 &&
+        ld_script_load(reload->next, &reload->why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
         reload->answered = true;
         return;
     }
@@ -187,34 +197,61 @@ static void load(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
     reload->phase = LD_RELOAD_LOADING;
+    reload->shown_by = 0;
     reload->deadline = ld_host_deadline(host, timeout);
     ld_guard_start(reload->next, NULL, timeout, "the script");
+    ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
     ld_script_start(reload->next);
+    ld_reserve_take_back();
+}
+
+/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
+static void log_unfinished(struct ld_script *script, const char *why) {
+    struct ld_text names = {0};
+    if (!script->stop_done) {
+        ld_text_puts(&names, "on_stop functions");
+    }
+    if (script->guest != NULL) {
+        ld_guest_name_connected(script->guest, &names);
+    }
+    ld_lib_child_name_unfinished(script, &names);
+    if (!ld_text_is_empty(&names)) {
+        ld_log_with(LD_LOG_WARN, &names,
+                    "generation %u is closed %s, and with it: ", script->generation, why);
+    }
+    ld_text_fini(&names);
 }
 
 /* Close a generation that has been replaced. */
-static void close_replaced(struct ld_host *host, struct ld_script *script) {
-    host->error_count += script->error_count;
+static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
+    log_unfinished(script, why);
+    host->error_count += script->error_count; /* what fails from here on is counted there */
     ld_script_close(script);
 }
 
-/* Whether a generation that has been replaced is done: its on_stop functions, and its clients. */
-static bool is_done(struct ld_script *script) {
-    script->retired = script->retired || script->stop_done;
-    return script->stop_done && (script->guest == NULL || !ld_guest_is_connected(script->guest));
+/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
+ * connected, or its commands have not finished. Nothing goes on after os.exit. */
+static bool has_to_go_on(const struct ld_script *script) {
+    bool is_busy = !script->stop_done || script->commands > 0 ||
+                   (script->guest != NULL && ld_guest_is_connected(script->guest));
+    return is_busy && !script->exited;
 }
 
-/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop
- * functions and its clients may take their time. */
+static const char finished[] = "as it has finished";
+
+/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
+ * its clients and its commands may take their time. */
 static void retire(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_lib_timer_drop_all(script);
     ld_lib_signal_drop_all(script);
     ld_lib_life_run_on_stop(script, "reload");
     ld_script_deafen(script); /* where on_stop has not closed it itself */
-    if (retired == NULL || is_done(script)) {
+    ld_lib_child_retire(script);
+    if (retired == NULL || !has_to_go_on(script)) {
+        close_replaced(host, script,
+                       retired == NULL ? "without delay, as memory is short" : finished);
         free(retired);
-        close_replaced(host, script);
         return;
     }
     retired->script = script;
@@ -260,8 +297,11 @@ static bool has_failed(struct ld_host *host) {
         ld_text_append(&reload->why, &next->first_error);
     } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         ld_text_puts(&reload->why, "the script asked to stop before it was ready");
-    } else if (!ld_script_is_ready(next) && !ld_script_is_alive(next)) {
-        ld_text_puts(&reload->why, "the script ended before it called lunad.ready()");
+    } else if (!ld_script_is_alive(next)) { /* as the service it would end at once */
+        ld_text_puts(&reload->why, ld_script_is_ready(next)
+                                       ? "the new script has nothing to wait for: no timer, signal "
+                                         "handler, child, task or socket"
+                                       : "the script ended before it called lunad.ready()");
     } else if (late) {
         ld_text_format(&reload->why, "the script was not ready after %.10g s",
                        host->service->options->start_timeout);
@@ -287,25 +327,62 @@ static void step_asking(struct ld_host *host) {
     }
 }
 
-/* Look whether the new generation has become ready. */
+/* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
+ * there is something to wait for. */
+static bool is_about_to_show(const struct ld_script *script) {
+    bool has_more = !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+                    (script->guest != NULL && ld_guest_is_alive(script->guest));
+    uint64_t soon = uv_hrtime() + SOON_NS;
+    ld_timer timer = has_more ? 0 : ld_timers_next(script->timers, 0);
+    bool only_soon = timer != 0;
+    for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {
+        const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+        only_soon = info->interval == 0 && !info->by_clock && info->due <= soon;
+    }
+    return only_soon;
+}
+
+/* Look whether the new generation has become ready. One that may be over in a moment has that moment,
+ * but no more: a timer that arms itself again and again is a service too. */
 static void step_loading(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
     if (has_failed(host)) {
         refuse(host);
-    } else if (ld_script_is_ready(host->reload.next)) {
+    } else if (ld_script_is_ready(reload->next)) {
+        uint64_t now = uv_now(&host->loop);
+        reload->shown_by = reload->shown_by != 0 ? reload->shown_by : now + MOMENT_MS;
+        if (now < reload->shown_by && is_about_to_show(reload->next)) {
+            ld_host_wake_at(host, reload->shown_by);
+            return;
+        }
         commit(host);
     } else {
         ld_host_wake_at(host, host->reload.deadline);
     }
 }
 
-/* Close generations whose on_stop functions are done, or have had their time. */
+/* Tell a generation that has been replaced that the service is not its own any more. */
+static void heed_replaced(struct ld_script *script) {
+    if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
+        ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
+               script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
+    }
+    script->wants = 0;
+}
+
+/* Close generations that have nothing to go on for, or have had their time. */
 static void step_retired(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
     while (*place != NULL) {
         struct ld_retired *retired = *place;
-        if (is_done(retired->script) || uv_now(&host->loop) >= retired->deadline) {
+        bool late = uv_now(&host->loop) >= retired->deadline;
+        heed_replaced(retired->script);
+        if (late || !has_to_go_on(retired->script)) {
             *place = retired->next;
-            close_replaced(host, retired->script);
+            close_replaced(host, retired->script,
+                           retired->script->exited ? "by its os.exit"
+                           : late                  ? "as its --stop-timeout is over"
+                                                   : finished);
             free(retired);
         } else {
             ld_host_wake_at(host, retired->deadline);
@@ -319,8 +396,15 @@ void ld_reload_close_retired(struct ld_host *host) {
     struct ld_retired *retired;
     while ((retired = host->retired) != NULL) {
         host->retired = retired->next;
-        close_replaced(host, retired->script);
+        close_replaced(host, retired->script, "by the stop");
         free(retired);
+    }
+}
+
+/* Let no generation that has been replaced start anything new. */
+void ld_reload_restrain_retired(struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        at->script->retired = true;
     }
 }
 

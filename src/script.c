@@ -303,6 +303,14 @@ void ld_script_check_active(lua_State *L) {
     }
 }
 
+/* Raise unless the script is not to end. */
+void ld_script_check_current(lua_State *L, const char *what) {
+    ld_script_check_active(L);
+    if (ld_script_of(L)->stage == LD_STAGE_REPLACED) {
+        lx_error(L, "%s: %s, another one has taken its place", what, ld_script_over);
+    }
+}
+
 /* An error to show to the script. */
 struct report {
     struct ld_script *script;
@@ -354,6 +362,9 @@ void ld_script_report(struct ld_script *script, const char *what, const struct l
     }
     ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
     script->error_count++;
+    if (script->closing && script->stage == LD_STAGE_REPLACED && script->env->late_errors != NULL) {
+        (*script->env->late_errors)++;
+    }
     script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     set_text(&script->last_error, ld_text_string(trace), message_size);
     if (ld_text_is_empty(&script->first_error)) {

@@ -41,7 +41,8 @@ struct ld_env {
     const char *cpath;  /* before package.cpath, or NULL */
     lua_Alloc alloc;    /* NULL: the usual one */
     void *alloc_arg;
-    lua_CFunction open_libraries;    /* called with the script's state, all of lunad's in it */
+    lua_CFunction open_libraries; /* called with the script's state, all of lunad's in it */
+    uint64_t *late_errors;        /* counts those of replaced scripts that are closing; or NULL */
     json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
     void *host;
 };
@@ -72,6 +73,7 @@ struct ld_script {
     struct ld_guest *guest;    /* of luv, if it is used */
     struct ld_handle *handles; /* the half of them that libuv knows */
     size_t heap;               /* bytes that Lua has */
+    size_t commands;           /* of lunad.exec that have not finished */
     size_t keepers;            /* things that keep the script alive, beside timers and tasks */
 
     struct ld_task *root;  /* what stands for no task, in the main coroutine's place */
@@ -100,7 +102,7 @@ struct ld_script {
     bool is_service;   /* it has become ready, and was made the service */
     enum ld_stage stage;
     bool exited;             /* by os.exit: nothing of it runs any more */
-    bool retired;            /* replaced, or stopping: it may not start anything new */
+    bool retired;            /* stopping, or closing: it may not start anything new */
     bool closing;            /* it is being closed: no task begins, nothing suspends */
     bool is_closed;          /* all but its state, which luv may still have a request for */
     const char *stop_reason; /* what on_stop functions are told */
@@ -151,9 +153,13 @@ struct ld_script *ld_script_of(lua_State *L);
 void ld_script_shelve(lua_State *L, enum ld_shelf place);
 void ld_script_push_shelved(lua_State *L, enum ld_shelf place);
 
-/* Raise unless the script may start something new. The error has the text ld_script_over in it. */
+/* Raise unless the script may start something new, which ends with it. The error has the text
+ * ld_script_over in it. */
 extern const char ld_script_over[];
 void ld_script_check_active(lua_State *L);
+
+/* The same for WHAT is only for a script that has not been replaced. */
+void ld_script_check_current(lua_State *L, const char *what);
 
 /* Call FUNCTION with ARG as light userdata, protected, outside of any task. 0, or -1 with the
  * message in WHY (which may be NULL). */

@@ -8,6 +8,7 @@
 #include "jsontext.h"
 #include "lib.h"
 #include "log.h"
+#include "reserve.h"
 
 /* A text as a JSON string, null for an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
@@ -119,9 +120,10 @@ static json_t *report_retiring(const struct ld_host *host) {
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
         const struct ld_script *script = at->script;
         size_t handles = script->guest != NULL ? ld_guest_count(script->guest) : 0;
-        json_array_append_new(list,
-                              json_pack("{s:i, s:i, s:b}", "generation", (int)script->generation,
-                                        "handles", (int)handles, "stopping", !script->stop_done));
+        json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:b}", "generation",
+                                              (int)script->generation, "handles", (int)handles,
+                                              "commands", (int)script->commands, "stopping",
+                                              !script->stop_done));
     }
     return list;
 }
@@ -151,6 +153,7 @@ json_t *ld_host_snapshot(struct ld_host *host) {
         host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
+    size_t lent = ld_reserve_lend(); /* to look at the process itself */
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
     add(&report, "memory",
@@ -164,6 +167,7 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     add(&report, "listeners", report_listeners(host));
     add(&report, "retiring", report_retiring(host));
     add(&report, "log", report_log());
-    add(&report, "fds", json_integer(count_fds()));
+    add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
+    ld_reserve_take_back();
     return report;
 }

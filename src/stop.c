@@ -8,9 +8,20 @@
 #include "log.h"
 #include "notify.h"
 #include "process.h"
+#include "reserve.h"
 
 #define AGAIN_MS 10   /* between looks for processes that were killed */
 #define KILL_MS  2000 /* how long the kernel may take to end them */
+#define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
+
+/* Find all processes that came from this one, though the script may have used up all descriptors; 0
+ * or a negative errno. */
+static int find_family(struct ld_pids *family) {
+    ld_reserve_lend();
+    int rc = ld_process_family(getpid(), family);
+    ld_reserve_take_back();
+    return rc;
+}
 
 /* Send SIGTERM to every child, which means its group, and to all others that came from them. To
  * nobody twice: a second one may mean more. */
@@ -19,7 +30,7 @@ static void terminate_children(struct ld_host *host) {
     if (!ld_reaper_has_children()) {
         return;
     }
-    ld_process_family(getpid(), &family);
+    find_family(&family);
     for (size_t i = 0; i < family.count; i++) {
         if (ld_children_find(host->children, getpgid(family.list[i])) == NULL) {
             ld_process_kill(family.list[i], SIGTERM);
@@ -39,7 +50,7 @@ static void terminate_children(struct ld_host *host) {
 /* Kill every process that is left. */
 void ld_stop_kill_left(void) {
     struct ld_pids family;
-    if (!ld_reaper_has_children() || ld_process_family(getpid(), &family) < 0) {
+    if (!ld_reaper_has_children() || find_family(&family) < 0) {
         return;
     }
     for (size_t i = 0; i < family.count; i++) {
@@ -48,13 +59,13 @@ void ld_stop_kill_left(void) {
     ld_pids_fini(&family);
 }
 
-/* Whether a child that is not detached has not finished: cheaper to know than who is left at all. */
+/* Whether a child that is not detached must be waited for: cheaper to know than who is left at all. */
 static bool has_known_children(struct ld_host *host) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(host->children, child)) != NULL) {
         struct ld_child_facts facts;
         ld_child_facts(child, &facts);
-        if (!facts.detached) {
+        if (!facts.detached && ld_child_is_awaited(child)) {
             return true;
         }
     }
@@ -70,7 +81,7 @@ static bool is_family_gone(struct ld_host *host) {
     if (!ld_reaper_has_children()) {
         return true;
     }
-    bool gone = ld_process_family(getpid(), &family) == 0 && family.count == 0;
+    bool gone = find_family(&family) == 0 && family.count == 0;
     ld_pids_fini(&family);
     return gone;
 }
@@ -88,6 +99,7 @@ static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
     host->script->retired =
         true; /* or what is started again for each that ends would go on for ever */
+    ld_reload_restrain_retired(host);
     terminate_children(host);
 }
 
@@ -153,6 +165,8 @@ void ld_stop_step(struct ld_host *host) {
                    "not all processes ended after SIGTERM within %.10g s: killing them",
                    host->service->options->stop_timeout);
             begin_kill(host);
+        } else {
+            ld_host_wake_at(host, uv_now(&host->loop) + LOOK_MS);
         }
     }
     if (host->stop.phase == LD_STOP_KILL) {

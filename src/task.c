@@ -156,15 +156,26 @@ static void reset_coroutine(struct ld_task *task) {
     ld_interrupt_go_on(script, task->co);
 }
 
-/* Handle the end of a task by an error. */
+/* How a task ended that has an error on its top; one that is a failure is explained, once. */
+static enum ld_outcome judge(struct explanation *explanation) {
+    struct ld_task *task = explanation->task;
+    if (ended_by_will(task)) {
+        return LD_OUTCOME_CANCELLED;
+    }
+    if (ld_script_protect(task->script, explain, explanation, NULL) < 0) {
+        explain_barely(explanation);
+    }
+    return LD_OUTCOME_FAILED;
+}
+
+/* Handle the end of a task by an error. Closing the variables of one that was cancelled may fail. */
 static void end_failed(struct ld_task *task) {
     struct explanation explanation = {.task = task};
-    enum ld_outcome outcome = ended_by_will(task) ? LD_OUTCOME_CANCELLED : LD_OUTCOME_FAILED;
-    if (outcome == LD_OUTCOME_FAILED &&
-        ld_script_protect(task->script, explain, &explanation, NULL) < 0) {
-        explain_barely(&explanation);
-    }
+    enum ld_outcome outcome = judge(&explanation);
     reset_coroutine(task);
+    if (outcome == LD_OUTCOME_CANCELLED) {
+        outcome = judge(&explanation);
+    }
     task->has_failed = true;
     task->script->trace = &explanation.trace;
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);

@@ -78,6 +78,7 @@ return function(options)
   if not child then
     return nil, err, code
   end
+  core.note_command(child)
   if input then
     child:write(input) -- a command need not read it all
     child:close_stdin()

@@ -12,7 +12,9 @@ local core = {
   log = lunad.log,
 }
 
-local own = { "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "report" }
+local own = {
+  "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "note_command", "report",
+}
 for _, name in ipairs(own) do
   core[name], lunad[name] = lunad[name], nil
 end

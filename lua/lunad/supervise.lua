@@ -68,7 +68,7 @@ local function read_options(options)
   if type(options) ~= "table" then
     core.raise("bad argument #1 to 'supervise' (table expected, got " .. type(options) .. ")")
   end
-  local state = { spawn = {}, slots = {}, times = {} }
+  local state = { spawn = {}, slots = {}, times = {}, made_when = core.is_over() }
   local function get(name, default)
     local value = options[name]
     if value == nil then
@@ -112,6 +112,13 @@ local function name_of(state, index)
     return base -- lunad.spawn says what is wrong with it
   end
   return ("%s-%d"):format(base, index)
+end
+
+-- Whether the script is about to end, and nothing is to be started again. One that has been replaced
+-- may have begun to supervise after that.
+local function is_over(state)
+  local why = core.is_over()
+  return why and why ~= state.made_when
 end
 
 local on_exit
@@ -191,7 +198,7 @@ local schedule
 -- Start the child of a slot anew, unless the script is about to end.
 local function restart(state, slot)
   slot.timer = nil
-  if core.is_over() then
+  if is_over(state) then
     slot.state = "ended"
     return
   end
@@ -222,7 +229,7 @@ end
 
 -- Go on with a rolling restart: end the next child, or start what has none.
 local function roll(state)
-  if state.stopped or core.is_over() then
+  if state.stopped or is_over(state) then
     return -- it has given up meanwhile, or the script is about to end
   end
   local slot = state.rolling and state.slots[state.rolling]
@@ -249,7 +256,7 @@ end
 function on_exit(state, slot, exit, child)
   local rolling = slot.state == "rolling"
   slot.child, slot.last = nil, child
-  if state.stopped or core.is_over() then
+  if state.stopped or is_over(state) then
     slot.state = "ended"
   elseif rolling then
     restart(state, slot)

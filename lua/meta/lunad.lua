@@ -96,7 +96,8 @@ function task:running() end
 ---@class lunad.signal
 local handle = {}
 
----Call `fn(name)` when a signal arrives, in place of what it does by default.
+---Call `fn(name)` when a signal arrives, with the name as it is given here, in place of what it does
+---by default.
 ---@param name lunad.signal_name
 ---@param fn lunad.callable
 ---@return lunad.signal? handle
@@ -247,7 +248,7 @@ function supervisor:children() end
 
 -- Life
 
----Hand what `fn()` returns, plain data, to the next generation.
+---Hand what `fn()` returns, plain data, to the next generation. A later call replaces the function.
 ---@param fn lunad.callable
 function lunad.on_reload(fn) end
 
@@ -255,7 +256,7 @@ function lunad.on_reload(fn) end
 ---@param fn lunad.callable
 function lunad.on_stop(fn) end
 
----Call `fn(message, traceback)` for each uncaught error.
+---Call `fn(message, traceback)` for each uncaught error. A later call replaces the function.
 ---@param fn lunad.callable
 function lunad.on_error(fn) end
 

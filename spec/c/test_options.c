@@ -9,7 +9,7 @@
 #define WORDS_MAX 8
 
 static const enum ld_verb verbs[] = {LD_VERB_RUN,  LD_VERB_START, LD_VERB_STOP, LD_VERB_STATUS,
-                                     LD_VERB_LIST, LD_VERB_LOGS,  LD_VERB_OTHER};
+                                     LD_VERB_LIST, LD_VERB_LOGS,  LD_VERB_ASK,  LD_VERB_OTHER};
 
 /* Parse words for a verb; what was complained of must be REASON ("": nothing). The index of the
  * first operand among the words, or -1. */

@@ -1,0 +1,23 @@
+/* Descriptors that are kept back, so that what must always work (the control socket, a reload, a
+ * stop) can still open something when the script has used up the limit of open files. */
+#ifndef LD_RESERVE_H
+#define LD_RESERVE_H
+
+#include <stddef.h>
+
+/* Check that COUNT more descriptors can be opened; 0 or a negative errno. */
+int ld_reserve_check(size_t count);
+
+/* Begin to keep descriptors back, as many as can be had, and stop doing that. */
+void ld_reserve_open(void);
+void ld_reserve_close(void);
+
+/* Let what follows use them, until they are taken back; how many were closed for that. Such calls may
+ * be nested. What is in use by then is missing in the reserve until it is filled again. */
+size_t ld_reserve_lend(void);
+void ld_reserve_take_back(void);
+
+/* Fill the reserve again, after something was closed that may have come from it. */
+void ld_reserve_fill(void);
+
+#endif
