@@ -160,22 +160,37 @@ describe("A verb about a daemon that does not run", function()
   it("exits with 3 and says so", function()
     for _, words in ipairs { { "reload", "x" }, { "restart", "x" }, { "reopen", "x" },
                              { "signal", "x", "TERM" } } do
-      assert.truthy(box:refused(3, table.unpack(words)):find("x: not running", 1, true), words[1])
+      local err = box:refused(3, table.unpack(words))
+      assert.truthy(err:find("^lunad: x: not running [^\n]*looked in " .. support.pattern(box:path("run"))), err)
     end
   end)
 
   it("exits with 0 if it is stop, and says so on stdout", function()
     local result = box:lunad("stop", "x")
     assert.equal(0, result.code)
-    assert.equal("x: not running\n", result.out)
+    assert.equal(("x: not running (looked in %s, which does not exist)\n"):format(box:path("run")), result.out)
     assert.equal("", result.err)
   end)
 
   it("exits with 3 if it is status, and says so on stdout", function()
     local result = box:lunad("status", "x")
     assert.equal(3, result.code)
-    assert.equal("x: not running\n", result.out)
+    assert.equal(("x: not running (looked in %s, which does not exist)\n"):format(box:path("run")), result.out)
     assert.equal("", result.err)
+  end)
+
+  it("says where it was looked for, by whatever way that was chosen", function()
+    local dir = support.pattern(box:path("other"))
+    assert(support.uv.fs_mkdir(box:path("other"), tonumber("700", 8)))
+    for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "stop", "./x.lua" }, { "reload", "x" } } do
+      local by_option = box:lunad(words[1], "--run-dir", "./other/", words[2])
+      local by_variable = box:run(words, { env = { LUNAD_RUN_DIR = "other" } })
+      for _, result in ipairs { by_option, by_variable } do
+        assert.matches(" running %(looked in " .. dir .. "%)\n$", result.out .. result.err)
+      end
+    end
+    local result = box:lunad("status", "--json", "--run-dir", "other", "x")
+    assert.equal(box:path("other"), support.json.decode(result.out).run_dir)
   end)
 end)
 
@@ -202,7 +217,7 @@ describe("Of several NAMEs", function()
   it("all can be stopped, running or not", function()
     box:start(box:idle("two"))
     local out = box:ok("stop", "one", "none", "two")
-    assert.equal("one: stopped\nnone: not running\ntwo: stopped\n", out)
+    assert.matches("^one: stopped\nnone: not running [^\n]+\ntwo: stopped\n$", out)
     assert.same({}, box:left_files())
   end)
 
@@ -229,7 +244,7 @@ describe("--run-dir", function()
     end
     assert.truthy(box:ok("list", "--run-dir", "other"):find("idle", 1, true))
     box:ok("check", "--run-dir", "other", box:path("idle.lua"))
-    assert.equal("no daemon is running\n", box:ok("list"))
+    assert.matches("^no daemon is running [^\n]+\n$", box:ok("list"))
     assert.equal("idle: stopped\n", box:ok("stop", "--run-dir", "other", "idle"))
   end)
 end)
@@ -363,7 +378,7 @@ describe("lunad list", function()
   local box = support.with_box(before_each, after_each)
 
   it("is empty where no daemon runs, and makes no directory", function()
-    assert.equal("no daemon is running\n", box:ok("list"))
+    assert.matches("^no daemon is running %(looked in [^\n]+/run, which does not exist%)\n$", box:ok("list"))
     assert.equal("[]\n", box:ok("list", "--json"))
     assert.is_nil(support.uv.fs_stat(box:path("run")))
   end)

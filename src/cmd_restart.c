@@ -59,6 +59,9 @@ static int start_again(const json_t *origin) {
         ld_complain("restart: becoming the user who started it: %s", strerror(-rc));
         return 1;
     }
+    if (cwd == NULL) {
+        cwd = strdup("/"); /* it had been removed before the start, which did not need it */
+    }
     if (cwd == NULL || chdir(cwd) < 0) {
         ld_complain("restart: %s: %s", cwd != NULL ? cwd : "?", strerror(errno));
         return 1;
@@ -155,8 +158,8 @@ static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
         return status;
     }
     if (target.holder.state != LD_HOLDER_ALIVE) {
-        ld_complain("%s: not running, so nothing says how it was started: use lunad start",
-                    target.name);
+        ld_complain("%s: not running (%s), so nothing says how it was started: use lunad start",
+                    target.name, ld_text_string(&dir->where));
         return 3;
     }
     if (ld_client_ask(&(struct ld_request){dir->path, target.name, "origin", ASK_SECONDS}, &origin,

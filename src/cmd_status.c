@@ -2,6 +2,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "jsontext.h"
 #include "say.h"
 #include "status_text.h"
 #include "target.h"
@@ -16,8 +17,8 @@ static struct {
 
 /* What can be said of a daemon that does not answer. */
 static json_t *silent_report(const struct ld_target *target, const char *why) {
-    return json_pack("{s:s, s:i, s:s, s:s}", "name", target->name, "pid", (int)target->holder.pid,
-                     "state", "running", "error", why);
+    return json_pack("{s:o, s:i, s:s, s:o}", "name", ld_json_string(target->name), "pid",
+                     (int)target->holder.pid, "state", "running", "error", ld_json_string(why));
 }
 
 /* Ask a running daemon for its report; a new reference. */
@@ -37,11 +38,11 @@ static json_t *ask(const struct ld_target *target) {
 /* Print a report for people. */
 static void print_report(const json_t *report) {
     struct ld_text text = {0};
-    const char *error = json_string_value(json_object_get(report, "error"));
-    if (error != NULL) {
-        ld_text_format(&text, "%s: running, pid %d, but %s",
-                       json_string_value(json_object_get(report, "name")),
-                       (int)json_integer_value(json_object_get(report, "pid")), error);
+    if (json_is_string(json_object_get(report, "error"))) {
+        ld_status_member(&text, "", report, "name");
+        ld_text_format(&text, ": running, pid %d, but ",
+                       (int)json_integer_value(json_object_get(report, "pid")));
+        ld_status_member(&text, "", report, "error");
     } else {
         ld_status_text(&text, report);
     }
@@ -54,12 +55,15 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
     bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
     if (call->options->json) {
         json_array_append_new(output.reports,
-                              json_pack("{s:s, s:n, s:s}", "name", target->name, "pid", "state",
-                                        left_pidfile ? "dead" : "not running"));
+                              json_pack("{s:o, s:n, s:s, s:o}", "name",
+                                        ld_json_string(target->name), "pid", "state",
+                                        left_pidfile ? "dead" : "not running", "run_dir",
+                                        ld_json_string(target->dir->path)));
+    } else if (left_pidfile) {
+        ld_say("%s: dead, but its pidfile is there, in %s (lunad stop removes it)", target->name,
+               target->dir->path);
     } else {
-        ld_say("%s: %s", target->name,
-               left_pidfile ? "dead, but its pidfile is there (lunad stop removes it)"
-                            : "not running");
+        ld_say("%s: not running (%s)", target->name, ld_text_string(&target->dir->where));
     }
     return left_pidfile ? 1 : 3;
 }
@@ -137,26 +141,38 @@ static json_t *shorten(const json_t *reports) {
     return list;
 }
 
+/* Print a row of the list, in which any text may have come from anywhere. */
+static void print_row(const json_t *report) {
+    struct ld_text row = {0};
+    struct ld_text uptime = {0};
+    bool answers = json_is_string(json_object_get(report, "script"));
+    ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
+    ld_status_member(&row, "", report, "name");
+    ld_text_format(&row, "%*s %8d  ", row.size < 20 ? (int)(20 - row.size) : 0, "",
+                   (int)json_integer_value(json_object_get(report, "pid")));
+    size_t before = row.size;
+    ld_status_member(&row, "", report, "state");
+    size_t width = row.size - before;
+    ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
+                   (int)json_integer_value(json_object_get(report, "generation")),
+                   answers ? ld_text_string(&uptime) : "-");
+    ld_status_member(&row, "", report, answers ? "script" : "error");
+    ld_say_text(&row);
+    ld_text_fini(&row);
+    ld_text_fini(&uptime);
+}
+
 /* Print the list for people. */
-static void print_list(const json_t *reports) {
+static void print_list(const struct ld_rundir *dir, const json_t *reports) {
     size_t index;
     const json_t *report;
     if (json_array_size(reports) == 0) {
-        ld_say("no daemon is running");
+        ld_say("no daemon is running (%s)", ld_text_string(&dir->where));
         return;
     }
     ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
     json_array_foreach(reports, index, report) {
-        struct ld_text uptime = {0};
-        const char *script = json_string_value(json_object_get(report, "script"));
-        ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-        ld_say("%-20s %8d  %-10s %4d  %-10s %s", json_string_value(json_object_get(report, "name")),
-               (int)json_integer_value(json_object_get(report, "pid")),
-               json_string_value(json_object_get(report, "state")),
-               (int)json_integer_value(json_object_get(report, "generation")),
-               script != NULL ? ld_text_string(&uptime) : "-",
-               script != NULL ? script : json_string_value(json_object_get(report, "error")));
-        ld_text_fini(&uptime);
+        print_row(report);
     }
 }
 
@@ -172,7 +188,7 @@ int ld_cmd_list(const struct ld_call *call) {
             print_json(list);
             json_decref(list);
         } else {
-            print_list(output.reports);
+            print_list(&dir, output.reports);
         }
         json_decref(output.reports);
     }

@@ -131,7 +131,8 @@ static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, con
         if (stale) {
             ld_target_clear(&target);
         }
-        ld_say("%s: not running%s", target.name, stale ? " (a stale pidfile was removed)" : "");
+        ld_say("%s: not running (%s%s)", target.name, stale ? "a stale pidfile was removed; " : "",
+               ld_text_string(&dir->where));
         return 0;
     }
     status = ld_stop_target(&target, call->options->timeout);

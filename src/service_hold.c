@@ -56,9 +56,11 @@ static int open_log(const struct ld_service *service, struct ld_text *why) {
                                    .ident = service->name};
     rc = rc == 0 ? ld_log_open(&config) : rc;
     if (rc < 0) {
-        ld_text_format(why, "log %s: %s",
+        bool is_default = service->log_path != NULL && service->options->log == NULL;
+        ld_text_format(why, "log %s: %s%s",
                        service->log_path != NULL ? service->log_path : service->options->log,
-                       rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+                       rc == -ELOOP ? "it is a symbolic link" : strerror(-rc),
+                       is_default ? " (--log FILE puts it elsewhere)" : "");
         return 1;
     }
     return 0;

@@ -71,6 +71,11 @@ function support.read(path)
   return text
 end
 
+-- A text as a pattern that matches nothing else.
+function support.pattern(text)
+  return (text:gsub("%p", "%%%0"))
+end
+
 -- Write a file; returns its path.
 function support.write(path, text)
   local file = assert(io.open(path, "wb"))
