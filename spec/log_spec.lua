@@ -183,8 +183,30 @@ describe("the lines of children", function()
     box:serve "lunad.spawn { 'sh', '-c', [==[head -c 300000 /dev/zero | tr '\\0' x; echo; echo end]==] }"
     box:wait_log("s", "%]: end\n")
     local length = 0
-    for piece in box:log("s"):gmatch "%]: (x+)\n" do length = length + #piece end
+    for piece in box:log("s"):gmatch "%]: (x+)[^x\n]*\n" do length = length + #piece end
     assert.equal(300000, length)
+  end)
+
+  it("say when they are pieces of a line over 64 KiB, and cut no character", function()
+    local script = "lunad.spawn { 'sh', '-c', [==[printf .; yes é | head -n 70000 | tr -d '\\n'; echo; echo end]==] }"
+    local lines = {}
+    for line in logged(box, script):gmatch "%]: ([^\n]*)\n" do lines[#lines + 1] = line end
+    assert.equal("." .. ("é"):rep(32767) .. " part=1 cut=true", lines[1])
+    assert.equal(("é"):rep(32768) .. " part=2 cut=true", lines[2])
+    assert.equal(("é"):rep(70000 - 32767 - 32768) .. " part=3", lines[3])
+    assert.equal("end", lines[4])
+    local text = logged(box, script, "--log-format", "json")
+    local part = 0
+    for line in text:gmatch "[^\n]+" do
+      local object = json.decode(line)
+      if object.part then
+        part = part + 1
+        assert.equal(part, object.part)
+        assert.equal(part < 3 or nil, object.cut)
+        assert.truthy(utf8.len(object.message))
+      end
+    end
+    assert.equal(3, part)
   end)
 
   it("have names that keep to the alphabet of NAME", function()
@@ -501,6 +523,18 @@ describe("a log that takes no lines", function()
     box:ok("start", "--log", "/dev/full", write_script "lunad.log.info 'x' print 'y' io.write('z\\n')")
     ticks_go_on()
     assert.equal("/dev/full", box:status("s").log.file)
+  end)
+
+  it("does not stop the daemon: syslog without a listener", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local path = write_script "lunad.log.info 'x'"
+    local mount = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec \"$0\" start --log syslog \"$1\""
+    local result = box:run({ "--mount", "sh", "-c", mount, support.binary, path }, { program = "unshare" })
+    assert.equal(0, result.code, result.err)
+    ticks_go_on()
+    assert.equal("syslog", box:status("s").log.file)
   end)
 
   it("does not stop the daemon: a full disk; and what was dropped is said when there is room", function()
