@@ -374,6 +374,60 @@ describe("lunad reopen", function()
   end)
 end)
 
+describe("What is shown on a terminal", function()
+  local box = support.with_box(before_each, after_each)
+
+  local ODD = "a\nfake 1 running\27[2J\r\u{9b}31m\127b"
+  local SHOWN = [[a\x0Afake 1 running\x1B[2J\x0D\x9B31m\x7Fb]]
+
+  it("has a row for each daemon, whatever its script is called", function()
+    assert(support.uv.fs_mkdir(box:path(ODD), tonumber("755", 8)))
+    box:start("--name", "x", box:idle(ODD .. "/x"))
+    local out = box:ok("list")
+    assert.matches("\nx +%d+  running +1  [^\n]+\n$", out)
+    assert.equal(2, select(2, out:gsub("\n", "")))
+    assert.truthy(out:find("/" .. SHOWN .. "/x.lua\n", 1, true), out)
+    assert.truthy(box:ok("status", "x"):find("/" .. SHOWN .. "/x.lua (daemon)\n", 1, true))
+    assert.equal(box:path(ODD .. "/x.lua"), box:status("x").script)
+    assert.equal("x: stopped\n", box:ok("stop", ODD .. "/x.lua"))
+  end)
+
+  it("is one line for each message, whatever is in an argument", function()
+    for _, words in ipairs { { "status", ODD }, { "status", ODD .. "/x.lua" }, { "stop", ODD .. ".lua" },
+                             { "start", ODD .. ".lua" }, { "run", "--name", ODD, "x.lua" }, { "reload", ODD },
+                             { "check", ODD }, { "signal", "x", ODD }, { ODD }, { "logs", "-n", ODD, "x" },
+                             { "list", "--run-dir", ODD .. "/x", "y" }, { "start", "--" .. ODD, "x.lua" },
+                             { "start", "--user", ODD, box:idle("x") }, { "start", "--log", "/dev/null/" .. ODD, "x.lua" },
+                             { "start", "--chdir", ODD, "x.lua" }, { "start", "--env", ODD, "x.lua" } } do
+      local result = box:lunad(table.unpack(words))
+      local text = result.out .. result.err
+      assert.is_true(result.code > 0 or words[1] == "stop", words[1])
+      assert.not_matches("[%z\1-\8\11-\31\127]", text)
+      assert.not_matches("\u{9b}", text)
+      assert.not_matches("\nfake", text)
+    end
+  end)
+
+  it("has what a script says in the place where it belongs", function()
+    box:start(box:write("x.lua", ([[
+      local lunad = require "lunad"
+      lunad.status(%q)
+      lunad.spawn { "sleep", %q .. "/../60", name = "c" }
+      lunad.every(60, print)
+      lunad.after(0, function() error(%q) end)
+      lunad.on_reload(function() error(%q) end)
+    ]]):format(ODD, ODD, ODD, ODD)))
+    box:wait_log("x", "uncaught error")
+    box:lunad("reload", "x")
+    for _, result in ipairs { box:lunad("status", "x"), box:lunad("reload", "x"), box:lunad("list") } do
+      local text = result.out .. result.err
+      assert.not_matches("[%z\1-\8\11-\31\127]", text)
+      assert.not_matches("\nfake", text)
+    end
+    assert.truthy(box:ok("status", "x"):find("status    " .. SHOWN .. "\n", 1, true))
+  end)
+end)
+
 describe("lunad list", function()
   local box = support.with_box(before_each, after_each)
 

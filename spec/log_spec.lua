@@ -318,6 +318,70 @@ describe("lunad.log", function()
     ]]
   end)
 
+  -- Values whose text cannot be had, as code, and what stands for them.
+  local ODD = {
+    ["__tostring = function() error 'oops' end"] = "%(a table whose __tostring failed: [^\n]*s%.lua:1: oops%)",
+    ["__tostring = function() error({}) end"] = "%(a table whose __tostring failed: %(error object is a table value%)%)",
+    ["__tostring = function() error() end"] = "%(a table whose __tostring failed: %(error object is a nil value%)%)",
+    ["__tostring = function(o) error(o) end"] = "%(a table whose __tostring failed: %(error object is a table value%)%)",
+    ["__tostring = function() return {} end"] = "%(a table whose __tostring failed: '__tostring' must return a string%)",
+    ["__tostring = function() end"] = "%(a table whose __tostring failed: '__tostring' must return a string%)",
+    ["__tostring = true"] = "%(a table whose __tostring failed: attempt to call a boolean value%)",
+    ["__tostring = function() lunad.sleep(1) end"] = "%(a table whose __tostring failed: .*cannot suspend here.*%)",
+    ["__tostring = function(o) return tostring(o) end"] = "%(a table whose __tostring failed: .*stack overflow.*%)",
+    ["__tostring = function() return 42 end"] = "42",
+    ["__name = 'My.Type'"] = "My%.Type: 0x%x+",
+    ["__name = 42"] = "table: 0x%x+",
+    ["__name = '\\n\\27[m'"] = "\\x0A\\x1B%[m: 0x%x+",
+    ["__index = error, __len = error, __pairs = error"] = "table: 0x%x+",
+  }
+
+  for meta, pattern in pairs(ODD) do
+    it("and print do not fail for a value with " .. meta, function()
+      local script = ([[
+        local odd = setmetatable({}, { %s })
+        log.info("m", { odd = odd, z = 1 })
+        print("a", odd, "b")
+      ]]):format(meta)
+      local quoted = '"?' .. pattern .. '"? z=1\n'
+      assert.matches(" info  s: m odd=" .. quoted, logged(box, script))
+      box:serve("local log = lunad.log " .. script)
+      if meta:find("\\n", 1, true) then pattern = "\n    \\x1B%[m: 0x%x+" end
+      assert.matches("s: a\t" .. pattern .. "\tb\n", box:log "s")
+      assert.equal(0, box:status("s").errors.count)
+    end)
+  end
+
+  it("takes fields of any name, and tables that change or hold themselves", function()
+    assert.equal("m _=1 _a_b=2 a.b-c_1=3 a_x00b=5 a__=4", message(box,
+      [["m", { [""] = 1, ["=a b"] = 2, ["a.b-c_1"] = 3, ["a\u{e9}"] = 4, ["a\0b"] = 5 }]]))
+    assert.matches("^m t=\"table: 0x%x+\"$", message(box,
+      "'m', (function() local t = {} t.t = t return t end)()"))
+    local text = logged(box, [[
+      local fields = {}
+      for i = 1, 20 do
+        fields["k" .. i] = setmetatable({}, { __tostring = function()
+          for key in pairs(fields) do fields[key] = nil end
+          for j = 1, 100 do fields["new" .. j] = j end
+          return "v" .. i
+        end })
+      end
+      log.info("m", fields)
+      log.info("m", setmetatable({ a = 1 }, { __pairs = error, __index = error }))
+    ]])
+    for i = 1, 20 do assert.truthy(text:find((" k%d=v%d"):format(i, i), 1, true)) end
+    assert.matches("s: m a=1\n$", text)
+  end)
+
+  it("survives errors that are objects without a text", function()
+    for _, object in ipairs { "setmetatable({}, { __tostring = function() error 'x' end })", "{}", "nil", "print",
+                              "setmetatable({}, { __tostring = function() return {} end })" } do
+      local path = box:write("s.lua", ("local lunad = require 'lunad' lunad.sleep(0.01) error(%s)"):format(object))
+      local result = box:lunad("run", path)
+      assert.matches("error lunad: [^\n]*%(error object is a %a+ value%)", result.err)
+    end
+  end)
+
   it("takes a number for a message, and nil for no fields", function()
     assert.equal("42", message(box, "42, nil"))
   end)
