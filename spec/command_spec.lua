@@ -428,6 +428,26 @@ describe("What is shown on a terminal", function()
   end)
 end)
 
+describe("A verb without memory", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("says so, or whatever it has to say, behind its name", function()
+    if support.is_sanitized() then return pending("the sanitizer has an allocator of its own") end
+    local library = box:path("famine.so")
+    assert(os.execute(("cc -shared -fPIC -O1 -o %s %s/spec/fixtures/famine.c"):format(library, support.root)))
+    box:write("bad.lua", "x =")
+    for _, words in ipairs { { "check", "bad.lua" }, { "run", "bad.lua" }, { "start", "bad.lua" }, { "stop", "-x" },
+                             { "reload", "none" }, { "no-verb" } } do
+      for count = 0, 20 do
+        local result = box:run(words, { env = { LD_PRELOAD = library, FAMINE = tostring(count) } })
+        assert.matches("^lunad: [^\n]+\n", result.err, words[1] .. count)
+        assert.is_true(result.code >= 1 and result.code <= 3)
+        assert.equal(0, result.signal)
+      end
+    end
+  end)
+end)
+
 describe("lunad list", function()
   local box = support.with_box(before_each, after_each)
 
