@@ -116,6 +116,7 @@ static int open_sink(void) {
     }
     case LD_LOG_SYSLOG:
         logger.syslogger.path = logger.path;
+        ld_syslogger_connect(&logger.syslogger); /* if that fails, each line tries again */
         return logger.config.capture ? capture_nothing() : 0;
     case LD_LOG_NONE:
         return logger.config.capture ? capture_nothing() : 0;

@@ -43,7 +43,7 @@ static int connect_by(struct ld_syslogger *syslogger, int type) {
 }
 
 /* Connect by what the other side takes. */
-static int connect_to(struct ld_syslogger *syslogger) {
+int ld_syslogger_connect(struct ld_syslogger *syslogger) {
     int rc = connect_by(syslogger, SOCK_DGRAM);
     return rc == -EPROTOTYPE ? connect_by(syslogger, SOCK_STREAM) : rc;
 }
@@ -99,7 +99,7 @@ static bool is_broken(int rc) {
 
 /* Send one message over a connection that is there, or to be made; 0 or a negative errno. */
 static int send_once(struct ld_syslogger *syslogger, const struct ld_text *bytes, int wait_ms) {
-    int rc = syslogger->fd < 0 ? connect_to(syslogger) : 0;
+    int rc = syslogger->fd < 0 ? ld_syslogger_connect(syslogger) : 0;
     rc = rc == 0 ? send_bytes(syslogger, bytes, wait_ms) : rc;
     if (is_broken(rc)) {
         ld_syslogger_close(syslogger);

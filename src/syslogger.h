@@ -22,6 +22,9 @@ struct ld_syslogger_message {
     int wait_ms; /* how long a full socket may hold us up */
 };
 
+/* Connect; 0 or a negative errno. */
+int ld_syslogger_connect(struct ld_syslogger *syslogger);
+
 /* Send one message, connecting first, or again, if that is necessary: 0 or a negative errno, such as
  * -ECONNREFUSED and -ENOENT if there is no listener, -EAGAIN if it does not keep up. */
 int ld_syslogger_send(struct ld_syslogger *syslogger, const struct ld_syslogger_message *message);
