@@ -157,32 +157,35 @@ end)
 describe("A verb about a daemon that does not run", function()
   local box = support.with_box(before_each, after_each)
 
+  local NOT_RUNNING = "x: not running (looked in %s, which does not exist)\n"
+
   it("exits with 3 and says so", function()
     for _, words in ipairs { { "reload", "x" }, { "restart", "x" }, { "reopen", "x" },
                              { "signal", "x", "TERM" } } do
       local err = box:refused(3, table.unpack(words))
-      assert.truthy(err:find("^lunad: x: not running [^\n]*looked in " .. support.pattern(box:path("run"))), err)
+      assert.matches("^lunad: x: not running [^\n]*looked in " .. support.pattern(box:path("run")), err)
     end
   end)
 
   it("exits with 0 if it is stop, and says so on stdout", function()
     local result = box:lunad("stop", "x")
     assert.equal(0, result.code)
-    assert.equal(("x: not running (looked in %s, which does not exist)\n"):format(box:path("run")), result.out)
+    assert.equal(NOT_RUNNING:format(box:path("run")), result.out)
     assert.equal("", result.err)
   end)
 
   it("exits with 3 if it is status, and says so on stdout", function()
     local result = box:lunad("status", "x")
     assert.equal(3, result.code)
-    assert.equal(("x: not running (looked in %s, which does not exist)\n"):format(box:path("run")), result.out)
+    assert.equal(NOT_RUNNING:format(box:path("run")), result.out)
     assert.equal("", result.err)
   end)
 
   it("says where it was looked for, by whatever way that was chosen", function()
     local dir = support.pattern(box:path("other"))
     assert(support.uv.fs_mkdir(box:path("other"), tonumber("700", 8)))
-    for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "stop", "./x.lua" }, { "reload", "x" } } do
+    for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "stop", "./x.lua" },
+                             { "reload", "x" } } do
       local by_option = box:lunad(words[1], "--run-dir", "./other/", words[2])
       local by_variable = box:run(words, { env = { LUNAD_RUN_DIR = "other" } })
       for _, result in ipairs { by_option, by_variable } do
@@ -397,7 +400,8 @@ describe("What is shown on a terminal", function()
                              { "start", ODD .. ".lua" }, { "run", "--name", ODD, "x.lua" }, { "reload", ODD },
                              { "check", ODD }, { "signal", "x", ODD }, { ODD }, { "logs", "-n", ODD, "x" },
                              { "list", "--run-dir", ODD .. "/x", "y" }, { "start", "--" .. ODD, "x.lua" },
-                             { "start", "--user", ODD, box:idle("x") }, { "start", "--log", "/dev/null/" .. ODD, "x.lua" },
+                             { "start", "--user", ODD, box:idle("x") },
+                             { "start", "--log", "/dev/null/" .. ODD, "x.lua" },
                              { "start", "--chdir", ODD, "x.lua" }, { "start", "--env", ODD, "x.lua" } } do
       local result = box:lunad(table.unpack(words))
       local text = result.out .. result.err
@@ -436,8 +440,8 @@ describe("A verb without memory", function()
     local library = box:path("famine.so")
     assert(os.execute(("cc -shared -fPIC -O1 -o %s %s/spec/fixtures/famine.c"):format(library, support.root)))
     box:write("bad.lua", "x =")
-    for _, words in ipairs { { "check", "bad.lua" }, { "run", "bad.lua" }, { "start", "bad.lua" }, { "stop", "-x" },
-                             { "reload", "none" }, { "no-verb" } } do
+    for _, words in ipairs { { "check", "bad.lua" }, { "run", "bad.lua" }, { "start", "bad.lua" },
+                             { "stop", "-x" }, { "reload", "none" }, { "no-verb" } } do
       for count = 0, 20 do
         local result = box:run(words, { env = { LD_PRELOAD = library, FAMINE = tostring(count) } })
         assert.matches("^lunad: [^\n]+\n", result.err, words[1] .. count)

@@ -188,7 +188,8 @@ describe("the lines of children", function()
   end)
 
   it("say when they are pieces of a line over 64 KiB, and cut no character", function()
-    local script = "lunad.spawn { 'sh', '-c', [==[printf .; yes é | head -n 70000 | tr -d '\\n'; echo; echo end]==] }"
+    local script = "lunad.spawn { 'sh', '-c', " ..
+      "[==[printf .; yes é | head -n 70000 | tr -d '\\n'; echo; echo end]==] }"
     local lines = {}
     for line in logged(box, script):gmatch "%]: ([^\n]*)\n" do lines[#lines + 1] = line end
     assert.equal("." .. ("é"):rep(32767) .. " part=1 cut=true", lines[1])
@@ -319,16 +320,17 @@ describe("lunad.log", function()
   end)
 
   -- Values whose text cannot be had, as code, and what stands for them.
+  local FAILED = "%(a table whose __tostring failed: "
   local ODD = {
-    ["__tostring = function() error 'oops' end"] = "%(a table whose __tostring failed: [^\n]*s%.lua:1: oops%)",
-    ["__tostring = function() error({}) end"] = "%(a table whose __tostring failed: %(error object is a table value%)%)",
-    ["__tostring = function() error() end"] = "%(a table whose __tostring failed: %(error object is a nil value%)%)",
-    ["__tostring = function(o) error(o) end"] = "%(a table whose __tostring failed: %(error object is a table value%)%)",
-    ["__tostring = function() return {} end"] = "%(a table whose __tostring failed: '__tostring' must return a string%)",
-    ["__tostring = function() end"] = "%(a table whose __tostring failed: '__tostring' must return a string%)",
-    ["__tostring = true"] = "%(a table whose __tostring failed: attempt to call a boolean value%)",
-    ["__tostring = function() lunad.sleep(1) end"] = "%(a table whose __tostring failed: .*cannot suspend here.*%)",
-    ["__tostring = function(o) return tostring(o) end"] = "%(a table whose __tostring failed: .*stack overflow.*%)",
+    ["__tostring = function() error 'oops' end"] = FAILED .. "[^\n]*s%.lua:1: oops%)",
+    ["__tostring = function() error({}) end"] = FAILED .. "%(error object is a table value%)%)",
+    ["__tostring = function() error() end"] = FAILED .. "%(error object is a nil value%)%)",
+    ["__tostring = function(o) error(o) end"] = FAILED .. "%(error object is a table value%)%)",
+    ["__tostring = function() return {} end"] = FAILED .. "'__tostring' must return a string%)",
+    ["__tostring = function() end"] = FAILED .. "'__tostring' must return a string%)",
+    ["__tostring = true"] = FAILED .. "attempt to call a boolean value%)",
+    ["__tostring = function() lunad.sleep(1) end"] = FAILED .. ".*cannot suspend here.*%)",
+    ["__tostring = function(o) return tostring(o) end"] = FAILED .. ".*stack overflow.*%)",
     ["__tostring = function() return 42 end"] = "42",
     ["__name = 'My.Type'"] = "My%.Type: 0x%x+",
     ["__name = 42"] = "table: 0x%x+",
@@ -374,10 +376,10 @@ describe("lunad.log", function()
   end)
 
   it("survives errors that are objects without a text", function()
-    for _, object in ipairs { "setmetatable({}, { __tostring = function() error 'x' end })", "{}", "nil", "print",
-                              "setmetatable({}, { __tostring = function() return {} end })" } do
-      local path = box:write("s.lua", ("local lunad = require 'lunad' lunad.sleep(0.01) error(%s)"):format(object))
-      local result = box:lunad("run", path)
+    for _, object in ipairs { "setmetatable({}, { __tostring = function() error 'x' end })", "{}", "nil",
+                              "print", "setmetatable({}, { __tostring = function() return {} end })" } do
+      local script = ("local lunad = require 'lunad' lunad.sleep(0.01) error(%s)"):format(object)
+      local result = box:lunad("run", box:write("s.lua", script))
       assert.matches("error lunad: [^\n]*%(error object is a %a+ value%)", result.err)
     end
   end)
@@ -594,7 +596,8 @@ describe("a log that takes no lines", function()
       return pending "needs root"
     end
     local path = write_script "lunad.log.info 'x'"
-    local mount = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && exec \"$0\" start --log syslog \"$1\""
+    local mount = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && " ..
+      "exec \"$0\" start --log syslog \"$1\""
     local result = box:run({ "--mount", "sh", "-c", mount, support.binary, path }, { program = "unshare" })
     assert.equal(0, result.code, result.err)
     ticks_go_on()

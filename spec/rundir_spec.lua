@@ -128,8 +128,9 @@ describe("The run directory of others than root", function()
   end)
 
   it("is in XDG_STATE_HOME", function()
-    assert_in(box:path("home/s/lunad/run"), as_stranger(box:path("home"), { XDG_STATE_HOME = box:path("home/s") }))
-    assert_in(box:path("home/t/lunad/run"), as_stranger(nil, { XDG_STATE_HOME = box:path("home/t/") }))
+    local home = box:path("home")
+    assert_in(home .. "/s/lunad/run", as_stranger(home, { XDG_STATE_HOME = home .. "/s" }))
+    assert_in(home .. "/t/lunad/run", as_stranger(false, { XDG_STATE_HOME = home .. "/t/" }))
   end)
 
   it("is not in a relative XDG_STATE_HOME, and neither is the log", function()
@@ -139,7 +140,8 @@ describe("The run directory of others than root", function()
     assert.is_nil(uv.fs_stat(box:path("home/s")))
   end)
 
-  for what, home in pairs { ["unset"] = false, ["empty"] = "", ["relative"] = "home", ["a file"] = "/etc/passwd",
+  for what, home in pairs { ["unset"] = false, ["empty"] = "", ["relative"] = "home",
+                            ["a file"] = "/etc/passwd",
                             ["not there"] = "/nonexistent/home", ["not writable"] = "/usr" } do
     it("is /tmp/lunad-UID where HOME is " .. what, function()
       assert_in(FALLBACK, as_stranger(home))
@@ -188,7 +190,8 @@ describe("The run directory of others than root", function()
     local result = box:run({ "start", box:idle("x") }, options)
     uv.fs_rmdir(FALLBACK)
     assert.equal(1, result.code)
-    assert.matches("^lunad: log /nonexistent/%.local/state/lunad/x%.log: Permission denied .*%-%-log", result.err)
+    local path = support.pattern("/nonexistent/.local/state/lunad/x.log")
+    assert.matches("^lunad: log " .. path .. ": Permission denied .*%-%-log", result.err)
   end)
 end)
 

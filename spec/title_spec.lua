@@ -23,12 +23,15 @@ describe("The title of a daemon", function()
 
   before_each(function() box:idle("x") end)
 
-  local BEFORE = { [""] = "no", ["export big=$(head -c 100000 /dev/zero | tr '\\0' x);"] = "a large environment and",
-    ["for v in $(compgen -e); do case $v in LUNAD*) ;; *) unset $v;; esac; done;"] = "a small environment and" }
+  local BEFORE = {
+    [""] = "the environment as it is",
+    ["export big=$(head -c 100000 /dev/zero | tr '\\0' x);"] = "a large environment",
+    ["for v in $(compgen -e); do case $v in LUNAD*) ;; *) unset $v;; esac; done;"] = "a small environment",
+  }
 
   for before, what in pairs(BEFORE) do
     for _, word in ipairs { "", "l", "lunad", ("w"):rep(5000) } do
-      it(("is lunad: NAME with %s a first word of %d bytes"):format(what, #word), function()
+      it(("is lunad: NAME with %s and a first word of %d bytes"):format(what, #word), function()
         for _, name in ipairs { "x", "a-name-of-some-length", LONG } do
           local pid = start(name, word, before)
           local title, comm = shown(pid)
@@ -65,9 +68,9 @@ describe("The title of a daemon", function()
 
   it("does not depend on where the linker puts variables", function()
     local source = support.root .. "/src/"
-    local command = ("cc -D_GNU_SOURCE -I%s -o %s %s/spec/fixtures/title.c %stitle.c %sfile.c %stext.c"):format(
-      source, box:path("title"), support.root, source, source, source)
-    assert(os.execute(command))
+    local files = support.root .. "/spec/fixtures/title.c"
+    for _, file in ipairs { "title", "file", "text" } do files = files .. " " .. source .. file .. ".c" end
+    assert(os.execute(("cc -D_GNU_SOURCE -I%s -o %s %s"):format(source, box:path("title"), files)))
     for _, title in ipairs { "lunad: x", ("t"):rep(127) } do
       local process = box:spawn({ title }, { program = box:path("title"), keep_stdin = true })
       box:await(process, "the title", function() return process.out() == "." end)

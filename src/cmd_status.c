@@ -54,11 +54,10 @@ static void print_report(const json_t *report) {
 static int show_dead(const struct ld_call *call, const struct ld_target *target) {
     bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
     if (call->options->json) {
-        json_array_append_new(output.reports,
-                              json_pack("{s:o, s:n, s:s, s:o}", "name",
-                                        ld_json_string(target->name), "pid", "state",
-                                        left_pidfile ? "dead" : "not running", "run_dir",
-                                        ld_json_string(target->dir->path)));
+        json_array_append_new(
+            output.reports, json_pack("{s:o, s:n, s:s, s:o}", "name", ld_json_string(target->name),
+                                      "pid", "state", left_pidfile ? "dead" : "not running",
+                                      "run_dir", ld_json_string(target->dir->path)));
     } else if (left_pidfile) {
         ld_say("%s: dead, but its pidfile is there, in %s (lunad stop removes it)", target->name,
                target->dir->path);

@@ -319,8 +319,8 @@ static void put_in_pieces(const struct ld_log_event *event) {
 
 /* The fields of a piece of a line. */
 size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut) {
-    fields[0] = (struct ld_log_field){
-        .key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
+    fields[0] =
+        (struct ld_log_field){.key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
     fields[1] =
         (struct ld_log_field){.key = "cut", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
     return is_cut ? 2 : 1;

@@ -9,7 +9,8 @@
 /* Whether a further line of a message belongs to a Lua traceback, which is shown as it is. */
 static bool is_traceback(const char *line, size_t size) {
     static const char head[] = "stack traceback:";
-    return size > 0 && (line[0] == '\t' || (size == sizeof head - 1 && memcmp(line, head, size) == 0));
+    return size > 0 &&
+           (line[0] == '\t' || (size == sizeof head - 1 && memcmp(line, head, size) == 0));
 }
 
 /* Add one line of a message. A further one is indented, so that it cannot pass for a message. */

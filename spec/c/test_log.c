@@ -580,8 +580,8 @@ static void test_syslog_that_is_full(void) {
     }
     CHECK_INT(2000, dropped + got);
     ld_log(LD_LOG_INFO, "again");
-    snprintf(packet, sizeof packet, "lunad: %llu log lines were dropped: the reader did not keep up",
-             dropped);
+    snprintf(packet, sizeof packet,
+             "lunad: %llu log lines were dropped: the reader did not keep up", dropped);
     check_packet(fd, packet);
     check_packet(fd, "lunad: again");
     close(fd);
@@ -671,7 +671,8 @@ static const struct check_case cases[] = {
     {"a reader that is gone stops nobody", test_reader_gone},
     {"errno is kept", test_errno},
     {"syslog gets priority, source, message and fields", test_syslog},
-    {"lines without a listener of syslog are counted, and said later", test_syslog_without_listener},
+    {"lines without a listener of syslog are counted, and said later",
+     test_syslog_without_listener},
     {"a syslog that does not keep up stops nobody", test_syslog_that_is_full},
     {"a syslog that wants a stream gets one", test_syslog_by_a_stream},
     {"a message too long for syslog comes in pieces", test_syslog_of_long_messages},
