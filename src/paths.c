@@ -96,7 +96,7 @@ static char *state_home(void) {
 static bool can_have(const char *path) {
     struct stat facts;
     char *copy = strdup(path);
-    char *slash = copy;
+    char *slash;
     bool can = copy != NULL && lstat(copy, &facts) == 0;
     bool missing = copy != NULL && !can && errno == ENOENT;
     while (missing && (slash = strrchr(copy, '/')) != NULL) {

@@ -50,7 +50,9 @@ static void print_beginning(FILE *to, const char *format, va_list args) {
     char beginning[512];
     int size = vsnprintf(beginning, sizeof beginning, format, args);
     for (char *at = beginning; size >= 0 && *at != '\0'; at++) {
-        *at = (unsigned char)*at < ' ' || (unsigned char)*at >= 0x7F ? '?' : *at;
+        if ((unsigned char)*at < ' ' || (unsigned char)*at >= 0x7F) {
+            *at = '?';
+        }
     }
     fprintf(to, "%s\n", size >= 0 ? beginning : "not enough memory");
     fflush(to);

@@ -63,20 +63,20 @@ static int send_bytes(struct ld_syslogger *syslogger, const struct ld_text *byte
     size_t size = bytes->size + (syslogger->stream ? 1 : 0);
     size_t sent = 0;
     bool waited = false;
-    while (sent < size) {
+    int rc = 0;
+    while (rc == 0 && sent < size) {
         ssize_t taken = send(syslogger->fd, bytes->data + sent, size - sent, MSG_NOSIGNAL);
-        int rc = taken < 0 ? -errno : 0;
+        rc = taken < 0 && errno != EINTR ? -errno : 0;
         if (rc == -EAGAIN && !waited && wait_for_room(syslogger, wait_ms)) {
             waited = true;
-        } else if (rc < 0 && rc != -EINTR) {
-            if (sent > 0) {
-                ld_syslogger_close(syslogger);
-            }
-            return rc;
+            rc = 0;
         }
         sent += taken > 0 ? (size_t)taken : 0;
     }
-    return 0;
+    if (rc < 0 && sent > 0) {
+        ld_syslogger_close(syslogger);
+    }
+    return rc;
 }
 
 /* Add a message in the form of RFC 3164, whatever locale is set. */
