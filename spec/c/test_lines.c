@@ -191,8 +191,8 @@ static void test_bytes_that_are_no_characters(void) {
         ld_lines_add(&lines, NULL, 0);
         ld_log_close();
         size_t found = 0;
-        for (const char *at = read_file(box_path("log")); (at = strstr(at, "\\x")) != NULL; at++) {
-            found++;
+        for (const char *at = read_file(box_path("log")); *at != '\0'; at++) {
+            found += *at == '\\';
         }
         CHECK_INT(LONGEST + 100, found);
         unlink(box_path("log"));
