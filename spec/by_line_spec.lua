@@ -68,6 +68,23 @@ describe("lunad.by_line", function()
     ]])
   end)
 
+  it("cuts no character, unless that alone has more than max bytes", function()
+    box:inside(FEED .. [[
+      equal("<aéb><é>", feed(4, "aébé\n"))
+      equal("<ab><éc>", feed(3, "abéc\n"))
+      equal("<éé><éé><é>", feed(5, "ééééé\n"))
+      equal("<€><€>", feed(5, "€€"))
+      equal("<ab><€>", feed(4, "ab", "\xE2\x82", "\xAC\n"))
+      equal("<a><\u{1F600}><b>", feed(4, "a\u{1F600}b\n"))
+      equal("<\xE2><\x82><\xAC>", feed(1, "€\n"))
+      equal("<\xE2\x82><\xAC>", feed(2, "€\n"))
+      equal("<\x82\x82\x82><\x82>", feed(3, "\x82\x82\x82\x82\n"))
+      equal("<\xFF\xFF\xFF><\xFF>", feed(3, "\xFF\xFF\xFF\xFF\n"))
+      equal("<a\xC3>", feed(2, "a\xC3\n"))
+      equal("<\xC3\xC3><\xC3\xC3\xC3>", feed(3, "\xC3\xC3\xC3\xC3\xC3\n"))
+    ]])
+  end)
+
   it("never gives more than max, however the chunks come", function()
     box:inside [[
       local total, seed = {}, 5

@@ -157,25 +157,43 @@ end)
 describe("A verb about a daemon that does not run", function()
   local box = support.with_box(before_each, after_each)
 
+  local NOT_RUNNING = "x: not running (looked in %s, which does not exist)\n"
+
   it("exits with 3 and says so", function()
     for _, words in ipairs { { "reload", "x" }, { "restart", "x" }, { "reopen", "x" },
                              { "signal", "x", "TERM" } } do
-      assert.truthy(box:refused(3, table.unpack(words)):find("x: not running", 1, true), words[1])
+      local err = box:refused(3, table.unpack(words))
+      assert.matches("^lunad: x: not running [^\n]*looked in " .. support.pattern(box:path("run")), err)
     end
   end)
 
   it("exits with 0 if it is stop, and says so on stdout", function()
     local result = box:lunad("stop", "x")
     assert.equal(0, result.code)
-    assert.equal("x: not running\n", result.out)
+    assert.equal(NOT_RUNNING:format(box:path("run")), result.out)
     assert.equal("", result.err)
   end)
 
   it("exits with 3 if it is status, and says so on stdout", function()
     local result = box:lunad("status", "x")
     assert.equal(3, result.code)
-    assert.equal("x: not running\n", result.out)
+    assert.equal(NOT_RUNNING:format(box:path("run")), result.out)
     assert.equal("", result.err)
+  end)
+
+  it("says where it was looked for, by whatever way that was chosen", function()
+    local dir = support.pattern(box:path("other"))
+    assert(support.uv.fs_mkdir(box:path("other"), tonumber("700", 8)))
+    for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "stop", "./x.lua" },
+                             { "reload", "x" } } do
+      local by_option = box:lunad(words[1], "--run-dir", "./other/", words[2])
+      local by_variable = box:run(words, { env = { LUNAD_RUN_DIR = "other" } })
+      for _, result in ipairs { by_option, by_variable } do
+        assert.matches(" running %(looked in " .. dir .. "%)\n$", result.out .. result.err)
+      end
+    end
+    local result = box:lunad("status", "--json", "--run-dir", "other", "x")
+    assert.equal(box:path("other"), support.json.decode(result.out).run_dir)
   end)
 end)
 
@@ -202,7 +220,7 @@ describe("Of several NAMEs", function()
   it("all can be stopped, running or not", function()
     box:start(box:idle("two"))
     local out = box:ok("stop", "one", "none", "two")
-    assert.equal("one: stopped\nnone: not running\ntwo: stopped\n", out)
+    assert.matches("^one: stopped\nnone: not running [^\n]+\ntwo: stopped\n$", out)
     assert.same({}, box:left_files())
   end)
 
@@ -229,7 +247,7 @@ describe("--run-dir", function()
     end
     assert.truthy(box:ok("list", "--run-dir", "other"):find("idle", 1, true))
     box:ok("check", "--run-dir", "other", box:path("idle.lua"))
-    assert.equal("no daemon is running\n", box:ok("list"))
+    assert.matches("^no daemon is running [^\n]+\n$", box:ok("list"))
     assert.equal("idle: stopped\n", box:ok("stop", "--run-dir", "other", "idle"))
   end)
 end)
@@ -359,11 +377,86 @@ describe("lunad reopen", function()
   end)
 end)
 
+describe("What is shown on a terminal", function()
+  local box = support.with_box(before_each, after_each)
+
+  local ODD = "a\nfake 1 running\27[2J\r\u{9b}31m\127b"
+  local SHOWN = [[a\x0Afake 1 running\x1B[2J\x0D\x9B31m\x7Fb]]
+
+  it("has a row for each daemon, whatever its script is called", function()
+    assert(support.uv.fs_mkdir(box:path(ODD), tonumber("755", 8)))
+    box:start("--name", "x", box:idle(ODD .. "/x"))
+    local out = box:ok("list")
+    assert.matches("\nx +%d+  running +1  [^\n]+\n$", out)
+    assert.equal(2, select(2, out:gsub("\n", "")))
+    assert.truthy(out:find("/" .. SHOWN .. "/x.lua\n", 1, true), out)
+    assert.truthy(box:ok("status", "x"):find("/" .. SHOWN .. "/x.lua (daemon)\n", 1, true))
+    assert.equal(box:path(ODD .. "/x.lua"), box:status("x").script)
+    assert.equal("x: stopped\n", box:ok("stop", ODD .. "/x.lua"))
+  end)
+
+  it("is one line for each message, whatever is in an argument", function()
+    for _, words in ipairs { { "status", ODD }, { "status", ODD .. "/x.lua" }, { "stop", ODD .. ".lua" },
+                             { "start", ODD .. ".lua" }, { "run", "--name", ODD, "x.lua" }, { "reload", ODD },
+                             { "check", ODD }, { "signal", "x", ODD }, { ODD }, { "logs", "-n", ODD, "x" },
+                             { "list", "--run-dir", ODD .. "/x", "y" }, { "start", "--" .. ODD, "x.lua" },
+                             { "start", "--user", ODD, box:idle("x") },
+                             { "start", "--log", "/dev/null/" .. ODD, "x.lua" },
+                             { "start", "--chdir", ODD, "x.lua" }, { "start", "--env", ODD, "x.lua" } } do
+      local result = box:lunad(table.unpack(words))
+      local text = result.out .. result.err
+      assert.is_true(result.code > 0 or words[1] == "stop", words[1])
+      assert.not_matches("[%z\1-\8\11-\31\127]", text)
+      assert.not_matches("\u{9b}", text)
+      assert.not_matches("\nfake", text)
+    end
+  end)
+
+  it("has what a script says in the place where it belongs", function()
+    box:start(box:write("x.lua", ([[
+      local lunad = require "lunad"
+      lunad.status(%q)
+      lunad.spawn { "sleep", %q .. "/../60", name = "c" }
+      lunad.every(60, print)
+      lunad.after(0, function() error(%q) end)
+      lunad.on_reload(function() error(%q) end)
+    ]]):format(ODD, ODD, ODD, ODD)))
+    box:wait_log("x", "uncaught error")
+    box:lunad("reload", "x")
+    for _, result in ipairs { box:lunad("status", "x"), box:lunad("reload", "x"), box:lunad("list") } do
+      local text = result.out .. result.err
+      assert.not_matches("[%z\1-\8\11-\31\127]", text)
+      assert.not_matches("\nfake", text)
+    end
+    assert.truthy(box:ok("status", "x"):find("status    " .. SHOWN .. "\n", 1, true))
+  end)
+end)
+
+describe("A verb without memory", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("says so, or whatever it has to say, behind its name", function()
+    if support.is_sanitized() then return pending("the sanitizer has an allocator of its own") end
+    local library = box:path("famine.so")
+    assert(os.execute(("cc -shared -fPIC -O1 -o %s %s/spec/fixtures/famine.c"):format(library, support.root)))
+    box:write("bad.lua", "x =")
+    for _, words in ipairs { { "check", "bad.lua" }, { "run", "bad.lua" }, { "start", "bad.lua" },
+                             { "stop", "-x" }, { "reload", "none" }, { "no-verb" } } do
+      for count = 0, 20 do
+        local result = box:run(words, { env = { LD_PRELOAD = library, FAMINE = tostring(count) } })
+        assert.matches("^lunad: [^\n]+\n", result.err, words[1] .. count)
+        assert.is_true(result.code >= 1 and result.code <= 3)
+        assert.equal(0, result.signal)
+      end
+    end
+  end)
+end)
+
 describe("lunad list", function()
   local box = support.with_box(before_each, after_each)
 
   it("is empty where no daemon runs, and makes no directory", function()
-    assert.equal("no daemon is running\n", box:ok("list"))
+    assert.matches("^no daemon is running %(looked in [^\n]+/run, which does not exist%)\n$", box:ok("list"))
     assert.equal("[]\n", box:ok("list", "--json"))
     assert.is_nil(support.uv.fs_stat(box:path("run")))
   end)

@@ -183,8 +183,31 @@ describe("the lines of children", function()
     box:serve "lunad.spawn { 'sh', '-c', [==[head -c 300000 /dev/zero | tr '\\0' x; echo; echo end]==] }"
     box:wait_log("s", "%]: end\n")
     local length = 0
-    for piece in box:log("s"):gmatch "%]: (x+)\n" do length = length + #piece end
+    for piece in box:log("s"):gmatch "%]: (x+)[^x\n]*\n" do length = length + #piece end
     assert.equal(300000, length)
+  end)
+
+  it("say when they are pieces of a line over 64 KiB, and cut no character", function()
+    local script = "lunad.spawn { 'sh', '-c', " ..
+      "[==[printf .; yes é | head -n 70000 | tr -d '\\n'; echo; echo end]==] }"
+    local lines = {}
+    for line in logged(box, script):gmatch "%]: ([^\n]*)\n" do lines[#lines + 1] = line end
+    assert.equal("." .. ("é"):rep(32767) .. " part=1 cut=true", lines[1])
+    assert.equal(("é"):rep(32768) .. " part=2 cut=true", lines[2])
+    assert.equal(("é"):rep(70000 - 32767 - 32768) .. " part=3", lines[3])
+    assert.equal("end", lines[4])
+    local text = logged(box, script, "--log-format", "json")
+    local part = 0
+    for line in text:gmatch "[^\n]+" do
+      local object = json.decode(line)
+      if object.part then
+        part = part + 1
+        assert.equal(part, object.part)
+        assert.equal(part < 3 or nil, object.cut)
+        assert.truthy(utf8.len(object.message))
+      end
+    end
+    assert.equal(3, part)
   end)
 
   it("have names that keep to the alphabet of NAME", function()
@@ -294,6 +317,71 @@ describe("lunad.log", function()
         raises("field", lunad.log[level], "m", { [true] = 1 })
       end
     ]]
+  end)
+
+  -- Values whose text cannot be had, as code, and what stands for them.
+  local FAILED = "%(a table whose __tostring failed: "
+  local ODD = {
+    ["__tostring = function() error 'oops' end"] = FAILED .. "[^\n]*s%.lua:1: oops%)",
+    ["__tostring = function() error({}) end"] = FAILED .. "%(error object is a table value%)%)",
+    ["__tostring = function() error() end"] = FAILED .. "%(error object is a nil value%)%)",
+    ["__tostring = function(o) error(o) end"] = FAILED .. "%(error object is a table value%)%)",
+    ["__tostring = function() return {} end"] = FAILED .. "'__tostring' must return a string%)",
+    ["__tostring = function() end"] = FAILED .. "'__tostring' must return a string%)",
+    ["__tostring = true"] = FAILED .. "attempt to call a boolean value%)",
+    ["__tostring = function() lunad.sleep(1) end"] = FAILED .. ".*cannot suspend here.*%)",
+    ["__tostring = function(o) return tostring(o) end"] = FAILED .. ".*stack overflow.*%)",
+    ["__tostring = function() return 42 end"] = "42",
+    ["__name = 'My.Type'"] = "My%.Type: 0x%x+",
+    ["__name = 42"] = "table: 0x%x+",
+    ["__name = '\\n\\27[m'"] = "\\x0A\\x1B%[m: 0x%x+",
+    ["__index = error, __len = error, __pairs = error"] = "table: 0x%x+",
+  }
+
+  for meta, pattern in pairs(ODD) do
+    it("and print do not fail for a value with " .. meta, function()
+      local script = ([[
+        local odd = setmetatable({}, { %s })
+        log.info("m", { odd = odd, z = 1 })
+        print("a", odd, "b")
+      ]]):format(meta)
+      local quoted = '"?' .. pattern .. '"? z=1\n'
+      assert.matches(" info  s: m odd=" .. quoted, logged(box, script))
+      box:serve("local log = lunad.log " .. script)
+      if meta:find("\\n", 1, true) then pattern = "\n    \\x1B%[m: 0x%x+" end
+      assert.matches("s: a\t" .. pattern .. "\tb\n", box:log "s")
+      assert.equal(0, box:status("s").errors.count)
+    end)
+  end
+
+  it("takes fields of any name, and tables that change or hold themselves", function()
+    assert.equal("m _=1 _a_b=2 a.b-c_1=3 a_x00b=5 a__=4", message(box,
+      [["m", { [""] = 1, ["=a b"] = 2, ["a.b-c_1"] = 3, ["a\u{e9}"] = 4, ["a\0b"] = 5 }]]))
+    assert.matches("^m t=\"table: 0x%x+\"$", message(box,
+      "'m', (function() local t = {} t.t = t return t end)()"))
+    local text = logged(box, [[
+      local fields = {}
+      for i = 1, 20 do
+        fields["k" .. i] = setmetatable({}, { __tostring = function()
+          for key in pairs(fields) do fields[key] = nil end
+          for j = 1, 100 do fields["new" .. j] = j end
+          return "v" .. i
+        end })
+      end
+      log.info("m", fields)
+      log.info("m", setmetatable({ a = 1 }, { __pairs = error, __index = error }))
+    ]])
+    for i = 1, 20 do assert.truthy(text:find((" k%d=v%d"):format(i, i), 1, true)) end
+    assert.matches("s: m a=1\n$", text)
+  end)
+
+  it("survives errors that are objects without a text", function()
+    for _, object in ipairs { "setmetatable({}, { __tostring = function() error 'x' end })", "{}", "nil",
+                              "print", "setmetatable({}, { __tostring = function() return {} end })" } do
+      local script = ("local lunad = require 'lunad' lunad.sleep(0.01) error(%s)"):format(object)
+      local result = box:lunad("run", box:write("s.lua", script))
+      assert.matches("error lunad: [^\n]*%(error object is a %a+ value%)", result.err)
+    end
   end)
 
   it("takes a number for a message, and nil for no fields", function()
@@ -501,6 +589,19 @@ describe("a log that takes no lines", function()
     box:ok("start", "--log", "/dev/full", write_script "lunad.log.info 'x' print 'y' io.write('z\\n')")
     ticks_go_on()
     assert.equal("/dev/full", box:status("s").log.file)
+  end)
+
+  it("does not stop the daemon: syslog without a listener", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local path = write_script "lunad.log.info 'x'"
+    local mount = "mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 && " ..
+      "exec \"$0\" start --log syslog \"$1\""
+    local result = box:run({ "--mount", "sh", "-c", mount, support.binary, path }, { program = "unshare" })
+    assert.equal(0, result.code, result.err)
+    ticks_go_on()
+    assert.equal("syslog", box:status("s").log.file)
   end)
 
   it("does not stop the daemon: a full disk; and what was dropped is said when there is room", function()

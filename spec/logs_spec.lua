@@ -63,6 +63,64 @@ describe("lunad logs", function()
     assert.truthy(box:ok("logs", "x"):find("x: here\n", 1, true))
   end)
 
+  it("refuses at once what is not a regular file, saying what it is", function()
+    local made = {
+      FIFO = function(path) assert.equal(0, box:run({ path }, { program = "mkfifo" }).code) end,
+      directory = function(path) assert(uv.fs_mkdir(path, tonumber("755", 8))) end,
+      ["symbolic link"] = function(path) assert(uv.fs_symlink(box:write("target", "x\n"), path)) end,
+      socket = function(path)
+        local pipe = uv.new_pipe()
+        assert(pipe:bind(path))
+        finally(function() pipe:close() uv.run "nowait" end)
+      end,
+    }
+    for kind, make in pairs(made) do
+      make(box:path("log/" .. kind .. ".log"))
+      assert(uv.fs_rename(box:path("log/" .. kind .. ".log"), box:path("log/y.log")))
+      for _, words in ipairs { { "logs", "y" }, { "logs", "-f", "-n", "0", "y" } } do
+        local err = box:refused(1, table.unpack(words))
+        assert.matches("log/y%.log: a " .. kind .. ", not a regular file\n$", err)
+      end
+      assert(os.remove(box:path("log/y.log")))
+    end
+  end)
+
+  it("refuses a device that a daemon logs to", function()
+    box:start("--log", "/dev/full", box:idle("x"))
+    local err = box:refused(1, "logs", "x")
+    assert.equal("lunad: x: its log /dev/full: a device, not a regular file\n", err)
+  end)
+
+  it("takes nothing out of a FIFO, and does not disturb who writes to it", function()
+    local result = box:shell([[
+      mkfifo log/y.log || exit 9
+      echo kept >log/y.log & writer=$!
+      "$1" logs y; echo "status $?"
+      timeout 5 head -n 1 log/y.log
+      wait $writer; echo "writer $?"; rm log/y.log
+    ]])
+    assert.equal("status 1\nkept\nwriter 0\n", result.out)
+  end)
+
+  it("ends though the log grows faster than it is read", function()
+    box:write("log/x.log", lines(1, 3))
+    local result = box:shell([[
+      sleep 60 & holder=$!
+      (while :; do echo more; done) >>log/x.log & writer=$!
+      "$1" logs -n 100000 x | { sleep 0.3; cat >shown; }; echo "status ${PIPESTATUS[0]}"
+      kill $writer $holder
+    ]])
+    assert.equal("status 0\n", result.out)
+    assert.truthy(box:read("shown"):find("^line 1\nline 2\nline 3\n"))
+  end)
+
+  it("says that its output cannot be written", function()
+    box:write("log/x.log", lines(1, 3))
+    local result = box:shell('"$1" logs x >/dev/full')
+    assert.equal(1, result.code)
+    assert.equal("lunad: x: writing its log to stdout: No space left on device\n", result.err)
+  end)
+
   it("fails with 1 where there is no log file", function()
     assert.truthy(box:refused(1, "logs", "x"):find("x.log", 1, true))
     assert.equal(1, box:lunad("logs", "-f", "x").code)
@@ -153,6 +211,56 @@ describe("lunad logs -f", function()
     append("new\n")
     shows("line 3\nnew\n")
     interrupt(process)
+  end)
+
+  it("does not take up what cannot be a log, and waits for one that can", function()
+    local process, shows = follow("-n", "1", "x")
+    shows("line 3\n")
+    local old = assert(io.open(box:path("log/x.log"), "ab"))
+    for _, make in ipairs { { "mkfifo", "log/new" }, { "ln", "-s", "/dev/zero", "log/new" },
+                            { "mkdir", "log/new" } } do
+      box:run({ table.unpack(make, 2) }, { program = make[1] })
+      assert.equal(0, box:run({ "-Tf", "log/x.log", "away" .. make[1] }, { program = "mv" }).code)
+      assert.equal(0, box:run({ "-T", "log/new", "log/x.log" }, { program = "mv" }).code)
+      old:write(make[1], "\n")
+      old:flush()
+      box:await(process, "a line by the old file", function()
+        return process.out():find(make[1] .. "\n", 1, true)
+      end)
+    end
+    assert(uv.fs_rmdir(box:path("log/x.log")))
+    old:write("last\n")
+    old:close()
+    append("new\n")
+    shows("line 3\nmkfifo\nln\nmkdir\nlast\nnew\n")
+    interrupt(process)
+  end)
+
+  it("follows a file that is removed and made again, and cut to something shorter", function()
+    local process, shows = follow("-n", "1", "x")
+    shows("line 3\n")
+    assert(os.remove(box:path("log/x.log")))
+    append("again\n")
+    shows("line 3\nagain\n")
+    box:write("log/x.log", "cut\n")
+    shows("line 3\nagain\ncut\n")
+    append("\0\255 bytes\n" .. ("x"):rep(200000) .. "\n")
+    shows("line 3\nagain\ncut\n\0\255 bytes\n" .. ("x"):rep(200000) .. "\n")
+    interrupt(process)
+  end)
+
+  it("does not turn in circles when its terminal is gone", function()
+    local result = box:shell([[
+      mkfifo in; sleep 60 <>in & holder=$!
+      script -qefc "echo \$\$ >pid; exec \"$1\" logs -f x" /dev/null >/dev/null 2>&1 <in & terminal=$!
+      for i in $(seq 1000); do [ -s pid ] && break; sleep 0.01; done
+      trap '' HUP
+      kill -9 $terminal; wait $terminal 2>/dev/null
+      for i in $(seq 1000); do kill -0 $(cat pid) 2>/dev/null || break; sleep 0.01; done
+      kill -0 $(cat pid) 2>/dev/null && echo lives
+      kill $holder
+    ]])
+    assert.equal("", result.out)
   end)
 
   it("ends when nobody reads any more", function()

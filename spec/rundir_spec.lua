@@ -84,27 +84,172 @@ describe("The run directory", function()
     assert.truthy(result.out:find("^x: started[^\n]*\n755\nx.pid\nx.sock\nx.start\nx.log\nx: stopped\n$"), result.out)
   end)
 
-  it("is in XDG_RUNTIME_DIR for others by default", function()
-    if not support.is_root then return pending("needs root") end
-    local options = as_nobody(box, { LUNAD_RUN_DIR = false, LUNAD_LOG_DIR = false,
-                                     XDG_RUNTIME_DIR = box:path("home") })
-    assert.equal(0, box:run({ "start", box:idle("x") }, options).code)
-    assert.truthy(box:read("home/lunad/x.pid"))
-    assert.equal(0, box:run({ "stop", "x" }, options).code)
+end)
+
+describe("The run directory of others than root", function()
+  local box = support.with_box(before_each, after_each)
+
+  local STRANGER = 64321 -- nobody else's, without an entry in the user database
+  local FALLBACK = "/tmp/lunad-" .. STRANGER
+
+  -- Options for running a copy of the binary as a user who has `home` (or none), and `env`.
+  local function as_stranger(home, env)
+    if not uv.fs_stat(box:path("lunad")) then
+      assert(uv.fs_copyfile(support.binary, box:path("lunad")))
+      assert(uv.fs_chown(make_dir(box:path("home"), "755"), STRANGER, STRANGER))
+    end
+    local all = { LUNAD_RUN_DIR = false, XDG_RUNTIME_DIR = false, XDG_STATE_HOME = false, HOME = home,
+      LUNAD_LOG_DIR = box:path("home/log"), ASAN_OPTIONS = "detect_leaks=0" }
+    for key, value in pairs(env or {}) do all[key] = value end
+    return { program = box:path("lunad"), uid = STRANGER, gid = STRANGER, env = all }
+  end
+
+  -- A start makes `dir` with mode 0700, and a stop with `later`, other options, finds it there.
+  local function assert_in(dir, options, later)
+    local started = box:run({ "start", box:idle("x") }, options)
+    local stat = uv.fs_stat(dir)
+    local stopped = box:run({ "stop", "x" }, later or options)
+    uv.fs_rmdir(FALLBACK)
+    assert.equal(0, started.code, started.err)
+    assert.equal("x: stopped\n", stopped.out, stopped.err)
+    assert.truthy(stat, dir)
+    assert.equal(tonumber("700", 8), stat.mode & 4095)
+  end
+
+  if not support.is_root then
+    return it("needs root", function() pending("needs root") end)
+  end
+
+  it("is the same in a session, under cron and after a logout", function()
+    local home = box:path("home")
+    local session = as_stranger(home, { XDG_RUNTIME_DIR = box:path("home") })
+    assert_in(home .. "/.local/state/lunad/run", session, as_stranger(home))
+    assert.is_nil(uv.fs_stat(box:path("home/lunad")))
   end)
 
-  it("is /tmp/lunad-UID for others without XDG_RUNTIME_DIR", function()
-    if not support.is_root then return pending("needs root") end
-    local env = { LUNAD_RUN_DIR = false, XDG_RUNTIME_DIR = false, LUNAD_LOG_DIR = box:path("home") }
-    local options = as_nobody(box, env)
-    options.uid = 64321 -- nobody else's
-    assert(uv.fs_chown(box:path("home"), options.uid, NOBODY))
+  it("is in XDG_STATE_HOME", function()
+    local home = box:path("home")
+    assert_in(home .. "/s/lunad/run", as_stranger(home, { XDG_STATE_HOME = home .. "/s" }))
+    assert_in(home .. "/t/lunad/run", as_stranger(false, { XDG_STATE_HOME = home .. "/t/" }))
+  end)
+
+  it("is not in a relative XDG_STATE_HOME, and neither is the log", function()
+    local options = as_stranger(box:path("home"), { XDG_STATE_HOME = "home/s", LUNAD_LOG_DIR = false })
+    assert_in(box:path("home/.local/state/lunad/run"), options)
+    assert.truthy(box:read("home/.local/state/lunad/x.log"))
+    assert.is_nil(uv.fs_stat(box:path("home/s")))
+  end)
+
+  for what, home in pairs { ["unset"] = false, ["empty"] = "", ["relative"] = "home",
+                            ["a file"] = "/etc/passwd",
+                            ["not there"] = "/nonexistent/home", ["not writable"] = "/usr" } do
+    it("is /tmp/lunad-UID where HOME is " .. what, function()
+      assert_in(FALLBACK, as_stranger(home))
+    end)
+  end
+
+  it("is /tmp/lunad-UID also where HOME may be entered, but not written to", function()
+    local options = as_stranger(box:path("theirs"))
+    make_dir(box:path("theirs"), "755")
+    assert_in(FALLBACK, options)
+  end)
+
+  it("stays where it is when the home becomes one that cannot be written to", function()
+    local options = as_stranger(box:path("home"))
     assert.equal(0, box:run({ "start", box:idle("x") }, options).code)
-    local made, there = pcall(mode, "/tmp/lunad-64321")
-    assert.equal(0, box:run({ "stop", "x" }, options).code)
-    uv.fs_rmdir("/tmp/lunad-64321")
-    assert.is_true(made)
-    assert.equal("700", there)
+    assert(uv.fs_chown(box:path("home"), 0, 0))
+    assert.equal("x: stopped\n", box:run({ "stop", "x" }, options).out)
+  end)
+
+  it("is refused, also for looking, where /tmp/lunad-UID is another's, a link or a file", function()
+    local options = as_stranger(false)
+    local refused = {
+      ["another user %(nobody%)"] = function()
+        assert(uv.fs_chown(make_dir(FALLBACK, "755"), NOBODY, NOBODY))
+      end,
+      ["symbolic link"] = function() assert(uv.fs_symlink(box:path("home"), FALLBACK)) end,
+      ["Not a directory"] = function() support.write(FALLBACK, "") end,
+    }
+    for words, make in pairs(refused) do
+      make()
+      local results = {}
+      for _, verb in ipairs { "start", "status", "stop" } do
+        results[verb] = box:run({ verb, verb == "start" and box:idle("x") or "x" }, options)
+      end
+      if not uv.fs_rmdir(FALLBACK) then uv.fs_unlink(FALLBACK) end
+      for verb, result in pairs(results) do
+        assert.equal(1, result.code, verb)
+        assert.matches("^lunad: run directory " .. FALLBACK:gsub("%-", "%%-") .. ": .*" .. words, result.err)
+      end
+    end
+    assert.is_nil(uv.fs_stat(box:path("home/x.pid")))
+  end)
+
+  it("is named where a log has no place to be, with a word about --log", function()
+    local options = as_stranger("/nonexistent", { LUNAD_LOG_DIR = false })
+    local result = box:run({ "start", box:idle("x") }, options)
+    uv.fs_rmdir(FALLBACK)
+    assert.equal(1, result.code)
+    local path = support.pattern("/nonexistent/.local/state/lunad/x.log")
+    assert.matches("^lunad: log " .. path .. ": Permission denied .*%-%-log", result.err)
+  end)
+end)
+
+describe("Relative directories", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("of the environment are absolute for the script and for what it starts", function()
+    box:write("x.lua", [[
+      require("lunad").every(60, print)
+      print(os.getenv "LUNAD_RUN_DIR", os.getenv "LUNAD_LOG_DIR")
+      print(require("lunad").exec { arg[1], "list" }.stdout)
+    ]])
+    local env = { LUNAD_RUN_DIR = "a/run", LUNAD_LOG_DIR = "./a//log" }
+    assert.equal(0, box:run({ "start", "x.lua", support.binary }, { env = env }).code)
+    local log = support.wait_for("the list", function()
+      local text = box:read("a/log/x.log")
+      return text:find("\n    x +%d+ +running") and text
+    end)
+    assert.truthy(log:find(box:path("a/run") .. "\t" .. box:path("a//log") .. "\n", 1, true), log)
+    assert.equal("x: stopped\n", box:run({ "stop", "x" }, { env = env }).out)
+  end)
+
+  it("are looked at from the caller's directory, whatever --chdir says", function()
+    box:ok("start", "--run-dir", "a/../b", "--log", "own.log", "--chdir", "/usr", box:idle("x"))
+    assert.truthy(box:read("b/x.pid") and box:read("own.log"))
+    box:ok("stop", "--run-dir", box:path("b"), "x")
+  end)
+end)
+
+describe("A caller whose directory was removed", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- Run lunad in a directory that has been removed.
+  local function run_lost(...)
+    return box:shell([[d=$2; shift; mkdir gone && cd gone && rmdir ../gone && exec "$BINARY" "${@:2}"]],
+      { "-", ... }, { env = { BINARY = support.binary } })
+  end
+
+  it("can start, run, ask and stop what does not need it", function()
+    local result = run_lost("start", box:idle("x"))
+    assert.matches("^x: started", result.out, result.err)
+    assert.equal(0, run_lost("status", "x").code)
+    assert.equal(0, run_lost("logs", "x").code)
+    assert.equal(0, run_lost("restart", "x").code)
+    assert.equal("x: stopped\n", run_lost("stop", "x").out)
+    assert.equal("ran\n", run_lost("run", box:write("y.lua", "print 'ran'")).out)
+    assert.equal("ran\n", run_lost("run", "-e", "print 'ran'").out)
+  end)
+
+  it("is told why what needs it is refused", function()
+    local script = box:idle("x")
+    for _, words in ipairs { { "start", "x.lua" }, { "start", "--log", "x.log", script },
+                             { "start", "--run-dir", "run", script }, { "run", "--path", "p", script },
+                             { "status", "--run-dir", "run", "x" } } do
+      local result = run_lost(table.unpack(words))
+      assert.equal(1, result.code)
+      assert.matches("^lunad: .*working directory has been removed\n$", result.err)
+    end
   end)
 end)
 

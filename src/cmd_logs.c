@@ -8,7 +8,6 @@
 
 #include "client.h"
 #include "cmd.h"
-#include "file.h"
 #include "paths.h"
 #include "say.h"
 #include "target.h"
@@ -69,23 +68,83 @@ static off_t find_tail(int fd, long lines) {
     return 0;
 }
 
-/* Copy what stands at and behind the file position to stdout; false when nobody reads. */
-static bool copy_rest(int fd) {
-    char block[BLOCK];
-    ssize_t size;
-    while ((size = read(fd, block, sizeof block)) > 0) {
-        if (ld_file_write(STDOUT_FILENO, block, (size_t)size) < 0) {
-            return false;
-        }
+/* What a file that is not regular is. */
+static const char *kind_of(mode_t mode) {
+    switch (mode & S_IFMT) {
+    case S_IFLNK:
+        return "a symbolic link";
+    case S_IFDIR:
+        return "a directory";
+    case S_IFIFO:
+        return "a FIFO";
+    case S_IFSOCK:
+        return "a socket";
+    default:
+        return "a device";
     }
-    return true;
+}
+
+/* Open a log to read it: a descriptor, or a negative errno; -EINVAL with what it is in *KIND. To open
+ * anything but a regular file could wait, take what was meant for others, or never come to an end. */
+static int open_log(const char *path, const char **kind) {
+    struct stat facts;
+    int fd = -1;
+    int rc = lstat(path, &facts); /* the opening alone can have effects */
+    if (rc == 0 && S_ISREG(facts.st_mode)) {
+        fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        rc = fd < 0 ? -1 : fstat(fd, &facts);
+    }
+    if (rc == 0 && S_ISREG(facts.st_mode)) {
+        return fd;
+    }
+    rc = rc < 0 ? -errno : -EINVAL;
+    *kind = rc == -EINVAL ? kind_of(facts.st_mode) : NULL;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return rc;
+}
+
+/* Write a block to stdout, which may have been made non-blocking by others; 0 or a negative errno. */
+static int write_out(const char *block, size_t size) {
+    struct pollfd writer = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    while (size > 0) {
+        ssize_t written = write(STDOUT_FILENO, block, size);
+        if (written < 0 && errno == EAGAIN) {
+            poll(&writer, 1, -1);
+        } else if (written < 0 && errno != EINTR) {
+            return -errno;
+        }
+        block += written > 0 ? written : 0;
+        size -= written > 0 ? (size_t)written : 0;
+    }
+    return 0;
+}
+
+/* Copy what is between the file position and END to stdout: 0, or a negative errno of the writing. */
+static int copy_until(int fd, off_t end) {
+    char block[BLOCK];
+    ssize_t size = 1;
+    int rc = 0;
+    while (rc == 0 && size > 0) {
+        off_t left = end - lseek(fd, 0, SEEK_CUR);
+        size = left > 0 ? read(fd, block, left < BLOCK ? (size_t)left : BLOCK) : 0;
+        rc = size > 0 ? write_out(block, (size_t)size) : 0;
+    }
+    return rc;
+}
+
+/* Copy what a file has now behind the file position; likewise. */
+static int copy_new(int fd) {
+    struct stat facts;
+    return fstat(fd, &facts) == 0 ? copy_until(fd, facts.st_size) : 0;
 }
 
 /* Whether PATH is another file than FD by now. */
 static bool was_replaced(int fd, const char *path) {
     struct stat opened;
     struct stat there;
-    return stat(path, &there) == 0 && fstat(fd, &opened) == 0 &&
+    return lstat(path, &there) == 0 && fstat(fd, &opened) == 0 &&
            (opened.st_ino != there.st_ino || opened.st_dev != there.st_dev);
 }
 
@@ -97,38 +156,51 @@ static void follow_cut(int fd) {
     }
 }
 
-/* Go on with what is written to PATH, over rotations, until interrupted or nobody reads. */
-static void follow(int fd, const char *path) {
+/* Wait a moment; false when nobody reads stdout any more. */
+static bool wait_a_moment(void) {
     struct pollfd reader = {.fd = STDOUT_FILENO};
-    while (copy_rest(fd) && (poll(&reader, 1, LOOK_MS) == 0 || (reader.revents & POLLERR) == 0)) {
-        follow_cut(fd);
-        int next = was_replaced(fd, path) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    return poll(&reader, 1, LOOK_MS) <= 0 || (reader.revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
+}
+
+/* Go on with what is written to PATH, over rotations, until interrupted or nobody reads: 0, or a
+ * negative errno of the writing. Another file at PATH is taken up if it can be a log. */
+static int follow(int *fd, const char *path) {
+    const char *kind;
+    int rc = 0;
+    while (rc == 0 && wait_a_moment()) {
+        follow_cut(*fd);
+        int next = was_replaced(*fd, path) ? open_log(path, &kind) : -1;
+        rc = copy_new(*fd);
         if (next >= 0) {
-            copy_rest(fd);
-            close(fd);
-            fd = next;
+            close(*fd);
+            *fd = next;
+            rc = rc == 0 ? copy_new(*fd) : rc;
         }
     }
-    close(fd);
+    return rc;
 }
 
 /* Show the end of the log at PATH. */
 static int show(const struct ld_call *call, const char *name, const char *path) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    const char *kind = NULL;
+    int fd = open_log(path, &kind);
     if (fd < 0) {
-        ld_complain("%s: its log %s: %s", name, path, strerror(errno));
+        ld_complain("%s: its log %s: %s%s", name, path, kind != NULL ? kind : strerror(-fd),
+                    kind != NULL ? ", not a regular file" : "");
         return 1;
     }
     off_t start =
         call->options->lines > 0 ? find_tail(fd, call->options->lines) : lseek(fd, 0, SEEK_END);
     lseek(fd, start, SEEK_SET);
-    copy_rest(fd);
-    if (call->options->follow) {
-        follow(fd, path);
-    } else {
-        close(fd);
+    int rc = copy_new(fd);
+    if (rc == 0 && call->options->follow) {
+        rc = follow(&fd, path);
     }
-    return 0;
+    close(fd);
+    if (rc < 0 && rc != -EPIPE) {
+        ld_complain("%s: writing its log to stdout: %s", name, strerror(-rc));
+    }
+    return rc < 0 ? 1 : 0;
 }
 
 /* Show the end of a daemon's log. */

@@ -121,8 +121,8 @@ static int start_in_child(const struct ld_target *target, const struct ld_record
 static int blame_record(const struct ld_target *target, int rc) {
     bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
     if (rc == -ENOENT && !is_alive) {
-        ld_complain("%s: not running in %s, and nothing says how it was started: use lunad start",
-                    target->name, target->dir->path);
+        ld_complain("%s: not running (%s), and nothing says how it was started: use lunad start",
+                    target->name, ld_text_string(&target->dir->where));
         return 3;
     }
     ld_complain("%s: not restarted: %s/%s.start, which says how it was started: %s", target->name,

@@ -2,6 +2,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "jsontext.h"
 #include "say.h"
 #include "status_text.h"
 #include "target.h"
@@ -19,8 +20,8 @@ static struct {
 
 /* What can be said of a daemon that does not answer. */
 static json_t *silent_report(const struct ld_target *target, const char *why) {
-    return json_pack("{s:s, s:i, s:s, s:s}", "name", target->name, "pid", (int)target->holder.pid,
-                     "state", "running", "error", why);
+    return json_pack("{s:o, s:i, s:s, s:o}", "name", ld_json_string(target->name), "pid",
+                     (int)target->holder.pid, "state", "running", "error", ld_json_string(why));
 }
 
 /* Ask a running daemon for its report, which has SECONDS; a new reference. */
@@ -46,11 +47,11 @@ static json_t *ask(const struct ld_target *target, double seconds) {
 /* Print a report for people. */
 static void print_report(const json_t *report) {
     struct ld_text text = {0};
-    const char *error = json_string_value(json_object_get(report, "error"));
-    if (error != NULL) {
-        ld_text_format(&text, "%s: running, pid %d, but %s",
-                       json_string_value(json_object_get(report, "name")),
-                       (int)json_integer_value(json_object_get(report, "pid")), error);
+    if (json_is_string(json_object_get(report, "error"))) {
+        ld_status_member(&text, "", report, "name");
+        ld_text_format(&text, ": running, pid %d, but ",
+                       (int)json_integer_value(json_object_get(report, "pid")));
+        ld_status_member(&text, "", report, "error");
     } else {
         ld_status_text(&text, report);
     }
@@ -64,14 +65,17 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
     struct ld_text death = {0};
     ld_target_death_text(target, &death);
     if (call->options->json) {
-        json_array_append_new(output.reports,
-                              json_pack("{s:s, s:n, s:s, s:s*}", "name", target->name, "pid",
-                                        "state", left_pidfile ? "dead" : "not running", "death",
-                                        ld_text_is_empty(&death) ? NULL : death.data + 2));
+        json_array_append_new(
+            output.reports,
+            json_pack("{s:o, s:n, s:s, s:o, s:s*}", "name", ld_json_string(target->name), "pid", "state",
+                      left_pidfile ? "dead" : "not running", "run_dir",
+                      ld_json_string(target->dir->path), "death",
+                      ld_text_is_empty(&death) ? NULL : death.data + 2));
+    } else if (left_pidfile) {
+        ld_say("%s: dead, but its pidfile is there, in %s (lunad stop removes it)%s", target->name,
+               target->dir->path, ld_text_string(&death));
     } else {
-        ld_say("%s: %s%s", target->name,
-               left_pidfile ? "dead, but its pidfile is there (lunad stop removes it)"
-                            : "not running",
+        ld_say("%s: not running (%s)%s", target->name, ld_text_string(&target->dir->where),
                ld_text_string(&death));
     }
     ld_text_fini(&death);
@@ -123,7 +127,7 @@ static json_t *dead_report(const struct ld_target *target) {
     json_t *report = NULL;
     ld_target_death_text(target, &death);
     if (target->holder.state == LD_HOLDER_DEAD || !ld_text_is_empty(&death)) {
-        report = json_pack("{s:s, s:s, s:s}", "name", target->name, "state", "dead", "error",
+        report = json_pack("{s:o, s:s, s:s}", "name", ld_json_string(target->name), "state", "dead", "error",
                            ld_text_is_empty(&death) ? "it died" : death.data + 2);
     }
     ld_text_fini(&death);
@@ -169,30 +173,42 @@ static json_t *shorten(const json_t *reports) {
     return list;
 }
 
+/* Print a row of the list, in which any text may have come from anywhere. */
+static void print_row(const json_t *report) {
+    struct ld_text row = {0};
+    struct ld_text uptime = {0};
+    bool answers = json_is_string(json_object_get(report, "script"));
+    ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
+    ld_status_member(&row, "", report, "name");
+    char pid[16] = "-";
+    const json_t *number = json_object_get(report, "pid");
+    if (json_is_integer(number)) {
+        snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
+    }
+    ld_text_format(&row, "%*s %8s  ", row.size < 20 ? (int)(20 - row.size) : 0, "", pid);
+    size_t before = row.size;
+    ld_status_member(&row, "", report, "state");
+    size_t width = row.size - before;
+    ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
+                   (int)json_integer_value(json_object_get(report, "generation")),
+                   answers ? ld_text_string(&uptime) : "-");
+    ld_status_member(&row, "", report, answers ? "script" : "error");
+    ld_say_text(&row);
+    ld_text_fini(&row);
+    ld_text_fini(&uptime);
+}
+
 /* Print the list for people. */
-static void print_list(const json_t *reports) {
+static void print_list(const struct ld_rundir *dir, const json_t *reports) {
     size_t index;
     const json_t *report;
     if (json_array_size(reports) == 0) {
-        ld_say("no daemon is running");
+        ld_say("no daemon is running (%s)", ld_text_string(&dir->where));
         return;
     }
     ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
     json_array_foreach(reports, index, report) {
-        struct ld_text uptime = {0};
-        char pid[16] = "-";
-        const json_t *number = json_object_get(report, "pid");
-        const char *script = json_string_value(json_object_get(report, "script"));
-        if (json_is_integer(number)) {
-            snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
-        }
-        ld_status_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-        ld_say("%-20s %8s  %-10s %4d  %-10s %s", json_string_value(json_object_get(report, "name")), pid,
-               json_string_value(json_object_get(report, "state")),
-               (int)json_integer_value(json_object_get(report, "generation")),
-               script != NULL ? ld_text_string(&uptime) : "-",
-               script != NULL ? script : json_string_value(json_object_get(report, "error")));
-        ld_text_fini(&uptime);
+        print_row(report);
     }
 }
 
@@ -208,7 +224,7 @@ int ld_cmd_list(const struct ld_call *call) {
             print_json(list);
             json_decref(list);
         } else {
-            print_list(output.reports);
+            print_list(&dir, output.reports);
         }
         json_decref(output.reports);
     }

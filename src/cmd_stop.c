@@ -151,8 +151,9 @@ static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, con
         if (stale || !ld_text_is_empty(&death)) {
             ld_target_clear(&target);
         }
-        ld_say("%s: not running%s%s", target.name, ld_text_string(&death),
-               stale ? " (a stale pidfile was removed)" : "");
+        ld_say("%s: not running (%s%s)%s", target.name,
+               stale ? "a stale pidfile was removed; " : "", ld_text_string(&dir->where),
+               ld_text_string(&death));
         ld_text_fini(&death);
         return 0;
     }

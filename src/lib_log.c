@@ -10,31 +10,47 @@
 
 #define FIELDS_MAX 64
 
-/* Read one field from the key and the value at the top of the stack; what has no plain form is
- * converted, and the text is left on the stack below the key. */
-static void read_field(lua_State *L, struct ld_log_field *field) {
-    if (lua_type(L, -2) != LUA_TSTRING) {
-        lx_error(L, "log: a field's name must be a string, not a %s", luaL_typename(L, -2));
+/* The name of a field at INDEX, as a C string that the stack keeps. */
+static const char *read_key(lua_State *L, int index) {
+    size_t size;
+    const char *key = lua_tolstring(L, index, &size);
+    if (strlen(key) < size) {
+        luaL_Buffer clean;
+        luaL_buffinit(L, &clean);
+        for (size_t i = 0; i < size; i++) {
+            luaL_addstring(&clean, key[i] != '\0' ? (char[]){key[i], '\0'} : "\\x00");
+        }
+        luaL_pushresult(&clean);
+        lua_replace(L, index);
+        key = lua_tostring(L, index);
     }
-    field->key = lua_tostring(L, -2);
-    switch (lua_type(L, -1)) {
+    return key;
+}
+
+/* Read one field from its key at INDEX and its value behind that; what has no plain form is replaced
+ * by its text. */
+static void read_field(lua_State *L, int index, struct ld_log_field *field) {
+    int value = index + 1;
+    field->key = read_key(L, index);
+    switch (lua_type(L, value)) {
     case LUA_TBOOLEAN:
         field->type = LD_FIELD_BOOLEAN;
-        field->value.boolean = lua_toboolean(L, -1);
+        field->value.boolean = lua_toboolean(L, value);
         break;
     case LUA_TNUMBER:
-        if (lua_isinteger(L, -1)) {
+        if (lua_isinteger(L, value)) {
             field->type = LD_FIELD_INTEGER;
-            field->value.integer = lua_tointeger(L, -1);
+            field->value.integer = lua_tointeger(L, value);
         } else {
             field->type = LD_FIELD_NUMBER;
-            field->value.number = lua_tonumber(L, -1);
+            field->value.number = lua_tonumber(L, value);
         }
         break;
     default:
         field->type = LD_FIELD_TEXT;
-        field->value.text.data = luaL_tolstring(L, -1, &field->value.text.size);
-        lua_insert(L, -3); /* below the key: it must live as long as the field */
+        lx_push_text(L, value);
+        lua_replace(L, value);
+        field->value.text.data = lua_tolstring(L, value, &field->value.text.size);
         break;
     }
 }
@@ -45,20 +61,33 @@ static int compare_fields(const void *left, const void *right) {
                   ((const struct ld_log_field *)right)->key);
 }
 
-/* Read the fields of the table at index 2, sorted by name; their number. */
-static size_t read_fields(lua_State *L, struct ld_log_field *fields) {
-    size_t count = 0;
-    luaL_checkstack(L, FIELDS_MAX + 4, "log");
+/* Push the keys and values of the table at index 2; how many fields they are. */
+static int push_fields(lua_State *L) {
+    int count = 0;
+    luaL_checkstack(L, 2 * FIELDS_MAX + 8, "log");
     lua_pushnil(L);
     while (lua_next(L, 2) != 0) {
-        if (count == FIELDS_MAX) {
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            lx_error(L, "log: a field's name must be a string, not a %s", luaL_typename(L, -2));
+        }
+        if (count++ == FIELDS_MAX) {
             lx_error(L, "log: more than %d fields", FIELDS_MAX);
         }
-        read_field(L, &fields[count++]);
-        lua_pop(L, 1);
+        lua_pushvalue(L, -2);
     }
-    qsort(fields, count, sizeof *fields, compare_fields);
     return count;
+}
+
+/* Read the fields of the table at index 2, sorted by name; their number. All are on the stack before
+ * the first __tostring is called, which may change the table. */
+static size_t read_fields(lua_State *L, struct ld_log_field *fields) {
+    int first = lua_gettop(L) + 1;
+    int count = push_fields(L);
+    for (int i = 0; i < count; i++) {
+        read_field(L, first + 2 * i, &fields[i]);
+    }
+    qsort(fields, (size_t)count, sizeof *fields, compare_fields);
+    return (size_t)count;
 }
 
 /* Log the arguments: message [, fields]. */
@@ -101,7 +130,7 @@ static int l_print(lua_State *L) {
     int count = lua_gettop(L);
     luaL_Buffer buffer;
     for (int i = 1; i <= count; i++) {
-        luaL_tolstring(L, i, NULL);
+        lx_push_text(L, i);
         lua_replace(L, i);
     }
     luaL_buffinit(L, &buffer);

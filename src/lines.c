@@ -18,19 +18,37 @@ void ld_lines_fini(struct ld_lines *lines) {
     ld_text_fini(&lines->rest);
 }
 
-/* Log one line. */
-static void log_line(const struct ld_lines *lines, const char *bytes, size_t size) {
+/* Log one line, or one piece of a line that IS_CUT. */
+static void log_line(struct ld_lines *lines, const char *bytes, size_t size, bool is_cut) {
+    struct ld_log_field fields[2];
     struct ld_log_event event = {.level = lines->warn ? LD_LOG_WARN : LD_LOG_INFO,
                                  .source = lines->source,
                                  .message = bytes,
-                                 .size = size};
+                                 .size = size,
+                                 .fields = fields};
+    if (is_cut || lines->parts > 0) {
+        event.field_count = ld_log_piece_fields(fields, lines->parts + 1, is_cut);
+    }
+    lines->parts = is_cut ? lines->parts + 1 : 0;
     ld_log_event(&event);
 }
 
 /* Log the line that was begun earlier, and forget it. */
 static void log_rest(struct ld_lines *lines) {
-    log_line(lines, ld_text_string(&lines->rest), lines->rest.size);
+    log_line(lines, ld_text_string(&lines->rest), lines->rest.size, false);
     ld_text_clear(&lines->rest);
+}
+
+/* Log a piece of the line that was begun earlier; the beginning of a character at its end is kept. */
+static void log_piece(struct ld_lines *lines) {
+    char left[4];
+    const char *bytes = ld_text_string(&lines->rest);
+    size_t size = ld_text_cut(bytes, lines->rest.size);
+    size_t left_size = lines->rest.size - size;
+    memcpy(left, bytes + size, left_size);
+    log_line(lines, bytes, size, true);
+    ld_text_clear(&lines->rest);
+    ld_text_add(&lines->rest, left, left_size);
 }
 
 /* Keep what is not a whole line yet. */
@@ -38,7 +56,7 @@ static void keep(struct ld_lines *lines, const char *bytes, size_t size) {
     while (lines->rest.size + size > LONGEST) {
         size_t piece = LONGEST - lines->rest.size;
         ld_text_add(&lines->rest, bytes, piece);
-        log_rest(lines);
+        log_piece(lines);
         bytes += piece;
         size -= piece;
     }
@@ -52,6 +70,7 @@ void ld_lines_add(struct ld_lines *lines, const char *bytes, size_t size) {
             log_rest(lines);
         }
         ld_text_fini(&lines->rest);
+        lines->parts = 0;
         return;
     }
     const char *newline;
@@ -61,7 +80,7 @@ void ld_lines_add(struct ld_lines *lines, const char *bytes, size_t size) {
             keep(lines, bytes, length);
             log_rest(lines);
         } else {
-            log_line(lines, bytes, length);
+            log_line(lines, bytes, length, false);
         }
         bytes += length + 1;
         size -= length + 1;

@@ -9,7 +9,8 @@
 /* What has come of the current line. Zeroed means none; free with ld_lines_fini. */
 struct ld_lines {
     char source[160];
-    bool warn; /* level warn instead of info */
+    bool warn;       /* level warn instead of info */
+    long long parts; /* of this line, logged already */
     struct ld_text rest;
 };
 
@@ -19,7 +20,8 @@ void ld_lines_init(struct ld_lines *lines, const char *daemon, const char *child
 void ld_lines_fini(struct ld_lines *lines);
 
 /* Log the whole lines among BYTES; NULL at the end logs what is left. A line over 64 KiB is logged
- * in pieces. */
+ * in pieces, which have fields that say so: part=1 cut=true, part=2 cut=true, part=3. No UTF-8
+ * sequence is cut. */
 void ld_lines_add(struct ld_lines *lines, const char *bytes, size_t size);
 
 #endif

@@ -13,9 +13,12 @@
 
 #include "file.h"
 #include "logline.h"
+#include "syslogger.h"
 #include "text.h"
 
-#define PATIENCE_MS 200 /* how long a reader that does not read may hold us up, once */
+#define PATIENCE_MS  200   /* how long a reader that does not read may hold us up, once */
+#define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
+#define FIELDS_MAX   64    /* that a cut message can have */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
@@ -32,7 +35,8 @@ static struct {
     uint64_t unsaid;     /* lines lost and not yet reported */
     int cause;           /* errno of the last loss */
     struct ld_text line; /* the line being made */
-} logger = {.fd = -1};
+    struct ld_syslogger syslogger;
+} logger = {.fd = -1, .syslogger = {.fd = -1}};
 
 /* The name of a level. */
 const char *ld_log_level_name(enum ld_log_level level) {
@@ -111,7 +115,8 @@ static int open_sink(void) {
         return fd < 0 ? fd : use_file(fd);
     }
     case LD_LOG_SYSLOG:
-        openlog(logger.ident, LOG_PID | LOG_NDELAY, LOG_DAEMON);
+        logger.syslogger.path = logger.path;
+        ld_syslogger_connect(&logger.syslogger); /* if that fails, each line tries again */
         return logger.config.capture ? capture_nothing() : 0;
     case LD_LOG_NONE:
         return logger.config.capture ? capture_nothing() : 0;
@@ -138,14 +143,14 @@ int ld_log_open(const struct ld_log_config *config) {
 void ld_log_close(void) {
     if (logger.config.sink == LD_LOG_FILE && logger.fd >= 0) {
         close(logger.fd);
-    } else if (logger.config.sink == LD_LOG_SYSLOG && logger.open) {
-        closelog();
     }
+    ld_syslogger_close(&logger.syslogger);
     free(logger.path);
     free(logger.ident);
     ld_text_fini(&logger.line);
     memset(&logger, 0, sizeof logger);
     logger.fd = -1;
+    logger.syslogger.fd = -1;
 }
 
 /* Replace how the file is opened again. */
@@ -154,13 +159,18 @@ void ld_log_set_opener(ld_log_opener *opener, void *arg) {
     logger.config.opener_arg = arg;
 }
 
-/* Wait a little until FD takes bytes; not at all while lines are being lost anyway. */
+/* How long to wait for a reader: not at all while lines are being lost anyway. */
+static int patience(void) {
+    return logger.unsaid > 0 ? 0 : PATIENCE_MS;
+}
+
+/* Wait a little until FD takes bytes. */
 static bool is_writable(void) {
     if (!logger.may_block) {
         return true;
     }
     struct pollfd poller = {.fd = logger.fd, .events = POLLOUT};
-    struct timespec wait = {.tv_nsec = logger.unsaid > 0 ? 0 : PATIENCE_MS * 1000000L};
+    struct timespec wait = {.tv_nsec = patience() * 1000000L};
     sigset_t all;
     sigfillset(&all);
     int rc = ppoll(&poller, 1, &wait, &all); /* a signal is no reason to give up */
@@ -209,31 +219,111 @@ static void format_line(const struct ld_log_event *event) {
     }
 }
 
+/* Make what syslog gets of an event: it has its own time and level. */
+static void format_syslog(const struct ld_log_event *event) {
+    ld_text_clear(&logger.line);
+    if (logger.config.json) {
+        ld_logline_json(&logger.line, event);
+        logger.line.size -= logger.line.size > 0 ? 1 : 0; /* without the newline */
+        return;
+    }
+    ld_text_add_escaped(&logger.line, event->source, strlen(event->source), false);
+    ld_text_puts(&logger.line, ": ");
+    ld_text_add_escaped(&logger.line, event->message, event->size, false);
+    ld_logline_fields(&logger.line, event);
+}
+
+/* Send an event to syslog; false when it was lost. */
+static bool send_event(const struct ld_log_event *event) {
+    format_syslog(event);
+    const struct ld_syslogger_message message = {.priority = syslog_priorities[event->level],
+                                                 .ident = logger.ident,
+                                                 .text = ld_text_string(&logger.line),
+                                                 .size = logger.line.size,
+                                                 .wait_ms = patience()};
+    int rc = logger.line.failed ? -ENOMEM : ld_syslogger_send(&logger.syslogger, &message);
+    logger.cause = rc < 0 ? -rc : logger.cause;
+    return rc == 0;
+}
+
+/* Write an event that is one line; false when it was lost. */
+static bool put_event(const struct ld_log_event *event) {
+    if (logger.config.sink == LD_LOG_SYSLOG) {
+        return send_event(event);
+    }
+    format_line(event);
+    return write_line(&logger.line);
+}
+
+/* Why lines were lost, in words. */
+static const char *loss_cause(void) {
+    if (logger.cause == EAGAIN) {
+        return "the reader did not keep up";
+    }
+    bool no_listener = logger.cause == ECONNREFUSED || logger.cause == ENOENT;
+    return logger.config.sink == LD_LOG_SYSLOG && no_listener ? "nobody listened to syslog"
+                                                              : strerror(logger.cause);
+}
+
 /* Say how many lines were lost; false when that cannot be written either. */
 static bool report_loss(void) {
     char message[128];
-    int size =
-        snprintf(message, sizeof message, "%llu log line%s dropped: %s",
-                 (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
-                 logger.cause == EAGAIN ? "the reader did not keep up" : strerror(logger.cause));
+    int size = snprintf(message, sizeof message, "%llu log line%s dropped: %s",
+                        (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
+                        loss_cause());
     struct ld_log_event event = {
         .level = LD_LOG_WARN, .source = "lunad", .message = message, .size = (size_t)size};
-    format_line(&event);
-    if (!write_line(&logger.line)) {
+    if (!put_event(&event)) {
         return false;
     }
     logger.unsaid = 0;
     return true;
 }
 
-/* Send one event to syslog, which has its own time and level. */
-static void write_syslog(const struct ld_log_event *event) {
-    ld_text_clear(&logger.line);
-    ld_text_add_escaped(&logger.line, event->source, strlen(event->source), false);
-    ld_text_puts(&logger.line, ": ");
-    ld_text_add_escaped(&logger.line, event->message, event->size, false);
-    ld_logline_fields(&logger.line, event);
-    syslog(syslog_priorities[event->level], "%s", ld_text_string(&logger.line));
+/* Write an event, or count it as lost. */
+static void put_or_count(const struct ld_log_event *event) {
+    if ((logger.unsaid > 0 && !report_loss()) || !put_event(event)) {
+        logger.dropped++;
+        logger.unsaid++;
+    }
+}
+
+/* Write the piece of an event that the first SIZE bytes of the message are; the last one has the
+ * event's own fields too. */
+static void put_piece(const struct ld_log_event *event, size_t size, long long number) {
+    struct ld_log_field fields[FIELDS_MAX + 2];
+    bool is_cut = size < event->size;
+    struct ld_log_event piece = *event;
+    piece.size = size;
+    piece.field_count = is_cut || event->field_count > FIELDS_MAX ? 0 : event->field_count;
+    if (piece.field_count > 0) {
+        memcpy(fields, event->fields, piece.field_count * sizeof *fields);
+    }
+    piece.field_count += ld_log_piece_fields(fields + piece.field_count, number, is_cut);
+    piece.fields = fields;
+    put_or_count(&piece);
+}
+
+/* Write an event that is too long for a datagram, in pieces. */
+static void put_in_pieces(const struct ld_log_event *event) {
+    struct ld_log_event rest = *event;
+    long long number = 1;
+    for (; rest.size > SYSLOG_PIECE; number++) {
+        size_t size = ld_text_cut(rest.message, SYSLOG_PIECE);
+        put_piece(&rest, size, number);
+        rest.message += size;
+        rest.size -= size;
+    }
+    put_piece(&rest, rest.size, number);
+}
+
+/* The fields of a piece of a line. */
+size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut) {
+    fields[0] =
+        (struct ld_log_field){.key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
+    fields[1] =
+        (struct ld_log_field){.key = "cut", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
+    return is_cut ? 2 : 1;
 }
 
 /* Write one event. */
@@ -242,19 +332,10 @@ void ld_log_event(const struct ld_log_event *event) {
         return;
     }
     int saved = errno;
-    if (logger.config.sink == LD_LOG_SYSLOG) {
-        write_syslog(event);
-        errno = saved;
-        return;
-    }
-    bool written = logger.unsaid == 0 || report_loss();
-    if (written) {
-        format_line(event);
-        written = write_line(&logger.line);
-    }
-    if (!written) {
-        logger.dropped++;
-        logger.unsaid++;
+    if (logger.config.sink == LD_LOG_SYSLOG && event->size > SYSLOG_PIECE) {
+        put_in_pieces(event);
+    } else {
+        put_or_count(event);
     }
     errno = saved;
 }
@@ -310,10 +391,18 @@ void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char
 
 /* Open the file again; the old one stays if that fails. */
 int ld_log_reopen(void) {
-    if (!logger.open || logger.config.sink != LD_LOG_FILE) {
+    if (!logger.open) {
         return 0;
     }
     int saved = errno;
+    if (logger.config.sink != LD_LOG_FILE) {
+        ld_syslogger_close(&logger.syslogger);
+        if (logger.unsaid > 0) {
+            report_loss();
+        }
+        errno = saved;
+        return 0;
+    }
     int fd = open_sink_file();
     int rc = fd < 0 ? fd : use_file(fd);
     if (rc == 0 && logger.unsaid > 0) {
@@ -325,7 +414,7 @@ int ld_log_reopen(void) {
 
 /* The path of a file sink. */
 const char *ld_log_path(void) {
-    return logger.path;
+    return logger.config.sink == LD_LOG_FILE ? logger.path : NULL;
 }
 
 /* Where lines go. */

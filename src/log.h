@@ -47,7 +47,7 @@ struct ld_log_config {
     enum ld_log_level level; /* the least that is written */
     bool json;
     bool capture;          /* descriptors 1 and 2 follow the file (or /dev/null) */
-    const char *path;      /* of a file sink; copied */
+    const char *path;      /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
     const char *ident;     /* of a syslog sink; copied */
     ld_log_opener *opener; /* how a file sink is opened; NULL: by path */
     void *opener_arg;
@@ -60,11 +60,16 @@ void ld_log_close(void);
 /* Replace how the file is opened again (a process that dropped its privileges asks another). */
 void ld_log_set_opener(ld_log_opener *opener, void *arg);
 
-/* Open the file again after a rotation; on failure (negative errno) the old one stays in use. */
+/* Open the file again after a rotation; on failure (negative errno) the old one stays in use. Syslog is
+ * connected to again. */
 int ld_log_reopen(void);
 
 /* Write one event. */
 void ld_log_event(const struct ld_log_event *event);
+
+/* Make the two fields that mark a piece of a line: its NUMBER, from 1, and, with IS_CUT, that it goes on
+ * in the next. Returns how many they are. */
+size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut);
 
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);

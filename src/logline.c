@@ -55,6 +55,9 @@ static void add_quoted(struct ld_text *line, const char *value, size_t size) {
 
 /* Add a key, kept to what can stand before a "=". */
 static void add_key(struct ld_text *line, const char *key) {
+    if (key[0] == '\0') {
+        ld_text_putc(line, '_');
+    }
     for (const char *at = key; *at != '\0'; at++) {
         ld_text_putc(line, isalnum((unsigned char)*at) || strchr("_.-", *at) ? *at : '_');
     }

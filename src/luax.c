@@ -268,6 +268,25 @@ static int convert(lua_State *L) {
     return 1;
 }
 
+/* Push a value as tostring makes it. */
+void lx_push_text(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    if (luaL_getmetafield(L, index, "__tostring") == LUA_TNIL) {
+        luaL_tolstring(L, index, NULL);
+        return;
+    }
+    lua_pop(L, 1);
+    lua_pushcfunction(L, convert);
+    lua_pushvalue(L, index);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+        lx_push_message(L, -1);
+        lua_pushfstring(L, "(a %s whose __tostring failed: %s)",
+                        lua_typename(L, lua_type(L, index)), lua_tostring(L, -1));
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+    }
+}
+
 /* Push an error object as a string. */
 void lx_push_message(lua_State *L, int index) {
     index = lua_absindex(L, index);

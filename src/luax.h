@@ -65,6 +65,10 @@ void lx_push_place(lua_State *L, lua_State *co);
 /* Push a new metatable for userdata called NAME, with METHODS. */
 void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods);
 
+/* Push the value at INDEX as tostring makes it, or a text that says how __tostring failed. Raises
+ * only for want of memory. */
+void lx_push_text(lua_State *L, int index);
+
 /* Push the error object at INDEX as a string that says something, whatever it is. May call
  * __tostring, but does not raise for it. */
 void lx_push_message(lua_State *L, int index);

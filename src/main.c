@@ -3,6 +3,7 @@
 
 #include "cmd.h"
 #include "daemon.h"
+#include "paths.h"
 #include "say.h"
 #include "title.h"
 #include "version.h"
@@ -183,6 +184,7 @@ int ld_cmd_check_again(char **words) {
 int main(int argc, char **argv) {
     ld_daemon_fill_std();
     ld_title_init(argc, argv);
+    ld_paths_fix_environment();
     char **copy = copy_arguments(argc, argv);
     int status = dispatch(argc, copy);
     for (int i = 0; i < argc; i++) {

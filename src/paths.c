@@ -30,11 +30,17 @@ char *ld_paths_absolute(const char *path) {
     }
     char *here = getcwd(NULL, 0);
     if (here == NULL) {
-        return NULL;
+        return NULL; /* with errno */
     }
     char *absolute = format("%s/%s", strcmp(here, "/") == 0 ? "" : here, path);
     free(here);
     return absolute;
+}
+
+/* Why there is no absolute path. */
+const char *ld_paths_why_not(void) {
+    return errno == ENOENT ? "the path is relative, and the working directory has been removed"
+                           : strerror(errno);
 }
 
 /* PATH without slashes at its end. */
@@ -52,6 +58,71 @@ static const char *variable(const char *name) {
     return value != NULL && value[0] != '\0' ? value : NULL;
 }
 
+/* An environment variable with an absolute path, or NULL: the XDG specification has others ignored. */
+static const char *absolute_variable(const char *name) {
+    const char *value = variable(name);
+    return value != NULL && value[0] == '/' ? value : NULL;
+}
+
+/* Make the relative directories of the environment absolute. */
+void ld_paths_fix_environment(void) {
+    static const char *const names[] = {"LUNAD_RUN_DIR", "LUNAD_LOG_DIR"};
+    for (size_t i = 0; i < LD_COUNT(names); i++) {
+        const char *value = variable(names[i]);
+        char *absolute = value != NULL && value[0] != '/' ? ld_paths_absolute(value) : NULL;
+        if (absolute != NULL) {
+            setenv(names[i], absolute, 1);
+            free(absolute);
+        }
+    }
+}
+
+/* The directory for a user's state files. */
+static char *state_home(void) {
+    const char *state = absolute_variable("XDG_STATE_HOME");
+    if (state != NULL) {
+        return without_slash(strdup(state));
+    }
+    const char *home = absolute_variable("HOME");
+    if (home == NULL) {
+        const struct passwd *entry = getpwuid(geteuid());
+        home = entry != NULL && entry->pw_dir[0] == '/' ? entry->pw_dir : "/";
+    }
+    return format("%s/.local/state", strcmp(home, "/") == 0 ? "" : home);
+}
+
+/* Whether the directory PATH is there or can be made. What is there but is no directory, or is
+ * another user's, counts: it is refused later, in words. */
+static bool can_have(const char *path) {
+    struct stat facts;
+    char *copy = strdup(path);
+    char *slash;
+    bool can = copy != NULL && lstat(copy, &facts) == 0;
+    bool missing = copy != NULL && !can && errno == ENOENT;
+    while (missing && (slash = strrchr(copy, '/')) != NULL) {
+        slash[slash == copy ? 1 : 0] = '\0';
+        int rc = stat(copy, &facts);
+        missing = rc < 0 && errno == ENOENT && slash != copy;
+        can = rc == 0 && S_ISDIR(facts.st_mode) &&
+              faccessat(AT_FDCWD, copy, W_OK | X_OK, AT_EACCESS) == 0;
+    }
+    free(copy);
+    return can;
+}
+
+/* The default run directory of a user who is not root. It must not depend on a session: the same is
+ * looked at under cron and after a logout. */
+static char *user_run_dir(void) {
+    char *state = state_home();
+    char *path = state != NULL ? format("%s/lunad/run", state) : NULL;
+    free(state);
+    if (path != NULL && !can_have(path)) {
+        free(path);
+        path = format("/tmp/lunad-%u", (unsigned)geteuid());
+    }
+    return path;
+}
+
 /* The run directory. */
 char *ld_paths_run_dir(const char *chosen) {
     if (chosen == NULL) {
@@ -60,26 +131,7 @@ char *ld_paths_run_dir(const char *chosen) {
     if (chosen != NULL) {
         return without_slash(ld_paths_absolute(chosen)); /* "link/" would be followed */
     }
-    if (geteuid() == 0) {
-        return strdup("/run/lunad");
-    }
-    const char *runtime = variable("XDG_RUNTIME_DIR");
-    return runtime != NULL ? format("%s/lunad", runtime)
-                           : format("/tmp/lunad-%u", (unsigned)geteuid());
-}
-
-/* The directory for a user's state files. */
-static char *state_home(void) {
-    const char *state = variable("XDG_STATE_HOME");
-    if (state != NULL) {
-        return strdup(state);
-    }
-    const char *home = variable("HOME");
-    if (home == NULL) {
-        const struct passwd *entry = getpwuid(geteuid());
-        home = entry != NULL ? entry->pw_dir : "/";
-    }
-    return format("%s/.local/state", home);
+    return geteuid() == 0 ? strdup("/run/lunad") : user_run_dir();
 }
 
 /* The default log file of NAME. */
@@ -164,14 +216,16 @@ static int refuse(struct ld_text *why, const char *path, int code, const char *r
 }
 
 /* Whether a directory of other people's making can be trusted with our pidfiles. */
-static int check_run_dir(const char *path, const struct stat *facts, struct ld_text *why) {
-    if (facts->st_uid != geteuid()) {
+static int check_run_dir(const char *path, const struct stat *facts, bool create,
+                         struct ld_text *why) {
+    bool may_look = geteuid() == 0 || facts->st_uid == 0;
+    if (facts->st_uid != geteuid() && (create || !may_look)) {
         const struct passwd *entry = getpwuid(facts->st_uid);
         ld_text_format(why, "run directory %s: it belongs to another user (%s)", path,
                        entry != NULL ? entry->pw_name : "unknown");
         return -EPERM;
     }
-    if ((facts->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    if (create && (facts->st_mode & (S_IWGRP | S_IWOTH)) != 0) {
         return refuse(why, path, -EPERM,
                       "others may write to it: take that away (chmod go-w), or choose another");
     }
@@ -206,8 +260,8 @@ int ld_paths_open_run_dir(const char *path, bool create, struct ld_text *why) {
         bool is_link = lstat(path, &facts) == 0 && S_ISLNK(facts.st_mode);
         return refuse(why, path, rc, is_link ? "it is a symbolic link" : strerror(-rc));
     }
-    if (create && fstat(fd, &facts) == 0) {
-        rc = check_run_dir(path, &facts, why);
+    if (fstat(fd, &facts) == 0) {
+        rc = check_run_dir(path, &facts, create, why);
     }
     if (rc < 0) {
         close(fd);

@@ -7,10 +7,18 @@
 
 #include "text.h"
 
-/* PATH made absolute against the current directory, without resolving links. */
+/* PATH made absolute against the current directory, without resolving links. NULL also with errno
+ * ENOENT, if the path is relative and the current directory has been removed. */
 char *ld_paths_absolute(const char *path);
 
-/* The run directory: CHOSEN (--run-dir) or NULL for the default. Absolute. */
+/* Why one of these just gave NULL, by errno, in words. */
+const char *ld_paths_why_not(void);
+
+/* Make relative LUNAD_RUN_DIR and LUNAD_LOG_DIR in the environment absolute, so that they mean the
+ * same to a process in another directory. */
+void ld_paths_fix_environment(void);
+
+/* The run directory: CHOSEN (--run-dir) or NULL for the default. Absolute; NULL as above. */
 char *ld_paths_run_dir(const char *chosen);
 
 /* Search templates for --path and --cpath: each element of LIST (with ";" between) made absolute; a
@@ -27,8 +35,8 @@ char *ld_paths_script_name(const char *script);
 bool ld_paths_is_script(const char *name);
 
 /* Open the run directory: a descriptor, or a negative errno with the reason in WHY. With CREATE it
- * is made when missing, and must be safe to keep pidfiles in: a directory of ours, no link, not
- * writable by others. */
+ * is made when missing, and must be safe to keep pidfiles in: a directory of ours, not a link, not
+ * writable by others. Without it, a user other than root may look into his own and into root's. */
 int ld_paths_open_run_dir(const char *path, bool create, struct ld_text *why);
 
 #endif

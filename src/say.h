@@ -5,14 +5,15 @@
 #include "base.h"
 #include "text.h"
 
-/* Print a formatted line on stdout. */
+/* Control characters are shown as \xNN. Without memory a complaint is cut, but it is made. */
+
+/* Print a formatted message on stdout. Further lines of it are indented, but for a Lua traceback. */
 void ld_say(const char *format, ...) LD_PRINTF(1, 2);
 
-/* Print a text on stdout. Control characters in it are shown as \xNN, newlines excepted; so do the
- * others here. */
+/* Print a text on stdout, whose lines are all its own. */
 void ld_say_text(const struct ld_text *text);
 
-/* Print "lunad: " and a formatted line on stderr. */
+/* Print "lunad: " and a formatted message on stderr, in the same form. */
 void ld_complain(const char *format, ...) LD_PRINTF(1, 2);
 
 #endif

@@ -20,6 +20,12 @@ static int no_memory(struct ld_text *why) {
     return 1;
 }
 
+/* Note why a path could not be made absolute. */
+static int no_path(const char *path, struct ld_text *why) {
+    ld_text_format(why, "%s: %s", path, ld_paths_why_not());
+    return 1;
+}
+
 /* The name that a script implies, with its number if it is one of several; NULL: no memory. */
 static char *name_of_script(const char *script, long instance) {
     char *name = ld_paths_script_name(script);
@@ -71,7 +77,7 @@ static int find_script(struct ld_service *service, const char *operand, struct l
         }
     } else {
         service->script = ld_paths_absolute(operand);
-        return service->script != NULL ? 0 : no_memory(why);
+        return service->script != NULL ? 0 : no_path(operand, why);
     }
     return service->text.failed ? no_memory(why) : 0;
 }
@@ -100,7 +106,7 @@ static int find_log(struct ld_service *service, struct ld_text *why) {
         return 0;
     }
     service->log_path = log != NULL ? ld_paths_absolute(log) : ld_paths_log_file(service->name);
-    return service->log_path != NULL ? 0 : no_memory(why);
+    return service->log_path != NULL ? 0 : no_path(log != NULL ? log : "log", why);
 }
 
 /* Find the run directory, making it if it is missing. */
@@ -108,7 +114,7 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     service->run_dir = ld_paths_run_dir(service->options->run_dir);
     if (service->run_dir == NULL) {
-        return no_memory(why);
+        return no_path("run directory", why);
     }
     if (ld_service_socket_path(path, sizeof path, service->run_dir, service->name) < 0) {
         ld_text_format(why,
@@ -206,11 +212,7 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     }
     bool ok = note_passed(service);
     ld_daemon_clean_environment();
-    service->cwd = getcwd(NULL, 0);
-    if (service->cwd == NULL) {
-        ld_text_format(why, "the working directory: %s", strerror(errno));
-        return 1;
-    }
+    service->cwd = getcwd(NULL, 0); /* NULL if it was removed: not every start needs it */
     service->environment = copy_environment();
     return ok && service->environment != NULL ? 0 : no_memory(why);
 }
@@ -226,7 +228,7 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
     }
     bool failed = (options->path != NULL && service->path == NULL) ||
                   (options->cpath != NULL && service->cpath == NULL);
-    return failed ? no_memory(why) : 0;
+    return failed ? no_path("--path or --cpath", why) : 0;
 }
 
 /* Find out about everything that the options name. */

@@ -36,7 +36,7 @@ struct ld_service {
     /* How it was started, for `restart`. */
     uid_t starter_uid;
     gid_t starter_gid;
-    char *cwd;
+    char *cwd; /* NULL: it has been removed */
     char **environment;
 
     long instance;       /* among supervised ones; 0: it is alone */

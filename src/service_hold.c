@@ -91,6 +91,9 @@ static int blame_log(const struct ld_service *service, int rc, struct ld_text *w
     ld_text_format(why, "log %s: %s",
                    service->log_path != NULL ? service->log_path : service->options->log,
                    rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+    if (service->log_path != NULL && service->options->log == NULL) {
+        ld_text_puts(why, " (--log FILE puts it elsewhere)");
+    }
     if (service->log_place.is_users && (rc == -EACCES || rc == -EPERM)) {
         ld_text_format(why, " (it is opened as %s, who can change the way to it)",
                        service->options->user);

@@ -2,9 +2,9 @@
 
 #include <math.h>
 
-/* Add BEFORE and a member's text, which may come from anywhere; "-" for null. */
-static void add_member(struct ld_text *text, const char *before, const json_t *object,
-                       const char *key) {
+/* Add BEFORE and a member's text. */
+void ld_status_member(struct ld_text *text, const char *before, const json_t *object,
+                      const char *key) {
     const json_t *value = json_object_get(object, key);
     ld_text_puts(text, before);
     if (json_is_string(value)) {
@@ -57,16 +57,16 @@ static void add_bytes(struct ld_text *text, double bytes) {
 
 /* Add the first line: what everybody wants to know. */
 static void add_headline(struct ld_text *text, const json_t *report) {
-    add_member(text, "", report, "name");
-    add_member(text, ": ", report, "state");
+    ld_status_member(text, "", report, "name");
+    ld_status_member(text, ": ", report, "state");
     ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
     ld_status_duration(text, number_of(report, "uptime"));
     ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
     if (json_is_string(json_object_get(report, "text"))) {
-        add_member(text, "\n  status    ", report, "text");
+        ld_status_member(text, "\n  status    ", report, "text");
     }
-    add_member(text, "\n  script    ", report, "script");
-    add_member(text, " (", report, "mode");
+    ld_status_member(text, "\n  script    ", report, "script");
+    ld_status_member(text, " (", report, "mode");
     ld_text_putc(text, ')');
 }
 
@@ -102,8 +102,8 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     add_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
-    add_member(text, "\n  log       ", log, "file");
-    add_member(text, ", level ", log, "level");
+    ld_status_member(text, "\n  log       ", log, "file");
+    ld_status_member(text, ", level ", log, "level");
     if (integer_of(log, "dropped") > 0) {
         ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
     }
@@ -114,8 +114,8 @@ static void add_timers(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *timer;
     json_array_foreach(json_object_get(report, "timers"), index, timer) {
-        add_member(text, "\n  timer     ", timer, "kind");
-        add_member(text, " ", timer, "where");
+        ld_status_member(text, "\n  timer     ", timer, "kind");
+        ld_status_member(text, " ", timer, "where");
         if (json_is_number(json_object_get(timer, "interval"))) {
             ld_text_format(text, ", every %.10g s, %lld runs, %lld missed",
                            number_of(timer, "interval"), integer_of(timer, "runs"),
@@ -130,27 +130,27 @@ static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *item;
     json_array_foreach(json_object_get(report, "signals"), index, item) {
-        add_member(text, "\n  signal    ", item, "name");
+        ld_status_member(text, "\n  signal    ", item, "name");
         ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
     json_array_foreach(json_object_get(report, "children"), index, item) {
-        add_member(text, "\n  child     ", item, "name");
+        ld_status_member(text, "\n  child     ", item, "name");
         ld_text_format(text, ", pid %lld", integer_of(item, "pid"));
-        add_member(text, ", ", item, "state");
+        ld_status_member(text, ", ", item, "state");
         ld_text_puts(text, ", ");
         ld_status_duration(text, number_of(item, "seconds"));
-        add_member(text, ": ", item, "command");
+        ld_status_member(text, ": ", item, "command");
     }
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
-        add_member(text, "\n  listener  ", item, "address");
+        ld_status_member(text, "\n  listener  ", item, "address");
     }
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
         ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
     json_array_foreach(json_object_get(report, "tasks"), index, item) {
-        add_member(text, "\n  task      ", item, "where");
-        add_member(text, ", in ", item, "state");
+        ld_status_member(text, "\n  task      ", item, "where");
+        ld_status_member(text, ", in ", item, "state");
     }
 }
 

@@ -14,21 +14,26 @@
 /* Open the run directory. */
 int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
     struct ld_text why = {0};
-    int status = 0;
-    dir->path = ld_paths_run_dir(chosen);
-    dir->fd = dir->path != NULL ? ld_paths_open_run_dir(dir->path, false, &why) : -ENOMEM;
-    if (dir->fd < 0 && dir->fd != -ENOENT) {
-        ld_complain("%s", !ld_text_is_empty(&why) ? ld_text_string(&why) : strerror(-dir->fd));
-        status = 1;
+    *dir = (struct ld_rundir){.path = ld_paths_run_dir(chosen), .fd = -1};
+    if (dir->path == NULL) {
+        ld_complain("run directory: %s", ld_paths_why_not());
+        return 1;
     }
-    dir->fd = dir->fd < 0 ? -1 : dir->fd;
+    int fd = ld_paths_open_run_dir(dir->path, false, &why);
+    dir->fd = fd < 0 ? -1 : fd;
+    ld_text_format(&dir->where, "looked in %s%s", dir->path,
+                   fd == -ENOENT ? ", which does not exist" : "");
+    if (fd < 0 && fd != -ENOENT) {
+        ld_complain("%s", ld_text_string(&why));
+    }
     ld_text_fini(&why);
-    return status;
+    return fd < 0 && fd != -ENOENT ? 1 : 0;
 }
 
 /* Close the run directory. */
 void ld_rundir_close(struct ld_rundir *dir) {
     free(dir->path);
+    ld_text_fini(&dir->where);
     if (dir->fd >= 0) {
         close(dir->fd);
     }
@@ -168,8 +173,14 @@ static bool name_by_script(struct ld_target *target, const char *path) {
                         : is_borne(target->dir, path) ? path
                         : answer == DOES_NOT_SAY      ? own
                                                       : "";
-    snprintf(target->name, sizeof target->name, "%s", found[0] != '\0' ? found : path);
     bool is_found = found[0] != '\0';
+    struct ld_text clean = {0};
+    if (!is_found) {
+        ld_text_add_escaped(&clean, path, strlen(path), false);
+        found = ld_text_string(&clean);
+    }
+    snprintf(target->name, sizeof target->name, "%s", found);
+    ld_text_fini(&clean);
     free(resolved);
     free(name);
     return is_found;
@@ -220,6 +231,8 @@ void ld_target_death_text(const struct ld_target *target, struct ld_text *text) 
         ld_text_puts(text, "; it ");
         ld_record_death_text(text, &record, target->dir->fd, target->name);
         ld_record_fini(&record);
+    } else if (target->holder.state == LD_HOLDER_DEAD) {
+        ld_text_puts(text, "; it died and left its pidfile");
     }
 }
 
@@ -230,7 +243,8 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
     if (status == 0 && target->holder.state != LD_HOLDER_ALIVE) {
         struct ld_text death = {0};
         ld_target_death_text(target, &death);
-        ld_complain("%s: not running%s", target->name, ld_text_string(&death));
+        ld_complain("%s: not running (%s)%s", target->name, ld_text_string(&dir->where),
+                    ld_text_string(&death));
         ld_text_fini(&death);
         status = 3;
     }

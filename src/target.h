@@ -6,11 +6,13 @@
 
 #include "pidfile.h"
 #include "record.h"
+#include "text.h"
 
 /* A run directory that is being looked at. */
 struct ld_rundir {
     char *path;
-    int fd; /* -1: it does not exist */
+    int fd;               /* -1: it does not exist */
+    struct ld_text where; /* "looked in PATH", for messages about what was not found */
 };
 
 struct ld_target {

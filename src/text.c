@@ -162,6 +162,17 @@ size_t ld_text_utf8_length(const char *bytes, size_t size) {
     return length == 1 || utf8_second_fits(at[0], at[1]) ? length : 0;
 }
 
+/* How many bytes to take. */
+size_t ld_text_cut(const char *bytes, size_t size) {
+    for (size_t back = 1; back <= 3 && back < size; back++) {
+        unsigned char byte = (unsigned char)bytes[size - back];
+        if ((byte & 0xC0) != 0x80) { /* the beginning of the last sequence */
+            return utf8_expected(byte) > back ? size - back : size;
+        }
+    }
+    return size;
+}
+
 /* Whether the sequence at BYTES may stand in a line as it is. */
 static bool printable(const char *bytes, size_t length) {
     unsigned char first = (unsigned char)bytes[0];

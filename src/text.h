@@ -42,6 +42,10 @@ bool ld_text_is_empty(const struct ld_text *text);
 /* The length of the valid UTF-8 sequence at BYTES, or 0 if there is none. */
 size_t ld_text_utf8_length(const char *bytes, size_t size);
 
+/* How many of the SIZE bytes at BYTES to take so that a UTF-8 sequence which goes on behind them is not
+ * cut: SIZE or up to 3 less, but at least 1. */
+size_t ld_text_cut(const char *bytes, size_t size);
+
 /* Add BYTES with every control character (C0 but TAB, DEL, C1) and every invalid UTF-8 byte as
  * \xNN; with INDENT, a newline stays and four spaces follow it. */
 void ld_text_add_escaped(struct ld_text *text, const char *bytes, size_t size, bool indent);

@@ -8,15 +8,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
 #include "file.h"
 
+#define MOVED_SIZE 128
+
 static struct {
     char *start;
     size_t size;
-    char moved[128]; /* where the title stands if argv has no room for it */
+    char *moved; /* where the title stands if argv has no room for it */
 } title;
 
 /* Find out how much memory argv has. The environment behind it is left alone: /proc/PID/environ is
@@ -62,22 +65,33 @@ static bool read_map(struct prctl_mm_map *map) {
     return field == 52;
 }
 
+/* Get memory for the title. It must be anonymous: the kernel shows nothing that a file backs, and the
+ * variables of a program may lie in such memory, as the linker has it. */
+static bool get_memory(void) {
+    if (title.moved == NULL) {
+        void *memory =
+            mmap(NULL, MOVED_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        title.moved = memory != MAP_FAILED ? memory : NULL;
+    }
+    return title.moved != NULL;
+}
+
 /* Let the kernel find the title in memory of ours; false if it will not. */
 static bool move(void) {
     struct prctl_mm_map map;
-    if (title.start == title.moved) {
+    if (title.start == title.moved && title.moved != NULL) {
         return true;
     }
-    if (!read_map(&map)) {
+    if (!get_memory() || !read_map(&map)) {
         return false;
     }
     map.arg_start = (uintptr_t)title.moved;
-    map.arg_end = map.arg_start + sizeof title.moved;
+    map.arg_end = map.arg_start + MOVED_SIZE;
     if (prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0) < 0) {
         return false;
     }
     title.start = title.moved;
-    title.size = sizeof title.moved;
+    title.size = MOVED_SIZE;
     return true;
 }
 

@@ -39,6 +39,19 @@ local function cut(work, stop, skip)
   return piece
 end
 
+-- Where to end a piece of `text` from `start` that would end before `stop`: before the last UTF-8
+-- sequence if that goes on behind `stop`, but never so that the piece is empty.
+local function boundary(text, start, stop)
+  for at = stop - 1, math.max(stop - 3, start + 1), -1 do
+    local byte = text:byte(at)
+    if byte < 0x80 or byte >= 0xC0 then
+      local length = byte > 0xF4 and 1 or byte >= 0xF0 and 4 or byte >= 0xE0 and 3 or byte >= 0xC2 and 2 or 1
+      return at + length > stop and at or stop
+    end
+  end
+  return stop
+end
+
 -- Give all whole lines of a text to `fn`, in pieces of `max` bytes where there is more than that;
 -- returns what is left. The loop turns between, where that takes long. While `fn` sleeps, or the loop
 -- turns, what it has yet to be given may be taken away.
@@ -50,7 +63,7 @@ local function emit_lines(fn, work, max)
     newline = text:find("\n", work.start, true)
     local stop = newline or #text + 1
     while stop - work.start > max do
-      emit(fn, cut(work, work.start + max, 0))
+      emit(fn, cut(work, boundary(work.text, work.start, work.start + max), 0))
       start = core.give_way(start)
     end
     if newline and work.start <= newline then

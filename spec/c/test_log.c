@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -507,6 +508,146 @@ static void test_syslog(void) {
     check_in_child(log_to_syslog);
 }
 
+/* Listen as syslog does; a descriptor. */
+static int open_listener(int type) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", box_path("syslog"));
+    unlink(address.sun_path);
+    int fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    REQUIRE(bind(fd, (struct sockaddr *)&address, sizeof address) == 0);
+    REQUIRE(type == SOCK_DGRAM || listen(fd, 5) == 0);
+    return fd;
+}
+
+/* Check that the next packet ends with TEXT. */
+static void check_packet(int fd, const char *text) {
+    static char packet[100000];
+    ssize_t size = recv(fd, packet, sizeof packet - 1, 0);
+    packet[size > 0 ? size : 0] = '\0';
+    size_t length = strlen(text);
+    CHECK_STR(text, size > (ssize_t)length ? packet + size - length : packet);
+}
+
+/* Open a log that goes to our syslog. */
+static void open_syslog(bool json) {
+    struct ld_log_config config = {.sink = LD_LOG_SYSLOG,
+                                   .level = LD_LOG_INFO,
+                                   .json = json,
+                                   .ident = "beat",
+                                   .path = box_path("syslog")};
+    CHECK_INT(0, ld_log_open(&config));
+    CHECK(ld_log_path() == NULL);
+}
+
+static void test_syslog_without_listener(void) {
+    open_syslog(false);
+    ld_log(LD_LOG_INFO, "lost");
+    ld_log(LD_LOG_INFO, "lost");
+    CHECK_INT(2, ld_log_dropped());
+    int fd = open_listener(SOCK_DGRAM);
+    ld_log(LD_LOG_INFO, "one");
+    check_packet(fd, "]: lunad: 2 log lines were dropped: nobody listened to syslog");
+    check_packet(fd, "]: lunad: one");
+    close(fd); /* it ends, with its socket left */
+    ld_log(LD_LOG_INFO, "lost");
+    CHECK_INT(3, ld_log_dropped());
+    fd = open_listener(SOCK_DGRAM);
+    ld_log_reopen();
+    check_packet(fd, "]: lunad: 1 log line was dropped: nobody listened to syslog");
+    int next = open_listener(SOCK_DGRAM); /* restarted: nothing is lost */
+    close(fd);
+    ld_log(LD_LOG_INFO, "two");
+    check_packet(next, "]: lunad: two");
+    CHECK_INT(3, ld_log_dropped());
+    close(next);
+    ld_log_close();
+}
+
+static void test_syslog_that_is_full(void) {
+    int fd = open_listener(SOCK_DGRAM);
+    char packet[1000];
+    unsigned long long got = 0;
+    open_syslog(false);
+    time_t start = time(NULL);
+    for (int i = 0; i < 2000; i++) {
+        ld_log(LD_LOG_INFO, "line");
+    }
+    CHECK(time(NULL) - start < 5);
+    unsigned long long dropped = ld_log_dropped();
+    CHECK(dropped > 0);
+    while (recv(fd, packet, sizeof packet, 0) > 0) {
+        got++;
+    }
+    CHECK_INT(2000, dropped + got);
+    ld_log(LD_LOG_INFO, "again");
+    snprintf(packet, sizeof packet,
+             "lunad: %llu log lines were dropped: the reader did not keep up", dropped);
+    check_packet(fd, packet);
+    check_packet(fd, "lunad: again");
+    close(fd);
+    ld_log_close();
+}
+
+static void test_syslog_by_a_stream(void) {
+    int fd = open_listener(SOCK_STREAM);
+    char bytes[1000] = "";
+    open_syslog(false);
+    ld_log(LD_LOG_INFO, "one");
+    ld_log(LD_LOG_INFO, "two");
+    int client = accept(fd, NULL, NULL);
+    ssize_t size = recv(client, bytes, sizeof bytes, 0);
+    CHECK(size > 0 && bytes[size - 1] == '\0');
+    CHECK(strstr(bytes, "lunad: one") != NULL);
+    CHECK(size > 0 && strstr(bytes + strlen(bytes) + 1, "lunad: two") != NULL);
+    close(client);
+    ld_log(LD_LOG_INFO, "three");
+    client = accept(fd, NULL, NULL);
+    CHECK(recv(client, bytes, sizeof bytes, 0) > 0 && strstr(bytes, "lunad: three") != NULL);
+    CHECK_INT(0, ld_log_dropped());
+    close(client);
+    close(fd);
+    ld_log_close();
+}
+
+static void test_syslog_of_long_messages(void) {
+    char *message = malloc(70001);
+    memset(message, 'x', 70001);
+    struct ld_log_field field = {.key = "k", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
+    struct ld_log_event event = {LD_LOG_ERROR, "src", message, 70001, &field, 1};
+    int fd = open_listener(SOCK_DGRAM);
+    static char packet[200000];
+    open_syslog(false);
+    ld_log_event(&event);
+    CHECK_INT(0, ld_log_dropped());
+    size_t found = 0;
+    const char *const ends[] = {"x part=1 cut=true", "x part=2 cut=true", "x k=true part=3"};
+    for (int i = 0; i < 3; i++) {
+        ssize_t size = recv(fd, packet, sizeof packet - 1, 0);
+        REQUIRE(size > 0);
+        packet[size] = '\0';
+        CHECK_STR(ends[i], packet + size - strlen(ends[i]));
+        found += strspn(strstr(packet, ": src: ") + 7, "x");
+    }
+    CHECK_INT(70001, found);
+    memset(message, '\1', 30000);
+    event.size = 30000;
+    ld_log_event(&event); /* four times as long when it is escaped */
+    CHECK(recv(fd, packet, sizeof packet, 0) > 120000);
+    CHECK_INT(0, ld_log_dropped());
+    free(message);
+    close(fd);
+    ld_log_close();
+}
+
+static void test_syslog_as_json(void) {
+    int fd = open_listener(SOCK_DGRAM);
+    open_syslog(true);
+    ld_log(LD_LOG_INFO, "a\nb");
+    check_packet(fd, "\"message\":\"a\\nb\"}");
+    close(fd);
+    ld_log_close();
+}
+
 static const struct check_case cases[] = {
     {"levels have names", test_levels},
     {"what is below the least level is not written", test_least_level},
@@ -530,6 +671,12 @@ static const struct check_case cases[] = {
     {"a reader that is gone stops nobody", test_reader_gone},
     {"errno is kept", test_errno},
     {"syslog gets priority, source, message and fields", test_syslog},
+    {"lines without a listener of syslog are counted, and said later",
+     test_syslog_without_listener},
+    {"a syslog that does not keep up stops nobody", test_syslog_that_is_full},
+    {"a syslog that wants a stream gets one", test_syslog_by_a_stream},
+    {"a message too long for syslog comes in pieces", test_syslog_of_long_messages},
+    {"syslog gets JSON when that is asked for", test_syslog_as_json},
 };
 
 CHECK_MAIN(cases)

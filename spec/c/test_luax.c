@@ -311,7 +311,34 @@ static void test_type(void) {
     end();
 }
 
+/* Push the text of the argument. */
+static int push_text(lua_State *state) {
+    int top = lua_gettop(state);
+    lx_push_text(state, 1);
+    CHECK_INT(top + 1, lua_gettop(state));
+    CHECK_INT(LUA_TSTRING, lua_type(state, -1));
+    return 1;
+}
+
+static void test_text(void) {
+    begin();
+    check_chunk(push_text, "return f(1) .. f(1.5) .. f('x') .. f(nil) .. f(true)", "11.5xniltrue");
+    check_chunk(push_text, "return (f({}):gsub('0x%x+', 'AT'))", "table: AT");
+    check_chunk(push_text, "return f(setmetatable({}, {__tostring = function() return 'x' end}))",
+                "x");
+    check_chunk(push_text, "return f(setmetatable({}, {__tostring = function() return 7 end}))",
+                "7");
+    check_chunk(push_text, "return f(setmetatable({}, {__tostring = function() error 'x' end}))",
+                "(a table whose __tostring failed: script:1: x)");
+    check_chunk(push_text, "return f(setmetatable({}, {__tostring = function(o) error(o) end}))",
+                "(a table whose __tostring failed: (error object is a table value))");
+    check_chunk(push_text, "return f(setmetatable({}, {__tostring = false}))",
+                "(a table whose __tostring failed: attempt to call a boolean value)");
+    end();
+}
+
 static const struct check_case cases[] = {
+    {"a value's text, also if its __tostring fails", test_text},
     {"the error triple", test_fail},
     {"errors are at the line of the script", test_error},
     {"what can be called", test_callable},

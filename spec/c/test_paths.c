@@ -17,6 +17,13 @@ static void check_path(const char *expected, char *got) {
     free(got);
 }
 
+/* Check that a path is BELOW the directory DIR, and free it. */
+static void check_below(const char *dir, const char *below, char *got) {
+    char expected[512];
+    snprintf(expected, sizeof expected, "%s/%s", dir, below);
+    check_path(expected, got);
+}
+
 /* Forget every variable that has a say. */
 static void clear_variables(void) {
     static const char *const names[] = {"LUNAD_RUN_DIR", "LUNAD_LOG_DIR", "XDG_RUNTIME_DIR",
@@ -50,6 +57,11 @@ static void lose_directory(void) {
     char dir[] = "/tmp/lunad-check-gone-XXXXXX";
     REQUIRE(mkdtemp(dir) != NULL && chdir(dir) == 0 && rmdir(dir) == 0);
     CHECK(ld_paths_absolute("x") == NULL);
+    CHECK(strstr(ld_paths_why_not(), "working directory has been removed") != NULL);
+    setenv("LUNAD_RUN_DIR", "x", 1);
+    ld_paths_fix_environment();
+    CHECK_STR("x", getenv("LUNAD_RUN_DIR"));
+    CHECK(ld_paths_run_dir(NULL) == NULL);
     CHECK(ld_paths_search("x", "DIR/?.lua") == NULL);
     check_path("/x", ld_paths_absolute("/x"));
 }
@@ -77,16 +89,47 @@ static void find_run_dir_as_root(void) {
 }
 
 static void find_run_dir_as_user(void) {
+    char home[256];
     clear_variables();
-    REQUIRE(seteuid(NOBODY) == 0);
+    snprintf(home, sizeof home, "%s/home", box_path("."));
+    REQUIRE(mkdir(home, 0755) == 0 && chown(home, NOBODY, NOBODY) == 0);
+    REQUIRE(chmod(box_path("."), 0755) == 0 && chdir(home) == 0 && seteuid(NOBODY) == 0);
+    check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL)); /* his home is /nonexistent */
+    setenv("XDG_RUNTIME_DIR", home, 1);
     check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL));
-    setenv("XDG_RUNTIME_DIR", "", 1);
+    setenv("XDG_STATE_HOME", "state", 1); /* relative ones say nothing */
+    setenv("HOME", ".", 1);
     check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL));
-    setenv("XDG_RUNTIME_DIR", "/run/user/5", 1);
-    check_path("/run/user/5/lunad", ld_paths_run_dir(NULL));
+    setenv("HOME", "/", 1);
+    check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL));
+    setenv("HOME", home, 1);
+    check_below(home, ".local/state/lunad/run", ld_paths_run_dir(NULL));
+    setenv("XDG_STATE_HOME", "/usr/x/y", 1);
+    check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL));
+    setenv("XDG_STATE_HOME", home, 1);
+    check_below(home, "lunad/run", ld_paths_run_dir(NULL));
     setenv("LUNAD_RUN_DIR", "/var/x", 1);
     check_path("/var/x", ld_paths_run_dir(NULL));
     check_path("/chosen", ld_paths_run_dir("/chosen"));
+}
+
+static void fix_environment(void) {
+    clear_variables();
+    REQUIRE(chdir("/usr") == 0);
+    ld_paths_fix_environment();
+    CHECK(getenv("LUNAD_RUN_DIR") == NULL && getenv("LUNAD_LOG_DIR") == NULL);
+    setenv("LUNAD_RUN_DIR", "./x", 1);
+    setenv("LUNAD_LOG_DIR", "/y", 1);
+    ld_paths_fix_environment();
+    CHECK_STR("/usr/x", getenv("LUNAD_RUN_DIR"));
+    CHECK_STR("/y", getenv("LUNAD_LOG_DIR"));
+    setenv("LUNAD_LOG_DIR", "", 1);
+    ld_paths_fix_environment();
+    CHECK_STR("", getenv("LUNAD_LOG_DIR"));
+}
+
+static void test_environment(void) {
+    check_in_child(fix_environment);
 }
 
 static void find_log_as_root(void) {
@@ -109,6 +152,10 @@ static void find_log_as_user(void) {
     check_path("/nonexistent/.local/state/lunad/beat.log", ld_paths_log_file("beat"));
     setenv("HOME", "/home/n", 1);
     check_path("/home/n/.local/state/lunad/beat.log", ld_paths_log_file("beat"));
+    setenv("XDG_STATE_HOME", "state", 1);
+    check_path("/home/n/.local/state/lunad/beat.log", ld_paths_log_file("beat"));
+    setenv("HOME", "n", 1);
+    check_path("/nonexistent/.local/state/lunad/beat.log", ld_paths_log_file("beat"));
     setenv("XDG_STATE_HOME", "/state", 1);
     check_path("/state/lunad/beat.log", ld_paths_log_file("beat"));
     setenv("LUNAD_LOG_DIR", "/logs", 1);
@@ -128,6 +175,7 @@ static void test_run_dir_as_user(void) {
         check_skip("needs root");
         return;
     }
+    box_path(""); /* it is this process that removes it */
     check_in_child(find_run_dir_as_user);
 }
 
@@ -259,7 +307,12 @@ static void test_run_dir_of_others(void) {
     CHECK_INT(-EPERM, open_run_dir(box_path("dir"), true, "belongs to another user (nobody)"));
     REQUIRE(chown(box_path("dir"), 1234567, 0) == 0);
     CHECK_INT(-EPERM, open_run_dir(box_path("dir"), true, "belongs to another user (unknown)"));
-    CHECK_INT(0, open_run_dir(box_path("dir"), false, "")); /* one may look */
+    CHECK_INT(0, open_run_dir(box_path("dir"), false, "")); /* root may look */
+    REQUIRE(chmod(box_path("."), 0755) == 0 && seteuid(NOBODY) == 0);
+    CHECK_INT(-EPERM, open_run_dir(box_path("dir"), false, "belongs to another user"));
+    REQUIRE(seteuid(0) == 0 && chown(box_path("dir"), 0, 0) == 0 && seteuid(NOBODY) == 0);
+    CHECK_INT(0, open_run_dir(box_path("dir"), false, ""));
+    REQUIRE(seteuid(0) == 0);
 }
 
 static const struct check_case cases[] = {
@@ -267,6 +320,7 @@ static const struct check_case cases[] = {
     {"in a directory that is gone no path can be", test_lost_directory},
     {"the run directory of root", test_run_dir_as_root},
     {"the run directory of a user", test_run_dir_as_user},
+    {"relative directories of the environment are made absolute", test_environment},
     {"the log file of root", test_log_as_root},
     {"the log file of a user", test_log_as_user},
     {"search templates", test_search},

@@ -267,7 +267,30 @@ static void test_replaced(void) {
     }
 }
 
+/* How many bytes of a string are to be taken. */
+static size_t cut(const char *bytes) {
+    return ld_text_cut(bytes, strlen(bytes));
+}
+
+static void test_cut(void) {
+    CHECK_INT(0, cut(""));
+    CHECK_INT(1, cut("a"));
+    CHECK_INT(2, cut("ab"));
+    CHECK_INT(3, cut("a\xC3\xA9"));
+    CHECK_INT(1, cut("a\xC3"));
+    CHECK_INT(1, cut("a\xE2\x82"));
+    CHECK_INT(4, cut("a\xE2\x82\xAC"));
+    CHECK_INT(1, cut("a\xF0\x9F\x98"));
+    CHECK_INT(5, cut("a\xF0\x9F\x98\x80"));
+    CHECK_INT(1, cut("\xC3")); /* something is always taken */
+    CHECK_INT(2, cut("\xE2\x82"));
+    CHECK_INT(5, cut("a\x80\x80\x80\x80")); /* of what is not UTF-8, all */
+    CHECK_INT(2, cut("a\xFF"));
+    CHECK_INT(2, cut("a\xC0"));
+}
+
 static const struct check_case cases[] = {
+    {"a text is cut between characters", test_cut},
     {"an empty text is the empty string", test_empty},
     {"a text grows and always ends with NUL", test_growth},
     {"bytes, strings and formats are added at the end", test_pieces},

@@ -71,6 +71,11 @@ function support.read(path)
   return text
 end
 
+-- A text as a pattern that matches nothing else.
+function support.pattern(text)
+  return (text:gsub("%p", "%%%0"))
+end
+
 -- Write a file; returns its path.
 function support.write(path, text)
   local file = assert(io.open(path, "wb"))
@@ -473,7 +478,8 @@ function Box:complaints()
   local scan = uv.fs_scandir(self:path("log"))
   local name = scan and uv.fs_scandir_next(scan)
   while name do
-    local text = self:read("log/" .. name) or ""
+    local is_file = uv.fs_lstat(self:path("log/" .. name)).type == "file" -- a FIFO would be waited for
+    local text = is_file and self:read("log/" .. name) or ""
     local at = text:find("Sanitizer: ", 1, true) or text:find(": runtime error: ", 1, true)
     found[#found + 1] = at and text:sub(math.max(1, at - 200), at + 4000)
     name = uv.fs_scandir_next(scan)
