@@ -125,8 +125,12 @@ void ld_daemon_unblock_signals(void) {
 
 /* Whether a variable was meant for this process alone. */
 static bool is_private(const char *variable) {
-    static const char *const beginnings[] = {"NOTIFY_SOCKET=", "LISTEN_", "WATCHDOG_",
-                                             LD_DETACHED_VARIABLE "=", LD_INSTANCE_VARIABLE "="};
+    static const char *const beginnings[] = {"NOTIFY_SOCKET=",
+                                             "LISTEN_",
+                                             "WATCHDOG_",
+                                             LD_DETACHED_VARIABLE "=",
+                                             LD_INSTANCE_VARIABLE "=",
+                                             LD_CHILD_VARIABLE "="};
     for (size_t i = 0; i < LD_COUNT(beginnings); i++) {
         if (strncmp(variable, beginnings[i], strlen(beginnings[i])) == 0) {
             return true;

@@ -148,10 +148,12 @@ static void heed_end(struct ld_host *host) {
     }
     if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
         !host->reload.asked) {
+        bool failed = script->chunk_failed || script->gave_up;
         ld_log(LD_LOG_INFO, "finished: %s",
                script->chunk_failed ? "the script has failed, and nothing of it is left"
+               : script->gave_up    ? "a supervisor has given up, and nothing of the script is left"
                                     : "nothing of the script is left to wait for");
-        ld_stop_begin(host, finished, script->chunk_failed ? 1 : 0);
+        ld_stop_begin(host, finished, failed ? 1 : 0);
     }
 }
 

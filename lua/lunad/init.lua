@@ -6,13 +6,16 @@ local lunad, load_part, raise = ...
 -- What only lunad's own parts may use.
 local core = {
   raise = raise,
-  spawn = lunad.spawn,
   after = lunad.after,
   now = lunad.now,
+  spawn = lunad.spawn,
   log = lunad.log,
 }
 
-for _, name in ipairs { "check_task", "drop_claim", "end_child", "is_over", "note_child", "report" } do
+for _, name in ipairs {
+  "check_task", "drop_claim", "end_child", "is_over", "note_child", "note_give_up", "report", "spawn_marked",
+  "strays",
+} do
   core[name], lunad[name] = lunad[name], nil
 end
 
