@@ -1,4 +1,5 @@
 /* run and start. */
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -7,6 +8,8 @@
 #include "cmd.h"
 #include "daemon.h"
 #include "launch.h"
+#include "paths.h"
+#include "process.h"
 #include "say.h"
 #include "source.h"
 
@@ -39,23 +42,43 @@ static int prepare(struct ld_service *service, const struct ld_call *call) {
     return status == 0 ? check_script(service) : status;
 }
 
-/* Run a script in the foreground. */
-int ld_cmd_run(const struct ld_call *call) {
-    struct ld_service service = {.daemon = false};
-    ld_daemon_seal_fds(true);
-    int status = prepare(&service, call);
-    if (status == 0) {
-        ld_daemon_reset_signals();
-        status = ld_launch(&service);
-    }
-    ld_service_fini(&service);
-    return status;
-}
-
 /* Whether this process has children: a shell that became it by exec may have had some. */
 static bool has_children(void) {
     siginfo_t info;
     return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* End as other programs do when nobody reads what they write. Returns if that is not to be. */
+static void die_of_pipe(void) {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+    sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+}
+
+/* Run a script in the foreground. */
+int ld_cmd_run(const struct ld_call *call) {
+    struct ld_service service = {.daemon = false};
+    struct sigaction hup = {.sa_handler = SIG_DFL};
+    ld_daemon_seal_fds(true);
+    int status = prepare(&service, call);
+    if (status == 0) {
+        sigaction(SIGHUP, NULL, &hup);
+        if (has_children()) {
+            ld_process_spare_children();
+        }
+        service.ignores_hup = hup.sa_handler == SIG_IGN;
+        service.has_terminal = ld_daemon_has_terminal();
+        ld_daemon_reset_signals();
+        status = ld_launch(&service);
+        if (status == LD_STATUS_NO_READER && !ld_daemon_has_reader()) {
+            die_of_pipe();
+        }
+    }
+    ld_service_fini(&service);
+    return status;
 }
 
 /* Fork the daemon; in the daemon run it, in the starting process wait until it is ready. */
@@ -87,8 +110,9 @@ static int detach(struct ld_service *service) {
 /* Run a script as a daemon. */
 int ld_cmd_start(const struct ld_call *call) {
     struct ld_service service = {.daemon = true};
-    if (strcmp(call->argv[call->operand], "-") == 0) {
-        ld_complain("start: a daemon's script must be a file: \"-\" is for run");
+    const char *script = call->argv[call->operand];
+    if (strcmp(script, "-") == 0 || ld_paths_descriptor(script) >= 0) {
+        ld_complain("start: a daemon's script must be a file: \"%s\" is for run", script);
         return 2;
     }
     ld_daemon_seal_fds(false);

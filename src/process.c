@@ -40,6 +40,8 @@ struct table {
     size_t count;
 };
 
+static struct table spared; /* processes that are nobody's family */
+
 /* Add to a list of pids. */
 bool ld_pids_add(struct ld_pids *pids, pid_t pid) {
     if ((pids->count & (pids->count - 1)) == 0) { /* full at every power of two */
@@ -235,6 +237,35 @@ static struct entry *find_entry(const struct table *table, pid_t pid) {
                : bsearch(&key, table->entries, table->count, sizeof key, compare_pids);
 }
 
+/* Whether an entry is one of those to be left alone. */
+static bool is_spared(const struct entry *entry) {
+    for (size_t i = 0; i < spared.count; i++) {
+        const struct entry *at = &spared.entries[i];
+        if (at->pid == entry->pid && at->started == entry->started) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Leave the children alone that there are. Without memory they are family as others are. */
+void ld_process_spare_children(void) {
+    struct table table = {0};
+    if (read_table(&table) == 0) {
+        size_t count = 0;
+        for (size_t i = 0; i < table.count; i++) {
+            if (table.entries[i].parent == getpid()) {
+                table.entries[count++] = table.entries[i];
+            }
+        }
+        table.count = count;
+        free(spared.entries);
+        spared = table;
+        return;
+    }
+    free(table.entries);
+}
+
 /* Draw one more generation of descendants into the family; whether there was any. */
 static bool extend_family(const struct table *table) {
     bool extended = false;
@@ -242,7 +273,7 @@ static bool extend_family(const struct table *table) {
         struct entry *entry = &table->entries[i];
         const struct entry *parent = find_entry(table, entry->parent);
         bool belongs = parent != NULL && (parent->is_root || parent->in_family);
-        if (entry->in_family || entry->is_root || !belongs) {
+        if (entry->in_family || entry->is_root || !belongs || is_spared(entry)) {
             continue;
         }
         entry->in_family = true;

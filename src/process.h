@@ -61,6 +61,10 @@ struct ld_gone {
  * `detach` do not count. 0 or a negative errno. */
 int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays);
 
+/* Leave the children alone that this process has now, and theirs: they are no family of it for any of
+ * the functions here. It had them before it was this program. */
+void ld_process_spare_children(void);
+
 /* The parent of a process; 0 if that one does not live. */
 pid_t ld_process_parent(pid_t pid);
 

@@ -317,7 +317,10 @@ void ld_script_report(struct ld_script *script, const char *what, const struct l
         trace = &no_memory;
         message_size = no_memory.size;
     }
-    ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
+    if (script->env->daemon || script->stage != LD_STAGE_NEW ||
+        !ld_text_is_empty(&script->first_error)) { /* else the host tells why it does not go on */
+        ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
+    }
     script->error_count++;
     script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     set_text(&script->last_error, ld_text_string(trace), message_size);

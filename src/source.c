@@ -32,7 +32,8 @@ static int check_file(int fd, const struct ld_source *source, struct ld_text *wh
         return refuse(why, source->path, -EISDIR, "it is a directory, not a script");
     }
     if (!S_ISREG(facts.st_mode)) {
-        return refuse(why, source->path, -EINVAL, "it is not a file");
+        return refuse(why, source->path, -EINVAL,
+                      "it is not a regular file (lunad run - reads a script from stdin)");
     }
     if (source->as_root && (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
         return refuse(why, source->path, -EPERM,
