@@ -61,6 +61,7 @@ describe("the chunk", function()
         return pending "needs root"
       end
       local path = box:write("s.lua", "print 'ran'")
+      assert(support.uv.fs_chown(path, 0, 1))
       assert(support.uv.fs_chmod(path, tonumber(mode, 8)))
       local result = box:lunad("run", path)
       assert.equal(1, result.code)
@@ -68,6 +69,21 @@ describe("the chunk", function()
       assert.matches("s%.lua", result.err)
     end)
   end
+
+  it("is run by root if root's own group may write it", function()
+    if not support.is_root then
+      return pending "needs root"
+    end
+    local path = box:write("s.lua", "print 'ran'")
+    assert(support.uv.fs_chmod(path, tonumber("664", 8)))
+    assert.equal("ran\n", box:lunad("run", path).out)
+    assert(support.uv.fs_chown(path, 65534, 0))
+    assert.equal("ran\n", box:lunad("run", path).out)
+    box:serve ""
+    assert(support.uv.fs_chown(path, 0, 1))
+    assert(support.uv.fs_chmod(path, tonumber("664", 8)))
+    assert.matches("its group may write", box:refused(1, "reload", "s"))
+  end)
 
   it("is refused as root's if it belongs to somebody else", function()
     if not support.is_root then
