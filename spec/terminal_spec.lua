@@ -193,6 +193,15 @@ describe("lunad run whose stdout has no reader", function()
     assert.equal("here\n", result.out)
   end)
 
+  it("ends where the signal was ignored when it was called, too", function()
+    local result = box:shell([[
+      trap '' PIPE
+      "$1" run -n s -e 'while true do print("x") end' | { read line; echo "$line"; }
+      echo "${PIPESTATUS[0]}"
+    ]])
+    assert.equal("x\n141\n", result.out)
+  end)
+
   it("leaves the signal to a handler of the script", function()
     local _, status = piped [[
       local lunad = require "lunad"

@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,19 +59,33 @@ static void die_of_pipe(void) {
     sigprocmask(SIG_UNBLOCK, &pipe, NULL);
 }
 
+/* Whether a signal is ignored. */
+static bool is_ignored(int signo) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signo, NULL, &action);
+    return action.sa_handler == SIG_IGN;
+}
+
+/* Note what there is around a script in the foreground. A service manager that has SIGPIPE ignored
+ * gives a socket for stdout, and wants the service to outlive the reader of that. */
+static void look_around(struct ld_service *service) {
+    struct stat out;
+    bool is_pipe = fstat(STDOUT_FILENO, &out) == 0 && S_ISFIFO(out.st_mode);
+    service->has_terminal = ld_daemon_has_terminal();
+    service->ignores_hup = is_ignored(SIGHUP);
+    service->needs_reader = is_pipe || !is_ignored(SIGPIPE);
+    if (has_children()) {
+        ld_process_spare_children();
+    }
+}
+
 /* Run a script in the foreground. */
 int ld_cmd_run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};
-    struct sigaction hup = {.sa_handler = SIG_DFL};
     ld_daemon_seal_fds(true);
     int status = prepare(&service, call);
     if (status == 0) {
-        sigaction(SIGHUP, NULL, &hup);
-        if (has_children()) {
-            ld_process_spare_children();
-        }
-        service.ignores_hup = hup.sa_handler == SIG_IGN;
-        service.has_terminal = ld_daemon_has_terminal();
+        look_around(&service);
         ld_daemon_reset_signals();
         status = ld_launch(&service);
         if (status == LD_STATUS_NO_READER && !ld_daemon_has_reader()) {

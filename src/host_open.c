@@ -110,7 +110,7 @@ static int catch_signals(struct ld_host *host) {
             rc = ld_signals_catch(own_signals[i]);
         }
     }
-    if (!host->service->daemon) {
+    if (host->service->needs_reader) {
         ld_host_watch_reader(host);
     }
     ld_daemon_unblock_signals();

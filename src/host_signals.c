@@ -120,7 +120,7 @@ static void hang_up(struct ld_host *host) {
 /* Stop, in the foreground, when nobody reads what is written to stdout: other programs die of it. */
 static void lose_reader(struct ld_host *host) {
     broken_writes = 0;
-    if (!host->service->daemon && !ld_daemon_has_reader() && host->state != LD_HOST_STOPPING) {
+    if (host->service->needs_reader && !ld_daemon_has_reader() && host->state != LD_HOST_STOPPING) {
         ld_guard_stop();
         ld_stop_begin(host, "stop", LD_STATUS_NO_READER);
     }

@@ -16,6 +16,7 @@ struct ld_service {
     const struct ld_options *options;
     bool daemon;       /* start, not run */
     bool has_terminal; /* of its own, which may go while it runs */
+    bool needs_reader; /* of stdout: it stops without one */
     bool ignores_hup;  /* as whoever called it wanted, by nohup or the like */
     char *name;
     char *run_dir;

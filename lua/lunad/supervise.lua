@@ -218,8 +218,10 @@ local function clear(slot)
   elseif slot.child then
     core.end_child(slot.child)
   end
-  forget_strays(slot)
   slot.state = "ended"
+  if slot.strays_until then
+    forget_strays(slot)
+  end
 end
 
 local function stop(state)
