@@ -33,11 +33,13 @@ describe("lunad run on a terminal", function()
     if typed then
       process.stdin:write(typed)
     end
+    local report
     box:await(process, "the script to run", function()
-      local report = box:lunad("status", "--json", "s")
-      return report.code == 0 and support.json.decode(report.out).state == "running"
+      local result = box:lunad("status", "--json", "s")
+      report = result.code == 0 and support.json.decode(result.out)
+      return report and report.state == "running"
     end)
-    return process, math.tointeger(tonumber((box:read("run/s.pid"))))
+    return process, report.pid
   end
 
   -- Close the terminal, and wait until the script has ended by that.
