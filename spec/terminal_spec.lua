@@ -37,7 +37,7 @@ describe("lunad run on a terminal", function()
     box:await(process, "the script to run", function()
       local result = box:lunad("status", "--json", "s")
       report = result.code == 0 and support.json.decode(result.out)
-      return report and report.state == "running"
+      return report and report.ready -- else it is what the pidfile alone tells
     end)
     return process, report.pid
   end

@@ -146,39 +146,52 @@ static void read_head(int fd, char head[HEAD_SIZE + 1]) {
     head[size > 0 ? size : 0] = '\0';
 }
 
-/* Follow FILE, and its interpreter, and that one's, to what is wrong; false if nothing is seen. */
-static bool follow(const struct inquiry *inquiry, const char *first) {
-    char head[2][HEAD_SIZE + 1];
-    const char *file = first;
-    const char *script = NULL;
-    for (int depth = 0; depth <= DEPTH_MAX; depth++) {
-        struct stat facts;
-        if (find_facts(inquiry->spec, file, &facts) < 0) {
-            if (script == NULL) {
-                return false;
-            }
-            blame_missing(inquiry, file, script);
-            return true;
+/* What one file of a chain of interpreters turned out to be. */
+enum finding { FINDING_BLAMED, FINDING_NOTHING, FINDING_SCRIPT };
+
+/* Look at one FILE: whether it is at fault, or a script, whose interpreter comes to *NEXT (in HEAD). */
+static enum finding look_at(const struct inquiry *inquiry, const char *file, const char *script,
+                            char head[HEAD_SIZE + 1], const char **next) {
+    struct stat facts;
+    if (find_facts(inquiry->spec, file, &facts) < 0) {
+        if (script == NULL) {
+            return FINDING_NOTHING;
         }
-        if (blame_mode(inquiry, &facts, file, script)) {
-            return true;
-        }
-        int fd = S_ISREG(facts.st_mode) ? open_file(inquiry->spec, file) : -1;
-        if (fd < 0) {
-            return false;
-        }
-        read_head(fd, head[depth % 2]);
-        const char *interpreter = take_interpreter(head[depth % 2]);
-        bool is_last = interpreter == NULL || interpreter[0] == '\0';
-        bool blamed = is_last && blame_content(inquiry, fd, file, script);
-        close(fd);
-        if (is_last) {
-            return blamed;
-        }
-        script = file;
-        file = interpreter;
+        blame_missing(inquiry, file, script);
+        return FINDING_BLAMED;
     }
-    return false;
+    if (blame_mode(inquiry, &facts, file, script)) {
+        return FINDING_BLAMED;
+    }
+    int fd = S_ISREG(facts.st_mode) ? open_file(inquiry->spec, file) : -1;
+    if (fd < 0) {
+        return FINDING_NOTHING;
+    }
+    read_head(fd, head);
+    char *interpreter = take_interpreter(head);
+    enum finding finding = FINDING_SCRIPT;
+    if (interpreter != NULL && interpreter[0] != '\0') {
+        *next = interpreter;
+    } else {
+        bool blamed = blame_content(inquiry, fd, file, script);
+        finding = blamed ? FINDING_BLAMED : FINDING_NOTHING;
+    }
+    close(fd);
+    return finding;
+}
+
+/* Follow a file, and its interpreter, and that one's, to what is wrong; false if nothing is seen. */
+static bool follow(const struct inquiry *inquiry, const char *file) {
+    char heads[2][HEAD_SIZE + 1];
+    const char *script = NULL;
+    enum finding finding = FINDING_SCRIPT;
+    for (int depth = 0; depth <= DEPTH_MAX && finding == FINDING_SCRIPT; depth++) {
+        const char *next = "";
+        finding = look_at(inquiry, file, script, heads[depth % 2], &next);
+        script = file;
+        file = next;
+    }
+    return finding == FINDING_BLAMED;
 }
 
 /* Say how much there is to hand on. */

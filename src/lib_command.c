@@ -160,15 +160,15 @@ static size_t add_account(lua_State *L, const struct ld_user *account, int env, 
     const char *const values[ACCOUNT_VARIABLES] = {home, account->name, account->name};
     size_t used = 0;
     for (size_t i = 0; i < ACCOUNT_VARIABLES; i++) {
-        if (values[i] != NULL) {
-            lua_pushfstring(L, "%s=%s", account_names[i], values[i]);
-            bool overridden = is_overridden(L, env, lua_tostring(L, -1));
-            const char *variable = anchor(L, anchors);
-            if (!overridden) {
-                vector[used++] = variable;
-            }
+        if (values[i] == NULL) {
+            continue;
         }
+        lua_pushfstring(L, "%s=%s", account_names[i], values[i]);
+        bool overridden = is_overridden(L, env, lua_tostring(L, -1));
+        vector[used] = anchor(L, anchors);
+        used += !overridden;
     }
+    vector[used] = NULL;
     return used;
 }
 

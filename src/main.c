@@ -85,29 +85,35 @@ static size_t least_of(size_t a, size_t b, size_t c) {
     return least < c ? least : c;
 }
 
+/* Whether the first two letters of A are those of B in the other order. */
+static bool is_exchanged(const char *a, const char *b) {
+    return tolower((unsigned char)a[0]) == b[1] && tolower((unsigned char)a[1]) == b[0];
+}
+
 /* How many letters must be put in, left out, changed or exchanged with their neighbour to make one word
- * of another, whatever their case; both shorter than WORD_MAX. */
+ * of another, whatever the case of A; both shorter than WORD_MAX. */
 static size_t distance(const char *a, const char *b) {
-    size_t table[WORD_MAX + 1][WORD_MAX + 1];
+    size_t known[WORD_MAX + 1][WORD_MAX + 1]; /* of their beginnings */
     size_t rows = strlen(a);
     size_t columns = strlen(b);
     for (size_t i = 0; i <= rows; i++) {
-        for (size_t j = 0; j <= columns; j++) {
-            if (i == 0 || j == 0) {
-                table[i][j] = i + j;
-                continue;
-            }
-            bool same = tolower((unsigned char)a[i - 1]) == b[j - 1];
-            table[i][j] =
-                least_of(table[i - 1][j] + 1, table[i][j - 1] + 1, table[i - 1][j - 1] + !same);
-            bool exchanged = i > 1 && j > 1 && tolower((unsigned char)a[i - 2]) == b[j - 1] &&
-                             tolower((unsigned char)a[i - 1]) == b[j - 2];
-            if (exchanged && table[i - 2][j - 2] + 1 < table[i][j]) {
-                table[i][j] = table[i - 2][j - 2] + 1;
-            }
-        }
+        known[i][0] = i;
     }
-    return table[rows][columns];
+    for (size_t j = 0; j <= columns; j++) {
+        known[0][j] = j;
+    }
+    for (size_t at = 0; at < rows * columns; at++) {
+        size_t i = at / columns + 1;
+        size_t j = at % columns + 1;
+        size_t changed = tolower((unsigned char)a[i - 1]) != b[j - 1];
+        size_t least =
+            least_of(known[i - 1][j] + 1, known[i][j - 1] + 1, known[i - 1][j - 1] + changed);
+        if (i > 1 && j > 1 && is_exchanged(a + i - 2, b + j - 2)) {
+            least = least_of(least, known[i - 2][j - 2] + 1, least);
+        }
+        known[i][j] = least;
+    }
+    return known[rows][columns];
 }
 
 /* The verb that WORD is nearly, or the beginning of; NULL if there is none. */

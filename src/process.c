@@ -251,19 +251,19 @@ static bool is_spared(const struct entry *entry) {
 /* Leave the children alone that there are. Without memory they are family as others are. */
 void ld_process_spare_children(void) {
     struct table table = {0};
-    if (read_table(&table) == 0) {
-        size_t count = 0;
-        for (size_t i = 0; i < table.count; i++) {
-            if (table.entries[i].parent == getpid()) {
-                table.entries[count++] = table.entries[i];
-            }
-        }
-        table.count = count;
-        free(spared.entries);
-        spared = table;
+    size_t count = 0;
+    if (read_table(&table) < 0) {
+        free(table.entries);
         return;
     }
-    free(table.entries);
+    for (size_t i = 0; i < table.count; i++) {
+        if (table.entries[i].parent == getpid()) {
+            table.entries[count++] = table.entries[i];
+        }
+    }
+    table.count = count;
+    free(spared.entries);
+    spared = table;
 }
 
 /* Draw one more generation of descendants into the family; whether there was any. */
