@@ -25,6 +25,13 @@ describe("lunad run on a terminal", function()
     support.wait_for(pattern .. " in the log", function() return log():find(pattern) end)
   end
 
+  -- The pid of a daemon that is ready. Before that the pidfile alone tells of it, which may be empty.
+  local function running(name)
+    local result = box:lunad("status", "--json", name)
+    local report = result.code == 0 and support.json.decode(result.out)
+    return report and report.ready and report.pid
+  end
+
   -- Run words on a terminal, until the script "s" runs; the process that holds the terminal, and the pid.
   local function begin(words, typed)
     box:write("s.lua", support.BEAT .. 'print("up")')
@@ -33,13 +40,8 @@ describe("lunad run on a terminal", function()
     if typed then
       process.stdin:write(typed)
     end
-    local report
-    box:await(process, "the script to run", function()
-      local result = box:lunad("status", "--json", "s")
-      report = result.code == 0 and support.json.decode(result.out)
-      return report and report.ready -- else it is what the pidfile alone tells
-    end)
-    return process, report.pid
+    box:await(process, "the script to run", function() return running "s" end)
+    return process, running "s"
   end
 
   -- Close the terminal, and wait until the script has ended by that.
@@ -121,8 +123,7 @@ describe("lunad run on a terminal", function()
     local script = box:idle "idle"
     local process = box:spawn({ support.binary, "run", "--log", box:path "terminal.log", script },
       { program = "setsid" })
-    support.wait_for("the script to run", function() return box:lunad("status", "idle").code == 0 end)
-    support.kill(math.tointeger(tonumber((box:read "run/idle.pid"))), "sighup")
+    support.kill(support.wait_for("the script to run", function() return running "idle" end), "sighup")
     support.wait_for("generation 2", function() return box:status("idle").generation == 2 end)
     box:ok("stop", "idle")
     box:await(process, "the end", process.is_over)
@@ -137,8 +138,7 @@ describe("lunad run on a terminal", function()
       { program = "tmux" })
     assert.equal(0, result.code, result.err)
     box:run({ "-S", socket, "send-keys", command, "Enter" }, { program = "tmux" })
-    support.wait_for("the script to run", function() return box:lunad("status", "s").code == 0 end)
-    local pid = math.tointeger(tonumber((box:read "run/s.pid")))
+    local pid = support.wait_for("the script to run", function() return running "s" end)
     box:run({ "-S", socket, "kill-server" }, { program = "tmux" })
     box:wait_gone(pid)
     wait_log "the terminal has gone"

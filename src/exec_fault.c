@@ -197,9 +197,9 @@ static bool follow(const struct inquiry *inquiry, const char *file) {
 /* Say how much there is to hand on. */
 static void blame_size(const struct inquiry *inquiry) {
     const struct ld_spawn *spec = inquiry->spec;
-    size_t words = 0;
+    size_t words = strlen(spec->argv[0]) + 1;
     size_t variables = 0;
-    for (size_t i = 0; spec->argv[i] != NULL; i++) {
+    for (size_t i = 1; spec->argv[i] != NULL; i++) {
         words += strlen(spec->argv[i]) + 1;
     }
     for (size_t i = 0; spec->envp[i] != NULL; i++) {

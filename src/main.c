@@ -87,7 +87,7 @@ static size_t least_of(size_t a, size_t b, size_t c) {
 
 /* Whether the first two letters of A are those of B in the other order. */
 static bool is_exchanged(const char *a, const char *b) {
-    return tolower((unsigned char)a[0]) == b[1] && tolower((unsigned char)a[1]) == b[0];
+    return (tolower)((unsigned char)a[0]) == b[1] && (tolower)((unsigned char)a[1]) == b[0];
 }
 
 /* How many letters must be put in, left out, changed or exchanged with their neighbour to make one word
@@ -105,7 +105,7 @@ static size_t distance(const char *a, const char *b) {
     for (size_t at = 0; at < rows * columns; at++) {
         size_t i = at / columns + 1;
         size_t j = at % columns + 1;
-        size_t changed = tolower((unsigned char)a[i - 1]) != b[j - 1];
+        size_t changed = (tolower)((unsigned char)a[i - 1]) != b[j - 1];
         size_t least =
             least_of(known[i - 1][j] + 1, known[i][j - 1] + 1, known[i - 1][j - 1] + changed);
         if (i > 1 && j > 1 && is_exchanged(a + i - 2, b + j - 2)) {
