@@ -160,14 +160,55 @@ describe("an address of lunad.listen", function()
   it("that is none raises at the caller's line", function()
     box:inside [[
       for _, bad in ipairs { "", "8080", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536", "127.0.0.1:-1",
-        "::1:80", "[::1]", "[::1]:", "[127.0.0.1]:80", "localhost:80", "unix:", "unix:relative",
+        "::1:80", "[::1]", "[::1]:", "[127.0.0.1]:80", "name:80", "*:80",
+        "localhost:http", "unix:", "unix:relative",
         "unix:/" .. ("x"):rep(200), "http://127.0.0.1:80", "127.0.0.1:80 ", "1.2.3:80" } do
         local message = raises("#1 to 'listen'", function() lunad.listen(bad) end)
-        truthy(message:find("inside.lua:4:", 1, true), message)
+        truthy(message:find("inside.lua:5:", 1, true), message)
       end
       raises("#1 to 'listen'", function() lunad.listen() end)
       raises("#1 to 'listen'", function() lunad.listen {} end)
     ]]
+  end)
+
+  it("that is none raises words that say what is wrong with it", function()
+    box:inside [[
+      local words = { ["127.0.0.1"] = "it has no port", ["[::1]"] = "it has no port",
+        [":80"] = "which address?",
+        ["127.0.0.1:http"] = "the port must be a number", ["127.0.0.1:65536"] = "the port must be a number",
+        ["::1:80"] = "needs brackets", ["[1.2.3.4]:80"] = "in the brackets", ["1.2.3:80"] = "four numbers",
+        ["*:80"] = "0.0.0.0:80", ["example.org:80"] = "names are not looked up",
+        ["unix:x"] = "must be absolute", ["unix:/" .. ("x"):rep(200)] = "at most 107 bytes" }
+      for bad, part in pairs(words) do
+        raises(part, function() lunad.listen(bad) end)
+        raises("'" .. bad .. "'", function() lunad.listen(bad) end)
+      end
+    ]]
+  end)
+
+  it("may be localhost, and is the same by any of its names, also over a reload", function()
+    box:serve [[
+      local uv = require "luv"
+      local function port_of(fd)
+        local server = uv.new_tcp()
+        server:open(fd)
+        return server:getsockname()
+      end
+      local name = port_of(assert(lunad.listen "localhost:0"))
+      print(name.ip, name.port)
+    ]]
+    local port = tonumber(box:wait_log("s", "127%.0%.0%.1\t(%d+)"))
+    local again = box:reload(([[
+      local a = assert(lunad.listen "localhost:%d")
+      local b = assert(lunad.listen "127.0.0.1:%d")
+      print("both", a ~= b)
+    ]]):format(port, port))
+    assert.equal(0, again.code, again.err)
+    box:wait_log("s", "both\ttrue")
+    assert.equal(1, #box:status("s").listeners)
+    local numeric = box:reload(('assert(lunad.listen "127.0.0.1:%d")'):format(port))
+    assert.equal(0, numeric.code, numeric.err)
+    assert.equal(1, #box:status("s").listeners)
   end)
 
   it("that is in use is a returned error", function()
@@ -613,7 +654,7 @@ describe("--listen", function()
   end)
 
   it("that is no address is a usage error, naming option and value", function()
-    for _, bad in ipairs { "80", "localhost:80", "unix:relative", "fd:web", "" } do
+    for _, bad in ipairs { "80", "name:80", "unix:relative", "fd:web", "" } do
       local err = box:refused(2, "start", "--listen", bad, box:idle "s")
       assert.is_truthy(err:find("--listen", 1, true))
       assert.is_truthy(err:find(bad, 1, true))

@@ -406,7 +406,7 @@ describe("--log-format json", function()
   end
 
   it("writes one object a line with time, level, source, pid and message", function()
-    local list = objects "log.warn 'careful' print_pid = nil log.info(tostring(lunad.pid))"
+    local list = objects "log.warn 'careful' log.info(tostring(lunad.pid)) lunad.after(0, print)"
     local object = list.careful
     assert.matches("^" .. STAMP .. "$", object.time)
     assert.equal("warn", object.level)

@@ -27,6 +27,35 @@ describe("require 'lunad'", function()
     ]]):format(version(), box:path("inside.lua")))
   end)
 
+  it("finds the modules beside a link to a script, and beside the script itself", function()
+    for _, dir in ipairs { "real", "link" } do
+      assert(support.uv.fs_mkdir(box:path(dir), tonumber("755", 8)))
+      box:write(dir .. "/both.lua", ("return %q"):format(dir))
+      box:write(dir .. "/of_" .. dir .. ".lua", ("return %q"):format(dir))
+    end
+    assert(support.uv.fs_mkdir(box:path "real/deep", tonumber("755", 8)))
+    box:write("real/deep/init.lua", "return 'deep'")
+    box:write("real/app.lua", [[
+      print(require "both", require "of_real", require "of_link", (require "deep"))
+      print(arg[0], require("lunad").script, require("lunad").name)
+      print(package.path:match("^(.-%?.lua;.-%?/init.lua;.-%?.lua)"))
+    ]])
+    assert(support.uv.fs_symlink("../real/app.lua", box:path "link/mid.lua"))
+    assert(support.uv.fs_symlink("link/mid.lua", box:path "called.lua"))
+    assert(support.uv.fs_symlink("real", box:path "current"))
+    local link = box:path "link/mid.lua"
+    local folders = { box:path "link", box:path "real" }
+    local result = box:run { "run", link }
+    assert.equal(("link\treal\tlink\tdeep\n%s\t%s\tmid\n%s/?.lua;%s/?/init.lua;%s/?.lua\n"):format(link, link,
+      folders[1], folders[1], folders[2]), result.out)
+    assert.matches("module 'of_link' not found", box:run({ "run", "called.lua" }).err)
+    box:write("real/app.lua", 'print(require "both", package.path)')
+    result = box:run { "run", "current/app.lua" }
+    assert.matches("^real\t", result.out)
+    result = box:run { "run", "real/app.lua" }
+    assert.equal(1, select(2, result.out:gsub("real/%?%.lua", "")))
+  end)
+
   it("has the given name, an absolute path for a relative script, and mode daemon under start", function()
     box:write("facts.lua", [[
       local lunad = require "lunad"

@@ -121,7 +121,7 @@ describe("lunad run", function()
     local result = box:run { "run", script }
     assert.equal(1, result.code)
     assert.equal("", result.out)
-    assert.truthy(result.err:find("\nlunad: " .. script .. ":1: boom\nstack traceback:\n", 1, true))
+    assert.equal(1, result.err:find("lunad: " .. script .. ":1: boom\nstack traceback:\n", 1, true))
     assert.same({}, box:left_files())
   end)
 

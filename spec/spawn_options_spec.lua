@@ -206,6 +206,24 @@ describe("user and group", function()
     ]])
   end)
 
+  test("bring HOME, USER and LOGNAME, except where env says otherwise", function()
+    box:inside(CHILDREN .. [[
+      local function names(options)
+        options[1], options[2] = "sh", "-c"
+        options[3] = "echo $HOME:${USER-none}:${LOGNAME-none}"
+        return (lunad.exec(options).stdout:gsub("\n", ""))
+      end
+      local home = io.open("/etc/passwd"):read("a"):match("\nnobody:[^\n]*:([^:\n]*):[^:\n]*\n")
+      equal("/root:root:root", names {})
+      equal(home .. ":nobody:nobody", names { user = "nobody" })
+      equal(home .. ":nobody:nobody", names { user = 65534.0, group = "daemon" })
+      equal(home .. ":nobody:nobody", names { user = "nobody", clear_env = true })
+      equal("/x:me:nobody", names { user = "nobody", env = { HOME = "/x", USER = "me" } })
+      equal("/:none:none", names { user = 12345, group = 54321 })
+      equal("/root:root:root", names { group = "daemon" })
+    ]], { env = { HOME = "/root", USER = "root", LOGNAME = "root" } })
+  end)
+
   it("that do not exist are a returned error", function()
     box:inside [[
       fails("ENOENT", lunad.spawn { "true", user = "no-such-user" })
@@ -846,5 +864,95 @@ describe("A spawn for which there is not enough", function()
       equal(true, collect({ "true" }).exit.ok)
       equal(true, lunad.exec({ "true" }).ok)
     ]], { args = { "--rlimit", "as=64M" }, env = { MALLOC_TOP_PAD_ = "0" } })
+  end)
+end)
+
+describe("A whole float", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("counts as an integer in every option", function()
+    box:inside(CHILDREN .. [[
+      local uv = require "luv"
+      local limits = { rlimit = { nofile = 64.0 }, umask = 18.0 }
+      equal("64 0022\n", shell("echo $(ulimit -n) $(umask)", limits).out)
+      truthy(lunad.exec { "true", nice = 1.0, user = uv.getuid() + 0.0, group = uv.getgid() + 0.0 }.ok)
+      truthy(lunad.exec { "true", stdin = uv.fs_open("/dev/null", "r", 0) + 0.0 }.ok)
+      equal("h", lunad.exec { "echo", "hi", max_output = 1.0 }.stdout)
+      local lines = {}
+      local by_line = lunad.by_line(function(line) lines[#lines + 1] = line end, 2.0)
+      by_line("abc\n")
+      equal("ab c", table.concat(lines, " "))
+      equal(2, #lunad.supervise({ "true", count = 2.0, max_restarts = 1.0, restart = "never" }):children())
+      truthy(lunad.kill(lunad.pid + 0.0, 0.0))
+      raises("max_output", lunad.exec, { "true", max_output = 1.5 })
+      raises("nofile", lunad.spawn, { "true", rlimit = { nofile = 1.5 } })
+      raises("user", lunad.spawn, { "true", user = 1.5 })
+      raises("count", lunad.supervise, { "true", count = "2" })
+      raises("by_line", lunad.by_line, print, "5")
+      raises("by_line", lunad.by_line, print, 1e300)
+    ]])
+  end)
+end)
+
+describe("A command that cannot be executed", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- Write a file that may be executed.
+  local function tool(name, text, mode)
+    local path = box:write(name, text)
+    assert(support.uv.fs_chmod(path, tonumber(mode or "755", 8)))
+    return path
+  end
+
+  -- Check the code and the message of a spawn in the box's directory.
+  local function check(code, message, command)
+    box:inside(([[
+      local options = { %s }
+      local child, message, code = lunad.spawn(options)
+      equal(%q, code)
+      truthy(message:find(%q), message)
+    ]]):format(command, code, message))
+  end
+
+  it("names the interpreter that is missing, wherever the script was found", function()
+    tool("tool", "#!/no/such/interpreter -x\n")
+    tool("outer", "#!" .. box:path "tool" .. "\n")
+    tool("crlf", "#!/bin/sh\r\necho\r\n")
+    tool("below", "#!/etc/passwd/x\n")
+    check("ENOENT", "interpreter /no/such/interpreter of %./tool$", "'./tool'")
+    check("ENOENT", "interpreter /no/such/interpreter of %./tool$", ("'./tool', cwd = %q"):format(box.dir))
+    local env = ("{ PATH = %q }"):format(box.dir)
+    check("ENOENT", "interpreter /no/such/interpreter of .*/tool$", "'tool', env = " .. env)
+    check("ENOENT", "interpreter /no/such/interpreter of .*/tool$", "'./outer'")
+    check("ENOENT", "interpreter /bin/sh\\x0D of %./crlf, whose lines end with CR LF$", "'./crlf'")
+    check("ENOTDIR", "interpreter /etc/passwd/x of %./below$", "'./below'")
+    check("ENOENT", ": no%-such%-command$", "'no-such-command'")
+  end)
+
+  it("names the interpreter that cannot be executed", function()
+    tool("a", "#!/etc\n")
+    tool("b", "#!" .. tool("plain", "#!/bin/sh\n", "644") .. "\n")
+    check("EACCES", "interpreter /etc of %./a is a directory$", "'./a'")
+    check("EACCES", "interpreter .*/plain of %./b is not executable$", "'./b'")
+    check("EACCES", "%./plain is not executable$", "'./plain'")
+    check("EACCES", "/etc is a directory$", "'/etc'")
+  end)
+
+  it("says what is no program, and which loader a program lacks", function()
+    tool("text", "echo\n")
+    tool("empty", "")
+    local elf, count = support.read("/bin/true"):gsub("/lib64/ld%-linux", "/lib64/no-linux")
+    check("ENOEXEC", "%./text is neither a program .* nor a script", "'./text'")
+    check("ENOEXEC", "%./empty is neither a program .* nor a script", "'./empty'")
+    if count > 0 then
+      tool("elf", elf)
+      check("ENOENT", "loader /lib64/no%-linux.* of %./elf$", "'./elf'")
+    end
+  end)
+
+  it("names the directory that is missing, and says how much too many words have", function()
+    check("ENOENT", "cwd /no/such %(for true%)", "'true', cwd = '/no/such'")
+    check("ENOTDIR", "cwd /etc/passwd %(for true%)", "'true', cwd = '/etc/passwd'")
+    check("E2BIG", "true: 200006 bytes of words", "'true', ('x'):rep(200000)")
   end)
 end)

@@ -10,12 +10,19 @@ local function new_world()
   local world = setmetatable({}, World)
   world.time, world.timers, world.delays = 1000, {}, {}
   world.children, world.notes, world.errors = {}, {}, {}
+  world.ends, world.strays, world.gave_up = {}, {}, false
   local core = {
     raise = function(message) error("raised: " .. message, 0) end,
     now = function() return world.time end,
     is_over = function() return world.over end,
     after = function(...) return world:after(...) end,
-    spawn = function(options) return world:spawn(options) end,
+    spawn_marked = function(options) return world:spawn(options) end,
+    strays = function(child, signal)
+      table.insert(world.strays, { child = child, signal = signal, time = world.time })
+      child.strays = signal == "KILL" and 0 or child.strays
+      return child.strays or 0
+    end,
+    note_give_up = function() world.gave_up = true end,
     end_child = function(child) child.told = world.time end,
     drop_claim = function(child)
       child.given_up = child.claimed
@@ -24,7 +31,11 @@ local function new_world()
     note_child = function(child, restarts, last)
       world.notes[child] = { restarts = restarts, last = last }
     end,
-    log = { error = function(...) table.insert(world.errors, { ... }) end },
+    log = {
+      error = function(...) table.insert(world.errors, { ... }) end,
+      info = function(...) table.insert(world.ends, { "info", ... }) end,
+      warn = function(...) table.insert(world.ends, { "warn", ... }) end,
+    },
   }
   world.core = core
   world.supervise = assert(loadfile(support.root .. "/lua/lunad/supervise.lua"))(core)
@@ -399,6 +410,56 @@ describe("The intensity limit of a supervisor", function()
   end)
 end)
 
+describe("The end of a supervised child", function()
+  local world
+  before_each(function() world = new_world() end)
+
+  it("is logged with its exit and the delay, unless it was asked for", function()
+    local supervisor = world.supervise(patient { "cmd", name = "web" })
+    world:exit(world:last(), 3)
+    local level, _, fields = table.unpack(world.ends[1])
+    assert.same({ "web", 1, "code 3", 0.1 }, { fields.name, fields.pid, fields.exit, fields.delay })
+    assert.equal("warn", level)
+    world:pass(0.1)
+    supervisor:restart()
+    world:exit(world:last(), "TERM")
+    supervisor:stop()
+    world:exit(world:last(), "TERM")
+    assert.equal(1, #world.ends)
+  end)
+
+  it("has the next start wait for what was left behind, which is killed in the end", function()
+    world.supervise(patient { "cmd", kill_after = 2 })
+    world:last().strays = 1
+    world:exit(world:last(), 0)
+    assert.equal("TERM", world.strays[1].signal)
+    world:pass(1.9)
+    assert.equal(1, #world.children)
+    world:pass(0.2)
+    assert.equal(2, #world.children)
+    assert.equal(0, world.children[1].strays)
+  end)
+
+  it("leaves alone what was left by one that is not started again", function()
+    world.supervise { "cmd", restart = "on-failure" }
+    world:last().strays = 1
+    world:exit(world:last(), 0)
+    world:pass(100)
+    assert.equal(1, world:last().strays)
+    assert.matches("in the background", world.ends[2][2])
+  end)
+
+  it("that makes the supervisor give up ends what was left behind, too", function()
+    world.supervise { "cmd", max_restarts = 0, name = "web" }
+    world:last().strays = 1
+    world:exit(world:last(), 0)
+    world:pass(10)
+    assert.equal(0, world:last().strays)
+    assert.is_true(world.gave_up)
+    assert.same({ "web", "code 0" }, { world.errors[1][2].name, world.errors[1][2].exit })
+  end)
+end)
+
 describe("supervisor:stop", function()
   local world
   before_each(function() world = new_world() end)
@@ -659,8 +720,97 @@ describe("lunad.supervise", function()
       equal(7, given_up.code)
       equal(4, starts)
       equal(0, #supervisor:children())
+      lunad.stop()
     ]]
-    assert.matches("error inside: supervisor gives up command=sh restarts=3 within=10", result.err)
+    assert.matches('error inside: supervisor gives up command=sh exit="code 7" name=sh restarts=3 within=10',
+      result.err)
+  end)
+
+  it("ends with status 1 a script of which nothing is left when it has given up", function()
+    local result = box:run { "run", "-n", "s", "-e", [[
+      require "lunad".supervise { "sh", "-c", "exit 3", name = "web", backoff = { 0, 0 }, max_restarts = 1 }
+    ]] }
+    assert.equal(1, result.code)
+    assert.matches("finished: a supervisor has given up", result.err)
+  end)
+
+  it("logs each end with name, pid, exit and delay", function()
+    local result = box:run { "run", "-n", "s", "-e", [[
+      require "lunad".supervise { "sh", "-c", "echo pid $$; kill -9 $$", name = "web",
+        backoff = { 0.01, 0.01 }, max_restarts = 1,
+        stdout = function(chunk) if chunk then io.write(chunk) end end }
+    ]] }
+    local first, second = result.out:match("pid (%d+)\npid (%d+)\n")
+    local exit = 'exit="signal KILL" name=web pid='
+    assert.matches("warn  s: supervised child ended, it is started again delay=0.01 " .. exit .. first .. " ",
+      result.err)
+    assert.matches("warn  s: supervised child ended " .. exit .. second .. " ", result.err)
+  end)
+
+  it("shows one that waits for its next start without a pid, and no timer of its own", function()
+    box:serve [[
+      lunad.supervise { "false", name = "web", backoff = { 60, 60 } }
+    ]]
+    support.wait_for("the child to wait", function()
+      local child = box:status("s").children[1]
+      return child and child.state == "waiting"
+    end)
+    assert.equal(1, #box:status("s").timers) -- that of the spec
+    local text = box:ok("status", "s")
+    assert.matches("child     web, waiting to be started again: false", text)
+    assert.is_nil(text:find("supervise.lua", 1, true))
+    assert.is_nil(text:find("pid 0", 1, true))
+  end)
+
+  -- Supervise a command of the shell that leaves a process behind, whose pid it writes to a file
+  -- "left"; it must be started three times, and what was left before must be gone then. Returns the log.
+  local function leave_behind(command)
+    local result = box:run { "run", "-n", "s", "-e", ([[
+      require "lunad".supervise { "sh", "-c",
+        "grep State:.[^ZX] /proc/$(cat left)/status && touch doubled; echo x >>starts; " .. %q,
+        name = "bg", backoff = { 0, 0 }, max_restarts = 2, stderr = "null", kill_after = 0.1 }
+    ]]):format(command) }
+    assert.equal("x\nx\nx\n", box:read "starts")
+    assert.is_nil(box:read "doubled")
+    assert.is_false(support.is_alive(math.tointeger(tonumber(box:read "left"))))
+    return result.err
+  end
+
+  it("says of a command that it puts itself in the background, and leaves no copy per restart", function()
+    local err = leave_behind "setsid sleep 1000 >/dev/null & echo $! >left"
+    local _, count = err:gsub("has put itself in the background: have the command stay in the foreground", "")
+    assert.equal(3, count)
+    assert.matches("name=bg pid=%d+ processes=1", err)
+  end)
+
+  it("ends what was left also where that ignores SIGTERM, before it is started again", function()
+    leave_behind "trap '' TERM; setsid sleep 1000 >/dev/null & echo $! >left"
+  end)
+
+  it("ends what a crash has left", function()
+    local err = leave_behind "sleep 1000 >/dev/null & echo $! >left; kill -9 $$"
+    assert.matches("has left processes behind; what it left is ended", err)
+  end)
+
+  it("knows as its own what has overwritten its environment for a title", function()
+    assert(os.execute(("cc -O1 -o %s %s/spec/fixtures/titled.c"):format(box:path "titled", support.root)))
+    local err = leave_behind "./titled >left"
+    assert.matches("has put itself in the background", err)
+  end)
+
+  it("leaves the processes of others alone", function()
+    local result = box:run { "run", "-n", "s", "-e", [[
+      local lunad = require "lunad"
+      os.execute("setsid sleep 1000 >/dev/null 2>&1 & echo $! >other")
+      local pid = math.tointeger(tonumber(io.open("other"):read("a")))
+      lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, on_give_up = function()
+        lunad.sleep(0.1)
+        print(lunad.kill(pid, 0))
+        lunad.stop()
+      end }
+      lunad.sleep(1000)
+    ]] }
+    assert.equal("true\n", result.out)
   end)
 
   it("returns what the system refuses", function()
@@ -684,9 +834,10 @@ describe("lunad.supervise", function()
   it("keeps its children running though it is dropped", function()
     box:inside [[
       local starts = 0
-      lunad.supervise { "sh", "-c", "echo x", backoff = { 0, 0 }, max_restarts = 5,
+      lunad.supervise { "sh", "-c", "echo x", backoff = { 0, 0 }, max_restarts = 1e6,
         stdout = function(chunk) starts = starts + (chunk and 1 or 0) collectgarbage() end }
       eventually(function() collectgarbage() return starts == 6 end)
+      lunad.stop()
     ]]
   end)
 

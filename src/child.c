@@ -228,6 +228,8 @@ void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts) 
     *facts = (struct ld_child_facts){.name = child->name,
                                      .command = child->command,
                                      .pid = child->watch.pid,
+                                     .mark = child->mark,
+                                     .start = child->started,
                                      .running = child->life == LD_LIFE_RUNNING,
                                      .detached = child->detached,
                                      .keep = child->identity != NULL,

@@ -42,6 +42,7 @@ struct ld_child_config {
         int fd;
     } streams[3];
     const char *name;       /* copied */
+    uint64_t mark;          /* given back in its facts */
     const char *identity;   /* not NULL: it can be handed to another owner who wants the same;
                                copied */
     uint64_t timeout_ms;    /* 0: none */
@@ -55,7 +56,9 @@ struct ld_child_facts {
     const char *name;
     const char *command; /* its words, for people */
     pid_t pid;
-    bool running; /* not reaped yet */
+    uint64_t mark;
+    uint64_t start; /* uv_hrtime */
+    bool running;   /* not reaped yet */
     bool detached;
     bool keep; /* it has an identity */
     bool timed_out;

@@ -25,6 +25,7 @@ struct ld_child {
     enum ld_life life;
     enum ld_deadline deadline;
     uint64_t kill_after_ms;
+    uint64_t mark;
     uint64_t started;
     uint64_t ended;
     struct ld_exit exit;

@@ -132,6 +132,7 @@ static struct ld_child *make_child(struct ld_children *children,
         child->outputs[i].on_bytes = ld_child_on_output;
         child->outputs[i].on_closed = ld_child_on_handle_closed;
     }
+    child->mark = config->mark;
     child->kill_after_ms = config->kill_after_ms;
     child->detached = config->spawn.session;
     uv_timer_init(children->loop, &child->timer);

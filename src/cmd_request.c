@@ -5,6 +5,7 @@
 
 #include "client.h"
 #include "cmd.h"
+#include "file.h"
 #include "parse.h"
 #include "paths.h"
 #include "process.h"
@@ -139,14 +140,36 @@ int ld_cmd_signal(const struct ld_call *call) {
     return status;
 }
 
+/* Whether what a descriptor brings compiles. */
+static int check_stream(int fd, struct ld_text *why) {
+    char title[32] = "=stdin";
+    struct ld_text text = {0};
+    if (fd != STDIN_FILENO) {
+        snprintf(title, sizeof title, "=/dev/fd/%d", fd);
+    }
+    int rc = ld_file_read(fd, &text);
+    if (rc < 0) {
+        ld_text_format(why, "%s: %s", title + 1, strerror(-rc));
+    } else {
+        const struct ld_source source = {
+            .text = ld_text_string(&text), .size = text.size, .title = title};
+        rc = ld_source_check(&source, why);
+    }
+    ld_text_fini(&text);
+    return rc;
+}
+
 /* Say whether a script compiles. */
 int ld_cmd_check(const struct ld_call *call) {
     struct ld_text why = {0};
-    char *path = ld_paths_absolute(call->argv[call->operand]);
-    const struct ld_source source = {.path = path};
-    int rc = path != NULL ? ld_source_check(&source, &why) : -ENOMEM;
+    const char *operand = call->argv[call->operand];
+    int fd = strcmp(operand, "-") == 0 ? STDIN_FILENO : ld_paths_descriptor(operand);
+    char *path = fd < 0 ? ld_paths_absolute(operand) : NULL;
+    int rc = path != NULL ? ld_source_check(&(struct ld_source){.path = path}, &why)
+             : fd >= 0    ? check_stream(fd, &why)
+                          : -ENOMEM;
     if (rc == 0) {
-        ld_say("%s: ok", call->argv[call->operand]);
+        ld_say("%s: ok", operand);
     } else {
         ld_complain("%s", !ld_text_is_empty(&why) ? ld_text_string(&why) : strerror(-rc));
     }

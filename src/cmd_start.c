@@ -1,6 +1,8 @@
 /* run and start. */
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -8,6 +10,8 @@
 #include "daemon.h"
 #include "fds.h"
 #include "launch.h"
+#include "paths.h"
+#include "process.h"
 #include "say.h"
 #include "source.h"
 
@@ -58,6 +62,42 @@ int ld_cmd_check_start(const struct ld_call *call) {
     return status;
 }
 
+/* Whether this process has children: a shell that became it by exec may have had some. */
+static bool has_children(void) {
+    siginfo_t info;
+    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
+/* End as other programs do when nobody reads what they write. Returns if that is not to be. */
+static void die_of_pipe(void) {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+    sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+}
+
+/* Whether a signal is ignored. */
+static bool is_ignored(int signo) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signo, NULL, &action);
+    return action.sa_handler == SIG_IGN;
+}
+
+/* Note what there is around a script in the foreground. A service manager that has SIGPIPE ignored
+ * gives a socket for stdout, and wants the service to outlive the reader of that. */
+static void look_around(struct ld_service *service) {
+    struct stat out;
+    bool is_pipe = fstat(STDOUT_FILENO, &out) == 0 && S_ISFIFO(out.st_mode);
+    service->has_terminal = ld_daemon_has_terminal();
+    service->ignores_hup = is_ignored(SIGHUP);
+    service->needs_reader = is_pipe || !is_ignored(SIGPIPE);
+    if (has_children()) {
+        ld_process_spare_children();
+    }
+}
+
 /* Run a script in the foreground. */
 int ld_cmd_run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};
@@ -65,17 +105,15 @@ int ld_cmd_run(const struct ld_call *call) {
     ld_fds_note(LD_FD_INHERITED);
     int status = prepare(&service, call);
     if (status == 0) {
+        look_around(&service);
         ld_daemon_reset_signals();
         status = ld_launch(&service);
+        if (status == LD_STATUS_NO_READER && !ld_daemon_has_reader()) {
+            die_of_pipe();
+        }
     }
     ld_service_fini(&service);
     return status;
-}
-
-/* Whether this process has children: a shell that became it by exec may have had some. */
-static bool has_children(void) {
-    siginfo_t info;
-    return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
 /* Fork the daemon; in the daemon run it, in the starting process wait until it is ready. */
@@ -107,8 +145,9 @@ static int detach(struct ld_service *service) {
 /* Run a script as a daemon. */
 int ld_cmd_start(const struct ld_call *call) {
     struct ld_service service = {.daemon = true};
-    if (strcmp(call->argv[call->operand], "-") == 0) {
-        ld_complain("start: a daemon's script must be a file: \"-\" is for run");
+    const char *script = call->argv[call->operand];
+    if (strcmp(script, "-") == 0 || ld_paths_descriptor(script) >= 0) {
+        ld_complain("start: a daemon's script must be a file: \"%s\" is for run", script);
         return 2;
     }
     ld_daemon_seal_fds(false);

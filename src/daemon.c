@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -124,8 +125,12 @@ void ld_daemon_unblock_signals(void) {
 
 /* Whether a variable was meant for this process alone. */
 static bool is_private(const char *variable) {
-    static const char *const beginnings[] = {"NOTIFY_SOCKET=", "LISTEN_", "WATCHDOG_",
-                                             LD_DETACHED_VARIABLE "=", LD_INSTANCE_VARIABLE "="};
+    static const char *const beginnings[] = {"NOTIFY_SOCKET=",
+                                             "LISTEN_",
+                                             "WATCHDOG_",
+                                             LD_DETACHED_VARIABLE "=",
+                                             LD_INSTANCE_VARIABLE "=",
+                                             LD_CHILD_VARIABLE "="};
     for (size_t i = 0; i < LD_COUNT(beginnings); i++) {
         if (strncmp(variable, beginnings[i], strlen(beginnings[i])) == 0) {
             return true;
@@ -181,6 +186,26 @@ int ld_daemon_detach(int *channel) {
     while (waitpid(middle, NULL, 0) < 0 && errno == EINTR) {
     }
     return 1;
+}
+
+/* Whether there is a terminal. What else than that it is gone keeps it from being opened proves
+ * nothing. */
+bool ld_daemon_has_terminal(void) {
+    int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        return errno != ENXIO && errno != EIO && errno != ENODEV && errno != ENOENT;
+    }
+    close(fd);
+    return true;
+}
+
+/* Whether stdout has a reader. A signal handler may ask. */
+bool ld_daemon_has_reader(void) {
+    int saved = errno;
+    struct pollfd poller = {.fd = STDOUT_FILENO};
+    bool gone = poll(&poller, 1, 0) > 0 && (poller.revents & (POLLERR | POLLHUP)) != 0;
+    errno = saved;
+    return !gone;
 }
 
 /* Send stdin to /dev/null. */

@@ -34,6 +34,15 @@ void ld_daemon_clean_environment(void);
  * in the caller only. */
 int ld_daemon_detach(int *channel);
 
+/* Whether this process has a controlling terminal: it has none any more once that has hung up. */
+bool ld_daemon_has_terminal(void);
+
+/* Whether what this process writes to stdout can still be read: a pipe or socket may have no reader. */
+bool ld_daemon_has_reader(void);
+
+/* The exit status when it cannot: a shell shows the same for death by SIGPIPE. */
+#define LD_STATUS_NO_READER (128 + 13)
+
 /* Send stdin to /dev/null; 0 or a negative errno. */
 int ld_daemon_null_stdin(void);
 

@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon.h"
 #include "forked.h"
 #include "guard.h"
 #include "host_internal.h"
@@ -44,7 +45,10 @@ static void fail_start(struct ld_host *host, const struct ld_text *text) {
     if (!host->failed_start) {
         host->failed_start = true;
         ld_text_append_plain(host->why, text);
-        ld_log_with(LD_LOG_ERROR, text, "start failed: ");
+        if (host->service->daemon ||
+            ld_log_sink() != LD_LOG_STDERR) { /* there it is said at the end */
+            ld_log_with(LD_LOG_ERROR, text, "start failed: ");
+        }
     }
     ld_stop_now(host, 1);
 }
@@ -57,6 +61,13 @@ static void fail_start_saying(struct ld_host *host, const char *words) {
     ld_text_fini(&text);
 }
 
+/* The level to log at that all is over: on a terminal nothing is said of a script that finishes at once. */
+static enum ld_log_level end_level(const struct ld_host *host) {
+    bool is_seen = !host->service->daemon && ld_log_sink() == LD_LOG_STDERR;
+    bool is_quiet = !host->said_started || host->exit_status == LD_STATUS_NO_READER;
+    return is_seen && is_quiet ? LD_LOG_DEBUG : LD_LOG_INFO;
+}
+
 /* Tell everybody that the script is ready. */
 static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
@@ -67,6 +78,7 @@ static void become_ready(struct ld_host *host) {
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
     if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
+        host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
         ld_keeper_report(service, LD_REPORT_READY, "");
@@ -150,10 +162,12 @@ static void heed_end(struct ld_host *host) {
     }
     if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
         !host->reload.asked) {
-        ld_log(LD_LOG_INFO, "finished: %s",
+        bool failed = script->chunk_failed || script->gave_up;
+        ld_log(failed ? LD_LOG_INFO : end_level(host), "finished: %s",
                script->chunk_failed ? "the script has failed, and nothing of it is left"
+               : script->gave_up    ? "a supervisor has given up, and nothing of the script is left"
                                     : "nothing of the script is left to wait for");
-        ld_stop_begin(host, finished, script->chunk_failed ? 1 : 0);
+        ld_stop_begin(host, finished, failed ? 1 : 0);
     }
 }
 
@@ -200,6 +214,7 @@ void ld_host_on_turn(uv_prepare_t *prepare) {
     if (host->state == LD_HOST_RUNNING) {
         heed_end(host);
     }
+    ld_host_watch_terminal(host);
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }
@@ -294,7 +309,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     ld_reserve_close();
     ld_host_close(&host);
     if (host.was_ready && host.stop.reason != finished) {
-        ld_log(LD_LOG_INFO, "stopped");
+        ld_log(end_level(&host), "stopped");
     }
     report_end(&host);
     ld_text_fini(&host.reload.why);

@@ -98,8 +98,10 @@ struct ld_host {
     struct ld_stop stop;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */
+    uint64_t terminal_until; /* uv_now: after a SIGHUP, whether the terminal goes; 0: not now */
     int exit_status;
     bool was_ready;
+    bool said_started; /* in the log */
     bool failed_start;
     struct ld_text *why;  /* why the start failed */
     uint64_t error_count; /* of generations that are gone */
@@ -133,6 +135,12 @@ void ld_host_take_socket(struct ld_host *host);
 /* Handle a signal, or what the keeper says. */
 void ld_host_on_signal(void *arg, int signo, bool by_kernel);
 void ld_host_on_keeper(uv_poll_t *poll, int status, int events);
+
+/* Look again, after a SIGHUP, whether the terminal has gone. */
+void ld_host_watch_terminal(struct ld_host *host);
+
+/* Have a script that writes on and on to a stdout without a reader interrupted. In the foreground. */
+void ld_host_watch_reader(struct ld_host *host);
 
 /* Stop as asked from outside; asked again, stop now. */
 void ld_host_ask_stop(struct ld_host *host);

@@ -103,7 +103,14 @@ static void fill_env(struct ld_host *host) {
 static int catch_signals(struct ld_host *host) {
     int rc = ld_signals_open();
     for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
-        rc = ld_signals_catch(own_signals[i]);
+        if (own_signals[i] == SIGHUP && host->service->ignores_hup) {
+            signal(SIGHUP, SIG_IGN); /* until the script itself wants it */
+        } else {
+            rc = ld_signals_catch(own_signals[i]);
+        }
+    }
+    if (host->service->needs_reader) {
+        ld_host_watch_reader(host);
     }
     ld_daemon_unblock_signals();
     rc = rc == 0 ? ld_signals_attach(&host->loop, ld_host_on_signal, host) : rc;
@@ -303,6 +310,7 @@ void ld_host_close(struct ld_host *host) {
     if (host->reaper != NULL) {
         ld_reaper_close(host->reaper);
     }
+    ld_host_watch_reader(NULL);
     if (host->has_signals) {
         ld_signals_detach();
     }

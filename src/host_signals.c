@@ -1,14 +1,25 @@
 /* What signals mean to the host, where the script has no handler of its own. */
 #include <signal.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "daemon.h"
+#include "guard.h"
 #include "host_internal.h"
+#include "interrupt.h"
 #include "keeper.h"
 #include "lib.h"
 #include "log.h"
 #include "reserve.h"
 #include "signals.h"
 #include "status_text.h"
+
+#define FAREWELL_SECONDS  1 /* after a SIGHUP: how long the terminal may take to go */
+#define LOOK_EVERY_MS     50
+#define BROKEN_WRITES_MAX 100 /* in one turn of the loop */
+
+static struct ld_host *watched; /* whose writes are watched, or NULL */
+static unsigned broken_writes;  /* since the loop has turned */
 
 /* Reopen the log, and say so in it. */
 int ld_host_reopen_log(void) {
@@ -59,11 +70,43 @@ void ld_host_ask_stop(struct ld_host *host) {
     }
 }
 
-/* Do what SIGHUP does without a handler. A terminal that has gone takes what runs on it along. */
-static void hang_up(struct ld_host *host, bool by_kernel) {
-    if (by_kernel && !host->service->daemon) {
+/* Whether the terminal that a script was started on has gone. */
+static bool has_lost_terminal(const struct ld_host *host) {
+    return host->service->has_terminal && !ld_daemon_has_terminal();
+}
+
+/* Stop because the terminal has gone. */
+static void follow_terminal(struct ld_host *host) {
+    host->terminal_until = 0;
+    if (host->state == LD_HOST_STARTING || host->state == LD_HOST_RUNNING) {
+        ld_log(LD_LOG_INFO, "the terminal has gone");
         ld_host_ask_stop(host);
+    }
+}
+
+/* Look again whether the terminal has gone. */
+void ld_host_watch_terminal(struct ld_host *host) {
+    if (host->terminal_until == 0) {
         return;
+    }
+    if (has_lost_terminal(host)) {
+        follow_terminal(host);
+    } else if (uv_now(&host->loop) >= host->terminal_until) {
+        host->terminal_until = 0;
+    } else {
+        ld_host_wake_at(host, uv_now(&host->loop) + LOOK_EVERY_MS);
+    }
+}
+
+/* Do what SIGHUP does without a handler. A terminal that has gone takes what runs on it along,
+ * whoever has passed the signal on: the kernel, a shell, sudo. A shell may do so just before it goes. */
+static void hang_up(struct ld_host *host) {
+    if (has_lost_terminal(host)) {
+        follow_terminal(host);
+        return;
+    }
+    if (host->service->has_terminal) {
+        host->terminal_until = ld_host_deadline(host, FAREWELL_SECONDS);
     }
     switch ((enum ld_hup)host->service->options->hup) {
     case LD_HUP_RELOAD:
@@ -77,15 +120,55 @@ static void hang_up(struct ld_host *host, bool by_kernel) {
     }
 }
 
+/* Stop, in the foreground, when nobody reads what is written to stdout: other programs die of it. */
+static void lose_reader(struct ld_host *host) {
+    broken_writes = 0;
+    if (host->service->needs_reader && !ld_daemon_has_reader() && host->state != LD_HOST_STOPPING) {
+        ld_guard_stop();
+        ld_stop_begin(host, "stop", LD_STATUS_NO_READER);
+    }
+}
+
+/* Count the writes that nobody reads, as they fail. Runs in the signal handler: what comes back to the
+ * loop is stopped there; a script that does not is interrupted. */
+static void on_broken_write(int signo) {
+    (void)signo;
+    struct ld_host *host = watched;
+    if (host == NULL || ++broken_writes < BROKEN_WRITES_MAX || gettid() != getpid() ||
+        ld_daemon_has_reader()) {
+        return;
+    }
+    struct ld_script *scripts[] = {host->script, host->reload.next};
+    for (size_t i = 0; i < LD_COUNT(scripts); i++) {
+        if (scripts[i] != NULL && scripts[i]->running != NULL) {
+            scripts[i]->exit_status = LD_STATUS_NO_READER;
+            scripts[i]->wants |= LD_WANT_EXIT;
+            scripts[i]->exited = true;
+            scripts[i]->interrupt_reason = "stdout has no reader";
+            ld_interrupt(scripts[i]);
+        }
+    }
+}
+
+/* Watch the writes to stdout. */
+void ld_host_watch_reader(struct ld_host *host) {
+    watched = host;
+    broken_writes = 0;
+    ld_signals_on_arrival(SIGPIPE, host != NULL ? on_broken_write : NULL);
+}
+
 /* Do what a signal does without a handler of the script. */
-static void do_default(struct ld_host *host, int signo, bool by_kernel) {
+static void do_default(struct ld_host *host, int signo) {
     switch (signo) {
     case SIGTERM:
     case SIGINT:
         ld_host_ask_stop(host);
         break;
     case SIGHUP:
-        hang_up(host, by_kernel);
+        hang_up(host);
+        break;
+    case SIGPIPE:
+        lose_reader(host);
         break;
     case SIGUSR1:
         ld_host_reopen_log();
@@ -104,13 +187,14 @@ static void do_default(struct ld_host *host, int signo, bool by_kernel) {
 /* Handle a signal: the script's own handlers replace what it does otherwise. */
 void ld_host_on_signal(void *arg, int signo, bool by_kernel) {
     struct ld_host *host = arg;
+    (void)by_kernel;
     if (signo == SIGCHLD) {
         ld_reaper_sweep(host->reaper);
     } else if (host->state == LD_HOST_ENDED) {
         return; /* it is being closed */
     } else if (host->script == NULL || !ld_lib_signal_deliver(host->script, signo)) {
         if (!ld_signals_is_shared(signo)) { /* else a handler of luv's replaces it as well */
-            do_default(host, signo, by_kernel);
+            do_default(host, signo);
         }
     }
 }

@@ -1,6 +1,8 @@
 #include "lib.h"
 
 #include <lauxlib.h>
+#include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "embedded.h"
@@ -46,22 +48,37 @@ static int l_load_part(lua_State *L) {
     return 1;
 }
 
+/* Push the templates for the folder of a file, with DIR for it. */
+static void push_templates(lua_State *L, const char *templates, const char *file) {
+    lua_pushlstring(L, file, (size_t)(strrchr(file, '/') - file));
+    luaL_gsub(L, templates, "DIR", lua_tostring(L, -1));
+    lua_remove(L, -2);
+}
+
 /* Put FIRST (if it is not NULL) and the templates for the script's folder, with DIR for it, before
- * what `package` has in FIELD. */
+ * what `package` has in FIELD. A script that is called by a link has two folders: the link's comes first. */
 static void extend_search(lua_State *L, const char *field, const char *first,
                           const char *folder_templates) {
+    char real[PATH_MAX];
     const char *script = ld_script_of(L)->env->source->path;
     lua_getglobal(L, "package");
     lua_pushstring(L, first != NULL ? first : "");
+    lua_pushliteral(L, "");
+    lua_pushliteral(L, "");
     if (script != NULL) {
-        lua_pushlstring(L, script, (size_t)(strrchr(script, '/') - script));
-        luaL_gsub(L, folder_templates, "DIR", lua_tostring(L, -1));
-        lua_remove(L, -2);
-    } else {
-        lua_pushliteral(L, "");
+        push_templates(L, folder_templates, script);
+        lua_replace(L, -3);
+        if (realpath(script, real) != NULL) {
+            push_templates(L, folder_templates, real);
+            lua_replace(L, -2);
+        }
     }
-    lua_getfield(L, -3, field);
-    lua_concat(L, 3);
+    if (lua_rawequal(L, -1, -2)) {
+        lua_pushliteral(L, "");
+        lua_replace(L, -2);
+    }
+    lua_getfield(L, -4, field);
+    lua_concat(L, 4);
     lua_setfield(L, -2, field);
     lua_pop(L, 1);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "exec_fault.h"
 #include "forked.h"
 #include "lib.h"
 #include "lib_child.h"
@@ -62,53 +63,14 @@ static void fill_box(struct ld_child_half *half, const struct ld_spawn_request *
     struct ld_child_facts facts;
     ld_child_facts(half->child, &facts);
     box->pid = facts.pid;
+    box->mark = facts.mark;
+    box->start = facts.start;
     box->adopted = half->claims;
     box->has_stdin = request->config.streams[0].kind == LD_STREAM_PIPE;
     snprintf(box->name, sizeof box->name, "%s", request->name);
     for (int i = 0; i < 2; i++) {
         half->to_log[i] = request->config.streams[i + 1].kind == LD_STREAM_LOG;
     }
-}
-
-/* Push the triple for a step of spawning that failed. */
-static int push_failure(lua_State *L, const struct ld_spawn_request *request, int code,
-                        const char *step) {
-    const char *command = request->config.spawn.argv[0];
-    if (strcmp(step, "exec") == 0) {
-        return lx_fail(L, code, "%s", command);
-    }
-    if (strcmp(step, "user") == 0) {
-        return lx_fail(L, code, "there is no user or group %s%s%s (for %s)", request->user,
-                       request->group[0] != '\0' ? ":" : "", request->group, command);
-    }
-    const char *detail = strcmp(step, "chdir") == 0    ? request->config.spawn.cwd
-                         : strcmp(step, "setuid") == 0 ? request->user
-                                                       : "";
-    return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail, command);
-}
-
-/* Start the child of a request for the half; 0, or a negative errno with the step that failed. */
-static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_request *request,
-                 const char **step) {
-    struct ld_text why = {0};
-    struct ld_user user;
-    *step = "user";
-    request->config.ops = &ld_child_events;
-    request->config.owner = half;
-    int rc = ld_spawn_request_find_user(request, &user, &why);
-    if (rc == 0) {
-        rc = ld_child_start(ld_script_of(L)->env->children, &request->config, &half->child, step);
-    }
-    ld_user_fini(&user);
-    ld_text_fini(&why);
-    return rc;
-}
-
-/* Free a half that has no child, and its pin. */
-static void free_unused(lua_State *L, struct ld_child_half *half) {
-    half->box->half = NULL;
-    ld_child_unpin(L, half);
-    free(half);
 }
 
 /* Push the text in the argument. Runs protected: the text is freed whatever happens. */
@@ -118,29 +80,79 @@ static int push_text(lua_State *L) {
     return 1;
 }
 
-/* Push the identity of a request that is to be kept. */
-static const char *push_identity(lua_State *L, const struct ld_spawn_request *request) {
-    struct ld_text text = {0};
-    ld_spawn_request_identify(request, &text);
-    bool failed = text.failed;
+/* Push a text and free it; raises if memory has run out. */
+static const char *push_and_free(lua_State *L, struct ld_text *text) {
+    bool failed = text->failed;
     lua_pushcfunction(L, push_text);
-    lua_pushlightuserdata(L, &text);
+    lua_pushlightuserdata(L, text);
     failed = lua_pcall(L, 1, 1, 0) != LUA_OK || failed;
-    ld_text_fini(&text);
+    ld_text_fini(text);
     if (failed) {
         lx_error(L, "not enough memory");
     }
     return lua_tostring(L, -1);
 }
 
-/* spawn(options) -> child | nil, error, code */
-static int l_spawn(lua_State *L) {
+/* Push the triple for an exec that failed. */
+static int push_exec_failure(lua_State *L, const struct ld_spawn_request *request, int code) {
+    struct ld_text fault = {0};
+    ld_exec_fault(&request->config.spawn, code, &fault);
+    return lx_fail(L, code, "%s", push_and_free(L, &fault));
+}
+
+/* Push the triple for a step of spawning that failed. */
+static int push_failure(lua_State *L, const struct ld_spawn_request *request, int code,
+                        const char *step) {
+    const char *command = request->config.spawn.argv[0];
+    if (strcmp(step, "exec") == 0) {
+        return push_exec_failure(L, request, code);
+    }
+    if (strcmp(step, "user") == 0) {
+        return lx_fail(L, code, "there is no user or group %s%s%s (for %s)", request->user,
+                       request->group[0] != '\0' ? ":" : "", request->group, command);
+    }
+    if (strcmp(step, "chdir") == 0) {
+        return lx_fail(L, code, "cwd %s (for %s)", request->config.spawn.cwd, command);
+    }
+    const char *detail = strcmp(step, "setuid") == 0 ? request->user : "";
+    return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail, command);
+}
+
+/* Start the child of a request for the half; 0, or a negative errno with the step that failed. */
+static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_request *request,
+                 const char **step) {
+    *step = "user";
+    request->config.ops = &ld_child_events;
+    request->config.owner = half;
+    request->config.mark = request->mark;
+    if (request->account_error < 0) {
+        return request->account_error;
+    }
+    return ld_child_start(ld_script_of(L)->env->children, &request->config, &half->child, step);
+}
+
+/* Free a half that has no child, and its pin. */
+static void free_unused(lua_State *L, struct ld_child_half *half) {
+    half->box->half = NULL;
+    ld_child_unpin(L, half);
+    free(half);
+}
+
+/* Push the identity of a request that is to be kept. */
+static const char *push_identity(lua_State *L, const struct ld_spawn_request *request) {
+    struct ld_text text = {0};
+    ld_spawn_request_identify(request, &text);
+    return push_and_free(L, &text);
+}
+
+/* Start a child by the table at index 1. */
+static int spawn(lua_State *L, bool marked) {
     struct ld_spawn_request request;
     struct ld_child *kept = NULL;
     ld_script_check_active(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    ld_spawn_request_read(L, 1, &request);
+    ld_spawn_request_read(L, 1, marked, &request);
     if (request.keep) {
         ld_script_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);
@@ -165,6 +177,16 @@ static int l_spawn(lua_State *L) {
     ld_handle_attach(&half->handle, ld_script_of(L), drop);
     lua_settop(L, box);
     return 1;
+}
+
+/* spawn(options) -> child | nil, error, code */
+static int l_spawn(lua_State *L) {
+    return spawn(L, false);
+}
+
+/* The same, and what it leaves behind at its end can be found. For lunad's own Lua. */
+static int l_spawn_marked(lua_State *L) {
+    return spawn(L, true);
 }
 
 /* The box in the first argument. */
@@ -217,6 +239,8 @@ static int mt_gc(lua_State *L) {
 
 static const luaL_Reg functions[] = {
     {"spawn", l_spawn},
+    {"spawn_marked", l_spawn_marked},
+    {"strays", ld_child_strays},
     {"end_child", l_end_child},
     {"note_child", l_note_child},
     {"note_command", l_note_command},

@@ -38,6 +38,8 @@ struct ld_child_box {
     bool timed_out;
     double seconds;
     struct ld_exit exit;
+    uint64_t mark;  /* of what it starts; 0: none */
+    uint64_t start; /* uv_hrtime */
     pid_t pid;
     char name[80];
 };
@@ -61,6 +63,11 @@ void ld_child_push_exit(lua_State *L, const struct ld_child_box *box);
 
 /* Push the metatable of children with its methods. */
 void ld_child_set_methods(lua_State *L);
+
+/* strays(child [, signal]) -> count, for lunad's own Lua: how many processes a supervised child that
+ * has ended has left behind, detached ones excepted. With "TERM" they are asked to end, with "KILL"
+ * they are ended, and all that descends from them. */
+int ld_child_strays(lua_State *L);
 
 /* drop_claim(child) -> boolean, for lunad's own Lua: give a claim up, so that the child stays the
  * old generation's; whether it was one. */

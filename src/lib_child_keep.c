@@ -2,12 +2,14 @@
  * start; when it becomes the service, the child's output goes to it: what the old generation had
  * been given and not used up, an unfinished line, comes first. */
 #include <lauxlib.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "jsontext.h"
 #include "lib.h"
 #include "lib_child.h"
+#include "lib_spawn.h"
 #include "luax.h"
 #include "parse.h"
 #include "process.h"
@@ -206,6 +208,55 @@ static void name_one(const struct ld_child_half *half, void *arg) {
 /* Name what of a script that has been replaced still runs. */
 void ld_lib_child_name_unfinished(struct ld_script *script, struct ld_text *text) {
     each_child(script, name_one, text);
+}
+
+/* Take those out of a list whose end another part of this process waits for. */
+static void forget_known(const struct ld_env *env, struct ld_pids *pids) {
+    size_t kept = 0;
+    for (size_t i = 0; i < pids->count; i++) {
+        pid_t pid = pids->list[i];
+        if (ld_reaper_find(env->reaper, pid) == NULL && !ld_guest_has_child(pid)) {
+            pids->list[kept++] = pid;
+        }
+    }
+    pids->count = kept;
+}
+
+/* Ask processes to end, and all that descends from them. What was stopped goes on to see the signal. */
+static void ask_to_end(const struct ld_pids *roots) {
+    for (size_t i = 0; i < roots->count; i++) {
+        struct ld_pids family = {0};
+        ld_process_family(roots->list[i], &family);
+        ld_pids_add(&family, roots->list[i]);
+        for (size_t j = 0; j < family.count; j++) {
+            ld_process_kill(family.list[j], SIGTERM);
+            ld_process_kill(family.list[j], SIGCONT);
+        }
+        ld_pids_fini(&family);
+    }
+}
+
+/* Find, and end, what a child has left behind. */
+int ld_child_strays(lua_State *L) {
+    static const char *const words[] = {"", "TERM", "KILL", NULL};
+    char mark[LD_SPAWN_MARK_SIZE];
+    const struct ld_child_box *box = ld_child_check_box(L);
+    int how = luaL_checkoption(L, 2, "", words);
+    struct ld_pids strays = {0};
+    if (box->finished && box->mark != 0) {
+        ld_spawn_mark(mark, box->mark);
+        ld_process_strays(&(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark},
+                          &strays);
+        forget_known(ld_script_of(L)->env, &strays);
+    }
+    if (how == 1) {
+        ask_to_end(&strays);
+    } else if (how == 2 && strays.count > 0) {
+        ld_process_end_families(&strays);
+    }
+    lua_pushinteger(L, (lua_Integer)strays.count);
+    ld_pids_fini(&strays);
+    return 1;
 }
 
 /* The JSON of how a child ended. */

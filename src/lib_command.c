@@ -1,7 +1,8 @@
 /* What a spawn executes: words, environment, and all that tells one command from another. */
 #include <ctype.h>
-#include <errno.h>
+#include <inttypes.h>
 #include <lauxlib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -136,22 +137,76 @@ static size_t count_pairs(lua_State *L, int index) {
     return count;
 }
 
+/* What a change of user sets: HOME, USER and LOGNAME. */
+#define ACCOUNT_VARIABLES 3
+static const char *const account_names[ACCOUNT_VARIABLES] = {"HOME", "USER", "LOGNAME"};
+
+/* Whether a change of user sets the variable of "KEY=VALUE". */
+static bool is_of_account(const struct ld_spawn_request *request, const char *variable) {
+    for (size_t i = 0; request->account != NULL && i < ACCOUNT_VARIABLES; i++) {
+        size_t length = strlen(account_names[i]);
+        if (strncmp(variable, account_names[i], length) == 0 && variable[length] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Add what a change of user sets, except what the table at ENV says; a user without an entry in the
+ * user database has no name. */
+static size_t add_account(lua_State *L, const struct ld_user *account, int env, int anchors,
+                          const char **vector) {
+    const char *home = account->home != NULL ? account->home : "/";
+    const char *const values[ACCOUNT_VARIABLES] = {home, account->name, account->name};
+    size_t used = 0;
+    for (size_t i = 0; i < ACCOUNT_VARIABLES; i++) {
+        if (values[i] == NULL) {
+            continue;
+        }
+        lua_pushfstring(L, "%s=%s", account_names[i], values[i]);
+        bool overridden = is_overridden(L, env, lua_tostring(L, -1));
+        vector[used] = anchor(L, anchors);
+        used += !overridden;
+    }
+    vector[used] = NULL;
+    return used;
+}
+
+/* Add what we set for our own use: how a child is told from others later. */
+static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int anchors,
+                      const char **vector) {
+    size_t used = 0;
+    if (request->config.spawn.session) {
+        vector[used++] = LD_DETACHED_VARIABLE "=1";
+    }
+    if (request->marked) {
+        char mark[LD_SPAWN_MARK_SIZE];
+        ld_spawn_mark(mark, request->mark);
+        lua_pushstring(L, mark);
+        vector[used++] = anchor(L, anchors);
+    }
+    return used;
+}
+
 /* Push the vector of the child's environment; ENV is the index of the table, or 0. */
 static char *const *push_environment(lua_State *L, const struct ld_spawn_request *request, int env,
                                      int anchors) {
     size_t used = 0;
-    if (env == 0 && !request->clear_env && !request->config.spawn.session) {
+    bool inherited = env == 0 && !request->clear_env && request->account == NULL;
+    if (inherited && !request->config.spawn.session && !request->marked) {
         return environ; /* as it is */
     }
-    const char **vector = push_vector(L, count_environ() + count_pairs(L, env) + 1);
+    size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + 2;
+    const char **vector = push_vector(L, most);
     for (size_t i = 0; !request->clear_env && environ[i] != NULL; i++) {
-        if (!is_overridden(L, env, environ[i])) {
+        if (!is_overridden(L, env, environ[i]) && !is_of_account(request, environ[i])) {
             vector[used++] = environ[i];
         }
     }
-    if (request->config.spawn.session) {
-        vector[used++] = LD_DETACHED_VARIABLE "=1";
+    if (request->account != NULL) {
+        used += add_account(L, request->account, env, anchors, vector + used);
     }
+    used += add_own(L, request, anchors, vector + used);
     if (env != 0) {
         lua_pushnil(L);
         while (lua_next(L, env) != 0) {
@@ -191,28 +246,53 @@ void ld_spawn_request_set_command(lua_State *L, int index, struct ld_spawn_reque
     request->config.name = request->name;
 }
 
-/* Find the user and the group that were asked for. */
-int ld_spawn_request_find_user(struct ld_spawn_request *request, struct ld_user *user,
-                               struct ld_text *why) {
-    struct ld_spawn_identity *identity = &request->config.spawn.identity;
+/* Free the user in the argument. */
+static int free_account(lua_State *L) {
+    ld_user_fini(lua_touserdata(L, 1));
+    return 0;
+}
+
+/* Push an empty user, which is freed with the value. */
+static struct ld_user *push_account(lua_State *L) {
+    struct ld_user *user = lua_newuserdatauv(L, sizeof *user, 0);
     *user = (struct ld_user){0};
-    if (request->user[0] != '\0') {
-        struct ld_text spec = {0};
-        const char *colon = request->group[0] != '\0' ? ":" : "";
-        ld_text_format(&spec, "%s%s%s", request->user, colon, request->group);
-        int rc = ld_user_find(user, ld_text_string(&spec), why);
-        ld_text_fini(&spec);
+    if (luaL_newmetatable(L, "lunad.account")) {
+        lua_pushcfunction(L, free_account);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    return user;
+}
+
+/* Find the user and the group that were asked for. */
+void ld_spawn_request_find_account(lua_State *L, struct ld_spawn_request *request) {
+    struct ld_spawn_identity *identity = &request->config.spawn.identity;
+    if (request->user[0] == '\0') {
+        if (request->group[0] != '\0') {
+            request->account_error = ld_user_find_group(request->group, &identity->gid);
+        }
+        return;
+    }
+    struct ld_user *user = push_account(L);
+    struct ld_text spec = {0};
+    struct ld_text why = {0};
+    ld_text_format(&spec, "%s%s%s", request->user, request->group[0] != '\0' ? ":" : "",
+                   request->group);
+    request->account_error = ld_user_find(user, ld_text_string(&spec), &why);
+    ld_text_fini(&spec);
+    ld_text_fini(&why);
+    if (request->account_error == 0) {
+        request->account = user;
         *identity = (struct ld_spawn_identity){.uid = user->uid,
                                                .gid = user->gid,
                                                .groups = user->groups,
                                                .group_count = user->group_count};
-        return rc;
     }
-    if (request->group[0] != '\0' && ld_user_find_group(request->group, &identity->gid) < 0) {
-        ld_text_format(why, "there is no group \"%s\"", request->group);
-        return -ENOENT;
-    }
-    return 0;
+}
+
+/* Write the mark of a child. */
+void ld_spawn_mark(char text[LD_SPAWN_MARK_SIZE], uint64_t mark) {
+    snprintf(text, LD_SPAWN_MARK_SIZE, LD_CHILD_VARIABLE "=%d-%016" PRIx64, (int)getpid(), mark);
 }
 
 /* Order strings. */
@@ -228,9 +308,12 @@ static void add_vector(struct ld_text *text, char *const *vector) {
     ld_text_putc(text, ';');
 }
 
-/* Add the variables of an environment, in an order that does not depend on a table's. */
+/* Add the variables of an environment, in an order that does not depend on a table's, but not the
+ * mark, which two children never share. */
 static void add_environment(struct ld_text *text, char *const *envp) {
+    static const char mark[] = LD_CHILD_VARIABLE "=";
     size_t count = 0;
+    size_t used = 0;
     while (envp[count] != NULL) {
         count++;
     }
@@ -239,8 +322,12 @@ static void add_environment(struct ld_text *text, char *const *envp) {
         text->failed = true;
         return;
     }
-    memcpy(sorted, envp, count * sizeof *sorted);
-    qsort(sorted, count, sizeof *sorted, compare_strings);
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(envp[i], mark, sizeof mark - 1) != 0) {
+            sorted[used++] = envp[i];
+        }
+    }
+    qsort(sorted, used, sizeof *sorted, compare_strings);
     add_vector(text, sorted);
     free(sorted);
 }

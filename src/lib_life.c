@@ -126,6 +126,12 @@ static void warn_of_replacing(lua_State *L, const char *name, const void *place)
     lua_rawsetp(L, LUA_REGISTRYINDEX, place);
 }
 
+/* Note that a supervisor has given up. For lunad's own Lua. */
+static int l_note_give_up(lua_State *L) {
+    ld_script_of(L)->gave_up = true;
+    return 0;
+}
+
 /* on_reload(fn) */
 static int l_on_reload(lua_State *L) {
     lx_check_callable(L, 1);
@@ -238,9 +244,11 @@ void ld_lib_life_run_on_stop(struct ld_script *script, const char *reason) {
 }
 
 static const luaL_Reg functions[] = {
-    {"reload", l_reload},   {"stop", l_stop},         {"ready", l_ready},
-    {"status", l_status},   {"stats", l_stats},       {"on_reload", l_on_reload},
-    {"on_stop", l_on_stop}, {"on_error", l_on_error}, {"is_over", l_is_over},
+    {"reload", l_reload},   {"stop", l_stop},
+    {"ready", l_ready},     {"status", l_status},
+    {"stats", l_stats},     {"on_reload", l_on_reload},
+    {"on_stop", l_on_stop}, {"on_error", l_on_error},
+    {"is_over", l_is_over}, {"note_give_up", l_note_give_up},
     {NULL, NULL},
 };
 

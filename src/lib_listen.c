@@ -49,8 +49,7 @@ static int l_listen(lua_State *L) {
     const char *text = luaL_checkstring(L, 1);
     bool is_named = strncmp(text, "fd:", 3) == 0;
     if (!is_named && !ld_address_parse(text, &address)) {
-        luaL_argerror(L, 1,
-                      "\"127.0.0.1:8080\", \"[::1]:80\", \"unix:/path\" or \"fd:NAME\" expected");
+        luaL_argerror(L, 1, lua_pushfstring(L, "'%s': %s", text, ld_address_fault(text)));
     }
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);

@@ -114,7 +114,7 @@ static void read_detach(lua_State *L, const char *name, void *into) {
 
 /* Read a user or group, by name or number, as text. */
 static void read_account(lua_State *L, const char *name, char *out, size_t size) {
-    if (lua_isinteger(L, -1)) {
+    if (lua_type(L, -1) == LUA_TNUMBER) {
         snprintf(out, size, "%lld", (long long)lx_option_integer(L, name, 0, 0xFFFFFFFELL));
         return;
     }
@@ -154,6 +154,10 @@ static void read_one_rlimit(lua_State *L, const char *name, struct ld_spawn *spa
                  lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
     }
     lua_pushvalue(L, -1); /* to be converted, not the table's own value */
+    if (lx_is_whole(L, -1)) {
+        lua_pushinteger(L, lua_tointeger(L, -1));
+        lua_replace(L, -2);
+    }
     const char *text =
         lua_isinteger(L, -1) || lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "";
     if (!ld_parse_rlimit_value(text, &limit)) {
@@ -233,9 +237,10 @@ static const struct lx_row rows[] = {
 };
 
 /* Read the options of a spawn. */
-void ld_spawn_request_read(lua_State *L, int index, struct ld_spawn_request *request) {
+void ld_spawn_request_read(lua_State *L, int index, bool marked, struct ld_spawn_request *request) {
+    static uint64_t marks; /* of all children so far */
     struct ld_spawn *spawn = &request->config.spawn;
-    *request = (struct ld_spawn_request){0};
+    *request = (struct ld_spawn_request){.marked = marked, .mark = marked ? ++marks : 0};
     request->config.kill_after_ms = LD_KILL_AFTER_MS;
     request->config.streams[1].kind = LD_STREAM_LOG;
     request->config.streams[2].kind = LD_STREAM_LOG;
@@ -248,5 +253,6 @@ void ld_spawn_request_read(lua_State *L, int index, struct ld_spawn_request *req
     if (request->keep && request->name[0] == '\0') {
         lx_error(L, "option 'keep': it needs a name, by which the next generation asks for it");
     }
+    ld_spawn_request_find_account(L, request);
     ld_spawn_request_set_command(L, index, request);
 }

@@ -109,13 +109,12 @@ static void unwrap(lua_State *L, const struct ld_timer_info *info) {
     }
 }
 
-/* Add one timer to a report; what it calls is at the top of the stack. */
+/* Add one timer to a report; the script's function that it calls is at the top of the stack. */
 static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info *info) {
     uint64_t now = uv_hrtime();
     enum ld_timer_kind kind = info->by_clock       ? LD_TIMER_CRON
                               : info->interval > 0 ? LD_TIMER_EVERY
                                                    : LD_TIMER_AFTER;
-    unwrap(L, info);
     lx_push_function_place(L, -1);
     json_t *timer = json_pack(
         "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind",
@@ -135,6 +134,9 @@ static int report_all(lua_State *L) {
         bool is_callback = ld_lib_timer_push(report->script, at) != LUA_TLIGHTUSERDATA;
         lua_xmove(report->script->shelf, L, 1);
         if (is_callback) {
+            unwrap(L, ld_timers_info(timers, at));
+        }
+        if (is_callback && !lx_is_own(L, -1)) {
             report_timer(L, report->list, ld_timers_info(timers, at));
         }
         lua_pop(L, 1);

@@ -93,11 +93,12 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *nam
     return 0;
 }
 
-/* Find the socket for an address: an inherited one may be known by its name alone. */
+/* Find the socket for an address: an inherited one may be known by its name alone, and one address can be
+ * written in several ways. */
 static struct listener *find(const struct ld_listeners *listeners, const char *text,
                              const struct ld_address *address) {
     for (struct listener *at = listeners->first; at != NULL; at = at->next) {
-        bool is_bound = address != NULL && at->inherited && ld_address_is_of(address, at->fd);
+        bool is_bound = address != NULL && ld_address_is_of(address, at->fd);
         if (strcmp(at->address, text) == 0 || is_bound) {
             return at;
         }

@@ -109,7 +109,7 @@ static int capture_nothing(void) {
 static int open_sink(void) {
     switch (logger.config.sink) {
     case LD_LOG_STDERR:
-        return use_file(STDERR_FILENO);
+        return use_file(logger.config.fd > 0 ? logger.config.fd : STDERR_FILENO);
     case LD_LOG_FILE: {
         int fd = open_sink_file();
         return fd < 0 ? fd : use_file(fd);

@@ -47,6 +47,7 @@ struct ld_log_config {
     enum ld_log_level level; /* the least that is written */
     bool json;
     bool capture;          /* descriptors 1 and 2 follow the file (or /dev/null) */
+    int fd;                /* of a stderr sink: where else to write; 0: to stderr */
     const char *path;      /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
     const char *ident;     /* of a syslog sink; copied */
     ld_log_opener *opener; /* how a file sink is opened; NULL: by path */

@@ -117,6 +117,13 @@ int lx_check_signal(lua_State *L, int arg, bool zero) {
     return signo;
 }
 
+/* Whether a value is a whole number. */
+bool lx_is_whole(lua_State *L, int index) {
+    int is_whole = 0;
+    lua_tointegerx(L, index, &is_whole);
+    return is_whole && lua_type(L, index) == LUA_TNUMBER;
+}
+
 /* Read one option by its row; raises if there is none. */
 static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
     const char *name = lua_tostring(L, -2);
@@ -237,6 +244,17 @@ void lx_push_function_place(lua_State *L, int index) {
         lua_pop(L, 1);
     }
     lua_pushliteral(L, "?");
+}
+
+/* Whether a function is lunad's own. */
+bool lx_is_own(lua_State *L, int index) {
+    lua_Debug ar;
+    if (!lua_isfunction(L, index)) {
+        return false;
+    }
+    lua_pushvalue(L, index);
+    lua_getinfo(L, ">S", &ar);
+    return strncmp(ar.source, "=" LX_OWN_CHUNK, strlen("=" LX_OWN_CHUNK)) == 0;
 }
 
 /* Push where a coroutine is: its innermost line that is not ours. */

@@ -36,6 +36,9 @@ bool lx_seconds(lua_Number seconds, uint64_t *ns);
 /* Argument ARG as a signal, by name or number; raises for what is none. 0 only with ZERO. */
 int lx_check_signal(lua_State *L, int arg, bool zero);
 
+/* Whether the value at INDEX is a number that an integer can hold: 3.0 is one. */
+bool lx_is_whole(lua_State *L, int index);
+
 /* One option of a table argument. */
 struct lx_row {
     const char *name;
@@ -58,6 +61,9 @@ void lx_option_callable(lua_State *L, const char *name);
 
 /* Push "file:line" of the function at INDEX, or "?" if it has none. */
 void lx_push_function_place(lua_State *L, int index);
+
+/* Whether the value at INDEX is a function of lunad's own Lua. */
+bool lx_is_own(lua_State *L, int index);
 
 /* Push "file:line" where the coroutine CO is, or "?". */
 void lx_push_place(lua_State *L, lua_State *co);

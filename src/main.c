@@ -1,5 +1,8 @@
 /* The verbs of the command line. */
+#include <ctype.h>
 #include <string.h>
+#include <strings.h>
+#include <unistd.h>
 
 #include "cmd.h"
 #include "daemon.h"
@@ -74,6 +77,88 @@ static const struct verb *find_verb(const char *name) {
     return NULL;
 }
 
+#define WORD_MAX 16 /* of those that may be a verb */
+
+/* The least of three numbers. */
+static size_t least_of(size_t a, size_t b, size_t c) {
+    size_t least = a < b ? a : b;
+    return least < c ? least : c;
+}
+
+/* Whether the first two letters of A are those of B in the other order. */
+static bool is_exchanged(const char *a, const char *b) {
+    return (tolower)((unsigned char)a[0]) == b[1] && (tolower)((unsigned char)a[1]) == b[0];
+}
+
+/* How many letters must be put in, left out, changed or exchanged with their neighbour to make one word
+ * of another, whatever the case of A; both shorter than WORD_MAX. */
+static size_t distance(const char *a, const char *b) {
+    size_t known[WORD_MAX + 1][WORD_MAX + 1]; /* of their beginnings */
+    size_t rows = strlen(a);
+    size_t columns = strlen(b);
+    for (size_t i = 0; i <= rows; i++) {
+        known[i][0] = i;
+    }
+    for (size_t j = 0; j <= columns; j++) {
+        known[0][j] = j;
+    }
+    for (size_t at = 0; at < rows * columns; at++) {
+        size_t i = at / columns + 1;
+        size_t j = at % columns + 1;
+        size_t changed = (tolower)((unsigned char)a[i - 1]) != b[j - 1];
+        size_t least =
+            least_of(known[i - 1][j] + 1, known[i][j - 1] + 1, known[i - 1][j - 1] + changed);
+        if (i > 1 && j > 1 && is_exchanged(a + i - 2, b + j - 2)) {
+            least = least_of(least, known[i - 2][j - 2] + 1, least);
+        }
+        known[i][j] = least;
+    }
+    return known[rows][columns];
+}
+
+/* The verb that WORD is nearly, or the beginning of; NULL if there is none. */
+static const struct verb *find_similar(const char *word) {
+    const struct verb *best = NULL;
+    size_t length = strlen(word);
+    size_t best_distance = length < 4 ? 2 : 3; /* too far already */
+    for (size_t i = 0; length > 1 && length < WORD_MAX && i < LD_COUNT(verbs); i++) {
+        bool begins = strncasecmp(verbs[i].name, word, length) == 0;
+        size_t far = begins ? 0 : distance(word, verbs[i].name);
+        if (far < best_distance) {
+            best = &verbs[i];
+            best_distance = far;
+        }
+    }
+    return best;
+}
+
+/* Say what was probably meant by words that begin with no verb. */
+static void blame_verb(char **argv) {
+    const char *word = argv[1];
+    size_t length = strcspn(word, " \t");
+    const struct verb *similar = find_similar(word);
+    char first[WORD_MAX] = "";
+    if (length < sizeof first) {
+        memcpy(first, word, length);
+    }
+    if (word[0] == '-') {
+        ld_complain("an option follows its verb: lunad run %s ... (lunad --help)", word);
+    } else if (word[length] != '\0' && find_verb(first) != NULL) {
+        ld_complain(
+            "there is no verb \"%s\": it is one word here, as in a first line with #!; there "
+            "write: #!/usr/bin/env -S lunad %s",
+            word, word);
+    } else if (ld_paths_is_script(word) || (similar == NULL && access(word, F_OK) == 0)) {
+        ld_complain(
+            "there is no verb \"%s\": did you mean \"lunad run %s\", or \"lunad start %s\"?", word,
+            word, word);
+    } else if (similar != NULL) {
+        ld_complain("there is no verb \"%s\": did you mean \"lunad %s\"?", word, similar->name);
+    } else {
+        ld_complain("there is no verb \"%s\" (lunad --help)", word);
+    }
+}
+
 /* Check the number of operands. */
 static bool check_operands(const struct verb *verb, const struct ld_call *call) {
     int count = 0;
@@ -142,7 +227,7 @@ static int dispatch(int argc, char **argv) {
     }
     const struct verb *verb = find_verb(argv[1]);
     if (verb == NULL) {
-        ld_complain("there is no verb \"%s\" (lunad --help)", argv[1]);
+        blame_verb(argv);
         return 2;
     }
     struct ld_options options;

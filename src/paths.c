@@ -203,6 +203,26 @@ char *ld_paths_script_name(const char *script) {
     return strndup(base, length);
 }
 
+/* The descriptor that a path stands for. */
+int ld_paths_descriptor(const char *path) {
+    static const char *const standard[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
+    static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
+    for (int fd = 0; fd < (int)LD_COUNT(standard); fd++) {
+        if (strcmp(path, standard[fd]) == 0) {
+            return fd;
+        }
+    }
+    for (size_t i = 0; i < LD_COUNT(folders); i++) {
+        size_t length = strlen(folders[i]);
+        const char *digits = path + length;
+        if (strncmp(path, folders[i], length) == 0 && digits[0] != '\0' &&
+            strspn(digits, "0123456789") == strlen(digits) && strlen(digits) <= 7) {
+            return atoi(digits);
+        }
+    }
+    return -1;
+}
+
 /* Whether a NAME argument means a script's path. */
 bool ld_paths_is_script(const char *name) {
     size_t length = strlen(name);

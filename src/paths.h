@@ -34,6 +34,10 @@ char *ld_paths_script_name(const char *script);
 /* Whether a NAME argument means a script's path: it has a slash or ends in ".lua". */
 bool ld_paths_is_script(const char *name);
 
+/* The descriptor that a path such as /dev/stdin, /dev/fd/63 or /proc/self/fd/63 stands for: 0 or more,
+ * open or not; -1 for any other path. */
+int ld_paths_descriptor(const char *path);
+
 /* Open the run directory: a descriptor, or a negative errno with the reason in WHY. With CREATE it
  * is made when missing, and must be safe to keep pidfiles in: a directory of ours, not a link, not
  * writable by others. Without it, a user other than root may look into his own and into root's. */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -25,7 +26,9 @@
 struct entry {
     pid_t pid;
     pid_t parent;
+    pid_t group;
     pid_t session;
+    unsigned long long started; /* in clock ticks since the boot */
     bool is_stopped;
     bool is_exiting;
     bool is_root;
@@ -38,6 +41,8 @@ struct table {
     struct entry *entries;
     size_t count;
 };
+
+static struct table spared; /* processes that are nobody's family */
 
 /* Add to a list of pids. */
 bool ld_pids_add(struct ld_pids *pids, pid_t pid) {
@@ -113,19 +118,25 @@ static bool read_entry(pid_t pid, struct entry *entry) {
     struct ld_text stat = {0};
     char state = 'Z';
     int parent = 0;
+    int group = 0;
     int session = 0;
+    unsigned long long started = 0;
     unsigned flags = 0;
     if (read_proc(pid, "stat", &stat) == 0) {
         const char *name_end = strrchr(ld_text_string(&stat), ')'); /* a name may have ")" too */
         if (name_end == NULL ||
-            sscanf(name_end, ") %c %d %*d %d %*d %*d %u", &state, &parent, &session, &flags) != 4) {
+            sscanf(name_end,
+                   ") %c %d %d %d %*d %*d %u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu",
+                   &state, &parent, &group, &session, &flags, &started) != 6) {
             state = 'Z';
         }
     }
     ld_text_fini(&stat);
     *entry = (struct entry){.pid = pid,
                             .parent = parent,
+                            .group = group,
                             .session = session,
+                            .started = started,
                             .is_stopped = state == 'T' || state == 't',
                             .is_exiting = (flags & EXITING) != 0};
     return state != 'Z' && state != 'X';
@@ -200,18 +211,23 @@ static void read_environment(pid_t pid, struct ld_text *environment) {
     }
 }
 
-/* Whether the environment that PID was started with says that it is detached. */
-static bool is_marked(pid_t pid) {
-    static const char mark[] = LD_DETACHED_VARIABLE "=";
-    struct ld_text environment = {0};
+/* Whether a variable of an environment begins with BEGINNING. */
+static bool has_variable(const struct ld_text *environment, const char *beginning) {
     bool found = false;
-    read_environment(pid, &environment);
     size_t at = 0;
-    while (at < environment.size && !found) {
-        const char *variable = environment.data + at;
-        found = strncmp(variable, mark, sizeof mark - 1) == 0;
+    while (at < environment->size && !found) {
+        const char *variable = environment->data + at;
+        found = strncmp(variable, beginning, strlen(beginning)) == 0;
         at += strlen(variable) + 1;
     }
+    return found;
+}
+
+/* Whether the environment that PID was started with says that it is detached. */
+static bool is_marked(pid_t pid) {
+    struct ld_text environment = {0};
+    read_environment(pid, &environment);
+    bool found = has_variable(&environment, LD_DETACHED_VARIABLE "=");
     ld_text_fini(&environment);
     return found;
 }
@@ -276,6 +292,35 @@ static struct entry *find_entry(const struct table *table, pid_t pid) {
                : bsearch(&key, table->entries, table->count, sizeof key, compare_pids);
 }
 
+/* Whether an entry is one of those to be left alone. */
+static bool is_spared(const struct entry *entry) {
+    for (size_t i = 0; i < spared.count; i++) {
+        const struct entry *at = &spared.entries[i];
+        if (at->pid == entry->pid && at->started == entry->started) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Leave the children alone that there are. Without memory they are family as others are. */
+void ld_process_spare_children(void) {
+    struct table table = {0};
+    size_t count = 0;
+    if (read_table(&table) < 0) {
+        free(table.entries);
+        return;
+    }
+    for (size_t i = 0; i < table.count; i++) {
+        if (table.entries[i].parent == getpid()) {
+            table.entries[count++] = table.entries[i];
+        }
+    }
+    table.count = count;
+    free(spared.entries);
+    spared = table;
+}
+
 /* Draw one more generation of descendants into the family; whether there was any. */
 static bool extend_family(const struct table *table) {
     bool extended = false;
@@ -283,7 +328,7 @@ static bool extend_family(const struct table *table) {
         struct entry *entry = &table->entries[i];
         const struct entry *parent = find_entry(table, entry->parent);
         bool belongs = parent != NULL && (parent->is_root || parent->in_family);
-        if (entry->in_family || entry->is_root || !belongs) {
+        if (entry->in_family || entry->is_root || !belongs || is_spared(entry)) {
             continue;
         }
         entry->in_family = true;
@@ -348,6 +393,49 @@ static int find_families(const struct ld_pids *roots, struct ld_pids *family, bo
 int ld_process_family(pid_t root, struct ld_pids *family) {
     bool frozen;
     return find_families(&(struct ld_pids){.list = &root, .count = 1}, family, &frozen);
+}
+
+/* A time of CLOCK_MONOTONIC in clock ticks since the boot. */
+static unsigned long long to_ticks(uint64_t monotonic) {
+    struct timespec boot;
+    struct timespec now;
+    clock_gettime(CLOCK_BOOTTIME, &boot);
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    double asleep = (double)(boot.tv_sec - now.tv_sec) + (double)(boot.tv_nsec - now.tv_nsec) / 1e9;
+    double ticks = ((double)monotonic / 1e9 + asleep) * (double)sysconf(_SC_CLK_TCK);
+    return ticks > 1 ? (unsigned long long)ticks - 1 : 0; /* two clocks are read: one tick less */
+}
+
+/* Whether GONE, which started at the tick SINCE, has left a process behind. */
+static bool is_left_by(const struct entry *entry, const struct ld_gone *gone,
+                       unsigned long long since) {
+    struct ld_text environment = {0};
+    read_environment(entry->pid, &environment);
+    bool overwritten =
+        environment.size > 0 && memchr(environment.data, '=', environment.size) == NULL;
+    bool is_its = entry->group == gone->pid || entry->session == gone->pid ||
+                  has_variable(&environment, gone->mark) ||
+                  (overwritten && entry->started >= since);
+    bool detached = has_variable(&environment, LD_DETACHED_VARIABLE "=");
+    ld_text_fini(&environment);
+    return is_its && !detached;
+}
+
+/* Find what GONE has left behind. */
+int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays) {
+    struct table table = {0};
+    *strays = (struct ld_pids){0};
+    int rc = read_table(&table);
+    unsigned long long since = to_ticks(gone->started);
+    for (size_t i = 0; rc == 0 && i < table.count; i++) {
+        const struct entry *entry = &table.entries[i];
+        if (entry->parent == getpid() && is_left_by(entry, gone, since) &&
+            !ld_pids_add(strays, entry->pid)) {
+            rc = -ENOMEM;
+        }
+    }
+    free(table.entries);
+    return rc;
 }
 
 /* Send SIGNO to each of a list. */

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 /* In the environment of a process that was spawned with `detach`, and so of those it starts. */
@@ -12,6 +13,10 @@
 /* In the environment of one of several supervised children: which one it is, from 1 on. A lunad
  * among them adds it to its default name, so that they can run side by side. */
 #define LD_INSTANCE_VARIABLE "LUNAD_INSTANCE"
+
+/* In the environment of a supervised child, and so of what it starts: by its value the processes that
+ * it leaves behind are known as its own. */
+#define LD_CHILD_VARIABLE "LUNAD_CHILD"
 
 /* A list of pids; zeroed means empty; free with ld_pids_fini. */
 struct ld_pids {
@@ -56,6 +61,24 @@ bool ld_process_has_ended(int pidfd, int timeout_ms);
 /* Find every live process that descends from ROOT, but not those spawned with `detach` and theirs.
  * 0 or a negative errno. */
 int ld_process_family(pid_t root, struct ld_pids *family);
+
+/* A child of ours that is gone, when it started (CLOCK_MONOTONIC, in ns), and the LD_CHILD_VARIABLE
+ * in its environment. */
+struct ld_gone {
+    pid_t pid;
+    uint64_t started;
+    const char *mark; /* "NAME=VALUE" */
+};
+
+/* Find the live children of this process, a subreaper, that GONE has left behind: those of its
+ * group or session and those with its mark. A program that has overwritten its environment, as some
+ * do for their title, has no mark; it counts if it is not older than GONE. Processes spawned with
+ * `detach` do not count. 0 or a negative errno. */
+int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays);
+
+/* Leave the children alone that this process has now, and theirs: they are no family of it for any of
+ * the functions here. It had them before it was this program. */
+void ld_process_spare_children(void);
 
 /* The parent of a process; 0 if that one does not live. */
 pid_t ld_process_parent(pid_t pid);

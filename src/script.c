@@ -360,7 +360,10 @@ void ld_script_report(struct ld_script *script, const char *what, const struct l
         trace = &no_memory;
         message_size = no_memory.size;
     }
-    ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
+    if (script->env->daemon || script->stage != LD_STAGE_NEW ||
+        !ld_text_is_empty(&script->first_error)) { /* else the host tells why it does not go on */
+        ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
+    }
     script->error_count++;
     if (script->closing && script->stage == LD_STAGE_REPLACED && script->env->late_errors != NULL) {
         (*script->env->late_errors)++;

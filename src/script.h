@@ -97,6 +97,7 @@ struct ld_script {
     int exit_status; /* that it wants */
     bool chunk_done; /* its chunk has returned or failed */
     bool chunk_failed;
+    bool gave_up;      /* a supervisor of it has */
     bool gave_control; /* its chunk has returned or yielded */
     bool said_ready;   /* lunad.ready() was called */
     bool is_service;   /* it has become ready, and was made the service */

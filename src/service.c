@@ -1,6 +1,7 @@
 #include "service.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -62,17 +63,37 @@ static int find_name(struct ld_service *service, const char *operand, struct ld_
     return 0;
 }
 
+/* Whether the operand names a stream that is open, which can be read once. */
+static bool is_stream(const char *operand) {
+    return strcmp(operand, "-") == 0 || ld_paths_descriptor(operand) >= 0;
+}
+
+/* Read the script from a stream. */
+static int read_stream(struct ld_service *service, const char *operand) {
+    int fd = ld_paths_descriptor(operand);
+    if (fd <= STDIN_FILENO) {
+        service->text_title = "=stdin";
+        return ld_file_read(STDIN_FILENO, &service->text);
+    }
+    snprintf(service->fd_title, sizeof service->fd_title, "=/dev/fd/%d", fd);
+    service->text_title = service->fd_title;
+    int rc = ld_file_read(fd, &service->text);
+    if (fd > STDERR_FILENO) {
+        close(fd);
+    }
+    return rc;
+}
+
 /* Find the script: a file, a text on the command line, or a text on stdin. */
 static int find_script(struct ld_service *service, const char *operand, struct ld_text *why) {
     const char *chunk = service->options->chunk;
     if (operand == NULL) {
         service->text_title = "=(command line)";
         ld_text_puts(&service->text, chunk);
-    } else if (strcmp(operand, "-") == 0) {
-        service->text_title = "=stdin";
-        int rc = ld_file_read(STDIN_FILENO, &service->text);
+    } else if (is_stream(operand)) {
+        int rc = read_stream(service, operand);
         if (rc < 0) {
-            ld_text_format(why, "stdin: %s", strerror(-rc));
+            ld_text_format(why, "%s: %s", service->text_title + 1, strerror(-rc));
             return 1;
         }
     } else {
@@ -80,6 +101,26 @@ static int find_script(struct ld_service *service, const char *operand, struct l
         return service->script != NULL ? 0 : no_path(operand, why);
     }
     return service->text.failed ? no_memory(why) : 0;
+}
+
+/* Let the log go to a descriptor that is open, by its path. */
+static int find_log_stream(struct ld_service *service, const char *log, struct ld_text *why) {
+    int fd = ld_paths_descriptor(log);
+    if (service->daemon) {
+        ld_text_format(
+            why, "--log: %s is for run: a daemon has no terminal; give a file, syslog or none",
+            log);
+        return 2;
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
+        ld_text_format(why, "--log: %s: %s", log,
+                       flags < 0 ? strerror(errno) : "it is not open for writing");
+        return 1;
+    }
+    service->sink = LD_LOG_STDERR;
+    service->log_fd = fd;
+    return 0;
 }
 
 /* Find where the log goes. */
@@ -104,6 +145,9 @@ static int find_log(struct ld_service *service, struct ld_text *why) {
     }
     if (service->sink != LD_LOG_FILE) {
         return 0;
+    }
+    if (log != NULL && ld_paths_descriptor(log) >= 0) {
+        return find_log_stream(service, log, why);
     }
     service->log_path = log != NULL ? ld_paths_absolute(log) : ld_paths_log_file(service->name);
     return service->log_path != NULL ? 0 : no_path(log != NULL ? log : "log", why);
@@ -235,7 +279,7 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
     const char *script = options->chunk == NULL ? argv[operand] : NULL;
-    bool is_named = script != NULL && strcmp(script, "-") != 0;
+    bool is_named = script != NULL && !is_stream(script);
     *service = (struct ld_service){.options = options,
                                    .daemon = service->daemon,
                                    .words = argv - 1,

@@ -17,16 +17,21 @@
 /* Everything but OPTIONS and the words is owned by this. */
 struct ld_service {
     const struct ld_options *options;
-    bool daemon; /* start, not run */
+    bool daemon;       /* start, not run */
+    bool has_terminal; /* of its own, which may go while it runs */
+    bool needs_reader; /* of stdout: it stops without one */
+    bool ignores_hup;  /* as whoever called it wanted, by nohup or the like */
     char *name;
     char *run_dir;
     int run_fd;
     char *script;           /* absolute; NULL for a given text */
     struct ld_text text;    /* given by -e or on stdin */
-    const char *text_title; /* "=(command line)" or "=stdin" */
+    const char *text_title; /* "=(command line)", "=stdin" or "=/dev/fd/63" */
+    char fd_title[32];      /* the latter */
     char **words;           /* the command line, and where the script stands in it */
     int script_word;
     char *log_path; /* of a file sink */
+    int log_fd;     /* of a sink that is open already */
     enum ld_log_sink sink;
     char *path; /* --path and --cpath as templates, or NULL */
     char *cpath;

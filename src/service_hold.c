@@ -107,6 +107,7 @@ static int open_log(struct ld_service *service, struct ld_text *why) {
                                    .level = (enum ld_log_level)service->options->log_level,
                                    .json = service->options->log_format == 1,
                                    .capture = service->daemon,
+                                   .fd = service->log_fd,
                                    .path = service->log_path,
                                    .ident = service->name,
                                    .opener = ld_service_open_log,

@@ -24,6 +24,7 @@ static struct {
     ld_signals_handler *handler;
     void *arg;
     struct sigaction others[65]; /* what others have asked for */
+    void (*volatile on_arrival[65])(int signo);
 } state = {.fd = -1, .asleep = true, .next = 1};
 
 /* The flag of a signal: 1 to 64. */
@@ -88,11 +89,19 @@ static void note(int signo, siginfo_t *info, void *context) {
     if (ld_signals_is_shared(signo)) {
         pass_on(signo, info, context);
     }
+    if (state.on_arrival[signo] != NULL) {
+        state.on_arrival[signo](signo);
+    }
     atomic_ullong *flags = info->si_code == SI_KERNEL ? &state.from_kernel : &state.from_user;
     if (atomic_fetch_or(flags, flag(signo)) == 0 && atomic_load(&state.asleep)) {
         wake();
     }
     errno = saved;
+}
+
+/* Have a function called in the handler. */
+void ld_signals_on_arrival(int signo, void (*function)(int signo)) {
+    state.on_arrival[signo] = function;
 }
 
 /* Begin to catch. */

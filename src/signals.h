@@ -11,6 +11,10 @@
  * at least one came from the kernel (a terminal's hang-up), none says the opposite. */
 typedef void ld_signals_handler(void *arg, int signo, bool by_kernel);
 
+/* Have FUNCTION called in the handler itself when SIGNO, which is caught, arrives: on any thread, at any
+ * time. NULL: nothing. */
+void ld_signals_on_arrival(int signo, void (*function)(int signo));
+
 /* Begin to catch; 0 or a negative errno. In a forked child: begin anew, forgetting what had
  * arrived. */
 int ld_signals_open(void);

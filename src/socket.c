@@ -8,10 +8,12 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base.h"
 #include "parse.h"
 
 /* Parse the path of a Unix socket. */
@@ -50,6 +52,56 @@ static bool parse_inet(const char *host, const char *port, struct ld_address *ad
     return false;
 }
 
+/* The numeric host that a name stands for, or the name itself. */
+static const char *to_number(const char *host) {
+    static const struct {
+        const char *name;
+        const char *number;
+    } names[] = {{"localhost", "127.0.0.1"}, {"ip6-localhost", "::1"}, {"ip6-loopback", "::1"}};
+    for (size_t i = 0; i < LD_COUNT(names); i++) {
+        if (strcasecmp(host, names[i].name) == 0) {
+            return names[i].number;
+        }
+    }
+    return host;
+}
+
+/* Say what is wrong with the host of an address. */
+static const char *host_fault(const char *text, size_t length) {
+    bool in_brackets = length > 1 && text[0] == '[' && text[length - 1] == ']';
+    if (in_brackets || memchr(text, '[', length) != NULL || memchr(text, ']', length) != NULL) {
+        return "an IPv6 address such as \"[::1]:80\" stands in the brackets";
+    }
+    if (memchr(text, ':', length) != NULL) {
+        return "an IPv6 address needs brackets: \"[::1]:80\"";
+    }
+    if (length == 0 || (length == 1 && text[0] == '*')) {
+        return "which address? \"0.0.0.0:80\" is all of IPv4, \"[::]:80\" all of IPv6";
+    }
+    if (strspn(text, "0123456789.") >= length) {
+        return "an IPv4 address has four numbers up to 255, such as \"127.0.0.1:80\"";
+    }
+    return "names are not looked up (but localhost): give an address such as \"127.0.0.1:80\"";
+}
+
+/* What is wrong with a text that is not an address. */
+const char *ld_address_fault(const char *text) {
+    long number;
+    if (strncmp(text, "unix:", 5) == 0) {
+        return text[5] != '/' ? "the path of a Unix socket must be absolute"
+                              : "the path of a Unix socket has at most 107 bytes";
+    }
+    const char *colon = strrchr(text, ':');
+    const char *bracket = strrchr(text, ']');
+    if (colon == NULL || (bracket != NULL && bracket > colon)) {
+        return "it has no port, as \"127.0.0.1:8080\" has";
+    }
+    if (!isdigit((unsigned char)colon[1]) || !ld_parse_whole(colon + 1, 0, 65535, &number)) {
+        return "the port must be a number from 0 to 65535";
+    }
+    return host_fault(text, (size_t)(colon - text));
+}
+
 /* Parse an address. */
 bool ld_address_parse(const char *text, struct ld_address *address) {
     char host[64];
@@ -65,8 +117,9 @@ bool ld_address_parse(const char *text, struct ld_address *address) {
     }
     snprintf(host, sizeof host, "%.*s", (int)(in_brackets ? length - 2 : length),
              in_brackets ? text + 1 : text);
-    return parse_inet(host, colon + 1, address) &&
-           in_brackets == (address->storage.ss_family == AF_INET6);
+    const char *numeric = in_brackets ? host : to_number(host);
+    return parse_inet(numeric, colon + 1, address) &&
+           (numeric != host || in_brackets == (address->storage.ss_family == AF_INET6));
 }
 
 /* The path of a Unix address. */

@@ -20,8 +20,13 @@ struct ld_listen_options {
     bool reuse_port;
 };
 
-/* Parse "127.0.0.1:8080", "[::1]:80" or "unix:/path" (absolute, and short enough). */
+/* Parse "127.0.0.1:8080", "[::1]:80" or "unix:/path" (absolute, and short enough). Of names only those
+ * are known that mean the same everywhere: localhost is 127.0.0.1 and ip6-localhost is ::1. Nothing is
+ * looked up. */
 bool ld_address_parse(const char *text, struct ld_address *address);
+
+/* What is wrong with a text that is not an address. Static. */
+const char *ld_address_fault(const char *text);
 
 /* The path of a Unix address, or NULL. Belongs to ADDRESS. */
 const char *ld_address_path(const struct ld_address *address);

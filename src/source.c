@@ -5,6 +5,7 @@
 #include <lauxlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "file.h"
@@ -22,6 +23,22 @@ static int refuse(struct ld_text *why, const char *path, int code, const char *r
     return code;
 }
 
+/* Why others than root and the owner may write to a file; NULL if they may not. Root's own group is
+ * root, unless the bits of the group are those of an access list. */
+static const char *other_writers(int fd, const struct stat *facts) {
+    bool has_list = fgetxattr(fd, "system.posix_acl_access", NULL, 0) > 0;
+    if ((facts->st_mode & S_IWOTH) != 0) {
+        return "it would run as root, and everyone may write to it: chmod go-w it";
+    }
+    if ((facts->st_mode & S_IWGRP) != 0 && has_list) {
+        return "it would run as root, and its access list lets others write to it: setfacl -b it";
+    }
+    if ((facts->st_mode & S_IWGRP) != 0 && facts->st_gid != 0) {
+        return "it would run as root, and its group may write to it: chmod g-w it";
+    }
+    return NULL;
+}
+
 /* Check an open file before it is read. */
 static int check_file(int fd, const struct ld_source *source, struct ld_text *why) {
     struct stat facts;
@@ -32,13 +49,11 @@ static int check_file(int fd, const struct ld_source *source, struct ld_text *wh
         return refuse(why, source->path, -EISDIR, "it is a directory, not a script");
     }
     if (!S_ISREG(facts.st_mode)) {
-        return refuse(why, source->path, -EINVAL, "it is not a file");
+        return refuse(why, source->path, -EINVAL,
+                      "it is not a regular file (lunad run - reads a script from stdin)");
     }
-    if (source->as_root && (facts.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-        return refuse(why, source->path, -EPERM,
-                      "it would run as root, and others may write to it: chmod go-w it");
-    }
-    return 0;
+    const char *writers = source->as_root ? other_writers(fd, &facts) : NULL;
+    return writers != NULL ? refuse(why, source->path, -EPERM, writers) : 0;
 }
 
 /* Read the file of a source. */

@@ -13,7 +13,8 @@ struct ld_source {
     const char *text;  /* given text */
     size_t size;       /* of it */
     const char *title; /* of given text, for messages: "=(command line)" */
-    bool as_root;      /* it will run as root: refuse a file that others may write */
+    bool as_root;      /* it will run as root: refuse a file that others than root and its
+                           owner may write */
 };
 
 /* Compile the source and push the function. 0, or a negative errno with the reason in WHY: -EINVAL

@@ -125,6 +125,25 @@ static void add_timers(struct ld_text *text, const json_t *report) {
     }
 }
 
+/* Add what is known of a child: one that waits for its next start has no process. */
+static void add_child(struct ld_text *text, const json_t *child) {
+    bool has_process = json_is_integer(json_object_get(child, "pid"));
+    if (has_process) {
+        ld_text_format(text, ", pid %lld", integer_of(child, "pid"));
+    }
+    ld_status_member(text, ", ", child, "state");
+    if (has_process) {
+        ld_text_puts(text, ", ");
+        ld_status_duration(text, number_of(child, "seconds"));
+    } else {
+        ld_text_puts(text, " to be started again");
+    }
+    if (integer_of(child, "restarts") > 0) {
+        ld_text_format(text, ", restarts: %lld", integer_of(child, "restarts"));
+    }
+    ld_status_member(text, ": ", child, "command");
+}
+
 /* Add the rest of what the script has. */
 static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
@@ -135,11 +154,7 @@ static void add_others(struct ld_text *text, const json_t *report) {
     }
     json_array_foreach(json_object_get(report, "children"), index, item) {
         ld_status_member(text, "\n  child     ", item, "name");
-        ld_text_format(text, ", pid %lld", integer_of(item, "pid"));
-        ld_status_member(text, ", ", item, "state");
-        ld_text_puts(text, ", ");
-        ld_status_duration(text, number_of(item, "seconds"));
-        ld_status_member(text, ": ", item, "command");
+        add_child(text, item);
     }
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
         ld_status_member(text, "\n  listener  ", item, "address");

@@ -78,8 +78,8 @@ return function(fn, max)
   if not is_callable(fn) then
     core.raise("bad argument #1 to 'by_line' (function expected, got " .. type(fn) .. ")")
   end
-  max = max == nil and DEFAULT_MAX or max
-  if math.type(max) ~= "integer" or max < 1 then
+  max = max == nil and DEFAULT_MAX or type(max) == "number" and math.tointeger(max)
+  if not max or max < 1 then
     core.raise("bad argument #2 to 'by_line' (a whole number of bytes above 0 expected)")
   end
   local parts, size = {}, 0 -- of the unfinished line

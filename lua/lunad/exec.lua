@@ -19,8 +19,11 @@ local function split_options(options)
   if input ~= nil and type(input) ~= "string" then
     fail("input", "string", input)
   end
-  if max ~= nil and (math.type(max) ~= "integer" or max < 0) then
-    core.raise("option 'max_output': a whole number of bytes expected")
+  if max ~= nil then
+    max = type(max) == "number" and math.tointeger(max)
+    if not max or max < 0 then
+      core.raise("option 'max_output': a whole number of bytes expected")
+    end
   end
   if input ~= nil and options.stdin ~= nil then
     core.raise("option 'stdin': it cannot be given together with 'input'")

@@ -6,14 +6,15 @@ local lunad, load_part, raise = ...
 -- What only lunad's own parts may use.
 local core = {
   raise = raise,
-  spawn = lunad.spawn,
   after = lunad.after,
   now = lunad.now,
+  spawn = lunad.spawn,
   log = lunad.log,
 }
 
 local own = {
-  "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "note_command", "report",
+  "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "note_command", "note_give_up", "report",
+  "spawn_marked", "strays",
 }
 for _, name in ipairs(own) do
   core[name], lunad[name] = lunad[name], nil

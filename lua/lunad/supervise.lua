@@ -12,6 +12,9 @@
 local core = ...
 
 local HEALTHY = 10 -- seconds after which a child's death is no sign of a loop any more
+local KILL_AFTER = 5 -- seconds until what a child has left behind is killed, as for a child
+local GONE_AFTER = 2 -- seconds that the kernel may take for that
+local LOOK_EVERY = 0.05 -- seconds between looks whether it has ended
 
 local own_options = {
   count = true, restart = true, backoff = true, max_restarts = true, within = true,
@@ -36,10 +39,11 @@ local function option_error(name, text)
 end
 
 local function check_whole(name, value, least)
-  if math.type(value) ~= "integer" or value < least then
+  local whole = type(value) == "number" and math.tointeger(value)
+  if not whole or whole < least then
     option_error(name, ("a whole number from %d expected"):format(least))
   end
-  return value
+  return whole
 end
 
 local function check_backoff(value)
@@ -95,6 +99,7 @@ local function read_options(options)
     end
   end
   state.name = options.name
+  state.kill_after = type(options.kill_after) == "number" and options.kill_after or KILL_AFTER
   return state
 end
 
@@ -140,12 +145,73 @@ local function start(state, slot)
   options.on_exit = function(exit, child)
     on_exit(state, slot, exit, child)
   end
-  local child, err, code = core.spawn(options)
+  local child, err, code = core.spawn_marked(options)
   if child then
     slot.child, slot.state = child, "running"
     core.note_child(child, slot.restarts, slot.last)
   end
   return child, err, code
+end
+
+-- How a child ended, for people.
+local function describe(exit)
+  return exit.error or exit.signal and "signal " .. exit.signal or ("code %d"):format(exit.code)
+end
+
+-- The name of what runs in a slot, or ran there last.
+local function label(state, slot)
+  local child = slot.child or slot.last
+  return child and child.name or slot.name or tostring(state.spawn[1])
+end
+
+-- Log the end of a child that was not asked for; `delay` is nil if it is not started again.
+local function log_end(state, slot, exit, delay)
+  if exit.error then
+    return -- there was no child: that is logged where it could not be started
+  end
+  local log = exit.ok and core.log.info or core.log.warn
+  log(delay and "supervised child ended, it is started again" or "supervised child ended", {
+    name = label(state, slot), pid = slot.last.pid, exit = describe(exit),
+    seconds = ("%.3f"):format(exit.seconds), delay = delay,
+  })
+end
+
+-- Look whether the child of a slot has left processes behind at its end, and say so; they are asked
+-- to end if the child is to be started again.
+local function note_strays(state, slot, exit, again)
+  local count = slot.last and core.strays(slot.last, again and "TERM" or "") or 0
+  if count == 0 then
+    return
+  end
+  local what = exit.ok and exit.seconds < HEALTHY and
+    "supervised child has put itself in the background: have the command stay in the foreground" or
+    "supervised child has left processes behind"
+  core.log.warn(again and what .. "; what it left is ended" or what, {
+    name = label(state, slot), pid = slot.last.pid, processes = count,
+  })
+  if again then
+    slot.strays_until = core.now() + state.kill_after
+  end
+end
+
+-- Whether what the child of a slot left behind still lives; when its time is up it is killed.
+local function has_strays(slot)
+  if not slot.strays_until then
+    return false
+  end
+  local late = core.now() - slot.strays_until
+  if core.strays(slot.last, late >= 0 and "KILL" or "") > 0 and late < GONE_AFTER then
+    return true
+  end
+  slot.strays_until = nil
+  return false
+end
+
+-- Have what is left behind in a slot that is given up end in time, too.
+local function forget_strays(slot)
+  if has_strays(slot) and not core.is_over() then
+    core.after(LOOK_EVERY, forget_strays, slot)
+  end
 end
 
 -- Take back whatever a slot has; its child is told to end, unless it is the old generation's still.
@@ -160,6 +226,9 @@ local function clear(slot)
     core.end_child(slot.child)
   end
   slot.state = "ended"
+  if slot.strays_until then
+    forget_strays(slot)
+  end
 end
 
 local function stop(state)
@@ -169,12 +238,15 @@ local function stop(state)
   end
 end
 
-local function give_up(state, exit)
+local function give_up(state, slot, exit)
   core.log.error("supervisor gives up", {
+    name = label(state, slot),
     command = tostring(state.spawn[1]),
+    exit = describe(exit),
     restarts = #state.times,
     within = state.within,
   })
+  core.note_give_up()
   stop(state)
   if state.on_give_up then
     state.on_give_up(state.object, exit)
@@ -193,19 +265,25 @@ local function is_too_often(state, now)
   return #recent >= state.max_restarts
 end
 
-local schedule
+local schedule, restart
 
--- Start the child of a slot anew, unless the script is about to end.
-local function restart(state, slot)
+-- Start the child of a slot again, unless the script is about to end; not beside what the one before
+-- has left behind.
+function restart(state, slot)
   slot.timer = nil
   if is_over(state) then
     slot.state = "ended"
     return
   end
+  if has_strays(slot) then
+    slot.state = "waiting"
+    slot.timer = core.after(LOOK_EVERY, restart, state, slot)
+    return
+  end
   slot.restarts = slot.restarts + 1
   local child, err = start(state, slot)
   if not child then
-    core.log.error("a supervised command cannot be started", { error = err })
+    core.log.error("a supervised command cannot be started", { name = label(state, slot), error = err })
     schedule(state, slot, { ok = false, error = err, seconds = 0, timed_out = false })
   end
 end
@@ -214,7 +292,9 @@ end
 function schedule(state, slot, exit)
   local now = core.now()
   if is_too_often(state, now) then
-    give_up(state, exit)
+    log_end(state, slot, exit)
+    note_strays(state, slot, exit, true)
+    give_up(state, slot, exit)
     return
   end
   state.times[#state.times + 1] = now
@@ -224,6 +304,8 @@ function schedule(state, slot, exit)
   local delay = math.min(state.first_delay * 2 ^ slot.failures, state.most_delay)
   slot.failures = slot.failures + 1
   slot.state = "waiting"
+  log_end(state, slot, exit, delay)
+  note_strays(state, slot, exit, true)
   slot.timer = core.after(delay, restart, state, slot)
 end
 
@@ -259,12 +341,15 @@ function on_exit(state, slot, exit, child)
   if state.stopped or is_over(state) then
     slot.state = "ended"
   elseif rolling then
+    note_strays(state, slot, exit, true)
     restart(state, slot)
     roll(state)
   elseif state.policy(exit) then
     schedule(state, slot, exit)
   else
     slot.state = "ended"
+    log_end(state, slot, exit)
+    note_strays(state, slot, exit, false)
   end
   if state.on_exit then
     state.on_exit(exit, child)

@@ -30,6 +30,10 @@ static void test_addresses(void) {
     CHECK(IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr));
     REQUIRE(ld_address_parse("unix:/run/x", &address));
     CHECK_STR("/run/x", ld_address_path(&address));
+    REQUIRE(ld_address_parse("LocalHost:8080", &address));
+    CHECK(((struct sockaddr_in *)&address.storage)->sin_addr.s_addr == htonl(INADDR_LOOPBACK));
+    REQUIRE(ld_address_parse("ip6-localhost:8080", &address));
+    CHECK_INT(AF_INET6, address.storage.ss_family);
     CHECK(ld_address_parse("0.0.0.0:0", &address));
     CHECK(ld_address_parse("[::ffff:1.2.3.4]:65535", &address));
 }
@@ -43,7 +47,10 @@ static void test_wrong_addresses(void) {
         "127.0.0.1",
         "127.0.0.1:",
         "localhost:",
-        "localhost:1",
+        "localhost.example:1",
+        "[localhost]:80",
+        "localhost:http",
+        "*:80",
         "127.0.0.1:x",
         "127.0.0.1:1x",
         "1.2.3:80",

@@ -1,8 +1,10 @@
 #include <errno.h>
 #include <lauxlib.h>
 #include <lualib.h>
+#include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -91,22 +93,51 @@ static void check_refusal(const char *path, bool as_root, int code, const char *
 }
 
 static void test_refusals(void) {
-    static const char writable[] =
-        "it would run as root, and others may write to it: chmod go-w it";
+    static const char by_group[] =
+        "it would run as root, and its group may write to it: chmod g-w it";
+    static const char by_all[] =
+        "it would run as root, and everyone may write to it: chmod go-w it";
+    static const char no_file[] =
+        "it is not a regular file (lunad run - reads a script from stdin)";
     check_refusal(box_path("gone.lua"), false, -ENOENT, "there is no such script");
     check_refusal(box_path(""), false, -EISDIR, "it is a directory, not a script");
-    check_refusal("/dev/null", false, -EINVAL, "it is not a file");
+    check_refusal("/dev/null", false, -EINVAL, no_file);
     REQUIRE(mkfifo(box_path("fifo"), 0600) == 0);
-    check_refusal(box_path("fifo"), false, -EINVAL, "it is not a file"); /* and nobody waits */
+    check_refusal(box_path("fifo"), false, -EINVAL, no_file); /* and nobody waits */
     write_file(box_path("x.lua"), "return 7");
     check_refusal(box_path("x.lua/y"), false, -ENOTDIR, "Not a directory");
     REQUIRE(chmod(box_path("x.lua"), 0664) == 0);
-    check_refusal(box_path("x.lua"), true, -EPERM, writable);
+    if (geteuid() == 0) {
+        CHECK_STR("7",
+                  result_of(&(struct ld_source){.path = box_path("x.lua"), .as_root = true}, 0));
+        REQUIRE(chown(box_path("x.lua"), 0, 1) == 0);
+    }
+    check_refusal(box_path("x.lua"), true, -EPERM, by_group);
     REQUIRE(chmod(box_path("x.lua"), 0646) == 0);
-    check_refusal(box_path("x.lua"), true, -EPERM, writable);
+    check_refusal(box_path("x.lua"), true, -EPERM, by_all);
     CHECK_STR("7", result_of(&(struct ld_source){.path = box_path("x.lua")}, 0));
     REQUIRE(chmod(box_path("x.lua"), 0644) == 0);
     CHECK_STR("7", result_of(&(struct ld_source){.path = box_path("x.lua"), .as_root = true}, 0));
+}
+
+/* A list by which one more user may write to a file of mode 0664. */
+static void test_access_list(void) {
+    static const struct {
+        uint32_t version;
+        struct {
+            uint16_t tag;
+            uint16_t permissions;
+            uint32_t id;
+        } entries[5];
+    } list = {2,
+              {{0x01, 6, ~0U}, {0x02, 6, 65534}, {0x04, 6, ~0U}, {0x10, 6, ~0U}, {0x20, 4, ~0U}}};
+    write_file(box_path("x.lua"), "return 7");
+    if (geteuid() == 0 &&
+        setxattr(box_path("x.lua"), "system.posix_acl_access", &list, sizeof list, 0) == 0) {
+        check_refusal(
+            box_path("x.lua"), true, -EPERM,
+            "it would run as root, and its access list lets others write to it: setfacl -b it");
+    }
 }
 
 static void test_controls(void) {
@@ -121,6 +152,7 @@ static const struct check_case cases[] = {
     {"bytecode is refused", test_bytecode},
     {"a file", test_file},
     {"what is no script, or not to be trusted", test_refusals},
+    {"an access list", test_access_list},
     {"no message acts on a terminal", test_controls},
 };
 
