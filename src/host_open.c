@@ -269,7 +269,6 @@ static bool wait_for_scripts(struct ld_host *host) {
 /* Close all scripts; false if one cannot be closed. */
 static bool close_scripts(struct ld_host *host) {
     struct ld_script *script = host->script;
-    ld_reload_abandon(host);
     ld_reload_close_retired(host);
     host->script = NULL; /* nothing that happens from now on is for it */
     if (script != NULL) {
@@ -293,6 +292,7 @@ static void leave(int status, void *arg) {
 void ld_host_close(struct ld_host *host) {
     host->state = LD_HOST_ENDED;
     uv_prepare_stop(&host->turn);
+    ld_reload_abandon(host); /* those who wait for it are told */
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
