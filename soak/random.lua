@@ -221,11 +221,6 @@ local COMPLAINTS = { "bug:", "Sanitizer", "runtime error:" }
 
 -- What is wrong with a line of the log, if anything is.
 local function fault_of_line(line)
-  for _, complaint in ipairs(COMPLAINTS) do
-    if line:find(complaint, 1, true) then
-      return "complaint"
-    end
-  end
   if line:find("soak: ", 1, true) then
     return "beats"
   elseif not line:find("^    ") and not line:find(LINE) then
@@ -235,16 +230,31 @@ local function fault_of_line(line)
   end
 end
 
+-- Where in a text lunad or a sanitizer complains, with the beginning of that line.
+local function find_complaint(text)
+  for _, complaint in ipairs(COMPLAINTS) do
+    local at = text:find("[^\n]*" .. complaint)
+    if at then
+      return at
+    end
+  end
+end
+
 -- Check lines, and tell of the first bad one, with those around it.
 function Daemon:check_lines(text)
   local at = 1
+  local complaint = find_complaint(text)
+  if complaint then
+    problem("a complaint in the log of %s: %s", self.name,
+      text:sub(math.max(1, complaint - 1000), complaint + 8000))
+    return
+  end
   for line, after in text:gmatch("([^\n]*)\n()") do
     counts.lines = counts.lines + 1
     local why = fault_of_line(line)
     if why then
-      local size = why == "complaint" and 6000 or 400
       problem("a line in the log of %s (%s: %q): %s", self.name, why, line,
-        text:sub(math.max(1, at - 300), at + size))
+        text:sub(math.max(1, at - 300), at + 400))
       return
     end
     at = after
