@@ -11,6 +11,14 @@ local soak = require "operations"
 local INJECT = assert(os.getenv "SOAK_INJECT")
 local CAP = tonumber(os.getenv "SOAK_CAP") or 24 -- of the same call in the same process
 
+-- An interruption is noted; the case that is under way ends first, and cleans up.
+local interrupted = false
+for _, name in ipairs { "sigint", "sigterm", "sighup" } do
+  local handle = support.uv.new_signal()
+  handle:start(name, function() interrupted = true end)
+  handle:unref()
+end
+
 local NUMBERS = {
   EPERM = 1, ESRCH = 3, EINTR = 4, EIO = 5, EAGAIN = 11, ENOMEM = 12, EACCES = 13, EMFILE = 24,
   ENOSPC = 28, EPIPE = 32, ENOLCK = 37, ENOSYS = 38, EADDRINUSE = 98, ENOBUFS = 105,
@@ -60,6 +68,9 @@ local function count(cases, name, flavour, where)
   local ok, problem = pcall(soak.operations[name].run, self, where)
   local report = self.box:read("report") or ""
   self:close()
+  if interrupted then
+    os.exit(130)
+  end
   if not ok or problem then
     io.stderr:write(("soak: %s/%s/%s fails without a fault: %s\n"):format(name, flavour, where, problem))
     os.exit(1)
@@ -114,7 +125,7 @@ local function run(file, first, step)
   for case in io.lines(file) do
     index = index + 1
     if (index - first) % step == 0 then
-      if os.time() >= deadline then
+      if interrupted or os.time() >= deadline then
         break
       end
       local problem, hit = run_case(case)
