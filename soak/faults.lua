@@ -62,6 +62,10 @@ local ERRORS = {
   timer_settime = { "ENOMEM" }, setitimer = { "EIO" },
 }
 
+if support.is_sanitized() then -- the sanitizers give up when their own mmap fails
+  ERRORS.mmap, ERRORS.mprotect, ERRORS.mremap = nil, nil, nil
+end
+
 -- The cases of one operation, by counting the calls of a run without a fault.
 local function count(cases, name, flavour, where)
   local self = soak.trial(INJECT, flavour == "user")

@@ -230,10 +230,10 @@ local function fault_of_line(line)
   end
 end
 
--- Where in a text lunad or a sanitizer complains, with the beginning of that line.
+-- Where in a text lunad or a sanitizer complains.
 local function find_complaint(text)
   for _, complaint in ipairs(COMPLAINTS) do
-    local at = text:find("[^\n]*" .. complaint)
+    local at = text:find(complaint, 1, true)
     if at then
       return at
     end

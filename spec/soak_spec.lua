@@ -35,7 +35,7 @@ describe("A system call that fails", function()
 
   it("in a reload leaves the daemon whole", function()
     faults(box, "reload/plain/host/openat/1/EMFILE", "reload/plain/host/read/2/EIO",
-      "reload/plain/host/mmap/1/ENOMEM")
+      "reload/plain/host/epoll_create1/1/EMFILE")
   end)
 
   it("in a spawn refuses it or is survived", function()
