@@ -14,7 +14,7 @@ local CLIENTS = 12     -- open at once, per daemon
 local PROBLEMS = 20    -- then it is enough
 
 -- What may be wrong with a load of the service, and what a reload of it may then say.
-local REFUSED = { "raises", "endless", "late raise", "syntax" }
+local REFUSED = { "raises", "endless", "late raise", "syntax", "finishes" }
 local TAKEN = { "none", "none", "none", "on_reload raises", "on_reload is endless",
   "on_reload gives a function" }
 local SIGNALS = { "HUP", "USR1", "USR2", "WINCH", "QUIT", "CHLD", "PIPE", "CONT", "URG" }
@@ -90,6 +90,7 @@ end
 
 function Daemon:start()
   self:write "none"
+  self.restless = false
   local words = { "start", "--name", self.name, "--start-timeout", tostring(LOAD), "--stop-timeout", "3" }
   table.move(self.options, 1, #self.options, #words + 1, words)
   table.move({ self.script, self.plan, self.address }, 1, 3, #words + 1, words)
@@ -363,6 +364,17 @@ local ACTIONS = {
     waits:close()
     self:signal "CONT"
   end },
+  ["stuck, reload"] = { 2, function(self)
+    self:signal "XCPU"
+    self:reload_good "none"
+  end },
+  ["stuck, stop"] = { 1, function(self)
+    self:settle()
+    self:signal "XCPU"
+    self:lunad({ 0 }, "stop", self.name)
+    self:check_gone()
+    self:start()
+  end },
   rotate = { 5, function(self) self:rotate() end },
   ["second start"] = { 4, function(self) self:lunad({ 4 }, table.unpack(self.start_line)) end },
   check = { 15, function(self) self:check() end },
@@ -384,7 +396,6 @@ local ACTIONS = {
     self:lunad({ 0 }, "stop", self.name)
     self:check_gone()
     self:start()
-    self.restless = false
   end },
   murder = { 1, function(self)
     self:settle()
@@ -392,7 +403,6 @@ local ACTIONS = {
     box:wait_gone(self.pid, ANSWER)
     self:check_gone(true)
     self:start()
-    self.restless = false
   end },
 }
 

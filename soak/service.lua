@@ -11,6 +11,8 @@ if plan.flaw == "raises" then
   error "as planned"
 elseif plan.flaw == "endless" then
   while true do end
+elseif plan.flaw == "finishes" then
+  return
 elseif plan.flaw == "late raise" then
   lunad.after(0, function() error "as planned" end)
   lunad.spawn { "sleep", "5" }
@@ -113,6 +115,13 @@ lunad.signal("WINCH", function()
       lunad.sleep(math.random() * 0.1)
       tasks[slot] = nil
     end)
+  end
+end)
+
+-- One callback never ends; a reload or a stop gets through all the same.
+lunad.signal("XCPU", function()
+  while true do
+    pcall(function() while true do end end)
   end
 end)
 
