@@ -364,17 +364,6 @@ local ACTIONS = {
     waits:close()
     self:signal "CONT"
   end },
-  ["stuck, reload"] = { 2, function(self)
-    self:signal "XCPU"
-    self:reload_good "none"
-  end },
-  ["stuck, stop"] = { 1, function(self)
-    self:settle()
-    self:signal "XCPU"
-    self:lunad({ 0 }, "stop", self.name)
-    self:check_gone()
-    self:start()
-  end },
   rotate = { 5, function(self) self:rotate() end },
   ["second start"] = { 4, function(self) self:lunad({ 4 }, table.unpack(self.start_line)) end },
   check = { 15, function(self) self:check() end },

@@ -118,13 +118,6 @@ lunad.signal("WINCH", function()
   end
 end)
 
--- One callback never ends; a reload or a stop gets through all the same.
-lunad.signal("XCPU", function()
-  while true do
-    pcall(function() while true do end end)
-  end
-end)
-
 -- The log takes whatever is said, and callbacks may fail.
 lunad.every(0.3, function()
   lunad.log.info("odd \1\27[31m\n2026-01-01T00:00:00.000Z error forged: line\r\xff",
