@@ -511,5 +511,5 @@ print(("%d actions, %d requests, %d log lines; at most %d descriptors, %d MiB"):
 if problems > 0 then
   print("again: scripts/soak random --seed " .. SEED .. " --seconds " .. SECONDS)
 end
-print(("%d problems"):format(problems))
-os.exit(problems == 0 and 0 or 1)
+print(("%d problems%s"):format(problems, interrupted and ", interrupted" or ""))
+os.exit(problems > 0 and 1 or interrupted and 130 or 0)

@@ -40,18 +40,31 @@ lunad.on_stop(function(reason)
   print("on_stop", reason)
 end)
 
--- Each beat of an every is run or counted as missed. One late call proves nothing; five in a row do.
+-- A timer of luv's bears witness of the turns of the loop: how long was it without one?
+local turned, pause = lunad.now(), 0
+local function note_turn()
+  local now = lunad.now()
+  turned, pause = now, math.max(pause, now - turned)
+end
+local witness = uv.new_timer()
+witness:start(5, 5, note_turn)
+
+-- Each beat of an every is run or counted as missed, and none is late while the loop turns. One wrong
+-- sum proves nothing, because a late beat comes before what it has missed is known; five do.
 local STEP = 0.02
-local first, runs, wrong = lunad.now(), 0, 0
+local first, last, runs, wrong = lunad.now(), lunad.now(), 0, 0
 local beat
 beat = lunad.every(STEP, function()
-  runs = runs + 1
-  local due = (lunad.now() - first) / STEP
-  local lost = due - runs - beat:missed()
+  local now = lunad.now()
+  note_turn()
+  if now - last > 3 * STEP and pause < STEP then
+    lunad.log.error("soak: a beat is late though the loop turned", { late = now - last, pause = pause })
+  end
+  runs, last, pause = runs + 1, now, 0
+  local lost = (now - first) / STEP - runs - beat:missed()
   wrong = math.abs(lost) > 3 and wrong + 1 or 0
   if wrong == 5 then
-    lunad.log.error("soak: beats are lost",
-      { lost = lost, runs = runs, missed = beat:missed() })
+    lunad.log.error("soak: beats are lost", { lost = lost, runs = runs, missed = beat:missed() })
   end
 end)
 
