@@ -184,7 +184,7 @@ static bool is_eventfd(pid_t id, int fd) {
 }
 
 /* Whether a call can fail at all: the kernel needs memory to add to an epoll set, but none to change
- * it, and an eventfd takes and gives its counter in any case. */
+ * it; an eventfd takes and gives its counter; a wait that does not block is not interrupted. */
 static bool can_fail(pid_t id, const struct user_regs_struct *registers) {
     switch (registers->orig_rax) {
     case SYS_epoll_ctl:
@@ -192,6 +192,10 @@ static bool can_fail(pid_t id, const struct user_regs_struct *registers) {
     case SYS_read:
     case SYS_write:
         return !is_eventfd(id, (int)registers->rdi);
+    case SYS_wait4:
+        return (registers->rdx & WNOHANG) == 0;
+    case SYS_waitid:
+        return (registers->r10 & WNOHANG) == 0;
     default:
         return true;
     }

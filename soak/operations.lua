@@ -264,10 +264,10 @@ operations.restart = {
     if problem then
       return problem
     end
-    if result.code == 0 or #self.box:left_files() > 0 then
-      return self:check_alive() or self:check_stop()
+    if result.code == 0 then
+      problem = self:check_alive()
     end
-    return self:check_gone()
+    return problem or self:check_stop() -- what failed may run still, or not, or be about to end
   end,
 }
 
