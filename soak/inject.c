@@ -97,10 +97,37 @@ static void report_counts(void) {
     }
 }
 
+/* A thread comes back from a call. */
+static void on_return(struct task *task) {
+    if (!task->hit) {
+        return;
+    }
+    struct user_regs_struct registers;
+    ptrace(PTRACE_GETREGS, task->id, 0, &registers);
+    registers.rax = (unsigned long long)-(long long)state.error;
+    ptrace(PTRACE_SETREGS, task->id, 0, &registers);
+    task->hit = false;
+    state.done = true;
+    say("hit %d", (int)task->id);
+}
+
+/* Finish a call that was replaced: untraced it would fail with ENOSYS. */
+static void complete(struct task *task) {
+    int status;
+    if (waitpid(task->id, &status, __WALL) == task->id && WIFSTOPPED(status)) {
+        on_return(task);
+    }
+}
+
 /* Finish; what is still traced goes on by itself. */
 __attribute__((noreturn)) static void finish(int status) {
     if (state.call < 0) {
         report_counts();
+    }
+    for (struct task *task = state.tasks; task < state.tasks + TASKS; task++) {
+        if (task->id != 0 && task->hit) {
+            complete(task);
+        }
     }
     exit(status);
 }
@@ -223,20 +250,6 @@ static void on_entry(struct task *task) {
         registers.orig_rax = (unsigned long long)-1;
         ptrace(PTRACE_SETREGS, task->id, 0, &registers);
     }
-}
-
-/* A thread comes back from a call. */
-static void on_return(struct task *task) {
-    if (!task->hit) {
-        return;
-    }
-    struct user_regs_struct registers;
-    ptrace(PTRACE_GETREGS, task->id, 0, &registers);
-    registers.rax = (unsigned long long)-(long long)state.error;
-    ptrace(PTRACE_SETREGS, task->id, 0, &registers);
-    task->hit = false;
-    state.done = true;
-    say("hit %d", (int)task->id);
 }
 
 /* A thread has stopped at a call. */
