@@ -1,0 +1,46 @@
+/* libuv aborts when the kernel refuses to add a descriptor to an epoll set. The kernel does so when
+ * memory is short for a moment, and that is no reason to end a service. So the binary defines
+ * epoll_ctl itself, which the libraries in the process then call: it tries again for a while, and
+ * what is refused for good is in the log before the abort. */
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+
+#include "log.h"
+
+#define TRIES   100
+#define WAIT_MS 2 /* between them; the first comes at once */
+
+/* The C library's epoll_ctl. */
+static int real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    static int (*real)(int, int, int, struct epoll_event *);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "epoll_ctl");
+    }
+    return real(epoll, operation, fd, event);
+}
+
+/* Whether the kernel may do what it has refused a moment later. */
+static bool is_passing(int error) {
+    return error == ENOMEM || error == ENOSPC;
+}
+
+/* Take the place of the C library's function. */
+int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+    int rc = real_epoll_ctl(epoll, operation, fd, event);
+    if (rc == 0 || !is_passing(errno)) {
+        return rc;
+    }
+    for (int try = 0; try < TRIES && rc < 0 && is_passing(errno); try++) {
+        const struct timespec wait = {.tv_nsec = try > 0 ? WAIT_MS * 1000000L : 0};
+        nanosleep(&wait, NULL);
+        rc = real_epoll_ctl(epoll, operation, fd, event);
+    }
+    if (rc < 0 && is_passing(errno)) {
+        ld_log(LD_LOG_ERROR, "descriptor %d cannot be waited for: %s", fd, strerror(errno));
+    }
+    return rc;
+}
