@@ -211,20 +211,29 @@ int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name) {
     return rc;
 }
 
+/* Whether two descriptors are of one file. */
+static bool is_same_file(int a, int b) {
+    struct stat first;
+    struct stat second;
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 /* Keep the witness instead of the lock. */
 int ld_pidfile_witness(struct ld_pidfile *file) {
-    int fd = openat(file->dir, file->name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = openat(file->dir, file->name, flags);
     if (fd < 0) {
         return -errno;
     }
-    int rc = lock_byte(fd, F_RDLCK, WITNESS_AT);
+    int rc = is_same_file(file->fd, fd) ? lock_byte(fd, F_RDLCK, WITNESS_AT) : -ESTALE;
     if (rc < 0) {
         close(fd);
         return rc;
     }
     close(file->fd);
     file->fd = fd;
-    return ld_pidfile_is_current(file) ? 0 : -ESTALE;
+    return 0;
 }
 
 /* Write a pid into a held pidfile. */
