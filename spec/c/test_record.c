@@ -291,7 +291,8 @@ static size_t mutate(char *bytes, size_t size, size_t room) {
     for (uint64_t edits = random_below(4); edits > 0 && size > 1; edits--) {
         const char *piece = pieces[random_below(LD_COUNT(pieces))];
         size_t at = random_below(size);
-        size_t cut = random_below(2) == 0 ? 0 : random_below(random_below(4) == 0 ? size - at : 3);
+        size_t longest = random_below(4) == 0 || size - at < 3 ? size - at : 3;
+        size_t cut = random_below(2) == 0 ? 0 : random_below(longest + 1);
         size_t added = random_below(3) == 0 ? 0 : strlen(piece);
         if (size - cut + added >= room) {
             continue;
