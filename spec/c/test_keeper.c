@@ -118,10 +118,10 @@ static const struct {
     size_t size;
     bool has_fd;
 } wrong_answers[] = {
-    {"ok", "", 0, false},       {"error", "", 0, false},     {"error", "0", 1, false},
-    {"error", "-13", 3, false}, {"error", "13x", 3, false},  {"error", " 13", 3, false},
+    {"ok", "", 0, false},        {"error", "", 0, false},      {"error", "0", 1, false},
+    {"error", "-13", 3, false},  {"error", "13x", 3, false},   {"error", " 13", 3, false},
     {"error", "4096", 4, false}, {"error", "99999", 5, false}, {"error", "1e2", 3, false},
-    {"yes", "", 0, true},       {"error", "x", 1, true},     {"socket", "", 0, true},
+    {"yes", "", 0, true},        {"error", "x", 1, true},      {"socket", "", 0, true},
     {"stop", "", 0, false},
 };
 
@@ -445,7 +445,8 @@ static void finish(void) {
 }
 
 static void test_ends(void) {
-    check_kept(die, 128 + SIGKILL, LD_REPORT_FAILED, "x died before it was ready: killed by SIGKILL");
+    check_kept(die, 128 + SIGKILL, LD_REPORT_FAILED,
+               "x died before it was ready: killed by SIGKILL");
     check_kept(fail_unread, 0, LD_REPORT_FAILED, "the reason");
     check_kept(finish, 0, LD_REPORT_FINISHED, "");
 }
@@ -473,7 +474,8 @@ static void test_report(void) {
 static const struct check_case cases[] = {
     {"the log comes from the keeper, or an error", test_answers},
     {"an answer that is none is refused, and its descriptor is closed", test_wrong_answers},
-    {"a late answer is not taken for the next, and signals do not shorten the time", test_late_answer},
+    {"a late answer is not taken for the next, and signals do not shorten the time",
+     test_late_answer},
     {"signals do not take an answer away", test_signals},
     {"a keeper that is gone or does not read is not waited for", test_no_keeper},
     {"a descriptor that is lost is an error", test_limit},

@@ -54,8 +54,8 @@ static void test_round_trip(void) {
         const char *text;
         size_t size;
     } rows[] = {
-        {0, "ready", "", 0},        {1, "ok", "12", 2},       {999999999, "open-log", "a b\nc", 5},
-        {7, "abcdefghijklmno", "", 0}, {8, "-", " ", 1},      {9, "x", "a\0b\0", 4},
+        {0, "ready", "", 0},           {1, "ok", "12", 2}, {999999999, "open-log", "a b\nc", 5},
+        {7, "abcdefghijklmno", "", 0}, {8, "-", " ", 1},   {9, "x", "a\0b\0", 4},
         {10, "x", "\xff\x80", 2},
     };
     int ends[2];
@@ -147,7 +147,8 @@ static void test_last_words(void) {
     int ends[2];
     struct ld_packet packet;
     open_pair(ends);
-    CHECK_INT(0, ld_packet_send(ends[0], 0, "stop", "", 0, -1)); /* is never read: the end is a reset */
+    CHECK_INT(
+        0, ld_packet_send(ends[0], 0, "stop", "", 0, -1)); /* is never read: the end is a reset */
     CHECK_INT(0, ld_packet_send(ends[1], 0, "failed", "the reason", 10, -1));
     CHECK_INT(0, ld_packet_send(ends[1], 0, "finished", "", 0, -1));
     close(ends[1]);
@@ -182,20 +183,44 @@ static void test_empty(void) {
 }
 
 static void test_malformed(void) {
-#define ROW(text) {text, sizeof(text) - 1}
+#define ROW(text)                                                                                  \
+    { text, sizeof(text) - 1 }
     static const struct {
         const char *text;
         size_t size;
     } rows[] = {
-        ROW("x"), ROW("lunad"), ROW("lunad/1"), ROW("lunad/1 "), ROW("lunad/1 1"),
-        ROW("lunad/1 1 "), ROW("lunad/1  1 ok"), ROW("lunad/1 1  ok"), ROW("lunad/2 1 ok"),
-        ROW("lunad/11 ok"), ROW("Lunad/1 1 ok"), ROW(" lunad/1 1 ok"), ROW("lunad/1 -1 ok"),
-        ROW("lunad/1 +1 ok"), ROW("lunad/1 0x1 ok"), ROW("lunad/1 1.0 ok"), ROW("lunad/1 1\tok"),
-        ROW("lunad/1 1234567890 ok"), ROW("lunad/1 18446744073709551617 ok"),
-        ROW("lunad/1 1 Ok"), ROW("lunad/1 1 ok1"), ROW("lunad/1 1 o_k"), ROW("lunad/1 1 ok\n"),
-        ROW("lunad/1 1 ok\ttext"), ROW("lunad/1 1 ok\0"), ROW("lunad/1 1 ok\0 text"),
-        ROW("lunad/1 1 abcdefghijklmnop"), ROW("lunad/1 1\0ok"), ROW("lunad/1\0 1 ok"),
-        ROW("lunad/1 1 \0"), ROW("\0lunad/1 1 ok"), ROW("lunad/1 1 \xc3\xa4"),
+        ROW("x"),
+        ROW("lunad"),
+        ROW("lunad/1"),
+        ROW("lunad/1 "),
+        ROW("lunad/1 1"),
+        ROW("lunad/1 1 "),
+        ROW("lunad/1  1 ok"),
+        ROW("lunad/1 1  ok"),
+        ROW("lunad/2 1 ok"),
+        ROW("lunad/11 ok"),
+        ROW("Lunad/1 1 ok"),
+        ROW(" lunad/1 1 ok"),
+        ROW("lunad/1 -1 ok"),
+        ROW("lunad/1 +1 ok"),
+        ROW("lunad/1 0x1 ok"),
+        ROW("lunad/1 1.0 ok"),
+        ROW("lunad/1 1\tok"),
+        ROW("lunad/1 1234567890 ok"),
+        ROW("lunad/1 18446744073709551617 ok"),
+        ROW("lunad/1 1 Ok"),
+        ROW("lunad/1 1 ok1"),
+        ROW("lunad/1 1 o_k"),
+        ROW("lunad/1 1 ok\n"),
+        ROW("lunad/1 1 ok\ttext"),
+        ROW("lunad/1 1 ok\0"),
+        ROW("lunad/1 1 ok\0 text"),
+        ROW("lunad/1 1 abcdefghijklmnop"),
+        ROW("lunad/1 1\0ok"),
+        ROW("lunad/1\0 1 ok"),
+        ROW("lunad/1 1 \0"),
+        ROW("\0lunad/1 1 ok"),
+        ROW("lunad/1 1 \xc3\xa4"),
     };
 #undef ROW
     int ends[2];
@@ -322,7 +347,8 @@ static void test_fuzz(void) {
     int ends[2];
     regex_t form;
     struct ld_packet packet;
-    REQUIRE(regcomp(&form, "^lunad/1 [0-9]{1,9} [a-z-]{1,15}( .*)?$", REG_EXTENDED | REG_NOSUB) == 0);
+    REQUIRE(regcomp(&form, "^lunad/1 [0-9]{1,9} [a-z-]{1,15}( .*)?$", REG_EXTENDED | REG_NOSUB) ==
+            0);
     open_pair(ends);
     int before = check_descriptors();
     int good = 0;

@@ -138,7 +138,8 @@ static void test_death(void) {
 static void test_unseen_death(void) {
     static const struct timespec times[2] = {{.tv_sec = 1000000000}, {.tv_sec = 1000000000}};
     static const struct timespec later[2] = {{.tv_sec = 1000000060}, {.tv_sec = 1000000060}};
-    static const char start[] = "died (killed, or the machine went down); its last sign of life was at ";
+    static const char start[] =
+        "died (killed, or the machine went down); its last sign of life was at ";
     struct ld_record record = {.log = NULL};
     struct ld_text text = {0};
     int dir = open_dir();
@@ -246,7 +247,12 @@ static void test_owners(void) {
 static void test_contents(void) {
 #define HEAD "{\"format\":1,\"words\":[\"a\",\"b\"],\"environment\":[]"
     static const char *const wrong[] = {
-        "1", "\"x\"", "[]", "{}", "null", "{\"format\":1}",
+        "1",
+        "\"x\"",
+        "[]",
+        "{}",
+        "null",
+        "{\"format\":1}",
         "{\"format\":2,\"words\":[\"a\",\"b\"],\"environment\":[]}",
         "{\"format\":\"1\",\"words\":[\"a\",\"b\"],\"environment\":[]}",
         "{\"format\":1,\"words\":[\"a\"],\"environment\":[]}",
@@ -258,13 +264,20 @@ static void test_contents(void) {
         "{\"format\":1,\"words\":{\"a\":\"b\"},\"environment\":[]}",
         "{\"format\":1,\"words\":[\"a\",\"b\"],\"environment\":[\"A=1\",{},\"B=1\"]}",
         "{\"format\":1,\"words\":[\"a\",\"b\"],\"environment\":null}",
-        "{\"format\":1,\"words\":[\"a\",\"b\"]}", HEAD "} x", HEAD, HEAD ",}",
-        HEAD ",\"cwd\":\"a\\u0000b\"}", HEAD ",\"cwd\":\"\xff\"}",
-        HEAD ",\"died\":1e300,\"death\":\"x\"}", HEAD ",\"died\":-1,\"death\":\"x\"}",
-        HEAD ",\"stop_timeout\":-5}", HEAD ",\"start_timeout\":1e18}",
+        "{\"format\":1,\"words\":[\"a\",\"b\"]}",
+        HEAD "} x",
+        HEAD,
+        HEAD ",}",
+        HEAD ",\"cwd\":\"a\\u0000b\"}",
+        HEAD ",\"cwd\":\"\xff\"}",
+        HEAD ",\"died\":1e300,\"death\":\"x\"}",
+        HEAD ",\"died\":-1,\"death\":\"x\"}",
+        HEAD ",\"stop_timeout\":-5}",
+        HEAD ",\"start_timeout\":1e18}",
     };
     static const char *const fine[] = {
-        HEAD "}", HEAD ",\"cwd\":5,\"script\":[],\"died\":\"x\",\"death\":false}",
+        HEAD "}",
+        HEAD ",\"cwd\":5,\"script\":[],\"died\":\"x\",\"death\":false}",
         HEAD ",\"more\":{\"of\":[\"a\",\"later\",\"version\"]}}",
         HEAD ",\"cwd\":\"\xe4\xb8\xad\xf0\x9f\x98\x80\"}",
     };
@@ -285,9 +298,26 @@ static void test_contents(void) {
 
 /* Change a good record here and there. */
 static size_t mutate(char *bytes, size_t size, size_t room) {
-    static const char *const pieces[] = {"\"", "[", "]", "{", "}", ",", ":", "null", "1e308", "-1",
-                                         "\\u0000", "\\ud800", "\xc3", "\xff", "\\", "[[[[", "0",
-                                         "\"format\":1,", "\"words\":[],", "\"died\":1e19,"};
+    static const char *const pieces[] = {"\"",
+                                         "[",
+                                         "]",
+                                         "{",
+                                         "}",
+                                         ",",
+                                         ":",
+                                         "null",
+                                         "1e308",
+                                         "-1",
+                                         "\\u0000",
+                                         "\\ud800",
+                                         "\xc3",
+                                         "\xff",
+                                         "\\",
+                                         "[[[[",
+                                         "0",
+                                         "\"format\":1,",
+                                         "\"words\":[],",
+                                         "\"died\":1e19,"};
     for (uint64_t edits = random_below(4); edits > 0 && size > 1; edits--) {
         const char *piece = pieces[random_below(LD_COUNT(pieces))];
         size_t at = random_below(size);

@@ -284,9 +284,9 @@ static void test_can_rename_in(void) {
         mode_t mode;
         bool expected;
     } rows[] = {
-        {0, 0, 0755, false},     {100, 0, 0555, true},   {100, 0, 0, true},
-        {0, 0, 0757, true},      {0, 0, 0702, true},     {0, 200, 0775, true},
-        {0, 60001, 0775, true},  {0, 7, 0720, true},     {0, 8, 0775, false},
+        {0, 0, 0755, false},     {100, 0, 0555, true},    {100, 0, 0, true},
+        {0, 0, 0757, true},      {0, 0, 0702, true},      {0, 200, 0775, true},
+        {0, 60001, 0775, true},  {0, 7, 0720, true},      {0, 8, 0775, false},
         {0, 200, 0755, false},   {101, 201, 0775, false}, {0, 0, 01777, true},
         {200, 100, 0770, false}, {0, 60001, 0705, false},
     };
