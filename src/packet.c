@@ -37,8 +37,7 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
         struct cmsghdr head;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {.bytes = {0}};
-    int length =
-        snprintf(head, sizeof head, VERSION "%lu %s%s", number, word, size > 0 ? " " : "");
+    int length = snprintf(head, sizeof head, VERSION "%lu %s%s", number, word, size > 0 ? " " : "");
     size_t room = LD_PACKET_MAX - sizeof head;
     struct iovec parts[2] = {
         {.iov_base = head, .iov_len = (size_t)length},

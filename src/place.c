@@ -14,8 +14,8 @@
 struct walk {
     struct ld_place *place;
     bool make;
-    int links;              /* followed so far */
-    char rest[PATH_MAX];    /* what is still to be walked */
+    int links;           /* followed so far */
+    char rest[PATH_MAX]; /* what is still to be walked */
 };
 
 /* Note whether the next step, to ENTRY in the directory, is one that the user can bend (NULL: there is

@@ -192,7 +192,8 @@ void ld_record_death_text(struct ld_text *text, const struct ld_record *record, 
         ld_text_format(text, "was %s at ", record->death);
         add_time(text, (time_t)record->died);
     } else {
-        ld_text_puts(text, "died (killed, or the machine went down); its last sign of life was at ");
+        ld_text_puts(text,
+                     "died (killed, or the machine went down); its last sign of life was at ");
         add_time(text, last_sign(record, dir, name));
     }
 }
