@@ -1,6 +1,8 @@
 #include "claim.h"
 
 #include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -10,7 +12,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define BACKLOG 64 /* for those that look who holds it; none is accepted */
+/* Processes that look who holds it stay in the backlog, as none is accepted; and when it is full nobody
+ * can look: it is as long as can be. */
+#define BACKLOG INT_MAX
 
 /* Mix bytes into a hash (FNV-1a). */
 static uint64_t mix(uint64_t hash, const void *bytes, size_t size) {
@@ -42,17 +46,17 @@ static socklen_t make_address(struct sockaddr_un *address, const char *run_dir, 
 }
 
 /* Whether a process of our user listens at ADDRESS, as the kernel says. */
-static int is_ours(const struct sockaddr_un *address, socklen_t size) {
+static bool is_ours(const struct sockaddr_un *address, socklen_t size) {
     struct ucred holder;
     socklen_t length = sizeof holder;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int rc = fd >= 0 && connect(fd, (const struct sockaddr *)address, size) == 0 &&
-             getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &holder, &length) == 0 &&
-             holder.uid == geteuid();
+    bool ours = fd >= 0 && connect(fd, (const struct sockaddr *)address, size) == 0 &&
+                getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &holder, &length) == 0 &&
+                holder.uid == geteuid();
     if (fd >= 0) {
         close(fd);
     }
-    return rc;
+    return ours;
 }
 
 /* Claim a name. */

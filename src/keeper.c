@@ -359,7 +359,7 @@ static int await_answer(struct ld_service *service, unsigned long number) {
         if (rc == 0) {
             return -ESRCH;
         }
-        if (rc == -EMFILE) {
+        if (rc < 0 && rc != -EAGAIN && rc != -EPROTO) {
             return rc;
         }
         if (rc == 1 && packet.number == number) {

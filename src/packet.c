@@ -1,9 +1,11 @@
 #include "packet.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -35,8 +37,7 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
         struct cmsghdr head;
         char bytes[CMSG_SPACE(sizeof(int))];
     } control = {.bytes = {0}};
-    int length =
-        snprintf(head, sizeof head, VERSION "%lu %s%s", number, word, size > 0 ? " " : "");
+    int length = snprintf(head, sizeof head, VERSION "%lu %s%s", number, word, size > 0 ? " " : "");
     size_t room = LD_PACKET_MAX - sizeof head;
     struct iovec parts[2] = {
         {.iov_base = head, .iov_len = (size_t)length},
@@ -107,10 +108,13 @@ static bool parse(char *bytes, size_t size, struct ld_packet *packet) {
     return true;
 }
 
-/* Whether the other end is closed: an empty packet looks the same otherwise. */
+/* Whether the other end is closed and nothing is left to receive: an empty packet looks the same
+ * otherwise. */
 static bool has_ended(int channel) {
     struct pollfd poller = {.fd = channel, .events = POLLRDHUP};
-    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0;
+    int waiting = 0;
+    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 &&
+           (ioctl(channel, SIOCINQ, &waiting) < 0 || waiting == 0);
 }
 
 /* Receive a packet. */
@@ -128,11 +132,11 @@ int ld_packet_receive(int channel, struct ld_packet *packet) {
     ssize_t size;
     bool several;
     *packet = (struct ld_packet){.text = "", .fd = -1};
-    do {
+    do { /* a reset comes once, before what the other end sent: it had not read all of ours */
         size = recvmsg(channel, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-    } while (size < 0 && errno == EINTR);
+    } while (size < 0 && (errno == EINTR || errno == ECONNRESET));
     if (size < 0) {
-        return errno == ECONNRESET ? 0 : -errno;
+        return -errno;
     }
     packet->fd = take_fd(&message, &several);
     bytes[size] = '\0';

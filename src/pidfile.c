@@ -31,8 +31,7 @@ bool ld_pidfile_is_current(const struct ld_pidfile *file) {
 /* The kind of lock that others have on the first byte of FD and that would keep one of kind WANTED
  * out: F_WRLCK, F_RDLCK or F_UNLCK; a negative errno. */
 static int find_lock(int fd, short wanted) {
-    struct flock lock = {
-        .l_type = wanted, .l_whence = SEEK_SET, .l_start = LOCK_AT, .l_len = 1};
+    struct flock lock = {.l_type = wanted, .l_whence = SEEK_SET, .l_start = LOCK_AT, .l_len = 1};
     return fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : lock.l_type;
 }
 
@@ -211,20 +210,29 @@ int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name) {
     return rc;
 }
 
+/* Whether two descriptors are of one file. */
+static bool is_same_file(int a, int b) {
+    struct stat first;
+    struct stat second;
+    return fstat(a, &first) == 0 && fstat(b, &second) == 0 && first.st_dev == second.st_dev &&
+           first.st_ino == second.st_ino;
+}
+
 /* Keep the witness instead of the lock. */
 int ld_pidfile_witness(struct ld_pidfile *file) {
-    int fd = openat(file->dir, file->name, O_RDONLY | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC);
+    const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
+    int fd = openat(file->dir, file->name, flags);
     if (fd < 0) {
         return -errno;
     }
-    int rc = lock_byte(fd, F_RDLCK, WITNESS_AT);
+    int rc = is_same_file(file->fd, fd) ? lock_byte(fd, F_RDLCK, WITNESS_AT) : -ESTALE;
     if (rc < 0) {
         close(fd);
         return rc;
     }
     close(file->fd);
     file->fd = fd;
-    return ld_pidfile_is_current(file) ? 0 : -ESTALE;
+    return 0;
 }
 
 /* Write a pid into a held pidfile. */
@@ -267,8 +275,8 @@ int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
     int rc = find_lock(fd, F_RDLCK); /* a read lock of a stranger means nothing */
     holder->owner = facts.st_uid;
     holder->pid = read_pid(fd);
-    bool is_held = rc == F_WRLCK ||
-                   (rc == F_UNLCK && confirm_holder(holder->pid, &facts, WITNESS_AT) == 0);
+    bool is_held =
+        rc == F_WRLCK || (rc == F_UNLCK && confirm_holder(holder->pid, &facts, WITNESS_AT) == 0);
     holder->state = is_held ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
     close(fd);
     return rc < 0 ? rc : 0;

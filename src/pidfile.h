@@ -35,7 +35,8 @@ struct ld_holder {
 int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name);
 
 /* Replace the writable descriptor of a held pidfile, which another process keeps open, by one that
- * can only read, and take the witness with it; 0 or a negative errno. */
+ * can only read, and take the witness with it; 0 or a negative errno (-ESTALE: the file at the path is
+ * another one), and then nothing has changed. */
 int ld_pidfile_witness(struct ld_pidfile *file);
 
 /* Whether the file at the path is still the one that FILE holds. */

@@ -103,17 +103,31 @@ void ld_record_note_death(int dir, const char *name, const char *how) {
     json_decref(fields);
 }
 
-/* Make a vector of strings from a JSON array; NULL for anything else. */
+/* Free a vector of strings. */
+static void free_strings(char **strings) {
+    for (char **at = strings; at != NULL && *at != NULL; at++) {
+        free(*at);
+    }
+    free(strings);
+}
+
+/* Make a vector of strings from a JSON array of strings; NULL for anything else. */
 static char **take_strings(const json_t *array) {
-    size_t index;
-    const json_t *item;
-    char **strings = json_is_array(array) ? calloc(json_array_size(array) + 1, sizeof *strings) : NULL;
-    json_array_foreach(array, index, item) {
-        if (strings != NULL) {
-            strings[index] = ld_json_take_bytes(item);
+    size_t count = json_array_size(array);
+    char **strings = json_is_array(array) ? calloc(count + 1, sizeof *strings) : NULL;
+    for (size_t i = 0; strings != NULL && i < count; i++) {
+        strings[i] = ld_json_take_bytes(json_array_get(array, i));
+        if (strings[i] == NULL) {
+            free_strings(strings);
+            return NULL;
         }
     }
     return strings;
+}
+
+/* Whether a number can be a time: until the end of the year 9999. */
+static bool is_time(double seconds) {
+    return seconds >= 0 && seconds < 253402300800.0;
 }
 
 /* Read NAME.start. */
@@ -139,7 +153,8 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     json_decref(fields);
     bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&
                     record->environment != NULL;
-    if (!is_whole) {
+    if (!is_whole || !is_time(record->died) || !is_time(record->start_timeout) ||
+        !is_time(record->stop_timeout)) {
         ld_record_fini(record);
         return -EPROTO;
     }
@@ -149,7 +164,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
 /* Add a Unix time as people and the log write it. */
 static void add_time(struct ld_text *text, time_t time) {
     char words[32];
-    struct tm parts;
+    struct tm parts = {.tm_year = 70, .tm_mday = 1};
     gmtime_r(&time, &parts);
     strftime(words, sizeof words, "%Y-%m-%dT%H:%M:%SZ", &parts);
     ld_text_puts(text, words);
@@ -177,17 +192,10 @@ void ld_record_death_text(struct ld_text *text, const struct ld_record *record, 
         ld_text_format(text, "was %s at ", record->death);
         add_time(text, (time_t)record->died);
     } else {
-        ld_text_puts(text, "died (killed, or the machine went down); its last sign of life was at ");
+        ld_text_puts(text,
+                     "died (killed, or the machine went down); its last sign of life was at ");
         add_time(text, last_sign(record, dir, name));
     }
-}
-
-/* Free a vector of strings. */
-static void free_strings(char **strings) {
-    for (char **at = strings; at != NULL && *at != NULL; at++) {
-        free(*at);
-    }
-    free(strings);
 }
 
 /* Free what a record holds. */

@@ -69,11 +69,11 @@ int ld_report_receive(int channel, struct ld_report *report) {
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
     ssize_t size;
-    do {
+    do { /* a reset comes once, before what the other end sent: it had not read all of ours */
         size = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
-    } while (size < 0 && errno == EINTR);
+    } while (size < 0 && (errno == EINTR || errno == ECONNRESET));
     if (size <= 0) {
-        return size == 0 || errno == ECONNRESET ? 0 : -errno;
+        return size == 0 ? 0 : -errno;
     }
     if ((size_t)size < sizeof head) {
         return -EPROTO;

@@ -148,14 +148,47 @@ bool ld_user_is_lesser(const struct ld_user *user) {
     return user != NULL && geteuid() == 0 && user->uid != 0;
 }
 
+/* The supplementary groups of this process while it has the rights of another user. */
+static struct {
+    gid_t *list;
+    int count;
+} own_groups;
+
+/* Note our supplementary groups, to have them again. */
+static int save_groups(void) {
+    int count = getgroups(0, NULL);
+    gid_t *list = count >= 0 ? calloc((size_t)count + 1, sizeof *list) : NULL;
+    if (list == NULL || getgroups(count, list) != count) {
+        free(list);
+        return -ENOMEM;
+    }
+    own_groups.list = list;
+    own_groups.count = count;
+    return 0;
+}
+
+/* Take our supplementary groups again. */
+static void restore_groups(void) {
+    setgroups((size_t)own_groups.count, own_groups.list);
+    free(own_groups.list);
+    own_groups.list = NULL;
+    own_groups.count = 0;
+}
+
 /* Have the kernel check files against USER: the ids that it checks files by say afterwards whether
  * it does. */
 int ld_user_enter(const struct ld_user *user) {
     if (!ld_user_is_lesser(user)) {
         return 0;
     }
+    int rc = save_groups();
+    if (rc < 0) {
+        return rc;
+    }
     if (setgroups((size_t)user->group_count, user->groups) < 0) {
-        return -errno;
+        rc = -errno;
+        restore_groups();
+        return rc;
     }
     setfsgid(user->gid);
     setfsuid(user->uid);
@@ -166,12 +199,12 @@ int ld_user_enter(const struct ld_user *user) {
     return 0;
 }
 
-/* Have the kernel check files against this process again. Supplementary groups add nothing to root. */
+/* Have the kernel check files against this process again. */
 void ld_user_leave(const struct ld_user *user) {
-    if (ld_user_is_lesser(user)) {
+    if (ld_user_is_lesser(user) && own_groups.list != NULL) {
         setfsuid(geteuid());
         setfsgid(getegid());
-        setgroups(0, NULL);
+        restore_groups();
     }
 }
 

@@ -30,7 +30,8 @@ int ld_user_find_group(const char *name, gid_t *gid);
 bool ld_user_is_lesser(const struct ld_user *user);
 
 /* Touch files with the rights of USER alone until ld_user_leave, in a process of one thread. Does
- * nothing unless USER is lesser. 0 or a negative errno, and then nothing has changed. */
+ * nothing unless USER is lesser. 0 or a negative errno, and then nothing has changed. Calls do not
+ * nest; to leave without having entered does nothing. */
 int ld_user_enter(const struct ld_user *user);
 void ld_user_leave(const struct ld_user *user);
 

@@ -61,7 +61,7 @@ void check_str(const char *file, int line, const char *expected, const char *got
 }
 
 /* How many descriptors this process has. */
-static int count_descriptors(void) {
+int check_descriptors(void) {
     DIR *fds = opendir("/proc/self/fd");
     int count = 0;
     while (fds != NULL && readdir(fds) != NULL) {
@@ -74,7 +74,7 @@ static int count_descriptors(void) {
 /* Run one case, and look what it has left. */
 static void run_case(const struct check_case *item) {
     int before = failures;
-    int descriptors = count_descriptors();
+    int descriptors = check_descriptors();
     skipped = false;
     printf("  %s\n", item->name);
     fflush(stdout);
@@ -84,9 +84,9 @@ static void run_case(const struct check_case *item) {
         fail(item->name, 0);
         printf("it left a child process\n");
     }
-    if (count_descriptors() != descriptors) {
+    if (check_descriptors() != descriptors) {
         fail(item->name, 0);
-        printf("it left descriptors: %d before, %d after\n", descriptors, count_descriptors());
+        printf("it left descriptors: %d before, %d after\n", descriptors, check_descriptors());
     }
     if (failures > before && skipped) {
         printf("    (skipped in part)\n");

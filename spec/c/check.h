@@ -24,6 +24,9 @@ int check_main(int argc, char **argv, const struct check_case *cases, size_t cou
 /* How many checks have failed in this process. */
 int check_failures(void);
 
+/* How many descriptors this process has. */
+int check_descriptors(void);
+
 /* Say that the case that runs cannot be run here. */
 void check_skip(const char *why);
 

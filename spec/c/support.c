@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -178,6 +179,25 @@ void deny_syscall(long number, int code) {
     struct sock_fprog program = {.len = LD_COUNT(filter), .filter = filter};
     REQUIRE(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
     REQUIRE(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+}
+
+/* Let this process get no more descriptors. */
+bool deny_descriptors(void) {
+    char text[4096] = "";
+    char expected[64];
+    struct rlimit limit;
+    int fd = open("/proc/self/limits", O_RDONLY | O_CLOEXEC);
+    int next = dup(fd);
+    close(next);
+    REQUIRE(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    limit.rlim_cur = (rlim_t)next;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    bool is_read = pread(fd, text, sizeof text - 1, 0) > 0;
+    close(fd);
+    limit.rlim_cur = (rlim_t)fd;
+    REQUIRE(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    snprintf(expected, sizeof expected, "Max open files            %d ", next);
+    return is_read && strstr(text, expected) != NULL;
 }
 
 /* Nanoseconds on the monotonic clock. */

@@ -39,6 +39,9 @@ void check_in_namespace(void (*run)(void));
 /* Let a system call fail with CODE in this process and those it starts, for good. */
 void deny_syscall(long number, int code);
 
+/* Let this process get no more descriptors; false where that cannot be had (valgrind only pretends). */
+bool deny_descriptors(void);
+
 /* Wait until CONDITION is true; false when WAIT_SECONDS have passed. */
 bool wait_until(bool (*condition)(void *arg), void *arg);
 

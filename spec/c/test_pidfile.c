@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -398,6 +399,116 @@ static void test_other_users(void) {
     close(dir);
 }
 
+/* Have a pidfile as a host has it: the witness, while the process KEEPER has the lock. */
+static pid_t open_witness(struct ld_pidfile *file, int dir) {
+    CHECK_INT(0, ld_pidfile_acquire(file, dir, "x"));
+    CHECK_INT(0, ld_pidfile_write(file, getpid()));
+    pid_t keeper = fork_sleeper();
+    CHECK_INT(0, ld_pidfile_witness(file));
+    return keeper;
+}
+
+static void test_witness(void) {
+    struct ld_pidfile file;
+    struct ld_pidfile other;
+    int dir = open_dir();
+    pid_t keeper = open_witness(&file, dir);
+    CHECK_INT(O_RDONLY, fcntl(file.fd, F_GETFL) & O_ACCMODE);
+    CHECK_INT(FD_CLOEXEC, fcntl(file.fd, F_GETFD));
+    CHECK_INT(-EBADF, ld_pidfile_write(&file, 1234)); /* it can only read */
+    CHECK(ld_pidfile_is_current(&file));
+    CHECK_INT(0, ld_pidfile_confirm(keeper, dir, "x"));
+    CHECK_INT(0, ld_pidfile_confirm(getpid(), dir, "x"));
+    CHECK_INT(LD_HOLDER_ALIVE, inspect(dir).state);
+    CHECK_INT(-EWOULDBLOCK, ld_pidfile_acquire(&other, dir, "x"));
+    close(file.fd);
+    CHECK_INT(-ESRCH, ld_pidfile_confirm(getpid(), dir, "x"));
+    CHECK_INT(LD_HOLDER_ALIVE, inspect(dir).state); /* the keeper's lock is still there */
+    end_child(keeper);
+    CHECK_INT(LD_HOLDER_DEAD, inspect(dir).state);
+    close(dir);
+}
+
+static void test_keeper_dies(void) {
+    struct ld_pidfile file;
+    struct ld_pidfile other;
+    char number[16];
+    int dir = open_dir();
+    end_child(open_witness(&file, dir));
+    CHECK_INT(LD_HOLDER_ALIVE, inspect(dir).state);
+    CHECK_INT(0, ld_pidfile_confirm(getpid(), dir, "x"));
+    snprintf(number, sizeof number, "%d\n", (int)getpid());
+    for (int i = 0; i < 2; i++) { /* and what the loser has locked is free again */
+        CHECK_INT(-EWOULDBLOCK, ld_pidfile_acquire(&other, dir, "x"));
+        CHECK_INT(-1, other.fd);
+        CHECK_STR(number, read_file(box_path("x.pid")));
+    }
+    pid_t stranger = fork_sleeper();
+    snprintf(number, sizeof number, "%d\n", (int)getppid());
+    write_file(box_path("x.pid"), number); /* the witness of who is not named counts for nothing */
+    CHECK_INT(LD_HOLDER_DEAD, inspect(dir).state);
+    end_child(stranger);
+    close(file.fd);
+    snprintf(number, sizeof number, "%d\n", (int)getpid());
+    write_file(box_path("x.pid"), number);
+    CHECK_INT(LD_HOLDER_DEAD, inspect(dir).state);
+    CHECK_INT(0, ld_pidfile_acquire(&other, dir, "x"));
+    ld_pidfile_remove(&other);
+    close(dir);
+}
+
+static void test_no_witness(void) {
+    struct ld_pidfile file;
+    int dir = open_dir();
+    CHECK_INT(0, ld_pidfile_acquire(&file, dir, "x"));
+    REQUIRE(rename(box_path("x.pid"), box_path("old")) == 0);
+    CHECK_INT(-ENOENT, ld_pidfile_witness(&file));
+    CHECK_INT(O_RDWR, fcntl(file.fd, F_GETFL) & O_ACCMODE); /* the lock is kept */
+    REQUIRE(symlink("old", box_path("x.pid")) == 0);
+    CHECK_INT(-ELOOP, ld_pidfile_witness(&file));
+    REQUIRE(unlink(box_path("x.pid")) == 0);
+    write_file(box_path("x.pid"), "");
+    CHECK_INT(-ESTALE, ld_pidfile_witness(&file)); /* that is another one */
+    CHECK_INT(O_RDWR, fcntl(file.fd, F_GETFL) & O_ACCMODE);
+    REQUIRE(unlink(box_path("x.pid")) == 0);
+    REQUIRE(mkfifo(box_path("x.pid"), 0600) == 0); /* which does not keep us */
+    CHECK_INT(-ESTALE, ld_pidfile_witness(&file));
+    close(file.fd);
+    close(dir);
+}
+
+/* Acquire where files cannot be locked. */
+static void acquire_without_locks(void) {
+    struct ld_pidfile file;
+    int dir = open_dir();
+    write_file(box_path("old.pid"), "12\n");
+    deny_syscall(SYS_fcntl, ENOLCK);
+    CHECK_INT(-ENOLCK, ld_pidfile_acquire(&file, dir, "x"));
+    CHECK_INT(-1, file.fd);
+    CHECK_INT(-ENOLCK, ld_pidfile_acquire(&file, dir, "old"));
+    CHECK(faccessat(dir, "x.pid", F_OK, 0) < 0 && errno == ENOENT);
+    CHECK_STR("12\n", read_file(box_path("old.pid")));
+}
+
+/* Acquire where files cannot be truncated. */
+static void acquire_without_truncating(void) {
+    struct ld_pidfile file;
+    int dir = open_dir();
+    write_file(box_path("old.pid"), "12\n");
+    deny_syscall(SYS_ftruncate, EIO);
+    CHECK_INT(-EIO, ld_pidfile_acquire(&file, dir, "y"));
+    CHECK_INT(-1, file.fd);
+    CHECK_INT(-EIO, ld_pidfile_acquire(&file, dir, "old"));
+    CHECK(faccessat(dir, "y.pid", F_OK, 0) < 0 && errno == ENOENT);
+    CHECK_STR("12\n", read_file(box_path("old.pid")));
+}
+
+static void test_acquire_fails(void) {
+    box_path(""); /* the box is ours, not the child's */
+    check_in_child(acquire_without_locks);
+    check_in_child(acquire_without_truncating);
+}
+
 static const struct check_case cases[] = {
     {"a pidfile is made, written and removed", test_life},
     {"whoever comes second loses, and touches nothing", test_second_loses},
@@ -413,6 +524,10 @@ static const struct check_case cases[] = {
     {"a file that was replaced is left alone", test_replaced},
     {"acquiring and removing at once never gives two holders", test_unlink_race},
     {"other users see, and cannot", test_other_users},
+    {"a witness can only read, and counts as the lock", test_witness},
+    {"the witness of a host whose keeper has died keeps the name", test_keeper_dies},
+    {"a witness is of the file that is held", test_no_witness},
+    {"a pidfile that was made in vain is removed, and an old one left", test_acquire_fails},
 };
 
 CHECK_MAIN(cases)

@@ -219,6 +219,153 @@ static void test_backlog(void) {
     close(fd);
 }
 
+/* Note the file at a name of the box. */
+static bool note(struct ld_socket_file *file, const char *name) {
+    struct ld_address address;
+    REQUIRE(ld_address_parse(unix_address(name), &address));
+    return ld_socket_file_note(file, &address, NULL);
+}
+
+/* Whether a name is there in the box. */
+static bool is_there(const char *name) {
+    struct stat facts;
+    return lstat(box_path(name), &facts) == 0;
+}
+
+static void test_file(void) {
+    struct ld_socket_file file;
+    struct ld_address address;
+    int fd = listen_on(unix_address("a"), &defaults);
+    CHECK(note(&file, "a") && ld_socket_file_is_current(&file));
+    ld_socket_file_forget(&file);
+    CHECK(!ld_socket_file_is_current(&file));
+    ld_socket_file_remove(&file); /* forgotten: nothing */
+    CHECK(is_there("a"));
+    CHECK(note(&file, "a"));
+    ld_socket_file_remove(&file);
+    CHECK(!is_there("a") && !file.noted);
+    ld_socket_file_remove(&file);
+    CHECK(!note(&file, "a") && !ld_socket_file_is_current(&file));
+    CHECK(!note(&file, "none/a"));
+    write_file(box_path("file"), "keep");
+    CHECK(!note(&file, "file"));
+    REQUIRE(symlink("a", box_path("link")) == 0);
+    close(fd);
+    fd = listen_on(unix_address("a"), &defaults);
+    CHECK(!note(&file, "link")); /* a link is not the socket */
+    CHECK(ld_address_parse("127.0.0.1:1", &address) && !ld_socket_file_note(&file, &address, NULL));
+    ld_socket_file_remove(&file);
+    CHECK(is_there("a") && is_there("link") && is_there("file"));
+    close(fd);
+}
+
+static void test_file_replaced(void) {
+    struct ld_socket_file file;
+    REQUIRE(mkdir(box_path("dir"), 0700) == 0);
+    int fd = listen_on(unix_address("dir/a"), &defaults);
+    CHECK(note(&file, "dir/a"));
+    REQUIRE(rename(box_path("dir/a"), box_path("dir/old")) == 0);
+    CHECK(!ld_socket_file_is_current(&file));
+    int other = listen_on(unix_address("dir/a"), &defaults);
+    CHECK(!ld_socket_file_is_current(&file));
+    ld_socket_file_remove(&file);
+    CHECK(is_there("dir/a") && is_there("dir/old"));
+    close(fd);
+    CHECK(note(&file, "dir/a"));
+    REQUIRE(rename(box_path("dir"), box_path("moved")) == 0); /* the directory that was noted */
+    CHECK(ld_socket_file_is_current(&file));
+    ld_socket_file_remove(&file);
+    CHECK(!is_there("moved/a") && is_there("moved/old"));
+    close(other);
+}
+
+/* Listen at an address for a user. */
+static int listen_for(const struct ld_user *user, const char *text, struct ld_socket_file *file) {
+    struct ld_address address;
+    REQUIRE(ld_address_parse(text, &address));
+    return ld_socket_listen_for(user, &address, &defaults, file);
+}
+
+static void test_listen_for(void) {
+    struct ld_socket_file file;
+    struct ld_socket_file none;
+    int fd = listen_for(NULL, "127.0.0.1:0", &file);
+    CHECK(fd >= 0 && !file.noted);
+    close(fd);
+    fd = listen_for(NULL, unix_address("a"), &file);
+    CHECK(fd >= 0 && ld_socket_file_is_current(&file) && can_connect(unix_address("a")));
+    CHECK_INT(-EADDRINUSE, listen_for(NULL, unix_address("a"), &none));
+    CHECK(!none.noted && ld_socket_file_is_current(&file));
+    CHECK_INT(-ENOENT, listen_for(NULL, unix_address("none/a"), &none));
+    CHECK(!none.noted);
+    write_file(box_path("file"), "");
+    CHECK_INT(-ENOTDIR, listen_for(NULL, unix_address("file/a"), &none));
+    CHECK_INT(-EADDRINUSE, listen_for(NULL, unix_address("file"), &none));
+    close(fd);
+    ld_socket_file_remove(&file);
+    CHECK(!is_there("a"));
+}
+
+/* Whose a file of the box is; -1 if it is not there. */
+static int owner_of(const char *name) {
+    struct stat facts;
+    return lstat(box_path(name), &facts) == 0 ? (int)facts.st_uid : -1;
+}
+
+static void test_listen_for_user(void) {
+    const struct ld_user nobody = {.uid = 65534, .gid = 65534};
+    struct ld_socket_file own;
+    struct ld_socket_file roots;
+    struct ld_socket_file none;
+    if (geteuid() != 0) {
+        check_skip("needs root");
+        return;
+    }
+    REQUIRE(chmod(box_path(""), 0755) == 0 && mkdir(box_path("own"), 0755) == 0);
+    REQUIRE(chown(box_path("own"), 65534, 65534) == 0);
+    REQUIRE(mkdir(box_path("roots"), 0755) == 0);
+    REQUIRE(symlink("../roots", box_path("own/link")) == 0);
+    int fd = listen_for(&nobody, unix_address("own/a"), &own);
+    int other = listen_for(&nobody, unix_address("roots/a"), &roots);
+    CHECK(fd >= 0 && other >= 0 && own.place.is_users && !roots.place.is_users);
+    CHECK_INT(65534, owner_of("own/a"));
+    CHECK_INT(0, owner_of("roots/a"));
+    CHECK_INT(-EACCES, listen_for(&nobody, unix_address("own/link/b"), &none));
+    CHECK(!none.noted && !is_there("roots/b"));
+    write_file(box_path("roots/later"), "");
+    CHECK_INT(0, owner_of("roots/later")); /* we have our own rights again */
+    ld_socket_file_forget(&own);
+    close(fd);
+    fd = listen_for(&nobody, unix_address("own/a"), &own); /* its stale file is replaced */
+    CHECK(fd >= 0 && ld_socket_file_is_current(&own));
+    ld_socket_file_remove(&own);
+    CHECK(!is_there("own/a"));
+    ld_socket_file_remove(&roots);
+    CHECK(!is_there("roots/a"));
+    close(fd);
+    close(other);
+}
+
+/* A socket of root's in a directory that the user can write is removed with the user's rights. */
+static void test_remove_as_user(void) {
+    const struct ld_user nobody = {.uid = 65534, .gid = 65534};
+    struct ld_socket_file file;
+    struct ld_address address;
+    if (geteuid() != 0) {
+        check_skip("needs root");
+        return;
+    }
+    REQUIRE(chmod(box_path(""), 0755) == 0 && mkdir(box_path("own"), 0755) == 0);
+    REQUIRE(chown(box_path("own"), 65534, 65534) == 0);
+    int fd = listen_on(unix_address("own/a"), &defaults);
+    REQUIRE(ld_address_parse(unix_address("own/a"), &address));
+    CHECK(ld_socket_file_note(&file, &address, &nobody) && file.place.is_users);
+    REQUIRE(chown(box_path("own"), 0, 0) == 0); /* which the user may not write by now */
+    ld_socket_file_remove(&file);
+    CHECK(is_there("own/a") && !file.noted);
+    close(fd);
+}
+
 static const struct check_case cases[] = {
     {"addresses", test_addresses},
     {"what is no address", test_wrong_addresses},
@@ -228,6 +375,11 @@ static const struct check_case cases[] = {
     {"a Unix socket and its mode", test_unix},
     {"a file is replaced only if nobody listens there", test_stale},
     {"the backlog", test_backlog},
+    {"the file of a socket is noted, removed or forgotten", test_file},
+    {"a file that is not the one that was noted stays", test_file_replaced},
+    {"a socket is made with its file noted, or not at all", test_listen_for},
+    {"for a user it is made with the rights of the way", test_listen_for_user},
+    {"it is removed with these, too", test_remove_as_user},
 };
 
 CHECK_MAIN(cases)

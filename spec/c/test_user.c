@@ -1,8 +1,11 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -181,6 +184,121 @@ static void test_become_fails(void) {
     check_in_child(keep_a_way_back);
 }
 
+/* Check by which ids files are checked now. */
+static void check_fs_ids(uid_t uid, gid_t gid) {
+    CHECK_INT((int)uid, setfsuid((uid_t)-1));
+    CHECK_INT((int)gid, setfsgid((gid_t)-1));
+}
+
+/* Check our supplementary groups. */
+static void check_groups(const gid_t *groups, int count) {
+    gid_t got[16];
+    CHECK_INT(count, getgroups(16, got));
+    CHECK(memcmp(groups, got, (size_t)count * sizeof *groups) == 0);
+}
+
+/* Touch files with the rights of a user for a while. */
+static void enter_and_leave(void) {
+    const gid_t own[] = {0, 60007};
+    gid_t groups[] = {60001, 65534}; /* sorted, as the kernel does */
+    const struct ld_user user = {.uid = 65534, .gid = 65534, .groups = groups, .group_count = 2};
+    struct stat facts = {0};
+    REQUIRE(setgroups(2, own) == 0 && chmod(box_path(""), 0777) == 0);
+    write_file(box_path("secret"), "x");
+    REQUIRE(chmod(box_path("secret"), 0600) == 0);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(0, ld_user_enter(&user));
+        check_fs_ids(65534, 65534);
+        check_groups(groups, 2);
+        CHECK_INT(0, geteuid()); /* for signals and all else it is still root */
+        CHECK(open(box_path("secret"), O_RDONLY | O_CLOEXEC) < 0 && errno == EACCES);
+        CHECK(mkdir(box_path("made"), 0700) == 0);
+        ld_user_leave(&user);
+        check_fs_ids(0, 0);
+        check_groups(own, 2);
+        CHECK(stat(box_path("made"), &facts) == 0 && facts.st_uid == 65534 &&
+              facts.st_gid == 65534);
+        CHECK(rmdir(box_path("made")) == 0);
+        CHECK_STR("x", read_file(box_path("secret")));
+    }
+    ld_user_leave(&user); /* without having entered */
+    check_groups(own, 2);
+}
+
+/* With nothing to give up nothing changes. */
+static void enter_nothing(void) {
+    const struct ld_user root = {.uid = 0, .gid = 5};
+    const struct ld_user user = {.uid = 65534, .gid = 65534};
+    const gid_t own[] = {60007};
+    CHECK(!ld_user_is_lesser(NULL) && !ld_user_is_lesser(&root) && ld_user_is_lesser(&user));
+    REQUIRE(setgroups(1, own) == 0);
+    CHECK_INT(0, ld_user_enter(NULL));
+    CHECK_INT(0, ld_user_enter(&root));
+    check_fs_ids(0, 0);
+    check_groups(own, 1);
+    ld_user_leave(&root);
+    ld_user_leave(NULL);
+    REQUIRE(setresgid(60004, 60004, 60004) == 0 && setresuid(60004, 60004, 60004) == 0);
+    CHECK(!ld_user_is_lesser(&user));
+    CHECK_INT(0, ld_user_enter(&user));
+    check_fs_ids(60004, 60004);
+    ld_user_leave(&user);
+    check_groups(own, 1);
+}
+
+/* A user that cannot be entered changes nothing. */
+static void enter_in_vain(void) {
+    const gid_t own[] = {60007};
+    gid_t groups[] = {65534};
+    const struct ld_user user = {.uid = 65534, .gid = 65534, .groups = groups, .group_count = 1};
+    static gid_t too_many[65537];
+    const struct ld_user many = {
+        .uid = 65534, .gid = 65534, .groups = too_many, .group_count = LD_COUNT(too_many)};
+    REQUIRE(setgroups(1, own) == 0);
+    CHECK_INT(-EINVAL, ld_user_enter(&many));
+    check_fs_ids(0, 0);
+    check_groups(own, 1);
+    deny_syscall(SYS_setfsuid, EPERM);
+    CHECK_INT(-EPERM, ld_user_enter(&user));
+    CHECK_INT(0, setfsgid((gid_t)-1));
+    check_groups(own, 1);
+}
+
+static void test_enter(void) {
+    if (geteuid() != 0) {
+        check_skip("needs root");
+        return;
+    }
+    box_path(""); /* the box is ours, not the child's */
+    check_in_child(enter_and_leave);
+    check_in_child(enter_nothing);
+    check_in_child(enter_in_vain);
+}
+
+static void test_can_rename_in(void) {
+    gid_t groups[] = {7, 60001};
+    const struct ld_user user = {.uid = 100, .gid = 200, .groups = groups, .group_count = 2};
+    static const struct {
+        uid_t uid;
+        gid_t gid;
+        mode_t mode;
+        bool expected;
+    } rows[] = {
+        {0, 0, 0755, false},     {100, 0, 0555, true},    {100, 0, 0, true},
+        {0, 0, 0757, true},      {0, 0, 0702, true},      {0, 200, 0775, true},
+        {0, 60001, 0775, true},  {0, 7, 0720, true},      {0, 8, 0775, false},
+        {0, 200, 0755, false},   {101, 201, 0775, false}, {0, 0, 01777, true},
+        {200, 100, 0770, false}, {0, 60001, 0705, false},
+    };
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        const struct stat dir = {
+            .st_uid = rows[i].uid, .st_gid = rows[i].gid, .st_mode = S_IFDIR | rows[i].mode};
+        if (!CHECK(ld_user_can_rename_in(&user, &dir) == rows[i].expected)) {
+            printf("    row %zu\n", i);
+        }
+    }
+}
+
 static const struct check_case cases[] = {
     {"a user is found by name and by number", test_by_name_and_number},
     {"the supplementary groups come with the user", test_groups},
@@ -189,6 +307,8 @@ static const struct check_case cases[] = {
     {"a group is found by name and by number", test_find_group},
     {"a drop is of all ids and groups, and for good", test_become},
     {"a drop that fails, or leaves a way back, says so", test_become_fails},
+    {"files are touched with a user's rights until they are left", test_enter},
+    {"who may change the names in a directory", test_can_rename_in},
 };
 
 CHECK_MAIN(cases)
