@@ -1,12 +1,9 @@
-/* libuv aborts when the kernel refuses to add a descriptor to an epoll set. The kernel does so when
- * memory is short for a moment, and that is no reason to end a service. So the binary defines
- * epoll_ctl itself, which the libraries in the process then call: it tries again for a while, and
- * what is refused for good is in the log before the abort. */
+#include "epoll.h"
+
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <time.h>
 
 #include "log.h"
@@ -28,8 +25,8 @@ static bool is_passing(int error) {
     return error == ENOMEM || error == ENOSPC;
 }
 
-/* Take the place of the C library's function. */
-int epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
+/* Add, and try again. */
+int ld_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event) {
     int rc = real_epoll_ctl(epoll, operation, fd, event);
     if (rc == 0 || !is_passing(errno)) {
         return rc;

@@ -3,7 +3,6 @@
  * turn, before the host's loop waits, a guest with something new is run without waiting. */
 #include "guest.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +14,7 @@
 #include <unistd.h>
 
 #include "base.h"
+#include "epoll.h"
 #include "log.h"
 #include "text.h"
 
@@ -417,17 +417,13 @@ void ld_guest_give_up_all(int blank) {
  * a script may have closed it under its handle, or have opened a file as a stream. Such a handle hears
  * nothing any more. One whose number is another file's by now is watched anew. */
 int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
-    static int (*real)(int, int, int, struct epoll_event *);
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "epoll_ctl");
-    }
-    int rc = real(set, operation, fd, event);
+    int rc = ld_epoll_ctl(set, operation, fd, event);
     bool is_watching = operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD;
     if (rc == 0 || errno == EEXIST || !is_watching || running == NULL ||
         set != uv_backend_fd(&running->loop)) {
         return rc;
     }
-    if (errno == ENOENT && real(set, EPOLL_CTL_ADD, fd, event) == 0) {
+    if (errno == ENOENT && ld_epoll_ctl(set, EPOLL_CTL_ADD, fd, event) == 0) {
         return 0;
     }
     ld_log(LD_LOG_WARN, "luv: descriptor %d cannot be watched: %s", fd, strerror(errno));
