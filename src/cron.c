@@ -102,7 +102,7 @@ static const char *parse_range(const struct field *field, const char **at, int r
  * says ("every 90 minutes"); 0 if it is none of that. */
 static int parse_step(const struct field *field, const char **at) {
     size_t digits = strspn(*at + 1, "0123456789");
-    int step = digits > 4 ? 0 : atoi(*at + 1);
+    int step = digits == 0 || digits > 4 ? 0 : atoi(*at + 1);
     *at += 1 + digits;
     return step <= last_of(field) - field->least + 1 ? step : 0;
 }
