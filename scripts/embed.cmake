@@ -1,6 +1,6 @@
-# Write OUTPUT, a C file with the contents of FILES (a list), for src/embedded.h.
+# Write OUTPUT, a C file with the contents of FILES (a list), for src/api/embedded.h.
 
-set(text "/* Made by scripts/embed.cmake. */\n#include \"embedded.h\"\n\n")
+set(text "/* Made by scripts/embed.cmake. */\n#include \"api/embedded.h\"\n\n")
 set(rows "")
 foreach(file IN LISTS FILES)
   get_filename_component(name "${file}" NAME)

@@ -1,72 +1,137 @@
--- The house stands on its floors: an include points down, or to a neighbour that src/FLOORS names.
+-- The house stands on its floors: includes and calls point down, or sideways without coming back.
+-- Calls through pointers to functions are left out: those are what a lower floor is handed.
 
 local support = require "support"
 
 local function read_floors()
-  local floors = {}
+  local order = {}
   for line in io.lines(support.root .. "/src/FLOORS") do
-    local floor, file, rest = line:match("^(%d)%s+([%w_]+)%s*(.*)$")
-    if floor then
-      local neighbours = {}
-      for name in rest:gmatch("[%w_]+") do
-        neighbours[name] = true
-      end
-      floors[file] = { floor = tonumber(floor), neighbours = neighbours }
-    end
+    order[#order + 1] = line
+    order[line] = #order
   end
-  return floors
+  return order
 end
 
--- Headers without a source of their own belong to the lowest file that names them.
-local function add_headers(floors)
-  local lowest = {}
-  for _, entry in pairs(floors) do
-    for name in pairs(entry.neighbours) do
-      if not floors[name] then
-        lowest[name] = math.min(lowest[name] or 9, entry.floor)
-      end
-    end
-  end
-  for name, floor in pairs(lowest) do
-    floors[name] = { floor = floor, neighbours = {}, header = true }
-  end
-end
-
-local free = { base = true, version = true, embedded = true }
-
-local function includes(path)
+local function files_in(directory)
   local names = {}
-  for line in io.lines(path) do
-    names[#names + 1] = line:match('^#include "([%w_]+)%.h"')
+  local scan = assert(support.uv.fs_scandir(directory))
+  local name = support.uv.fs_scandir_next(scan)
+  while name do
+    names[#names + 1] = name
+    name = support.uv.fs_scandir_next(scan)
   end
+  table.sort(names)
   return names
 end
 
-describe("src", function()
-  local floors = read_floors()
-  add_headers(floors)
+-- Call visit(floor, file's name, path) for each file of the source.
+local function each_source(order, visit)
+  for _, floor in ipairs(order) do
+    for _, name in ipairs(files_in(support.root .. "/src/" .. floor)) do
+      visit(floor, name, ("%s/src/%s/%s"):format(support.root, floor, name))
+    end
+  end
+end
 
-  it("names every source in FLOORS", function()
-    local scan = support.uv.fs_scandir(support.root .. "/src")
-    local name = support.uv.fs_scandir_next(scan)
-    while name do
-      local base = name:match("^(.*)%.[ch]$")
-      assert.truthy(base == nil or floors[base] or free[base], name .. " is missing in FLOORS")
-      name = support.uv.fs_scandir_next(scan)
+-- Which file of the build calls, or takes a function or datum of, which: file -> { file -> symbol }.
+local function read_calls(order)
+  local build = support.binary:match("^(.*)/[^/]*$")
+  local objects = {}
+  each_source(order, function(floor, name)
+    if name:find("%.c$") then
+      objects[#objects + 1] = ("CMakeFiles/floor_%s.dir/src/%s/%s.o"):format(floor, floor, name)
+    end
+  end)
+  local owner, wanted, calls = {}, {}, {}
+  local pipe = assert(io.popen(("cd '%s' && nm -A --extern-only %s"):format(build, table.concat(objects, " "))))
+  for line in pipe:lines() do
+    local file, kind, symbol = line:match("/src/(%l+/[%w_]+)%.c%.o:%s*%x*%s+(%a) ([%w_]+)$")
+    if kind == "U" then
+      wanted[#wanted + 1] = { file, symbol }
+    elseif kind then
+      owner[symbol] = file
+      calls[file] = calls[file] or {}
+    end
+  end
+  pipe:close()
+  for _, want in ipairs(wanted) do
+    local file, other = want[1], owner[want[2]]
+    if other and other ~= file and calls[file] then
+      calls[file][other] = want[2]
+    end
+  end
+  return calls
+end
+
+-- A circle of calls as text, or nil.
+local function find_circle(calls)
+  local state, path = {}, {}
+  local function visit(file)
+    state[file] = "open"
+    path[#path + 1] = file
+    for other, symbol in pairs(calls[file]) do
+      if state[other] == "open" then
+        return ("%s -> %s (%s), within %s"):format(file, other, symbol, table.concat(path, " -> "))
+      end
+      local circle = not state[other] and visit(other)
+      if circle then
+        return circle
+      end
+    end
+    state[file] = "done"
+    path[#path] = nil
+  end
+  for file in pairs(calls) do
+    local circle = not state[file] and visit(file)
+    if circle then
+      return circle
+    end
+  end
+end
+
+-- Whether a file on one floor may know of another floor.
+local function may_know(order, floor, other)
+  local strangers = (floor == "script" and other == "daemon") or (floor == "daemon" and other == "script")
+  return order[other] and order[other] <= order[floor] and not strangers
+end
+
+describe("src", function()
+  local order = read_floors()
+
+  it("has its files in the eight folders that FLOORS names, each with a README of at most 15 lines", function()
+    assert.equal(8, #order)
+    for _, name in ipairs(files_in(support.root .. "/src")) do
+      assert.truthy(order[name] or name == "FLOORS", name)
+    end
+    for _, floor in ipairs(order) do
+      local _, lines = assert(support.read(("%s/src/%s/README.md"):format(support.root, floor))):gsub("\n", "")
+      assert.is_true(lines <= 15, floor)
     end
   end)
 
-  it("includes nothing from above, and no neighbour that is not drawn", function()
-    for file, entry in pairs(floors) do
-      for _, ending in ipairs { ".c", ".h" } do
-        local path = support.root .. "/src/" .. file .. ending
-        for _, name in ipairs(support.read(path) and includes(path) or {}) do
-          local other = floors[name]
-          local allowed = free[name] or name == file or entry.neighbours[name] or
-            (other and other.floor < entry.floor) or (entry.header and other.floor <= entry.floor)
-          assert.truthy(allowed, ("%s%s includes %s.h"):format(file, ending, name))
+  it("includes by folder, nothing from above, and daemon and script do not know each other", function()
+    each_source(order, function(floor, name, path)
+      if name:find("%.[ch]$") then
+        for line in io.lines(path) do
+          local include = line:match('^#include "([^"]+)"')
+          local other = include and include:match("^(%l+)/")
+          assert.truthy(not include or (other and may_know(order, floor, other)),
+            ("%s/%s includes %s"):format(floor, name, include))
         end
       end
+    end)
+  end)
+
+  it("calls nothing above", function()
+    for file, others in pairs(read_calls(order)) do
+      for other, symbol in pairs(others) do
+        assert.truthy(may_know(order, file:match("^%l+"), other:match("^%l+")),
+          ("%s calls %s of %s"):format(file, symbol, other))
+      end
     end
+  end)
+
+  it("has no circle of calls between files", function()
+    assert.is_nil(find_circle(read_calls(order)))
   end)
 end)

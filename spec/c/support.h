@@ -7,7 +7,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "text.h"
+#include "base/text.h"
 
 #define WAIT_SECONDS 20 /* for what must happen; long, because machines may be loaded */
 

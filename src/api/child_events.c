@@ -1,0 +1,205 @@
+/* What happens to a child: its output, what it has taken, its end; and the boxes that are told. */
+#include <lauxlib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/child.h"
+#include "base/parse.h"
+#include "script/luax.h"
+
+static const char boxes_key; /* of the table from halves to boxes in the registry */
+
+/* What an output callback is called with. */
+struct output {
+    const struct ld_child_half *half;
+    int stream;
+    const char *bytes;
+    size_t size;
+};
+
+/* Push the box of a half. */
+void ld_api_child_push_box(lua_State *L, const struct ld_child_half *half) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_rawgetp(L, -1, half);
+    lua_remove(L, -2);
+}
+
+/* Unpin the box of a half: the key is there, so nothing is allocated. */
+void ld_api_child_unpin(lua_State *L, const struct ld_child_half *half) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, half);
+    lua_pop(L, 1);
+}
+
+/* Push the table that says how a child ended. */
+void ld_api_child_push_exit(lua_State *L, const struct ld_child_box *box) {
+    lua_createtable(L, 0, 5);
+    lua_pushboolean(L, !box->exit.signaled && box->exit.status == 0);
+    lua_setfield(L, -2, "ok");
+    if (box->exit.signaled) {
+        lua_pushstring(L, ld_parse_signal_name(box->exit.status));
+        lua_setfield(L, -2, "signal");
+    } else {
+        lua_pushinteger(L, box->exit.status);
+        lua_setfield(L, -2, "code");
+    }
+    lua_pushboolean(L, box->exit.core);
+    lua_setfield(L, -2, "core");
+    lua_pushnumber(L, box->seconds);
+    lua_setfield(L, -2, "seconds");
+    lua_pushboolean(L, box->timed_out);
+    lua_setfield(L, -2, "timed_out");
+}
+
+/* Push an output callback and its argument. */
+static int push_output(lua_State *co, void *arg) {
+    const struct output *output = arg;
+    ld_api_child_push_box(co, output->half);
+    lua_getiuservalue(co, -1, output->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
+    if (output->bytes != NULL) {
+        lua_pushlstring(co, output->bytes, output->size);
+    } else {
+        lua_pushnil(co);
+    }
+    lua_remove(co, 1);
+    return 1;
+}
+
+/* Read the stream again when its callback is done. That may finish the child, and free the half. */
+static bool on_output_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    struct ld_child_half *half = task->owner;
+    int stream = (int)task->number;
+    (void)outcome;
+    (void)results;
+    half->calling[stream - 1] = NULL;
+    if (half->child != NULL && half->held[stream - 1]) {
+        half->held[stream - 1] = false;
+        ld_child_unhold(half->child, stream, LD_HOLD_BUSY);
+    }
+    return false;
+}
+
+/* Read no more from a stream until its callback is done. */
+static void hold(struct ld_child_half *half, int stream) {
+    half->held[stream - 1] = true;
+    ld_child_hold(half->child, stream, LD_HOLD_BUSY);
+}
+
+/* Call an output callback. The stream is held while the callback is suspended; at its end from the
+ * beginning, because the end of that call may be the end of the child. */
+static void on_output(void *owner, int stream, const char *bytes, size_t size) {
+    struct ld_child_half *half = owner;
+    struct output output = {.half = half, .stream = stream, .bytes = bytes, .size = size};
+    struct ld_task *task = ld_task_take_or_report(
+        half->handle.script, stream == 1 ? "a stdout callback" : "a stderr callback");
+    if (task == NULL) {
+        return; /* the chunk is lost */
+    }
+    task->owner = half;
+    task->number = (uint64_t)stream;
+    task->on_end = on_output_end;
+    half->calling[stream - 1] = task;
+    if (bytes == NULL) {
+        hold(half, stream);
+        ld_task_start_with(task, push_output, &output);
+        return;
+    }
+    ld_task_start_with(task, push_output, &output);
+    if (half->calling[stream - 1] != NULL) {
+        hold(half, stream);
+    }
+}
+
+/* Wake the first task of a list. */
+static void wake_first(struct ld_task **list) {
+    struct ld_task *task = *list;
+    *list = task->next_waiter;
+    task->next_waiter = NULL;
+    ld_task_wake(task);
+}
+
+/* Wake all tasks of a list. */
+static void wake_all(struct ld_task **list) {
+    while (*list != NULL) {
+        wake_first(list);
+    }
+}
+
+/* Wake those who wait until everything is written. When one of them writes again, that is true no
+ * more: the others, and itself if it flushes, wait for the next time. */
+static void on_drained(void *owner) {
+    struct ld_child_half *half = owner;
+    while (half->flushers != NULL &&
+           (ld_child_write_error(half->child) < 0 || ld_child_unwritten(half->child) == 0)) {
+        wake_first(&half->flushers);
+    }
+}
+
+/* Push the on_exit function, how the child ended, and the child. */
+static int push_on_exit(lua_State *co, void *arg) {
+    const struct ld_child_half *half = arg;
+    ld_api_child_push_box(co, half);
+    lua_getiuservalue(co, 1, LD_CHILD_ON_EXIT);
+    ld_api_child_push_exit(co, half->box);
+    lua_pushvalue(co, 1);
+    lua_remove(co, 1);
+    return 2;
+}
+
+/* Move the facts of a child that is about to go into its box. */
+static void keep_facts(struct ld_child_half *half) {
+    struct ld_child_facts facts;
+    struct ld_child_box *box = half->box;
+    ld_child_facts(half->child, &facts);
+    box->exit = facts.exit;
+    box->seconds = facts.seconds;
+    box->timed_out = facts.timed_out;
+    box->finished = true;
+    box->half = NULL;
+}
+
+/* Handle the end of a child. The box stays pinned until its callback has been given it. */
+static void on_finished(void *owner) {
+    struct ld_child_half *half = owner;
+    struct ld_script *script = half->handle.script;
+    lua_State *L = script->L;
+    keep_facts(half);
+    script->commands -= half->command;
+    if (!half->claims) {
+        ld_child_release(half->child);
+    }
+    half->child = NULL;
+    wake_all(&half->flushers);
+    wake_all(&half->waiters);
+    ld_api_child_push_box(L, half);
+    bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
+    lua_pop(L, 2);
+    struct ld_task *task = has_callback && !script->closing
+                               ? ld_task_take_or_report(script, "an on_exit callback")
+                               : NULL;
+    if (task != NULL) {
+        ld_task_start_with(task, push_on_exit, half);
+    }
+    ld_api_child_unpin(L, half);
+    ld_handle_detach(&half->handle);
+    free(half);
+}
+
+const struct ld_child_ops ld_child_events = {on_output, on_drained, on_finished};
+
+/* Make the table of boxes. */
+void ld_api_child_make_boxes(lua_State *L) {
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
+}
+
+/* Pin a box. */
+void ld_api_child_pin(lua_State *L, int box, struct ld_child_half *half) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_pushlightuserdata(L, half);
+    lua_pushvalue(L, box);
+    half->box->half = half; /* from here on __gc frees it */
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
+}

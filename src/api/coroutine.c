@@ -1,0 +1,146 @@
+/* coroutine.resume, wrap, yield, close and running again: as Lua's, but they know of tasks. The host
+ * must know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
+#include <lauxlib.h>
+
+#include "api/parts.h"
+#include "script/interrupt.h"
+#include "script/luax.h"
+#include "script/task.h"
+
+static const char not_yours[] = "this coroutine is a task, which lunad alone resumes and closes";
+
+/* The coroutine in argument ARG. */
+static lua_State *check_coroutine(lua_State *L, int arg) {
+    lua_State *co = lua_tothread(L, arg);
+    luaL_argexpected(L, co != NULL, arg, "thread");
+    return co;
+}
+
+/* Whether CO waits for the host, and is not in the middle of a call. */
+static bool is_waiting(lua_State *co) {
+    lua_Debug ar;
+    return lua_status(co) == LUA_YIELD || !lua_getstack(co, 0, &ar);
+}
+
+/* Resume CO with the ARGS values at the top; how many it gave, or -1 with the error at the top. */
+static int resume(lua_State *L, lua_State *co, int args) {
+    struct ld_script *script = ld_script_of(L);
+    int results;
+    if (ld_task_is_hosts(co)) {
+        lua_pushstring(L, is_waiting(co) ? not_yours : "cannot resume non-suspended coroutine");
+        return -1;
+    }
+    if (!lua_checkstack(co, args)) {
+        lua_pushliteral(L, "too many arguments to resume");
+        return -1;
+    }
+    lua_xmove(L, co, args);
+    lua_State *before = ld_interrupt_enter(script, co);
+    int status = lua_resume(co, L, args, &results);
+    ld_interrupt_enter(script, before);
+    bool unwinding = ld_interrupt_go_on(script, co);
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_xmove(co, L, 1);
+        results = -1;
+    } else if (!lua_checkstack(L, results + 1)) {
+        lua_pop(co, results);
+        lua_pushliteral(L, "too many results to resume");
+        results = -1;
+    } else {
+        lua_xmove(co, L, results);
+    }
+    if (unwinding) {
+        const char *reason = script->interrupt_reason;
+        lua_pushstring(L, reason != NULL ? reason : "interrupted");
+        lua_error(L);
+    }
+    return results;
+}
+
+/* coroutine.resume(co, ...) -> true, values | false, error */
+static int l_resume(lua_State *L) {
+    lua_State *co = check_coroutine(L, 1);
+    int results = resume(L, co, lua_gettop(L) - 1);
+    if (results < 0) {
+        lua_pushboolean(L, 0);
+        lua_insert(L, -2);
+        return 2;
+    }
+    lua_pushboolean(L, 1);
+    lua_insert(L, -(results + 1));
+    return results + 1;
+}
+
+/* The function that coroutine.wrap made; its coroutine is the upvalue. */
+static int wrapped(lua_State *L) {
+    lua_State *co = lua_tothread(L, lua_upvalueindex(1));
+    int results = resume(L, co, lua_gettop(L));
+    if (results >= 0) {
+        return results;
+    }
+    int status = lua_status(co);
+    if (status != LUA_OK && status != LUA_YIELD) { /* it failed: close its variables */
+        lua_resetthread(co);
+        lua_xmove(co, L, 1);
+    }
+    if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
+        luaL_where(L, 1);
+        lua_insert(L, -2);
+        lua_concat(L, 2);
+    }
+    return lua_error(L);
+}
+
+/* coroutine.wrap(fn) -> function */
+static int l_wrap(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_State *co = lua_newthread(L);
+    lua_pushvalue(L, 1);
+    lua_xmove(L, co, 1);
+    lua_pushcclosure(L, wrapped, 1);
+    return 1;
+}
+
+/* coroutine.yield(...) */
+static int l_yield(lua_State *L) {
+    if (ld_task_of(L) != NULL) {
+        lx_error(L, "coroutine.yield: this is a task, and nothing would ever resume it "
+                    "(use lunad.sleep, or a coroutine of your own)");
+    }
+    return lua_yield(L, lua_gettop(L));
+}
+
+/* coroutine.close(co): Lua's own, but not for a task. */
+static int l_close(lua_State *L) {
+    lua_State *co = check_coroutine(L, 1);
+    if (ld_task_is_hosts(co) && is_waiting(co)) {
+        lx_error(L, "%s", not_yours);
+    }
+    lua_settop(L, 1);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_call(L, 1, LUA_MULTRET);
+    return lua_gettop(L);
+}
+
+/* coroutine.running() -> coroutine, boolean */
+static int l_running(lua_State *L) {
+    bool is_main = lua_pushthread(L);
+    ld_task_note_known(L);
+    lua_pushboolean(L, is_main);
+    return 2;
+}
+
+/* Open this part: it replaces functions of Lua's library. */
+int luaopen_lunad_coroutine(lua_State *L) {
+    static const luaL_Reg functions[] = {
+        {"resume", l_resume},   {"wrap", l_wrap}, {"yield", l_yield},
+        {"running", l_running}, {NULL, NULL},
+    };
+    lua_getglobal(L, "coroutine");
+    luaL_setfuncs(L, functions, 0);
+    lua_getfield(L, -1, "close");
+    lua_pushcclosure(L, l_close, 1);
+    lua_setfield(L, -2, "close");
+    return 0;
+}

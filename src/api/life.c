@@ -1,0 +1,297 @@
+/* The life of a script: what it asks of its host, and what the host asks of it. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <unistd.h>
+
+#include "api/module.h"
+#include "api/parts.h"
+#include "base/log.h"
+#include "base/version.h"
+#include "posix/forked.h"
+#include "script/interrupt.h"
+#include "script/lua_json.h"
+#include "script/luax.h"
+#include "script/task.h"
+#include "script/transfer.h"
+
+static const char module_key;       /* of the module table in the registry */
+static const char on_reload_key;    /* of the on_reload function */
+static const char on_stop_key;      /* of the list of on_stop functions */
+static const char reload_place_key; /* of the place where on_reload was called, as text */
+static const char error_place_key;  /* the same of on_error */
+
+/* reload() */
+static int l_reload(lua_State *L) {
+    ld_script_of(L)->wants |= LD_WANT_RELOAD;
+    return 0;
+}
+
+/* The exit status in argument ARG; 0 if there is none. */
+static int check_status(lua_State *L, int arg) {
+    lua_Integer status = luaL_optinteger(L, arg, 0);
+    luaL_argcheck(L, status >= 0 && status <= 255, arg, "an exit status from 0 to 255 expected");
+    return (int)status;
+}
+
+/* stop([status]) */
+static int l_stop(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    script->exit_status = check_status(L, 1);
+    script->wants |= LD_WANT_STOP;
+    return 0;
+}
+
+/* os.exit([status]): stop without waiting. Nothing of the script runs after it. */
+static int l_exit(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    if (lua_isboolean(L, 1)) {
+        script->exit_status = lua_toboolean(L, 1) ? 0 : 1;
+    } else {
+        script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
+    }
+    if (ld_forked()) {
+        ld_forked_leave(script->exit_status);
+    }
+    script->wants |= LD_WANT_EXIT;
+    script->exited = true;
+    script->interrupt_reason = "os.exit";
+    ld_interrupt(script);
+    lua_pushliteral(L, "os.exit");
+    return lua_error(L);
+}
+
+/* ready() */
+static int l_ready(lua_State *L) {
+    ld_script_of(L)->said_ready = true;
+    return 0;
+}
+
+/* status(text) */
+static int l_status(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    ld_text_clear(&script->status_text);
+    ld_text_add(&script->status_text, text, size);
+    script->wants |= LD_WANT_STATUS;
+    return 0;
+}
+
+/* Push the report in the argument. Runs protected: the report is freed whatever happens. */
+static int push_report(lua_State *L) {
+    lx_push_json(L, lua_touserdata(L, 1));
+    return 1;
+}
+
+/* stats() -> table */
+static int l_stats(lua_State *L) {
+    const struct ld_env *env = ld_script_of(L)->env;
+    if (ld_script_of(L)->closing) {
+        lx_error(L, "stats: %s", ld_script_over);
+    }
+    json_t *report = env->snapshot(env->host);
+    if (report == NULL) {
+        return luaL_error(L, "not enough memory");
+    }
+    lua_pushcfunction(L, push_report);
+    lua_pushlightuserdata(L, report);
+    int status = lua_pcall(L, 1, 1, 0);
+    json_decref(report);
+    return status == LUA_OK ? 1 : lua_error(L);
+}
+
+/* Why the script is about to end, and need not start anything again: "stopping" or "replaced"; nil if
+ * it is not. For lunad's own Lua. */
+static int l_is_over(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    lua_pushstring(L, script->retired                      ? "stopping"
+                      : script->stage == LD_STAGE_REPLACED ? "replaced"
+                                                           : NULL);
+    return 1;
+}
+
+/* Warn that the function in argument 1 takes the place of the one at the top, which is popped, unless
+ * that is the same or nil. PLACE is the registry's key of where NAME was called before; where it is
+ * called now is kept there. */
+static void warn_of_replacing(lua_State *L, const char *name, const void *place) {
+    bool replaces = !lua_isnil(L, -1) && !lua_rawequal(L, -1, 1);
+    lua_pop(L, 1);
+    lx_push_place(L, L);
+    if (replaces) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, place);
+        ld_log(LD_LOG_WARN, "%s at %s replaces the function that %s at %s was given", name,
+               lua_tostring(L, -2), name, lua_tostring(L, -1));
+        lua_pop(L, 1);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, place);
+}
+
+/* Note that a supervisor has given up. For lunad's own Lua. */
+static int l_note_give_up(lua_State *L) {
+    ld_script_of(L)->gave_up = true;
+    return 0;
+}
+
+/* on_reload(fn) */
+static int l_on_reload(lua_State *L) {
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key);
+    warn_of_replacing(L, "lunad.on_reload", &reload_place_key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &on_reload_key);
+    return 0;
+}
+
+/* on_error(fn) */
+static int l_on_error(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->on_error);
+    warn_of_replacing(L, "lunad.on_error", &error_place_key);
+    int reference = luaL_ref(L, LUA_REGISTRYINDEX);
+    luaL_unref(L, LUA_REGISTRYINDEX, script->on_error);
+    script->on_error = reference;
+    return 0;
+}
+
+/* on_stop(fn) */
+static int l_on_stop(lua_State *L) {
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    lua_insert(L, 1);
+    lua_rawseti(L, 1, (lua_Integer)lua_rawlen(L, 1) + 1);
+    return 0;
+}
+
+/* Take a task that calls the on_reload function. */
+int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task) {
+    lua_State *L = script->L;
+    bool any = lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) != LUA_TNIL;
+    *task = any ? ld_task_take(script, "the on_reload function") : NULL;
+    if (*task == NULL) {
+        lua_pop(L, 1);
+        return any ? -ENOMEM : 0;
+    }
+    lua_xmove(L, (*task)->co, 1);
+    return 0;
+}
+
+/* Set lunad.state to the value below the argument. Runs protected. */
+static int set_state(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &module_key);
+    lua_insert(L, 1);
+    lua_settop(L, 2);
+    lua_setfield(L, 1, "state");
+    return 0;
+}
+
+/* Set lunad.state to a copy. */
+int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
+                          struct ld_text *why) {
+    lua_State *L = script->L;
+    int rc = ld_transfer_value(from, L, deadline, why);
+    if (rc == 0) {
+        lua_pushcfunction(L, set_state);
+        lua_insert(L, -2);
+        rc = lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : -1;
+        if (rc < 0) {
+            ld_text_puts(why, lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
+    }
+    return rc;
+}
+
+/* Push the last on_stop function, which leaves the list, and the reason. */
+static int push_on_stop(lua_State *co, void *arg) {
+    const struct ld_script *script = arg;
+    lua_rawgetp(co, LUA_REGISTRYINDEX, &on_stop_key);
+    lua_Integer last = (lua_Integer)lua_rawlen(co, 1);
+    lua_rawgeti(co, 1, last);
+    lua_pushnil(co);
+    lua_rawseti(co, 1, last);
+    lua_remove(co, 1);
+    lua_pushstring(co, script->stop_reason);
+    return 1;
+}
+
+/* Go on with the next one, however this one ended. */
+static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    (void)outcome;
+    (void)results;
+    if (!task->script->closing) {
+        ld_api_life_run_on_stop(task->script, task->script->stop_reason);
+    }
+    return false;
+}
+
+/* Run the on_stop functions that are left. */
+void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
+    lua_State *L = script->L;
+    script->stop_reason = reason;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    bool any = lua_rawlen(L, -1) > 0;
+    lua_pop(L, 1);
+    struct ld_task *task = any ? ld_task_take_or_report(script, "an on_stop function") : NULL;
+    if (task == NULL) {
+        script->stop_done = true;
+        return;
+    }
+    task->on_end = on_stop_end;
+    ld_task_start_with(task, push_on_stop, script);
+}
+
+static const luaL_Reg functions[] = {
+    {"reload", l_reload},   {"stop", l_stop},
+    {"ready", l_ready},     {"status", l_status},
+    {"stats", l_stats},     {"on_reload", l_on_reload},
+    {"on_stop", l_on_stop}, {"on_error", l_on_error},
+    {"is_over", l_is_over}, {"note_give_up", l_note_give_up},
+    {NULL, NULL},
+};
+
+/* Set the facts that do not change in the life of a generation. */
+static void set_facts(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    const struct ld_env *env = script->env;
+    lua_pushliteral(L, LD_VERSION);
+    lua_setfield(L, 1, "version");
+    lua_pushstring(L, env->name);
+    lua_setfield(L, 1, "name");
+    lua_pushinteger(L, getpid());
+    lua_setfield(L, 1, "pid");
+    lua_pushstring(L, env->place);
+    lua_setfield(L, 1, "script");
+    lua_pushstring(L, env->daemon ? "daemon" : "foreground");
+    lua_setfield(L, 1, "mode");
+    lua_pushinteger(L, script->generation);
+    lua_setfield(L, 1, "generation");
+}
+
+/* Set the global `arg`, as lua does: the script at 0, what stands before it below. */
+static void set_arg(lua_State *L) {
+    const struct ld_env *env = ld_script_of(L)->env;
+    lua_newtable(L);
+    for (int i = 0; env->words[i] != NULL; i++) {
+        lua_pushstring(L, i == env->script ? env->place : env->words[i]);
+        lua_rawseti(L, -2, i - env->script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+/* Open this part. */
+int luaopen_lunad_life(lua_State *L) {
+    lua_pushvalue(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    luaL_setfuncs(L, functions, 0);
+    set_facts(L);
+    set_arg(L);
+    lua_getglobal(L, "os");
+    lua_pushcfunction(L, l_exit);
+    lua_setfield(L, -2, "exit");
+    return 0;
+}

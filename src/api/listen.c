@@ -1,0 +1,85 @@
+/* lunad.listen. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/parts.h"
+#include "engine/listener.h"
+#include "engine/mute.h"
+#include "script/luax.h"
+#include "script/script.h"
+
+static void read_backlog(lua_State *L, const char *name, void *into) {
+    ((struct ld_listen_options *)into)->backlog = (int)lx_option_integer(L, name, 1, 1LL << 30);
+}
+
+static void read_mode(lua_State *L, const char *name, void *into) {
+    ((struct ld_listen_options *)into)->mode = lx_option_mode(L, name);
+}
+
+static void read_reuse_port(lua_State *L, const char *name, void *into) {
+    ((struct ld_listen_options *)into)->reuse_port = lx_option_boolean(L, name);
+}
+
+static const struct lx_row rows[] = {
+    {"backlog", read_backlog},
+    {"mode", read_mode},
+    {"reuse_port", read_reuse_port},
+    {NULL, NULL},
+};
+
+/* What to say behind the address when it cannot be had. */
+static const char *explain(const struct ld_script *script, int code, bool is_named) {
+    if (code == -ENOENT && is_named) {
+        return ": no such socket was passed (LISTEN_FDNAMES)";
+    }
+    return code == -EACCES && script->env->dropped
+               ? ": start it with --listen, which is bound before privileges are dropped"
+               : "";
+}
+
+/* listen(address [, options]) -> fd | nil, error, code */
+static int l_listen(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    struct ld_listeners *listeners = script->env->listeners;
+    struct ld_listen_options options = {.mode = -1};
+    struct ld_address address;
+    ld_script_check_current(L, "listen");
+    const char *text = luaL_checkstring(L, 1);
+    bool is_named = strncmp(text, "fd:", 3) == 0;
+    if (!is_named && !ld_address_parse(text, &address)) {
+        luaL_argerror(L, 1, lua_pushfstring(L, "'%s': %s", text, ld_address_fault(text)));
+    }
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_checktype(L, 2, LUA_TTABLE);
+        lx_read_options(L, 2, rows, &options, "listen");
+    }
+    int fd = ld_listeners_ask(listeners, text, &options, script->stage == LD_STAGE_NEW);
+    if (fd >= 0) {
+        int rc = ld_listeners_issue(listeners, fd, script);
+        if (rc == 0 && script->stage == LD_STAGE_NEW) {
+            rc = ld_mute(fd);
+        }
+        if (rc < 0) {
+            close(fd);
+            fd = rc;
+        }
+    }
+    if (fd < 0) {
+        return lx_fail(L, fd, "%s%s", text, explain(script, fd, is_named));
+    }
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"listen", l_listen},
+    {NULL, NULL},
+};
+
+/* Open this part. */
+int luaopen_lunad_listen(lua_State *L) {
+    luaL_setfuncs(L, functions, 0);
+    return 0;
+}

@@ -1,0 +1,379 @@
+/* require "luv": the system's luv, as a guest on a loop of its generation.
+ *
+ * The library is opened once and stays: opened anew for each Lua state it would use up the
+ * process's thread-local storage keys. */
+#include <lauxlib.h>
+#include <string.h>
+
+#include "api/parts.h"
+#include "script/luax.h"
+
+#ifdef LUNAD_LUV
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <luv/luv.h>
+#include <unistd.h>
+
+#include "engine/guest.h"
+#include "engine/listener.h"
+#include "posix/fds.h"
+#include "script/script.h"
+#include "script/task.h"
+
+#define GUARDED_MAX 300
+
+/* What we need of the library; NULL until it is open. */
+static struct {
+    lua_CFunction open;
+    void (*set_loop)(lua_State *L, uv_loop_t *loop);
+    void (*set_callback)(lua_State *L, luv_CFpcall call);
+} luv;
+
+/* Find a function of the library. */
+static void *find_symbol(lua_State *L, void *library, const char *name) {
+    void *symbol = dlsym(library, name);
+    if (symbol == NULL) {
+        luaL_error(L, "luv: %s", dlerror());
+    }
+    return symbol;
+}
+
+/* Open the library, as package.cpath finds it; raises if it cannot be had. */
+static void open_library(lua_State *L) {
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchpath");
+    lua_pushliteral(L, "luv");
+    lua_getfield(L, -3, "cpath");
+    lua_call(L, 2, 2);
+    const char *path = lua_tostring(L, -2);
+    if (path == NULL) {
+        luaL_error(L, "module 'luv' not found (Debian: lua-luv):%s", lua_tostring(L, -1));
+    }
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL) {
+        luaL_error(L, "luv: %s", dlerror());
+    }
+    *(void **)&luv.set_loop = find_symbol(L, library, "luv_set_loop");
+    *(void **)&luv.set_callback = find_symbol(L, library, "luv_set_callback");
+    *(void **)&luv.open = find_symbol(L, library, "luaopen_luv");
+    lua_pop(L, 3);
+}
+
+/* Call what luv has put on the stack, as a task like every other callback. */
+static int on_callback(lua_State *L, int args, int results, int flags) {
+    struct ld_script *script = ld_script_of(L);
+    struct ld_task *task =
+        script->closing ? NULL : ld_task_take_or_report(script, "a luv callback");
+    (void)results; /* luv wants none */
+    (void)flags;
+    if (task == NULL || !lua_checkstack(task->co, args + 1)) {
+        lua_pop(L, args + 1); /* the generation is over, or there is no memory */
+        if (task != NULL) {
+            ld_task_drop(task);
+        }
+        return 0;
+    }
+    lua_xmove(L, task->co, args + 1);
+    ld_task_start(task, args);
+    return 0;
+}
+
+/* uv.run and others that would take the loop out of the host's hands. */
+static int l_refuse(lua_State *L) {
+    lx_error(L, "uv.%s: lunad runs the loop: just return from the script, and its callbacks come",
+             lua_tostring(L, lua_upvalueindex(1)));
+}
+
+/* Call the function of luv in the first upvalue, unless its loop is closed: a finalizer would leave
+ * something there that outlives the state. */
+static int call_open(lua_State *L) {
+    if (ld_script_of(L)->is_closed) {
+        lx_error(L, "uv.%s: %s", lua_tostring(L, lua_upvalueindex(2)), ld_script_over);
+    }
+    return lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* Whether the first argument is a handle that is being closed. */
+static bool is_closing(lua_State *L) {
+    if (lua_type(L, 1) != LUA_TUSERDATA || !lua_getmetatable(L, 1)) {
+        return false;
+    }
+    luaL_getmetatable(L, "uv_handle"); /* luv's set of the metatables of handles */
+    lua_insert(L, -2);
+    bool is_handle = lua_istable(L, -2) && lua_rawget(L, -2) != LUA_TNIL;
+    lua_pop(L, 2);
+    return is_handle && uv_is_closing(*(uv_handle_t **)lua_touserdata(L, 1));
+}
+
+/* The same for one that would begin something with a handle, which libuv does though it is being
+ * closed, and aborts later. */
+static int call_live(lua_State *L) {
+    if (is_closing(L)) {
+        lx_error(L, "uv.%s: this handle is closing", lua_tostring(L, lua_upvalueindex(2)));
+    }
+    return call_open(L);
+}
+
+/* The same for one that leaves something behind only if it is given a callback. */
+static int call_sync(lua_State *L) {
+    return lua_isfunction(L, -1) ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
+}
+
+/* Push what luv returns for an error. */
+static int fail(lua_State *L, int code) {
+    lua_pushnil(L);
+    lua_pushfstring(L, "%s: %s", uv_err_name(code), uv_strerror(code));
+    lua_pushstring(L, uv_err_name(code));
+    return 3;
+}
+
+/* Whether a descriptor is the host's. */
+static bool is_hosts(const struct ld_script *script, int fd) {
+    const struct ld_listeners *listeners = script->env->listeners;
+    struct ld_listener_facts facts;
+    for (size_t i = 0; listeners != NULL && ld_listeners_facts(listeners, i, &facts); i++) {
+        if (facts.fd == fd) {
+            return true;
+        }
+    }
+    return ld_fds_owner(fd) == LD_FD_HOST ||
+           ld_guest_find_fd(script->guest, fd) == LD_GUEST_FD_HOST;
+}
+
+/* The descriptor in argument ARG, or -1 where luv is to decide: it is none, or one of those that libuv
+ * does not close. */
+static int fd_argument(lua_State *L, int arg) {
+    lua_Integer fd = lua_isinteger(L, arg) ? lua_tointeger(L, arg) : -1;
+    return fd > STDERR_FILENO && fd <= INT_MAX ? (int)fd : -1;
+}
+
+/* Call a function of luv that takes hold of the descriptor in argument ARG. Two generations never have
+ * one number, or one would close what the other has: where another has it already, or the process was
+ * started with it, a copy is taken. What is the host's is not to be had. */
+static int open_fd(lua_State *L, int arg) {
+    const struct ld_script *script = ld_script_of(L);
+    int fd = fd_argument(L, arg);
+    if (fd < 0 || is_closing(L) || script->is_closed) {
+        return call_live(L);
+    }
+    if (is_hosts(script, fd)) {
+        return fail(L, UV_EBADF);
+    }
+    enum ld_guest_fd holder = ld_guest_find_fd(script->guest, fd);
+    if (holder == LD_GUEST_FD_OWN) {
+        return fail(L, UV_EEXIST);
+    }
+    if (holder != LD_GUEST_FD_OTHER && ld_fds_owner(fd) != LD_FD_INHERITED) {
+        return call_live(L);
+    }
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (copy < 0) {
+        return fail(L, -errno);
+    }
+    lua_pushinteger(L, copy);
+    lua_replace(L, arg);
+    int results = call_live(L);
+    if (lua_isnil(L, -results)) {
+        close(copy);
+    }
+    return results;
+}
+
+/* tcp:open(fd), pipe:open(fd), udp:open(fd) */
+static int call_open_fd(lua_State *L) {
+    return open_fd(L, 2);
+}
+
+/* new_tty(fd, readable) */
+static int call_new_tty(lua_State *L) {
+    return open_fd(L, 1);
+}
+
+/* new_poll(fd) and new_socket_poll(fd), which do not take hold of it. */
+static int call_new_poll(lua_State *L) {
+    int fd = fd_argument(L, 1);
+    return fd >= 0 && is_hosts(ld_script_of(L), fd) ? fail(L, UV_EBADF) : call_open(L);
+}
+
+/* fs_close(fd [, callback]): what the host or a handle has is not closed under it. */
+static int call_fs_close(lua_State *L) {
+    const struct ld_script *script = ld_script_of(L);
+    int fd = fd_argument(L, 1);
+    bool is_std = lua_isinteger(L, 1) && fd < 0; /* or another file would become one of those */
+    if (is_std || is_hosts(script, fd) || ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
+        lua_pushinteger(L, -1); /* which is refused as it is by luv */
+        lua_replace(L, 1);
+    }
+    return call_sync(L);
+}
+
+/* What stands between a script and a function of luv that is called NAME; NULL for nothing. */
+static lua_CFunction find_guard(const char *name) {
+    static const struct {
+        const char *part;
+        lua_CFunction guard;
+    } rows[] = {
+        {"_size", NULL}, /* what only looks, or fails by itself where the handle is closed */
+        {"get_", NULL},
+        {"getpath", NULL},
+        {"accepts", NULL},
+        {"fs_write", call_sync},
+        {"write", NULL},
+        {"fs_open", call_sync},
+        {"tcp_open", call_open_fd},
+        {"pipe_open", call_open_fd},
+        {"udp_open", call_open_fd},
+        {"new_tty", call_new_tty},
+        {"new_poll", call_new_poll},
+        {"new_socket_poll", call_new_poll},
+        {"fs_close", call_fs_close},
+        {"fs_event_start", call_live},
+        {"fs_poll_start", call_live},
+        {"fs_", call_sync},
+        {"addrinfo", call_sync},
+        {"nameinfo", call_sync},
+        {"random", call_sync},
+        {"start", call_live},
+        {"connect", call_live},
+        {"open", call_open_fd},
+        {"bind", call_live},
+        {"listen", call_live},
+        {"accept", call_live},
+        {"again", call_live},
+        {"set_mode", call_live},
+        {"close_reset", call_live},
+        {"new_", call_open},
+        {"send", call_live},
+        {"shutdown", call_live},
+        {"queue", call_open},
+        {"spawn", call_open},
+        {"readdir", call_open},
+    };
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (strstr(name, rows[i].part) != NULL) {
+            return rows[i].guard;
+        }
+    }
+    return NULL;
+}
+
+/* What is guarded, in the order of types: found once, because generations come often. */
+static struct {
+    size_t count;
+    struct guarded {
+        size_t type; /* see types */
+        const char *name;
+        lua_CFunction guard;
+    } list[GUARDED_MAX];
+} guarded;
+
+/* Where the functions are: in the module, and in the metatables of its objects. */
+static const char *const types[] = {
+    NULL,      "uv_async", "uv_check",   "uv_fs_event",  "uv_fs_poll", "uv_idle",
+    "uv_pipe", "uv_poll",  "uv_signal",  "uv_tcp",       "uv_timer",   "uv_tty",
+    "uv_udp",  "uv_dir",   "uv_prepare", "luv_work_ctx",
+};
+
+/* Push the table of functions of a type; the module is at index 1. */
+static bool push_functions(lua_State *L, size_t type) {
+    if (types[type] == NULL) {
+        lua_pushvalue(L, 1);
+        return true;
+    }
+    luaL_getmetatable(L, types[type]);
+    return lua_istable(L, -1) && lua_getfield(L, -1, "__index") == LUA_TTABLE;
+}
+
+/* Note a function that is to be guarded. */
+static void add_guarded(lua_State *L, size_t type, const char *name, lua_CFunction guard) {
+    const char *copy = guarded.count < GUARDED_MAX ? strdup(name) : NULL;
+    if (copy == NULL) {
+        luaL_error(L, "luv: no memory for its functions");
+    }
+    guarded.list[guarded.count++] = (struct guarded){type, copy, guard};
+}
+
+/* Find what is to be guarded in the table at the top. */
+static void find_guarded(lua_State *L, size_t type) {
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        lua_CFunction guard = lua_iscfunction(L, -1) && lua_type(L, -2) == LUA_TSTRING
+                                  ? find_guard(lua_tostring(L, -2))
+                                  : NULL;
+        if (guard != NULL) {
+            add_guarded(L, type, lua_tostring(L, -2), guard);
+        }
+        lua_pop(L, 1);
+    }
+}
+
+/* Put guards before luv's functions, and the methods of its objects. The module is at index 1. */
+static void guard_library(lua_State *L) {
+    size_t at = 0;
+    bool is_first = guarded.count == 0;
+    for (size_t type = 0; type < LD_COUNT(types); type++) {
+        if (push_functions(L, type) && is_first) {
+            find_guarded(L, type);
+        }
+        for (; at < guarded.count && guarded.list[at].type == type; at++) {
+            lua_pushstring(L, guarded.list[at].name);
+            lua_pushvalue(L, -1);
+            lua_rawget(L, -3);
+            lua_pushvalue(L, -2);
+            lua_pushcclosure(L, guarded.list[at].guard, 2);
+            lua_rawset(L, -3); /* the key is there */
+        }
+        lua_settop(L, 1);
+    }
+}
+
+/* Open luv on the loop of this generation. The loader of the module. */
+static int l_load(lua_State *L) {
+    static const char *const refused[] = {"run", "stop", "loop_close"};
+    struct ld_script *script = ld_script_of(L);
+    if (script->closing) {
+        lx_error(L, "luv: %s", ld_script_over);
+    }
+    if (luv.open == NULL) {
+        open_library(L);
+    }
+    if (script->guest == NULL) {
+        int rc = ld_guest_open(&script->guest, script->env->loop);
+        if (rc < 0) {
+            return luaL_error(L, "luv: %s", uv_strerror(rc));
+        }
+    }
+    luv.set_loop(script->L, ld_guest_loop(script->guest));
+    luv.set_callback(script->L, on_callback);
+    lua_settop(L, 0);
+    lua_pushcfunction(L, luv.open);
+    lua_call(L, 0, 1);
+    guard_library(L);
+    for (size_t i = 0; i < LD_COUNT(refused); i++) {
+        lua_pushstring(L, refused[i]);
+        lua_pushcclosure(L, l_refuse, 1);
+        lua_setfield(L, -2, refused[i]);
+    }
+    return 1;
+}
+
+#else
+
+/* Say that there is none. The loader of the module: luv must not be loaded on a loop of its own, which
+ * nobody would run. */
+static int l_load(lua_State *L) {
+    lx_error(L, "module 'luv': lunad was built without luv (LUNAD_LUV=OFF)");
+}
+
+#endif
+
+/* Open this part: `require "luv"` finds it before any file. */
+int luaopen_lunad_luv(lua_State *L) {
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    lua_pushcfunction(L, l_load);
+    lua_setfield(L, -2, "luv");
+    return 0;
+}

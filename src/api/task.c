@@ -1,0 +1,311 @@
+/* lunad.task and the methods of a task. */
+#include <lauxlib.h>
+
+#include "api/module.h"
+#include "api/parts.h"
+#include "base/json.h"
+#include "script/luax.h"
+#include "script/task.h"
+
+#define TASK_TYPE "lunad.task"
+
+static const char
+    boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
+
+/* What a script holds. Its user value is a table of the results, or the error. */
+struct box {
+    struct ld_task *task; /* NULL: it has ended */
+    struct ld_task *waiters;
+    enum ld_outcome outcome;
+    lua_Integer results;
+};
+
+/* A task that has ended, with how. */
+struct ending {
+    struct ld_task *task;
+    struct box *box;
+    enum ld_outcome outcome;
+    int results;
+};
+
+/* Keep the box at the top alive until its task has ended. */
+static void pin_box(lua_State *L, const struct box *box) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_pushvalue(L, -2);
+    lua_rawsetp(L, -2, box);
+    lua_pop(L, 1);
+}
+
+/* Push a box that is pinned. */
+static void push_box(lua_State *L, const struct box *box) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_rawgetp(L, -1, box);
+    lua_remove(L, -2);
+}
+
+/* Unpin a box. Does not raise: the key is there. */
+static void unpin_box(lua_State *L, const struct box *box) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lua_pushnil(L);
+    lua_rawsetp(L, -2, box);
+    lua_pop(L, 1);
+}
+
+/* Keep the results or the error of a task in its box. Runs protected. */
+static int keep_results(lua_State *L) {
+    const struct ending *ending = lua_touserdata(L, 1);
+    lua_State *co = ending->task->co;
+    push_box(L, ending->box);
+    if (ending->outcome == LD_OUTCOME_OK) {
+        lua_createtable(L, ending->results, 0);
+        for (int i = 1; i <= ending->results; i++) {
+            lua_pushvalue(co, i - ending->results - 1);
+            lua_xmove(co, L, 1);
+            lua_rawseti(L, -2, i);
+        }
+    } else {
+        lua_pushvalue(co, -1);
+        lua_xmove(co, L, 1);
+    }
+    lua_setiuservalue(L, -2, 1);
+    return 0;
+}
+
+/* Keep, in the place of what there is no memory for, the error that says so. That string is always
+ * there: nothing is allocated. */
+static void keep_no_memory(lua_State *L, const struct box *box) {
+    push_box(L, box);
+    lua_pushliteral(L, "not enough memory");
+    lua_setiuservalue(L, -2, 1);
+    lua_pop(L, 1);
+}
+
+/* Wake everybody who waits for a task. */
+static void wake_waiters(struct box *box) {
+    struct ld_task *waiter;
+    while ((waiter = box->waiters) != NULL) {
+        box->waiters = waiter->next_waiter;
+        waiter->next_waiter = NULL;
+        ld_task_wake(waiter);
+    }
+}
+
+/* Handle the end of a task: an error is for those who wait, if there are any. */
+static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    struct box *box = task->owner;
+    struct ending ending = {.task = task, .box = box, .outcome = outcome, .results = results};
+    bool has_waiters = box->waiters != NULL;
+    box->outcome = outcome;
+    box->results = results;
+    if ((outcome != LD_OUTCOME_OK || results > 0) &&
+        ld_script_protect(task->script, keep_results, &ending, NULL) < 0) {
+        box->outcome = LD_OUTCOME_FAILED;
+        keep_no_memory(task->script->L, box);
+    }
+    box->task = NULL;
+    wake_waiters(box); /* they hold the box */
+    unpin_box(task->script->L, box);
+    return has_waiters;
+}
+
+/* task(fn, ...) -> task */
+static int l_task(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    ld_script_check_active(L);
+    lx_check_callable(L, 1);
+    int args = lua_gettop(L) - 1;
+    struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    *box = (struct box){0};
+    luaL_setmetatable(L, TASK_TYPE);
+    pin_box(L, box);
+    struct ld_task *task = ld_task_take(script, "a task"); /* nothing may raise while we have it */
+    if (task == NULL || !lua_checkstack(task->co, args + 1)) {
+        unpin_box(L, box);
+        if (task != NULL) {
+            ld_task_drop(task);
+        }
+        lx_error(L, "not enough memory");
+    }
+    lua_insert(L, 1);
+    lua_xmove(L, task->co, args + 1);
+    box->task = task;
+    task->owner = box;
+    task->on_end = on_task_end;
+    ld_task_start(task, args);
+    return 1;
+}
+
+/* Raise if the caller cannot suspend. For lunad's own Lua: check_task(function). */
+static int l_check_task(lua_State *L) {
+    ld_task_check(L, luaL_checkstring(L, 1));
+    return 0;
+}
+
+/* Report an uncaught error. For lunad's own Lua: report(what, message, traceback). */
+static int l_report(lua_State *L) {
+    struct ld_text trace = {0};
+    const char *what = luaL_checkstring(L, 1);
+    const char *traceback = luaL_checkstring(L, 3);
+    lx_push_message(L, 2);
+    ld_text_puts(&trace, lua_tostring(L, -1));
+    size_t message_size = trace.size;
+    ld_text_format(&trace, "\n%s", traceback);
+    ld_script_report(ld_script_of(L), what, &trace, message_size);
+    ld_text_fini(&trace);
+    return 0;
+}
+
+/* Push what wait returns: the results, or nil and the error. */
+static int push_results(lua_State *L, const struct box *box) {
+    lua_getiuservalue(L, 1, 1);
+    if (box->outcome != LD_OUTCOME_OK) {
+        lua_pushnil(L);
+        lua_insert(L, -2);
+        return 2;
+    }
+    if (box->results == 0) {
+        return 0;
+    }
+    int table = lua_gettop(L);
+    luaL_checkstack(L, (int)box->results, "too many results");
+    for (lua_Integer i = 1; i <= box->results; i++) {
+        lua_rawgeti(L, table, i);
+    }
+    return (int)box->results;
+}
+
+/* The box in the first argument. */
+static struct box *check_box(lua_State *L) {
+    return luaL_checkudata(L, 1, TASK_TYPE);
+}
+
+/* Take a task out of those that wait. */
+static void abandon_wait(struct ld_task *task) {
+    struct box *box = task->waits_on;
+    struct ld_task **place = &box->waiters;
+    while (*place != task) {
+        place = &(*place)->next_waiter;
+    }
+    *place = task->next_waiter;
+    task->next_waiter = NULL;
+}
+
+/* Return from wait. */
+static int wait_resumed(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    ld_task_check_cancelled(L);
+    return push_results(L, check_box(L));
+}
+
+/* task:wait() -> results | nil, error */
+static int m_wait(lua_State *L) {
+    struct box *box = check_box(L);
+    lua_settop(L, 1);
+    if (box->task == NULL) {
+        return push_results(L, box);
+    }
+    struct ld_task *task = ld_task_check(L, "task:wait");
+    if (task == box->task) {
+        lx_error(L, "task:wait: a task cannot wait for itself");
+    }
+    struct ld_task **last = &box->waiters; /* woken in the order they came */
+    while (*last != NULL) {
+        last = &(*last)->next_waiter;
+    }
+    *last = task;
+    task->waits_on = box;
+    return ld_task_suspend(L, "wait", abandon_wait, wait_resumed);
+}
+
+/* task:cancel() */
+static int m_cancel(lua_State *L) {
+    struct box *box = check_box(L);
+    if (box->task != NULL) {
+        ld_task_cancel(box->task);
+    }
+    return 0;
+}
+
+/* task:running() -> boolean */
+static int m_running(lua_State *L) {
+    lua_pushboolean(L, check_box(L)->task != NULL);
+    return 1;
+}
+
+/* A task as text. */
+static int mt_tostring(lua_State *L) {
+    lua_pushfstring(L, "task (%s)", check_box(L)->task != NULL ? "running" : "ended");
+    return 1;
+}
+
+/* What a report is made into. */
+struct report {
+    struct ld_script *script;
+    json_t *list;
+    struct ld_text *text;
+};
+
+/* Report all suspended tasks. Runs protected. */
+static int report_all(lua_State *L) {
+    const struct report *report = lua_touserdata(L, 1);
+    for (struct ld_task *task = report->script->tasks; task != NULL; task = task->next) {
+        lx_push_place(L, task->co);
+        json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)),
+                                 "state", task->waits_for != NULL ? task->waits_for : "running");
+        json_array_append_new(report->list, item);
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+/* The tasks, for the status report. */
+json_t *ld_api_task_report(struct ld_script *script) {
+    struct report report = {.script = script, .list = json_array()};
+    ld_script_protect(script, report_all, &report, NULL);
+    return report.list;
+}
+
+/* Add the traceback of every task. Runs protected. */
+static int trace_all(lua_State *L) {
+    const struct report *report = lua_touserdata(L, 1);
+    for (struct ld_task *task = report->script->tasks; task != NULL; task = task->next) {
+        luaL_traceback(L, task->co, NULL, 0);
+        ld_text_format(report->text, "\n%s, waiting in %s\n%s", task->what,
+                       task->waits_for != NULL ? task->waits_for : "nothing", lua_tostring(L, -1));
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+/* Add the traceback of every suspended task. */
+void ld_api_task_traceback(struct ld_script *script, struct ld_text *text) {
+    struct report report = {.script = script, .text = text};
+    ld_script_protect(script, trace_all, &report, NULL);
+}
+
+static const luaL_Reg functions[] = {
+    {"task", l_task},
+    {"check_task", l_check_task},
+    {"report", l_report},
+    {NULL, NULL},
+};
+
+static const luaL_Reg methods[] = {
+    {"wait", m_wait},
+    {"cancel", m_cancel},
+    {"running", m_running},
+    {NULL, NULL},
+};
+
+/* Open this part. */
+int luaopen_lunad_task(lua_State *L) {
+    lua_newtable(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
+    lx_new_type(L, TASK_TYPE, methods);
+    lua_pushcfunction(L, mt_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_settop(L, 1);
+    luaL_setfuncs(L, functions, 0);
+    return 0;
+}

@@ -1,0 +1,272 @@
+/* lunad.cron. A cron timer is armed by the monotonic clock for a moment of the clock on the wall, and
+ * looks at that one when it is due; when the clock is set or the zone changes, all of them are armed
+ * again. */
+#include <lauxlib.h>
+#include <string.h>
+#include <uv.h>
+
+#include "api/module.h"
+#include "api/parts.h"
+#include "api/timer.h"
+#include "engine/cron.h"
+#include "script/luax.h"
+
+#define SECOND 1000000000LL
+
+/* What a cron timer does. Its user value is the function. */
+struct job {
+    struct ld_cron cron;
+    time_t next;
+    time_t seen;    /* when that was worked out */
+    long zone[2];   /* how far local time was ahead of UTC then, at SEEN and at NEXT */
+    int64_t offset; /* of the clock on the wall from the monotonic one, when it was armed */
+    bool held;      /* a moment has come while the generation was loaded */
+    bool taken;     /* it is the twin of a job of the generation before */
+};
+
+/* The offset of the clock on the wall. */
+static int64_t offset_now(void) {
+    return ld_wall_clock_now() - (int64_t)uv_hrtime();
+}
+
+/* The clock on the wall in seconds. */
+static time_t now_in_seconds(void) {
+    return (time_t)(ld_wall_clock_now() / SECOND);
+}
+
+/* Note the next moment of a job, worked out at NOW, with the zone that it goes by. */
+static void set_next(struct job *job, time_t next, time_t now) {
+    job->next = next;
+    job->seen = now;
+    job->zone[0] = ld_cron_offset(now);
+    job->zone[1] = ld_cron_offset(next);
+}
+
+/* Whether the zone has changed since. */
+static bool has_zone_changed(const struct job *job) {
+    return ld_cron_offset(job->seen) != job->zone[0] || ld_cron_offset(job->next) != job->zone[1];
+}
+
+/* Arm a timer for its job's next moment. */
+static void arm_at(struct ld_script *script, ld_timer timer, struct job *job) {
+    job->offset = offset_now();
+    int64_t due = (int64_t)job->next * SECOND - job->offset;
+    int64_t now = (int64_t)uv_hrtime();
+    ld_timers_info(script->timers, timer)->by_clock = true;
+    ld_timers_arm(script->timers, timer, (uint64_t)(due > now ? due : now), 0);
+}
+
+/* Arm a timer for the moment after now. */
+void ld_api_cron_arm(lua_State *L, ld_timer timer) {
+    struct job *job = lua_touserdata(L, -1);
+    time_t now = now_in_seconds();
+    set_next(job, ld_cron_next(&job->cron, now), now);
+    arm_at(ld_script_of(L), timer, job);
+}
+
+/* Put the function in the place of the job at the top of the stack. */
+void ld_api_cron_unwrap(lua_State *L) {
+    lua_getiuservalue(L, -1, 1);
+    lua_replace(L, -2);
+}
+
+/* The job of a timer. */
+static struct job *job_of(struct ld_script *script, ld_timer timer) {
+    ld_api_timer_push(script, timer);
+    struct job *job = lua_touserdata(script->shelf, -1);
+    lua_pop(script->shelf, 1);
+    return job;
+}
+
+/* Call the function of a timer, unless its last call is not over. */
+static void run(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+    if (info->busy) {
+        info->missed++;
+        return;
+    }
+    ld_api_timer_push(script, timer);
+    ld_api_cron_unwrap(script->shelf);
+    ld_api_timer_call(script, timer, info);
+}
+
+/* Whether the moment that a job was armed for has really come; else it has a new one. The clock on the
+ * wall may not be there yet, or may show something else by the rules of a new zone. */
+static bool has_come(struct job *job) {
+    time_t now = now_in_seconds();
+    if (now < job->next) {
+        return false;
+    }
+    if (has_zone_changed(job)) {
+        time_t next = ld_cron_next(&job->cron, job->seen);
+        if (next > now) {
+            set_next(job, next, now);
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Whether the generation is being loaded beside the one that is the service. */
+static bool is_loading(const struct ld_script *script) {
+    return script->stage == LD_STAGE_NEW && script->generation > 1;
+}
+
+/* Handle a timer that is due. While a generation is loaded, the one before does what both are to do. */
+void ld_api_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+    struct job *job = job_of(script, timer);
+    if (!has_come(job)) {
+        arm_at(script, timer, job);
+        return;
+    }
+    ld_api_timer_push(script, timer);
+    ld_api_cron_arm(script->shelf, timer);
+    lua_pop(script->shelf, 1);
+    if (is_loading(script)) {
+        job->held = true;
+    } else {
+        run(script, timer, info);
+    }
+}
+
+/* The cron timer after another (0: the first), and what is known of it; 0 at the end. */
+static ld_timer next_cron(struct ld_script *script, ld_timer previous,
+                          struct ld_timer_info **info) {
+    ld_timer timer = previous;
+    do {
+        timer = ld_timers_next(script->timers, timer);
+        *info = timer != 0 ? ld_timers_info(script->timers, timer) : NULL;
+    } while (timer != 0 && !(*info)->by_clock);
+    return timer;
+}
+
+/* The job after the clock was set, or the zone has changed. */
+static void catch_up(struct job *job) {
+    time_t now = now_in_seconds();
+    time_t before = (time_t)(((int64_t)uv_hrtime() + job->offset) / SECOND);
+    if (has_zone_changed(job)) {
+        set_next(job, ld_cron_next(&job->cron, now), now);
+    } else {
+        set_next(job, ld_cron_after_jump(&job->cron, job->next, before, now), now);
+    }
+}
+
+/* Arm every cron timer again after the clock was set, or the zone has changed. */
+static void on_clock_changed(void *arg) {
+    struct ld_script *script = arg;
+    struct ld_timer_info *info;
+    ld_timer timer = 0;
+    ld_cron_reload_zone();
+    while ((timer = next_cron(script, timer, &info)) != 0) {
+        struct job *job = job_of(script, timer);
+        catch_up(job);
+        arm_at(script, timer, job);
+    }
+}
+
+/* The timer of a generation with the same moments as a job of the one before, which is not taken by
+ * another; 0 if there is none. */
+static ld_timer find_twin(struct ld_script *script, const struct job *job, bool taken) {
+    struct ld_timer_info *info;
+    ld_timer timer = 0;
+    while ((timer = next_cron(script, timer, &info)) != 0) {
+        const struct job *twin = job_of(script, timer);
+        if (ld_cron_equal(&twin->cron, &job->cron) && (taken || !twin->taken)) {
+            return timer;
+        }
+    }
+    return 0;
+}
+
+/* Have the new generation run a job for which the old one had no time: at once, if it does not itself
+ * know that the moment has come. */
+static void run_twin(struct ld_script *script, ld_timer timer) {
+    struct job *job = job_of(script, timer);
+    job->taken = true;
+    job->held = false;
+    if (job->next > now_in_seconds()) {
+        run(script, timer, ld_timers_info(script->timers, timer));
+    }
+}
+
+/* Run what came due while a generation was loaded, and that neither has run. */
+void ld_api_cron_hand_over(struct ld_script *old, struct ld_script *next) {
+    struct ld_timer_info *info;
+    ld_timer timer = 0;
+    while ((timer = next_cron(old, timer, &info)) != 0) {
+        const struct job *job = job_of(old, timer);
+        if (job->next > now_in_seconds()) {
+            continue;
+        }
+        ld_timer twin = find_twin(next, job, false);
+        if (twin != 0) {
+            run_twin(next, twin);
+        } else {
+            ld_api_cron_due(old, timer, info);
+        }
+    }
+    while ((timer = next_cron(next, timer, &info)) != 0) {
+        struct job *job = job_of(next, timer);
+        bool was_held = job->held;
+        job->held = false;
+        if (was_held && find_twin(old, job, true) == 0) {
+            run(next, timer, info);
+        }
+    }
+}
+
+/* Watch the clock, once in a script that has cron timers. */
+static void watch_clock(lua_State *L) {
+    struct ld_script *script = ld_script_of(L);
+    if (script->clock == NULL) {
+        int rc = ld_wall_clock_open(&script->clock, script->env->loop, on_clock_changed, script);
+        if (rc < 0) {
+            lx_error(L, "cron: the clock cannot be watched: %s", uv_strerror(rc));
+        }
+    }
+}
+
+/* Parse the specification in argument 1; raises with what is wrong. */
+static void check_spec(lua_State *L, struct ld_cron *cron) {
+    char words[200];
+    struct ld_text why = {0};
+    size_t size;
+    const char *spec = luaL_checklstring(L, 1, &size);
+    luaL_argcheck(L, strlen(spec) == size, 1, "it has a zero byte in it");
+    bool ok = ld_cron_parse(cron, spec, &why);
+    snprintf(words, sizeof words, "%s", ld_text_string(&why));
+    ld_text_fini(&why);
+    if (!ok) {
+        luaL_argerror(L, 1, words);
+    }
+}
+
+/* cron(spec, fn) -> timer */
+static int l_cron(lua_State *L) {
+    struct ld_cron cron;
+    ld_script_check_current(L, "cron");
+    check_spec(L, &cron);
+    lx_check_callable(L, 2);
+    lua_settop(L, 2);
+    watch_clock(L);
+    struct job *job = lua_newuserdatauv(L, sizeof *job, 1);
+    *job = (struct job){.cron = cron};
+    lua_pushvalue(L, 2);
+    lua_setiuservalue(L, -2, 1);
+    struct ld_timer_box *box = ld_api_timer_push_box(L, 3);
+    box->kind = LD_TIMER_CRON;
+    lua_pushvalue(L, 3);
+    ld_api_cron_arm(L, box->timer);
+    lua_pop(L, 1);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"cron", l_cron},
+    {NULL, NULL},
+};
+
+/* Open this part. */
+int luaopen_lunad_cron(lua_State *L) {
+    luaL_setfuncs(L, functions, 0);
+    return 0;
+}

@@ -1,0 +1,433 @@
+#include "base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log_line.h"
+#include "base/syslogger.h"
+#include "base/text.h"
+
+#define PATIENCE_MS  200   /* how long a reader that does not read may hold us up, once */
+#define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
+#define FIELDS_MAX   64    /* that a cut message can have */
+
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
+
+static struct {
+    bool open;
+    struct ld_log_config config; /* but for its strings */
+    char *path;
+    char *ident;
+    int fd;              /* where lines go; 2 for stderr, -1 for syslog and none */
+    bool may_block;      /* not a regular file: ask before writing */
+    bool torn;           /* the last write left a line without its end */
+    uint64_t dropped;    /* lines lost in all */
+    uint64_t unsaid;     /* lines lost and not yet reported */
+    int cause;           /* errno of the last loss */
+    struct ld_text line; /* the line being made */
+    struct ld_syslogger syslogger;
+} logger = {.fd = -1, .syslogger = {.fd = -1}};
+
+/* The name of a level. */
+const char *ld_log_level_name(enum ld_log_level level) {
+    return level_names[level];
+}
+
+/* The level of a name, or -1. */
+int ld_log_level_parse(const char *name) {
+    for (size_t i = 0; i < LD_COUNT(level_names); i++) {
+        if (strcmp(name, level_names[i]) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+/* Open the file of a file sink in the configured way. */
+static int open_sink_file(void) {
+    if (logger.config.opener != NULL) {
+        return logger.config.opener(logger.config.opener_arg);
+    }
+    return ld_file_open_log(AT_FDCWD, logger.path, -1);
+}
+
+/* Let descriptors 1 and 2 go to FD. */
+static int capture_std(int fd) {
+    for (int std = STDOUT_FILENO; std <= STDERR_FILENO; std++) {
+        int rc;
+        do {
+            rc = dup2(fd, std);
+        } while (rc < 0 && (errno == EINTR || errno == EBUSY));
+        if (rc < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
+/* Let lines go to FD from now on, and descriptors 1 and 2 with them. */
+static int use_file(int fd) {
+    struct stat facts;
+    if (logger.config.capture) {
+        int rc = capture_std(fd);
+        if (rc < 0) {
+            close(fd);
+            return rc;
+        }
+    }
+    if (logger.config.sink == LD_LOG_FILE && logger.fd >= 0) {
+        close(logger.fd);
+    }
+    logger.fd = fd;
+    logger.may_block = fstat(fd, &facts) < 0 || !S_ISREG(facts.st_mode);
+    logger.torn = false;
+    return 0;
+}
+
+/* Send descriptors 1 and 2 to /dev/null. */
+static int capture_nothing(void) {
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = capture_std(fd);
+    close(fd);
+    return rc;
+}
+
+/* Bring the configured sink into use. */
+static int open_sink(void) {
+    switch (logger.config.sink) {
+    case LD_LOG_STDERR:
+        return use_file(logger.config.fd > 0 ? logger.config.fd : STDERR_FILENO);
+    case LD_LOG_FILE: {
+        int fd = open_sink_file();
+        return fd < 0 ? fd : use_file(fd);
+    }
+    case LD_LOG_SYSLOG:
+        logger.syslogger.path = logger.path;
+        ld_syslogger_connect(&logger.syslogger); /* if that fails, each line tries again */
+        return logger.config.capture ? capture_nothing() : 0;
+    case LD_LOG_NONE:
+        return logger.config.capture ? capture_nothing() : 0;
+    }
+    return -EINVAL;
+}
+
+/* Open the log. */
+int ld_log_open(const struct ld_log_config *config) {
+    ld_log_close();
+    logger.config = *config;
+    logger.path = config->path != NULL ? strdup(config->path) : NULL;
+    logger.ident = strdup(config->ident != NULL ? config->ident : "lunad");
+    int rc = logger.ident == NULL || (config->path != NULL && logger.path == NULL) ? -ENOMEM
+                                                                                   : open_sink();
+    logger.open = rc == 0;
+    if (rc < 0) {
+        ld_log_close();
+    }
+    return rc;
+}
+
+/* Close the log; what comes later is dropped. */
+void ld_log_close(void) {
+    if (logger.config.sink == LD_LOG_FILE && logger.fd >= 0) {
+        close(logger.fd);
+    }
+    ld_syslogger_close(&logger.syslogger);
+    free(logger.path);
+    free(logger.ident);
+    ld_text_fini(&logger.line);
+    memset(&logger, 0, sizeof logger);
+    logger.fd = -1;
+    logger.syslogger.fd = -1;
+}
+
+/* Replace how the file is opened again. */
+void ld_log_set_opener(ld_log_opener *opener, void *arg) {
+    logger.config.opener = opener;
+    logger.config.opener_arg = arg;
+}
+
+/* How long to wait for a reader: not at all while lines are being lost anyway. */
+static int patience(void) {
+    return logger.unsaid > 0 ? 0 : PATIENCE_MS;
+}
+
+/* Wait a little until FD takes bytes. */
+static bool is_writable(void) {
+    if (!logger.may_block) {
+        return true;
+    }
+    struct pollfd poller = {.fd = logger.fd, .events = POLLOUT};
+    struct timespec wait = {.tv_nsec = patience() * 1000000L};
+    sigset_t all;
+    sigfillset(&all);
+    int rc = ppoll(&poller, 1, &wait, &all); /* a signal is no reason to give up */
+    return rc > 0 && (poller.revents & POLLOUT) != 0;
+}
+
+/* Write SIZE bytes in pieces that cannot block; false with the cause when some were not taken. */
+static bool write_bytes(const char *bytes, size_t size) {
+    while (size > 0) {
+        if (!is_writable()) {
+            logger.cause = EAGAIN;
+            return false;
+        }
+        size_t piece = logger.may_block && size > PIPE_BUF ? PIPE_BUF : size;
+        ssize_t written = write(logger.fd, bytes, piece);
+        if (written < 0 && errno == EINTR) {
+            continue;
+        }
+        if (written < 0) {
+            logger.cause = errno;
+            return false;
+        }
+        logger.torn = bytes[written - 1] != '\n';
+        bytes += written;
+        size -= (size_t)written;
+    }
+    return true;
+}
+
+/* Write one finished line, after the end of a torn one; false when it was lost. */
+static bool write_line(const struct ld_text *line) {
+    if (line->failed) {
+        logger.cause = ENOMEM;
+        return false;
+    }
+    return (!logger.torn || write_bytes("\n", 1)) && write_bytes(line->data, line->size);
+}
+
+/* Add EVENT to the line in the configured form. */
+static void format_line(const struct ld_log_event *event) {
+    ld_text_clear(&logger.line);
+    if (logger.config.json) {
+        ld_log_line_json(&logger.line, event);
+    } else {
+        ld_log_line_text(&logger.line, event);
+    }
+}
+
+/* Make what syslog gets of an event: it has its own time and level. */
+static void format_syslog(const struct ld_log_event *event) {
+    ld_text_clear(&logger.line);
+    if (logger.config.json) {
+        ld_log_line_json(&logger.line, event);
+        logger.line.size -= logger.line.size > 0 ? 1 : 0; /* without the newline */
+        return;
+    }
+    ld_text_add_escaped(&logger.line, event->source, strlen(event->source), false);
+    ld_text_puts(&logger.line, ": ");
+    ld_text_add_escaped(&logger.line, event->message, event->size, false);
+    ld_log_line_fields(&logger.line, event);
+}
+
+/* Send an event to syslog; false when it was lost. */
+static bool send_event(const struct ld_log_event *event) {
+    format_syslog(event);
+    const struct ld_syslogger_message message = {.priority = syslog_priorities[event->level],
+                                                 .ident = logger.ident,
+                                                 .text = ld_text_string(&logger.line),
+                                                 .size = logger.line.size,
+                                                 .wait_ms = patience()};
+    int rc = logger.line.failed ? -ENOMEM : ld_syslogger_send(&logger.syslogger, &message);
+    logger.cause = rc < 0 ? -rc : logger.cause;
+    return rc == 0;
+}
+
+/* Write an event that is one line; false when it was lost. */
+static bool put_event(const struct ld_log_event *event) {
+    if (logger.config.sink == LD_LOG_SYSLOG) {
+        return send_event(event);
+    }
+    format_line(event);
+    return write_line(&logger.line);
+}
+
+/* Why lines were lost, in words. */
+static const char *loss_cause(void) {
+    if (logger.cause == EAGAIN) {
+        return "the reader did not keep up";
+    }
+    bool no_listener = logger.cause == ECONNREFUSED || logger.cause == ENOENT;
+    return logger.config.sink == LD_LOG_SYSLOG && no_listener ? "nobody listened to syslog"
+                                                              : strerror(logger.cause);
+}
+
+/* Say how many lines were lost; false when that cannot be written either. */
+static bool report_loss(void) {
+    char message[128];
+    int size = snprintf(message, sizeof message, "%llu log line%s dropped: %s",
+                        (unsigned long long)logger.unsaid, logger.unsaid == 1 ? " was" : "s were",
+                        loss_cause());
+    struct ld_log_event event = {
+        .level = LD_LOG_WARN, .source = "lunad", .message = message, .size = (size_t)size};
+    if (!put_event(&event)) {
+        return false;
+    }
+    logger.unsaid = 0;
+    return true;
+}
+
+/* Write an event, or count it as lost. */
+static void put_or_count(const struct ld_log_event *event) {
+    if ((logger.unsaid > 0 && !report_loss()) || !put_event(event)) {
+        logger.dropped++;
+        logger.unsaid++;
+    }
+}
+
+/* Write the piece of an event that the first SIZE bytes of the message are; the last one has the
+ * event's own fields too. */
+static void put_piece(const struct ld_log_event *event, size_t size, long long number) {
+    struct ld_log_field fields[FIELDS_MAX + 2];
+    bool is_cut = size < event->size;
+    struct ld_log_event piece = *event;
+    piece.size = size;
+    piece.field_count = is_cut || event->field_count > FIELDS_MAX ? 0 : event->field_count;
+    if (piece.field_count > 0) {
+        memcpy(fields, event->fields, piece.field_count * sizeof *fields);
+    }
+    piece.field_count += ld_log_piece_fields(fields + piece.field_count, number, is_cut);
+    piece.fields = fields;
+    put_or_count(&piece);
+}
+
+/* Write an event that is too long for a datagram, in pieces. */
+static void put_in_pieces(const struct ld_log_event *event) {
+    struct ld_log_event rest = *event;
+    long long number = 1;
+    for (; rest.size > SYSLOG_PIECE; number++) {
+        size_t size = ld_text_cut(rest.message, SYSLOG_PIECE);
+        put_piece(&rest, size, number);
+        rest.message += size;
+        rest.size -= size;
+    }
+    put_piece(&rest, rest.size, number);
+}
+
+/* The fields of a piece of a line. */
+size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut) {
+    fields[0] =
+        (struct ld_log_field){.key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
+    fields[1] =
+        (struct ld_log_field){.key = "cut", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
+    return is_cut ? 2 : 1;
+}
+
+/* Write one event. */
+void ld_log_event(const struct ld_log_event *event) {
+    if (!logger.open || event->level < logger.config.level || logger.config.sink == LD_LOG_NONE) {
+        return;
+    }
+    int saved = errno;
+    if (logger.config.sink == LD_LOG_SYSLOG && event->size > SYSLOG_PIECE) {
+        put_in_pieces(event);
+    } else {
+        put_or_count(event);
+    }
+    errno = saved;
+}
+
+/* Write a message of lunad itself: what printf would print and, if there is one, TEXT behind it; its
+ * beginning when memory runs out. */
+static void log_message(enum ld_log_level level, const struct ld_text *text, const char *format,
+                        va_list args) {
+    char beginning[256] = "";
+    struct ld_text message = {0};
+    va_list again;
+    va_copy(again, args);
+    ld_text_vformat(&message, format, args);
+    if (text != NULL) {
+        ld_text_append(&message, text);
+    }
+    if (message.failed) {
+        int size = vsnprintf(beginning, sizeof beginning, format, again);
+        if (text != NULL && size >= 0 && (size_t)size < sizeof beginning) {
+            snprintf(beginning + size, sizeof beginning - (size_t)size, "%s", ld_text_string(text));
+        }
+    }
+    va_end(again);
+    struct ld_log_event event = {
+        .level = level,
+        .source = "lunad",
+        .message = message.failed ? beginning : ld_text_string(&message),
+        .size = message.failed ? strlen(beginning) : message.size,
+    };
+    ld_log_event(&event);
+    ld_text_fini(&message);
+}
+
+/* Write a formatted message. */
+void ld_log(enum ld_log_level level, const char *format, ...) {
+    int saved = errno;
+    va_list args;
+    va_start(args, format);
+    log_message(level, NULL, format, args);
+    va_end(args);
+    errno = saved;
+}
+
+/* Write a formatted message with a text behind it. */
+void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...) {
+    int saved = errno;
+    va_list args;
+    va_start(args, format);
+    log_message(level, text, format, args);
+    va_end(args);
+    errno = saved;
+}
+
+/* Open the file again; the old one stays if that fails. */
+int ld_log_reopen(void) {
+    if (!logger.open) {
+        return 0;
+    }
+    int saved = errno;
+    if (logger.config.sink != LD_LOG_FILE) {
+        ld_syslogger_close(&logger.syslogger);
+        if (logger.unsaid > 0) {
+            report_loss();
+        }
+        errno = saved;
+        return 0;
+    }
+    int fd = open_sink_file();
+    int rc = fd < 0 ? fd : use_file(fd);
+    if (rc == 0 && logger.unsaid > 0) {
+        report_loss();
+    }
+    errno = saved;
+    return rc;
+}
+
+/* The path of a file sink. */
+const char *ld_log_path(void) {
+    return logger.config.sink == LD_LOG_FILE ? logger.path : NULL;
+}
+
+/* Where lines go. */
+enum ld_log_sink ld_log_sink(void) {
+    return logger.config.sink;
+}
+
+/* The least level that is written. */
+enum ld_log_level ld_log_level(void) {
+    return logger.config.level;
+}
+
+/* How many lines were lost since the start. */
+uint64_t ld_log_dropped(void) {
+    return logger.dropped;
+}

@@ -1,0 +1,92 @@
+/* The log: one line per event to a file, stderr, syslog or nowhere. Process-wide; every function
+ * keeps errno, and none of them ever fails towards its caller: a line that cannot be written is
+ * counted, and the count is said when writing works again. */
+#ifndef LD_BASE_LOG_H
+#define LD_BASE_LOG_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/base.h"
+#include "base/text.h"
+
+enum ld_log_level { LD_LOG_DEBUG, LD_LOG_INFO, LD_LOG_WARN, LD_LOG_ERROR };
+enum ld_log_sink { LD_LOG_STDERR, LD_LOG_FILE, LD_LOG_SYSLOG, LD_LOG_NONE };
+
+/* One key=value behind a message. Text is not NUL-terminated. */
+struct ld_log_field {
+    const char *key;
+    enum { LD_FIELD_TEXT, LD_FIELD_INTEGER, LD_FIELD_NUMBER, LD_FIELD_BOOLEAN } type;
+    union {
+        struct {
+            const char *data;
+            size_t size;
+        } text;
+        long long integer;
+        double number;
+        bool boolean;
+    } value;
+};
+
+/* One event. SOURCE is "lunad", the script's name, or "NAME/CHILD[PID]". */
+struct ld_log_event {
+    enum ld_log_level level;
+    const char *source;
+    const char *message;
+    size_t size;
+    const struct ld_log_field *fields;
+    size_t field_count;
+};
+
+/* Opens the log file anew: a descriptor or a negative errno. */
+typedef int ld_log_opener(void *arg);
+
+struct ld_log_config {
+    enum ld_log_sink sink;
+    enum ld_log_level level; /* the least that is written */
+    bool json;
+    bool capture;          /* descriptors 1 and 2 follow the file (or /dev/null) */
+    int fd;                /* of a stderr sink: where else to write; 0: to stderr */
+    const char *path;      /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
+    const char *ident;     /* of a syslog sink; copied */
+    ld_log_opener *opener; /* how a file sink is opened; NULL: by path */
+    void *opener_arg;
+};
+
+/* Open the log; 0 or a negative errno. Events before it are dropped without a count. */
+int ld_log_open(const struct ld_log_config *config);
+void ld_log_close(void);
+
+/* Replace how the file is opened again (a process that dropped its privileges asks another). */
+void ld_log_set_opener(ld_log_opener *opener, void *arg);
+
+/* Open the file again after a rotation; on failure (negative errno) the old one stays in use. Syslog is
+ * connected to again. */
+int ld_log_reopen(void);
+
+/* Write one event. */
+void ld_log_event(const struct ld_log_event *event);
+
+/* Make the two fields that mark a piece of a line: its NUMBER, from 1, and, with IS_CUT, that it goes on
+ * in the next. Returns how many they are. */
+size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut);
+
+/* Write a printf-formatted message with "lunad" as its source. */
+void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
+
+/* The same, with a text behind it that may have bytes of any kind. */
+void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...)
+    LD_PRINTF(3, 4);
+
+/* Facts for the status report. The path is NULL unless the sink is a file; owned by the log. */
+const char *ld_log_path(void);
+enum ld_log_sink ld_log_sink(void);
+enum ld_log_level ld_log_level(void);
+uint64_t ld_log_dropped(void);
+
+/* "debug" … "error", and back: -1 for an unknown name. */
+const char *ld_log_level_name(enum ld_log_level level);
+int ld_log_level_parse(const char *name);
+
+#endif

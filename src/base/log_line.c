@@ -1,0 +1,166 @@
+#include "base/log_line.h"
+
+#include <ctype.h>
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/json.h"
+
+/* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
+static void format_time(char *out, size_t size) {
+    struct timespec now;
+    struct tm utc;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &utc);
+    size_t length = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc);
+    snprintf(out + length, size - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
+}
+
+/* How many bytes of a message count: newlines at its end do not. */
+static size_t trimmed(const char *message, size_t size) {
+    while (size > 0 && message[size - 1] == '\n') {
+        size--;
+    }
+    return size;
+}
+
+/* Whether a value can stand behind "key=" as it is. */
+static bool is_bare(const char *value, size_t size) {
+    for (size_t i = 0; i < size; i++) {
+        unsigned char byte = (unsigned char)value[i];
+        if (byte <= ' ' || byte == '"' || byte == '=' || byte == '\\' || byte == 0x7F) {
+            return false;
+        }
+    }
+    return size > 0;
+}
+
+/* Add a value in quotes, so that where it ends is never in doubt. */
+static void add_quoted(struct ld_text *line, const char *value, size_t size) {
+    ld_text_putc(line, '"');
+    size_t plain = 0;
+    for (size_t i = 0; i < size; i++) {
+        if (value[i] == '"' || value[i] == '\\') {
+            ld_text_add_escaped(line, value + plain, i - plain, false);
+            ld_text_putc(line, '\\');
+            plain = i;
+        }
+    }
+    ld_text_add_escaped(line, value + plain, size - plain, false);
+    ld_text_putc(line, '"');
+}
+
+/* Add a key, kept to what can stand before a "=". */
+static void add_key(struct ld_text *line, const char *key) {
+    if (key[0] == '\0') {
+        ld_text_putc(line, '_');
+    }
+    for (const char *at = key; *at != '\0'; at++) {
+        ld_text_putc(line, isalnum((unsigned char)*at) || strchr("_.-", *at) ? *at : '_');
+    }
+}
+
+/* Add a field's value in text form. */
+static void add_value(struct ld_text *line, const struct ld_log_field *field) {
+    switch (field->type) {
+    case LD_FIELD_TEXT:
+        if (is_bare(field->value.text.data, field->value.text.size)) {
+            ld_text_add_escaped(line, field->value.text.data, field->value.text.size, false);
+        } else {
+            add_quoted(line, field->value.text.data, field->value.text.size);
+        }
+        break;
+    case LD_FIELD_INTEGER:
+        ld_text_format(line, "%lld", field->value.integer);
+        break;
+    case LD_FIELD_NUMBER:
+        ld_text_format(line, "%.14g", field->value.number);
+        break;
+    case LD_FIELD_BOOLEAN:
+        ld_text_puts(line, field->value.boolean ? "true" : "false");
+        break;
+    }
+}
+
+/* Add the fields in text form. */
+void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event) {
+    for (size_t i = 0; i < event->field_count; i++) {
+        ld_text_putc(line, ' ');
+        add_key(line, event->fields[i].key);
+        ld_text_putc(line, '=');
+        add_value(line, &event->fields[i]);
+    }
+}
+
+/* Add the event as a line of text. */
+void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event) {
+    char time[48];
+    format_time(time, sizeof time);
+    ld_text_format(line, "%s %-5s ", time, ld_log_level_name(event->level));
+    ld_text_add_escaped(line, event->source, strlen(event->source), false);
+    ld_text_puts(line, ": ");
+    ld_text_add_escaped(line, event->message, trimmed(event->message, event->size), true);
+    ld_log_line_fields(line, event);
+    ld_text_putc(line, '\n');
+}
+
+/* Make the JSON value of a field. */
+static json_t *json_field(const struct ld_log_field *field) {
+    switch (field->type) {
+    case LD_FIELD_TEXT:
+        return ld_json_text(field->value.text.data, field->value.text.size);
+    case LD_FIELD_INTEGER:
+        return json_integer(field->value.integer);
+    case LD_FIELD_NUMBER:
+        return isfinite(field->value.number) ? json_real(field->value.number) : json_null();
+    case LD_FIELD_BOOLEAN:
+        return json_boolean(field->value.boolean);
+    }
+    return NULL;
+}
+
+/* Set a member; the value is taken over. Without memory for it there is no line. */
+static void set(struct ld_text *line, json_t *object, const char *key, json_t *value) {
+    if (json_object_set_new(object, key, value) < 0) {
+        line->failed = true;
+    }
+}
+
+/* Set a field beside the members that are there, never over one of them. */
+static void set_field(struct ld_text *line, json_t *object, const struct ld_log_field *field) {
+    struct ld_text key = {0};
+    ld_text_add_utf8(&key, field->key, strlen(field->key));
+    while (!key.failed && json_object_get(object, ld_text_string(&key)) != NULL) {
+        ld_text_putc(&key, '_');
+    }
+    line->failed = line->failed || key.failed;
+    set(line, object, ld_text_string(&key), json_field(field));
+    ld_text_fini(&key);
+}
+
+/* Add the event as a line with one JSON object. */
+void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event) {
+    char time[48];
+    format_time(time, sizeof time);
+    json_t *object = json_object();
+    set(line, object, "time", json_string(time));
+    set(line, object, "level", json_string(ld_log_level_name(event->level)));
+    set(line, object, "source", ld_json_string(event->source));
+    set(line, object, "pid", json_integer(getpid()));
+    set(line, object, "message", ld_json_text(event->message, event->size));
+    for (size_t i = 0; i < event->field_count; i++) {
+        set_field(line, object, &event->fields[i]);
+    }
+    char *dump = line->failed ? NULL : json_dumps(object, JSON_COMPACT);
+    json_decref(object);
+    if (dump == NULL) {
+        line->failed = true;
+        return;
+    }
+    ld_text_puts(line, dump);
+    ld_text_putc(line, '\n');
+    free(dump);
+}

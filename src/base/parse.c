@@ -1,0 +1,228 @@
+#include "base/parse.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/base.h"
+
+#define LONGEST_SECONDS (10.0 * 366 * 86400)
+
+static const struct {
+    const char *name;
+    int resource;
+} rlimits[] = {
+    {"as", RLIMIT_AS},           {"core", RLIMIT_CORE},
+    {"cpu", RLIMIT_CPU},         {"data", RLIMIT_DATA},
+    {"fsize", RLIMIT_FSIZE},     {"locks", RLIMIT_LOCKS},
+    {"memlock", RLIMIT_MEMLOCK}, {"msgqueue", RLIMIT_MSGQUEUE},
+    {"nice", RLIMIT_NICE},       {"nofile", RLIMIT_NOFILE},
+    {"nproc", RLIMIT_NPROC},     {"rss", RLIMIT_RSS},
+    {"rtprio", RLIMIT_RTPRIO},   {"rttime", RLIMIT_RTTIME},
+    {"stack", RLIMIT_STACK},     {"sigpending", RLIMIT_SIGPENDING},
+};
+
+/* Parse seconds: digits with at most one point. */
+bool ld_parse_seconds(const char *text, double *seconds) {
+    size_t whole = strspn(text, "0123456789");
+    size_t fraction = text[whole] == '.' ? 1 + strspn(text + whole + 1, "0123456789") : 0;
+    if (text[whole + fraction] != '\0' || whole + fraction == 0 || whole + fraction > 32 ||
+        (whole == 0 && fraction == 1)) {
+        return false;
+    }
+    double value = strtod(text, NULL);
+    if (value > LONGEST_SECONDS) {
+        return false;
+    }
+    *seconds = value;
+    return true;
+}
+
+/* Parse a size. */
+bool ld_parse_size(const char *text, uint64_t *size) {
+    if (!isdigit((unsigned char)text[0])) {
+        return false;
+    }
+    char *end = NULL;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0) {
+        return false;
+    }
+    int shift = 0;
+    switch (*end) {
+    case 'K':
+    case 'k':
+        shift = 10;
+        break;
+    case 'M':
+    case 'm':
+        shift = 20;
+        break;
+    case 'G':
+    case 'g':
+        shift = 30;
+        break;
+    default:
+        break;
+    }
+    end += shift > 0;
+    if (*end != '\0' || value > UINT64_MAX >> shift) {
+        return false;
+    }
+    *size = (uint64_t)value << shift;
+    return true;
+}
+
+/* Parse a whole number. */
+bool ld_parse_whole(const char *text, long min, long max, long *number) {
+    char *end = NULL;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    if (errno != 0 || end == text || *end != '\0' || isspace((unsigned char)text[0]) ||
+        value < min || value > max) {
+        return false;
+    }
+    *number = value;
+    return true;
+}
+
+/* Parse an octal mask. */
+bool ld_parse_mask(const char *text, mode_t *mask) {
+    size_t digits = strspn(text, "01234567");
+    if (digits == 0 || text[digits] != '\0' || digits > 5) {
+        return false;
+    }
+    unsigned long value = strtoul(text, NULL, 8);
+    if (value > 0777) {
+        return false;
+    }
+    *mask = (mode_t)value;
+    return true;
+}
+
+/* Check a daemon's name. */
+bool ld_parse_is_name(const char *text) {
+    static const char allowed[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+    size_t length = strlen(text);
+    return length >= 1 && length <= LD_NAME_MAX && text[0] != '.' && text[0] != '-' &&
+           strspn(text, allowed) == length;
+}
+
+/* Parse the name of a resource limit. */
+bool ld_parse_rlimit_name(const char *text, size_t size, int *resource) {
+    for (size_t i = 0; i < LD_COUNT(rlimits); i++) {
+        if (strlen(rlimits[i].name) == size && strncasecmp(text, rlimits[i].name, size) == 0) {
+            *resource = rlimits[i].resource;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Parse one side of a limit. */
+static bool parse_limit(const char *text, rlim_t *limit) {
+    uint64_t value;
+    if (strcmp(text, "unlimited") == 0 || strcmp(text, "infinity") == 0) {
+        *limit = RLIM_INFINITY;
+        return true;
+    }
+    if (!ld_parse_size(text, &value)) {
+        return false;
+    }
+    *limit = (rlim_t)value;
+    return true;
+}
+
+/* Parse "SOFT[:HARD]". */
+bool ld_parse_rlimit_value(const char *text, struct rlimit *limit) {
+    char soft[32];
+    struct rlimit parsed;
+    size_t length = strcspn(text, ":");
+    if (length >= sizeof soft) {
+        return false;
+    }
+    memcpy(soft, text, length);
+    soft[length] = '\0';
+    if (!parse_limit(soft, &parsed.rlim_cur) ||
+        !parse_limit(text[length] == ':' ? text + length + 1 : soft, &parsed.rlim_max) ||
+        parsed.rlim_cur > parsed.rlim_max) {
+        return false;
+    }
+    *limit = parsed;
+    return true;
+}
+
+/* Parse "RTMIN+N" or "RTMAX-N". */
+static bool parse_realtime(const char *name, int *signo) {
+    bool from_top = strncasecmp(name, "RTMAX", 5) == 0;
+    long offset = 0;
+    if (!from_top && strncasecmp(name, "RTMIN", 5) != 0) {
+        return false;
+    }
+    bool has_offset = name[5] == (from_top ? '-' : '+') && isdigit((unsigned char)name[6]);
+    if (name[5] != '\0' &&
+        !(has_offset && ld_parse_whole(name + 6, 0, SIGRTMAX - SIGRTMIN, &offset))) {
+        return false;
+    }
+    *signo = from_top ? SIGRTMAX - (int)offset : SIGRTMIN + (int)offset;
+    return true;
+}
+
+/* Parse the second name that some signals have. */
+static bool parse_alias(const char *name, int *signo) {
+    static const struct {
+        const char *name;
+        int signo;
+    } aliases[] = {{"IO", SIGIO}, {"CLD", SIGCHLD}, {"IOT", SIGABRT}};
+    for (size_t i = 0; i < LD_COUNT(aliases); i++) {
+        if (strcasecmp(name, aliases[i].name) == 0) {
+            *signo = aliases[i].signo;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether NAME is that of a signal, in any case. */
+static bool is_name_of(const char *name, int signo) {
+    const char *known = sigabbrev_np(signo);
+    return known != NULL && (*name | ' ') == (*known | ' ') && strcasecmp(name, known) == 0;
+}
+
+/* Parse a signal's name or number. */
+bool ld_parse_signal(const char *text, int *signo) {
+    long number;
+    if (ld_parse_whole(text, 1, SIGRTMAX, &number)) {
+        *signo = (int)number;
+        return true;
+    }
+    const char *name = strncasecmp(text, "SIG", 3) == 0 ? text + 3 : text;
+    if (parse_alias(name, signo) || parse_realtime(name, signo)) {
+        return true;
+    }
+    for (int candidate = 1; candidate < NSIG; candidate++) {
+        if (is_name_of(name, candidate)) {
+            *signo = candidate;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The name of a signal. The C library calls SIGIO by its other name, which Linux's manual and shells do
+ * not use first. */
+const char *ld_parse_signal_name(int signo) {
+    static char realtime[16];
+    const char *known = signo == SIGIO ? "IO" : sigabbrev_np(signo);
+    if (known == NULL && signo >= SIGRTMIN && signo <= SIGRTMAX) {
+        snprintf(realtime, sizeof realtime, "RTMIN+%d", signo - SIGRTMIN);
+        return realtime;
+    }
+    return known;
+}

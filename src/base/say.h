@@ -1,0 +1,19 @@
+/* What a verb says: what a person asked for on stdout, complaints on stderr. */
+#ifndef LD_BASE_SAY_H
+#define LD_BASE_SAY_H
+
+#include "base/base.h"
+#include "base/text.h"
+
+/* Control characters are shown as \xNN. Without memory a complaint is cut, but it is made. */
+
+/* Print a formatted message on stdout. Further lines of it are indented, but for a Lua traceback. */
+void ld_say(const char *format, ...) LD_PRINTF(1, 2);
+
+/* Print a text on stdout, whose lines are all its own. */
+void ld_say_text(const struct ld_text *text);
+
+/* Print "lunad: " and a formatted message on stderr, in the same form. */
+void ld_say_error(const char *format, ...) LD_PRINTF(1, 2);
+
+#endif

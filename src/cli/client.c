@@ -1,0 +1,223 @@
+#include "cli/client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/service.h"
+#include "posix/paths.h"
+#include "posix/process.h"
+
+#define RETRY_MS      10      /* between tries to connect to a socket whose queue is full */
+#define LOOK_MS       100     /* between looks whether the daemon is stopped */
+#define STOPPED_MS    500     /* one that is stopped so long will not answer */
+#define LIMIT_MAX     86400.0 /* seconds */
+#define SLACK_SECONDS 2.0     /* "and a little" */
+#define ANSWER_MAX    ((size_t)256 * 1024 * 1024)
+
+/* Milliseconds on the monotonic clock. */
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+/* An exchange of lines. */
+struct talk {
+    const struct ld_request *request;
+    int fd;
+    int64_t begun;
+    int64_t deadline;
+    struct ld_text input;
+    size_t taken; /* of the input */
+};
+
+/* What is left until the deadline for poll. */
+static int time_left(const struct talk *talk) {
+    int64_t left = talk->deadline - now_ms();
+    return left < 0 ? 0 : left < LOOK_MS ? (int)left : LOOK_MS;
+}
+
+/* Whether to wait no longer: the time is up, or the daemon is stopped and would not answer before. */
+static bool is_hopeless(const struct talk *talk) {
+    const struct ld_request *request = talk->request;
+    int64_t now = now_ms();
+    return now >= talk->deadline ||
+           (request->pid > 0 && !request->patient && now - talk->begun >= STOPPED_MS &&
+            ld_process_is_stopped(request->pid));
+}
+
+/* Wait for EVENTS; 0 or a negative errno. */
+static int wait_for(const struct talk *talk, short events) {
+    struct pollfd poller = {.fd = talk->fd, .events = events};
+    for (;;) {
+        int rc = poll(&poller, 1, time_left(talk));
+        if (rc > 0) {
+            return 0;
+        }
+        if (rc < 0 && errno != EINTR) {
+            return -errno;
+        }
+        if (is_hopeless(talk)) {
+            return -ETIMEDOUT;
+        }
+    }
+}
+
+/* Connect to the daemon; 0 or a negative errno. */
+static int connect_to(struct talk *talk) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int rc = ld_paths_socket(address.sun_path, sizeof address.sun_path, talk->request->run_dir,
+                             talk->request->name);
+    if (rc < 0) {
+        return rc;
+    }
+    talk->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (talk->fd < 0) {
+        return -errno;
+    }
+    while (connect(talk->fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        rc = -errno;
+        if (rc != -EAGAIN || is_hopeless(talk)) {
+            return rc == -EAGAIN ? -ETIMEDOUT : rc == -ENOENT ? -ECONNREFUSED : rc;
+        }
+        poll(NULL, 0, RETRY_MS);
+    }
+    return 0;
+}
+
+/* Send the request. */
+static int send_request(const struct talk *talk) {
+    char line[64];
+    int size = snprintf(line, sizeof line, "{\"verb\": \"%s\"}\n", talk->request->verb);
+    int rc = wait_for(talk, POLLOUT);
+    if (rc == 0 && send(talk->fd, line, (size_t)size, MSG_NOSIGNAL) != size) {
+        rc = errno == EPIPE ? -ECONNRESET : -errno;
+    }
+    return rc;
+}
+
+/* Receive some bytes more. */
+static int receive(struct talk *talk) {
+    char bytes[16384];
+    int rc = wait_for(talk, POLLIN);
+    if (rc < 0) {
+        return rc;
+    }
+    if (now_ms() >= talk->deadline) {
+        return -ETIMEDOUT; /* whatever it sends: it is no answer */
+    }
+    ssize_t size = recv(talk->fd, bytes, sizeof bytes, 0);
+    if (size == 0) {
+        return -ECONNRESET;
+    }
+    if (size < 0) {
+        return errno == EINTR || errno == EAGAIN ? 0 : -errno;
+    }
+    ld_text_add(&talk->input, bytes, (size_t)size);
+    return talk->input.failed ? -ENOMEM : talk->input.size > ANSWER_MAX ? -EPROTO : 0;
+}
+
+/* Receive the next line as JSON. */
+static int receive_answer(struct talk *talk, json_t **answer) {
+    const char *newline = NULL;
+    int rc = 0;
+    while (rc == 0 && newline == NULL) {
+        size_t searched = talk->input.size;
+        if (searched > talk->taken) {
+            newline = memchr(talk->input.data + talk->taken, '\n', searched - talk->taken);
+        }
+        rc = newline == NULL ? receive(talk) : 0;
+    }
+    if (rc < 0) {
+        return rc;
+    }
+    size_t size = (size_t)(newline - (talk->input.data + talk->taken)) + 1;
+    *answer = json_loadb(talk->input.data + talk->taken, size, JSON_ALLOW_NUL, NULL);
+    talk->taken += size;
+    return json_is_object(*answer) ? 0 : -EPROTO;
+}
+
+/* Ask and wait for the answer. */
+static int converse(struct talk *talk, json_t **answer) {
+    int rc = connect_to(talk);
+    rc = rc == 0 ? send_request(talk) : rc;
+    return rc == 0 ? receive_answer(talk, answer) : rc;
+}
+
+/* What a daemon that does not answer is busy with, as far as that can be seen from here. */
+static const char *name_activity(pid_t pid) {
+    switch (ld_process_activity(pid)) {
+    case LD_ACTIVITY_STOPPED:
+        return "it is stopped by a signal (\"lunad signal NAME CONT\" lets it go on)";
+    case LD_ACTIVITY_TRACED:
+        return "a debugger holds it";
+    case LD_ACTIVITY_COMPUTES:
+        return "it is busy: something in it computes, and its loop does not turn";
+    case LD_ACTIVITY_BLOCKED:
+        return "it waits for a disk or another device";
+    case LD_ACTIVITY_SLEEPS:
+        return "it is busy: a call in it blocks, and its loop does not turn";
+    case LD_ACTIVITY_GONE:
+        break;
+    }
+    return "it has ended";
+}
+
+/* Say in words what went wrong on the way. */
+static void explain(const struct talk *talk, int rc, struct ld_text *why) {
+    pid_t pid = talk->request->pid;
+    switch (rc) {
+    case -ETIMEDOUT:
+        ld_text_format(why, "it does not answer (waited %.1f s)",
+                       (double)(now_ms() - talk->begun) / 1e3);
+        ld_text_format(why, "%s%s", pid > 0 ? ": " : "", pid > 0 ? name_activity(pid) : "");
+        break;
+    case -ECONNREFUSED:
+        ld_text_puts(why, "nobody listens on its control socket");
+        break;
+    case -ECONNRESET:
+        ld_text_puts(why, "it ended before it had answered");
+        break;
+    case -EPROTO:
+        ld_text_puts(why, "it does not answer as a lunad does");
+        break;
+    default:
+        ld_text_puts(why, strerror(-rc));
+    }
+}
+
+/* Ask a daemon. */
+int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why) {
+    struct talk talk = {.request = request, .fd = -1, .begun = now_ms()};
+    talk.deadline = talk.begun + (int64_t)(request->seconds * 1000);
+    *answer = NULL;
+    int rc = converse(&talk, answer);
+    if (talk.fd >= 0) {
+        close(talk.fd);
+    }
+    ld_text_fini(&talk.input);
+    if (rc < 0) {
+        explain(&talk, rc, why);
+        json_decref(*answer);
+        *answer = NULL;
+        return rc;
+    }
+    if (!json_is_true(json_object_get(*answer, "ok"))) {
+        const json_t *error = json_object_get(*answer, "error");
+        if (json_is_string(error)) {
+            ld_text_add(why, json_string_value(error), json_string_length(error));
+        } else {
+            ld_text_puts(why, "it refused, and did not say why");
+        }
+        json_decref(*answer);
+        *answer = NULL;
+        return -EREMOTEIO;
+    }
+    return 0;
+}

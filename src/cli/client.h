@@ -1,0 +1,26 @@
+/* The other end of the control socket. */
+#ifndef LD_CLI_CLIENT_H
+#define LD_CLI_CLIENT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/text.h"
+
+/* Whom to ask for what. */
+struct ld_request {
+    const char *run_dir;
+    const char *name;
+    const char *verb;
+    double seconds; /* to wait for the answer */
+    pid_t pid;      /* of the daemon, to say what it does if it does not answer; 0: not known */
+    bool patient;   /* wait even for one that is stopped */
+};
+
+/* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true; or
+ * a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it did
+ * not answer, -ECONNREFUSED if there is nobody, -ECONNRESET if it died. */
+int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
+
+#endif

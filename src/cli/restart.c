@@ -1,0 +1,174 @@
+/* restart. */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/say.h"
+#include "cli/target.h"
+#include "cli/verbs.h"
+#include "posix/process.h"
+#include "posix/user.h"
+
+extern char **environ;
+
+/* Become the starter of the service for good, if that was another user: only root can, and loses by
+ * that. The owner of the record says who it was, and the user database the groups. 0, or 1 after
+ * complaining. */
+static int become_starter(const struct ld_target *target, const struct ld_record *record) {
+    struct ld_text why = {0};
+    struct ld_user user;
+    char number[24];
+    if (record->uid == geteuid()) {
+        return 0;
+    }
+    snprintf(number, sizeof number, "%u", (unsigned)record->uid);
+    int rc = ld_user_find(&user, number, &why);
+    if (rc == 0) {
+        rc = ld_user_become(&user, &why);
+        ld_user_fini(&user);
+    }
+    if (rc < 0) {
+        ld_say_error("%s: it cannot be started as the user who had started it: %s", target->name,
+                     ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+    return rc < 0 ? 1 : 0;
+}
+
+/* Put this process where the service was started from: its user, directory and environment. 0, or 1
+ * after complaining. */
+static int go_back(const struct ld_target *target, const struct ld_record *record) {
+    const char *cwd = record->cwd != NULL ? record->cwd : "/";
+    if (become_starter(target, record) != 0) {
+        return 1;
+    }
+    if (chdir(cwd) < 0) {
+        ld_say_error("%s: the directory it was started from: %s: %s", target->name, cwd,
+                     strerror(errno));
+        return 1;
+    }
+    environ = record->environment;
+    return 0;
+}
+
+/* Start as RECORD says, or only CHECK that this can be done; in a process of its own. The exit
+ * status. */
+static int start_again(const struct ld_target *target, const struct ld_record *record, bool check) {
+    int status = go_back(target, record);
+    if (status != 0) {
+        return status;
+    }
+    return check ? ld_cmd_check_again(record->words) : ld_cmd_again(record->words);
+}
+
+static volatile sig_atomic_t start_pid; /* of the child that starts */
+
+/* Pass an interruption on to the child, which cancels the start. */
+static void on_interrupt(int signo) {
+    ld_process_kill((pid_t)start_pid, signo);
+}
+
+/* Let HANDLER act on what may interrupt us. */
+static void handle_interrupts(void (*handler)(int)) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    for (size_t i = 0; i < LD_COUNT(signals); i++) {
+        sigaction(signals[i], &action, NULL);
+    }
+}
+
+/* Fork the child that starts. No interruption is lost: each process can act on it when it comes. */
+static pid_t fork_start(void) {
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid_t pid = fork();
+    if (pid > 0) {
+        start_pid = pid;
+        handle_interrupts(on_interrupt);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    return pid;
+}
+
+/* Start as RECORD says, or only CHECK that, and wait for what comes of it. The exit status. */
+static int start_in_child(const struct ld_target *target, const struct ld_record *record,
+                          bool check) {
+    int result = 0;
+    fflush(NULL);
+    signal(SIGCHLD, SIG_DFL); /* a process that ignores it learns no exit status */
+    pid_t pid = fork_start();
+    if (pid < 0) {
+        ld_say_error("restart: fork: %s", strerror(errno));
+        return 1;
+    }
+    if (pid == 0) {
+        int status = start_again(target, record, check);
+        fflush(NULL);
+        _exit(status);
+    }
+    while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
+    }
+    handle_interrupts(SIG_DFL);
+    return WIFEXITED(result) ? WEXITSTATUS(result) : 1;
+}
+
+/* Say why the record cannot be used; the exit status. */
+static int blame_record(const struct ld_target *target, int rc) {
+    bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
+    if (rc == -ENOENT && !is_alive) {
+        ld_say_error("%s: not running (%s), and nothing says how it was started: use lunad start",
+                     target->name, ld_text_string(&target->dir->where));
+        return 3;
+    }
+    ld_say_error("%s: not restarted: %s/%s.start, which says how it was started: %s", target->name,
+                 target->dir->path, target->name,
+                 rc == -EPERM    ? "others could have written it: remove it, then stop and start"
+                 : rc == -EPROTO ? "it is damaged: remove it, then stop and start"
+                                 : strerror(-rc));
+    return 1;
+}
+
+/* Restart what RECORD tells of: everything that can be known is checked before anything is stopped. */
+static int restart_as(const struct ld_target *target, const struct ld_record *record) {
+    if (record->script == NULL && record->text == NULL) {
+        ld_say_error("%s: cannot restart: its script was read from stdin", target->name);
+        return 1;
+    }
+    bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
+    int status = start_in_child(target, record, true);
+    if (status != 0 && is_alive) {
+        ld_say_error("%s: not restarted: it keeps running as it is", target->name);
+    }
+    if (status == 0 && is_alive) {
+        status = ld_stop_target(target, -1);
+    }
+    return status == 0 ? start_in_child(target, record, false) : status;
+}
+
+/* Restart one, also one that has crashed. */
+static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
+                       const char *argument) {
+    struct ld_target target;
+    struct ld_record record;
+    (void)call;
+    int status = ld_target_find(&target, dir, argument);
+    if (status != 0) {
+        return status;
+    }
+    int rc = ld_record_load(&record, dir->fd, target.name);
+    if (rc < 0) {
+        return blame_record(&target, rc);
+    }
+    status = restart_as(&target, &record);
+    ld_record_fini(&record);
+    return status;
+}
+
+/* Restart daemons. */
+int ld_cmd_restart(const struct ld_call *call) {
+    return ld_target_each(call, restart_one);
+}

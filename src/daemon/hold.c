@@ -1,0 +1,496 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/parse.h"
+#include "daemon/service.h"
+#include "posix/claim.h"
+#include "posix/inherit.h"
+#include "posix/paths.h"
+
+/* Set a variable, or take it out for NULL. */
+static void set_or_unset(const char *name, const char *value) {
+    if (value != NULL) {
+        setenv(name, value, 1);
+    } else {
+        unsetenv(name);
+    }
+}
+
+/* Make the environment that was asked for. */
+static void set_environment(const struct ld_service *service) {
+    const struct ld_options *options = service->options;
+    if (options->clear_env) {
+        clearenv();
+    }
+    if (service->has_user) {
+        setenv("HOME", service->user.home != NULL ? service->user.home : "/", 1);
+        set_or_unset("USER", service->user.name);
+        set_or_unset("LOGNAME", service->user.name);
+    }
+    for (size_t i = 0; i < options->env_count; i++) {
+        putenv((char *)(uintptr_t)options->env[i]);
+    }
+}
+
+/* Refuse a log file with several names in a directory where the user dropped to can make names: one
+ * of them could be a file that this user may not write. */
+static int refuse_links(const struct ld_place *place, int fd) {
+    struct stat dir;
+    struct stat file;
+    bool is_bad =
+        fstat(place->dir, &dir) < 0 || fstat(fd, &file) < 0 ||
+        (!place->is_users && file.st_nlink > 1 && ld_user_can_rename_in(place->user, &dir));
+    if (is_bad) {
+        close(fd);
+        return -EMLINK;
+    }
+    return fd;
+}
+
+/* Open the log file at its place. */
+static int open_log_at(const struct ld_place *place, long gid) {
+    int rc = ld_place_enter(place);
+    if (rc < 0) {
+        return rc;
+    }
+    int fd = ld_file_open_log(place->dir, place->name, gid);
+    ld_place_leave(place);
+    return fd < 0 ? fd : refuse_links(place, fd);
+}
+
+/* Open the log file. The user dropped to may read it: it has that user's group when it is made. */
+int ld_hold_open_log(void *arg) {
+    struct ld_service *service = arg;
+    const struct ld_place *place = &service->log_place;
+    long gid = service->has_user ? (long)service->user.gid : -1;
+    const struct ld_user *user = ld_service_lesser(service);
+    if (user == NULL) {
+        return ld_file_open_log(AT_FDCWD, service->log_path, gid);
+    }
+    int fd = place->dir >= 0 ? open_log_at(place, gid) : -ENOENT;
+    if (fd == -ENOENT) { /* the directory was removed, or this is the first time */
+        ld_place_close(&service->log_place);
+        int rc = ld_place_open(&service->log_place, service->log_path, user, true);
+        fd = rc < 0 ? rc : open_log_at(place, gid);
+    }
+    return fd;
+}
+
+/* Say why the log cannot be opened. */
+static int blame_log(const struct ld_service *service, int rc, struct ld_text *why) {
+    ld_text_format(why, "log %s: %s",
+                   service->log_path != NULL ? service->log_path : service->options->log,
+                   rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+    if (service->log_path != NULL && service->options->log == NULL) {
+        ld_text_puts(why, " (--log FILE puts it elsewhere)");
+    }
+    if (service->log_place.is_users && (rc == -EACCES || rc == -EPERM)) {
+        ld_text_format(why, " (it is opened as %s, who can change the way to it)",
+                       service->options->user);
+    }
+    return 1;
+}
+
+/* Open the log. */
+static int open_log(struct ld_service *service, struct ld_text *why) {
+    struct ld_log_config config = {.sink = service->sink,
+                                   .level = (enum ld_log_level)service->options->log_level,
+                                   .json = service->options->log_format == 1,
+                                   .capture = service->daemon,
+                                   .fd = service->log_fd,
+                                   .path = service->log_path,
+                                   .ident = service->name,
+                                   .opener = ld_hold_open_log,
+                                   .opener_arg = service};
+    int rc = ld_log_open(&config);
+    return rc < 0 ? blame_log(service, rc, why) : 0;
+}
+
+/* Go to the working directory. */
+static int change_dir(const struct ld_service *service, struct ld_text *why) {
+    const char *dir = service->options->chdir;
+    if (dir == NULL) {
+        dir = service->daemon ? "/" : NULL;
+    }
+    if (dir != NULL && chdir(dir) < 0) {
+        ld_text_format(why, "--chdir %s: %s", dir, strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
+/* Say that another process holds the pidfile, or the claim alone. */
+static int say_running(const struct ld_service *service, bool is_claimed, struct ld_text *why) {
+    struct ld_holder holder;
+    ld_text_format(why, "%s is already running", service->name);
+    if (is_claimed) {
+        ld_text_format(why, ", and its pidfile was removed from %s", service->run_dir);
+    } else if (ld_pidfile_inspect(&holder, service->run_fd, service->name) == 0 && holder.pid > 0) {
+        ld_text_format(why, " (pid %d)", (int)holder.pid);
+    }
+    return 4;
+}
+
+/* Say what is wrong with the pidfile. */
+static int blame_pidfile(const struct ld_service *service, int rc, struct ld_text *why) {
+    ld_text_format(why, "pidfile %s/%s.pid: %s", service->run_dir, service->name,
+                   rc == -ELOOP ? "it is a symbolic link: remove it" : strerror(-rc));
+    return 1;
+}
+
+/* Take the pidfile, and the claim, which is held where the pidfile was removed. That a claim cannot be
+ * had for another reason only takes that protection away. */
+static int take_pidfile(struct ld_service *service, struct ld_text *why) {
+    int rc = ld_pidfile_acquire(&service->pidfile, service->run_fd, service->name);
+    if (rc == -EWOULDBLOCK) {
+        return say_running(service, false, why);
+    }
+    if (rc < 0) {
+        return blame_pidfile(service, rc, why);
+    }
+    int claim = ld_claim_take(service->run_dir, service->name);
+    if (claim == -EWOULDBLOCK) {
+        ld_pidfile_remove(&service->pidfile);
+        return say_running(service, true, why);
+    }
+    service->claim = claim >= 0 ? claim : -1;
+    rc = service->has_user ? 0 : ld_pidfile_write(&service->pidfile, getpid());
+    return rc < 0 ? blame_pidfile(service, rc, why) : 0;
+}
+
+/* Make a JSON array of strings that keep every byte. */
+static json_t *to_strings(char *const *strings) {
+    json_t *array = json_array();
+    for (char *const *at = strings; *at != NULL; at++) {
+        json_array_append_new(array, ld_json_bytes(*at));
+    }
+    return array;
+}
+
+/* Log how the service ended the last time, if it died. */
+static void tell_last_death(const struct ld_service *service) {
+    struct ld_record last;
+    if (ld_record_load(&last, service->run_fd, service->name) == 0) {
+        struct ld_text text = {0};
+        ld_record_death_text(&text, &last, service->run_fd, service->name);
+        ld_log(LD_LOG_WARN, "the last run of %s %s", service->name, ld_text_string(&text));
+        ld_text_fini(&text);
+        ld_record_fini(&last);
+    }
+}
+
+/* Write down how the service was started. */
+static int write_record(struct ld_service *service, struct ld_text *why) {
+    const struct ld_options *options = service->options;
+    tell_last_death(service);
+    service->record =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f}", "words", to_strings(service->words),
+                  "environment", to_strings(service->environment), "cwd",
+                  ld_json_bytes(service->cwd), "script", ld_json_bytes(service->script), "text",
+                  ld_json_bytes(options->chunk), "log", ld_json_bytes(service->log_path),
+                  "start_timeout", options->start_timeout, "stop_timeout", options->stop_timeout);
+    int rc = service->record != NULL
+                 ? ld_record_save(service->run_fd, service->name, service->record)
+                 : -ENOMEM;
+    if (rc < 0) {
+        ld_text_format(why, "%s/%s.start: %s", service->run_dir, service->name, strerror(-rc));
+        return 1;
+    }
+    return 0;
+}
+
+/* Make the control socket. What is there is stale: we hold the pidfile. */
+static int bind_socket(struct ld_service *service) {
+    struct ld_address address = {.size = sizeof(struct sockaddr_un)};
+    struct sockaddr_un *path = (struct sockaddr_un *)&address.storage;
+    path->sun_family = AF_UNIX;
+    ld_paths_socket(path->sun_path, sizeof path->sun_path, service->run_dir, service->name);
+    unlink(path->sun_path);
+    ld_socket_file_forget(&service->socket_file);
+    service->listener = ld_socket_listen_for(
+        NULL, &address, &(struct ld_listen_options){.mode = 0600}, &service->socket_file);
+    return service->listener < 0 ? service->listener : 0;
+}
+
+/* The same, saying why it failed. */
+static int make_socket(struct ld_service *service, struct ld_text *why) {
+    int rc = bind_socket(service);
+    if (rc < 0) {
+        ld_text_format(why, "control socket %s/%s.sock: %s", service->run_dir, service->name,
+                       strerror(-rc));
+    }
+    return rc < 0 ? 1 : 0;
+}
+
+/* Listen on one address of --listen; a negative errno if that cannot be. */
+static int listen_on(struct ld_service *service, const char *text) {
+    static const struct ld_listen_options plain = {.mode = -1};
+    struct ld_service_socket made = {.address = text};
+    struct ld_address address;
+    if (!ld_address_parse(text, &address)) {
+        return -EINVAL;
+    }
+    made.fd = ld_socket_listen_for(ld_service_lesser(service), &address, &plain, &made.file);
+    if (made.fd < 0 || ld_service_add_socket(service, &made)) {
+        return made.fd < 0 ? made.fd : 0;
+    }
+    ld_socket_file_remove(&made.file);
+    close(made.fd);
+    return -ENOMEM;
+}
+
+/* Listen on what --listen names. */
+static int listen_all(struct ld_service *service, struct ld_text *why) {
+    for (size_t i = 0; i < service->options->listen_count; i++) {
+        int rc = listen_on(service, service->options->listen[i]);
+        if (rc < 0) {
+            ld_text_format(why, "--listen %s: %s", service->options->listen[i], strerror(-rc));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Close all sockets, and remove the files of those that were made for --listen. */
+static void release_sockets(struct ld_service *service) {
+    for (size_t i = 0; i < service->socket_count; i++) {
+        ld_socket_file_remove(&service->sockets[i].file);
+        close(service->sockets[i].fd);
+        free(service->sockets[i].name);
+    }
+    service->socket_count = 0;
+}
+
+/* Learn of files that are removed from the run directory. Without that they are not made again. */
+static void watch_files(struct ld_service *service) {
+    char path[32];
+    if (service->file_watch < 0) {
+        service->file_watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    }
+    if (service->file_watch >= 0) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", service->run_fd);
+        inotify_add_watch(service->file_watch, path,
+                          IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF);
+    }
+}
+
+/* Take hold of everything that must be held before the script runs. */
+int ld_hold_take(struct ld_service *service, struct ld_text *why) {
+    if (service->daemon && ld_inherit_null_stdin() < 0) {
+        ld_text_format(why, "/dev/null: %s", strerror(errno));
+        return 1;
+    }
+    umask(0);
+    int rc = open_log(service, why);
+    umask(service->options->umask);
+    set_environment(service);
+    rc = rc == 0 ? change_dir(service, why) : rc;
+    rc = rc == 0 ? take_pidfile(service, why) : rc;
+    rc = rc == 0 ? write_record(service, why) : rc;
+    rc = rc == 0 ? make_socket(service, why) : rc;
+    rc = rc == 0 ? listen_all(service, why) : rc;
+    if (rc == 0) {
+        watch_files(service);
+    }
+    return rc;
+}
+
+/* Set the resource limits. */
+static int set_limits(const struct ld_service *service, struct ld_text *why) {
+    const struct ld_options *options = service->options;
+    for (size_t i = 0; i < options->rlimit_count; i++) {
+        if (setrlimit(options->rlimits[i].resource, &options->rlimits[i].limit) < 0) {
+            ld_text_format(why, "--rlimit %s: %s", options->rlimits[i].text, strerror(errno));
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* Close what only the keeper may have, and keep the witness instead of the lock. */
+static int leave_to_keeper(struct ld_service *service) {
+    int *fds[] = {&service->run_fd, &service->claim, &service->file_watch, &service->channel};
+    int rc = ld_pidfile_witness(&service->pidfile);
+    for (size_t i = 0; i < LD_COUNT(fds); i++) {
+        if (*fds[i] >= 0) {
+            close(*fds[i]);
+            *fds[i] = -1;
+        }
+    }
+    ld_place_close(&service->log_place);
+    ld_socket_file_forget(&service->socket_file);
+    for (size_t i = 0; i < service->socket_count; i++) {
+        ld_socket_file_forget(&service->sockets[i].file);
+    }
+    return rc;
+}
+
+/* Become the user of --user. No process of that user may look into this one afterwards. */
+static int become_user(const struct ld_service *service, struct ld_text *why) {
+    struct ld_text reason = {0};
+    bool is_lesser = ld_service_lesser(service) != NULL;
+    int rc = ld_user_become(&service->user, &reason);
+    if (rc == 0 && is_lesser && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
+        ld_text_format(&reason, "prctl: %s", strerror(errno));
+        rc = -errno;
+    }
+    if (rc < 0) {
+        ld_text_format(why, "--user %s: %s", service->options->user, ld_text_string(&reason));
+    }
+    ld_text_fini(&reason);
+    return rc < 0 ? 1 : 0;
+}
+
+/* Become what the script runs as. */
+int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
+    int rc = ld_pidfile_write(&service->pidfile, getpid());
+    rc = rc == 0 && service->keeper >= 0 ? leave_to_keeper(service) : rc;
+    if (rc < 0) {
+        return blame_pidfile(service, rc, why);
+    }
+    rc = set_limits(service, why);
+    rc = rc == 0 && service->has_user ? become_user(service, why) : rc;
+    if (rc == 0 && service->options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+        ld_text_format(why, "--no-new-privs: %s", strerror(errno));
+        rc = 1;
+    }
+    return rc;
+}
+
+/* Check that the log can be opened, without leaving one that was not there. */
+static int check_log(struct ld_service *service, struct ld_text *why) {
+    bool was_there = service->log_path != NULL && access(service->log_path, F_OK) == 0;
+    int fd = service->sink == LD_LOG_FILE ? ld_hold_open_log(service) : -1;
+    if (service->sink == LD_LOG_FILE && fd < 0) {
+        return blame_log(service, fd, why);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (fd >= 0 && !was_there) {
+        struct ld_place *place = &service->log_place;
+        int dir = place->dir >= 0 ? place->dir : AT_FDCWD;
+        ld_place_enter(place);
+        unlinkat(dir, dir >= 0 ? place->name : service->log_path, 0);
+        ld_place_leave(place);
+    }
+    return 0;
+}
+
+/* Check that the service could be held and dropped. */
+int ld_hold_check(struct ld_service *service, struct ld_text *why) {
+    int rc = check_log(service, why);
+    rc = rc == 0 ? change_dir(service, why) : rc;
+    rc = rc == 0 ? set_limits(service, why) : rc;
+    return rc == 0 && service->has_user ? become_user(service, why) : rc;
+}
+
+/* Open the run directory again if the one at its path is not the one that is open: 1 then, else 0. */
+static int follow_run_dir(struct ld_service *service) {
+    struct ld_text why = {0};
+    struct stat opened;
+    struct stat there;
+    if (fstat(service->run_fd, &opened) == 0 && lstat(service->run_dir, &there) == 0 &&
+        opened.st_dev == there.st_dev && opened.st_ino == there.st_ino) {
+        return 0;
+    }
+    int fd = ld_paths_open_run_dir(service->run_dir, true, &why);
+    ld_text_fini(&why);
+    if (fd < 0) {
+        return fd;
+    }
+    int rc = dup3(fd, service->run_fd, O_CLOEXEC) < 0 ? -errno : 0;
+    close(fd);
+    watch_files(service);
+    ld_socket_file_forget(&service->socket_file);
+    return rc < 0 ? rc : 1;
+}
+
+/* Make the pidfile again, unless it is there. */
+static int restore_pidfile(struct ld_service *service, pid_t host) {
+    struct ld_pidfile file;
+    if (ld_pidfile_is_current(&service->pidfile)) {
+        return 0;
+    }
+    int rc = ld_pidfile_acquire(&file, service->run_fd, service->name);
+    if (rc == 0) {
+        rc = ld_pidfile_write(&file, host);
+        close(service->pidfile.fd);
+        service->pidfile = file;
+    }
+    return rc < 0 ? rc : 1;
+}
+
+/* Make the control socket again, unless it is there. */
+static int restore_socket(struct ld_service *service) {
+    if (ld_socket_file_is_current(&service->socket_file)) {
+        return 0;
+    }
+    int rc = bind_socket(service);
+    return rc < 0 ? rc : 1;
+}
+
+/* Make the record again, unless it is there. */
+static int restore_record(struct ld_service *service) {
+    char file[LD_NAME_MAX + 8];
+    snprintf(file, sizeof file, "%s.start", service->name);
+    if (faccessat(service->run_fd, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return 0;
+    }
+    int rc = ld_record_save(service->run_fd, service->name, service->record);
+    return rc < 0 ? rc : 1;
+}
+
+/* Make files again that were removed. */
+void ld_hold_restore_files(struct ld_service *service, pid_t host) {
+    char events[4096];
+    while (read(service->file_watch, events, sizeof events) > 0) {
+    }
+    mode_t mask = umask(022);
+    int rc = follow_run_dir(service);
+    int pidfile = rc >= 0 ? restore_pidfile(service, host) : rc;
+    int record = pidfile >= 0 ? restore_record(service) : 0;
+    int socket = pidfile >= 0 ? restore_socket(service) : 0;
+    umask(mask);
+    rc = pidfile < 0 ? pidfile : record < 0 ? record : socket;
+    if (rc < 0) {
+        ld_log(
+            LD_LOG_ERROR, "files of this daemon were removed from %s and cannot be made again: %s",
+            service->run_dir, rc == -EWOULDBLOCK ? "another daemon has the name" : strerror(-rc));
+    } else if (pidfile > 0 || record > 0 || socket > 0) {
+        ld_log(LD_LOG_WARN, "files of this daemon were removed from %s: they were made again",
+               service->run_dir);
+    }
+}
+
+/* Remove the files and let go. */
+void ld_hold_release(struct ld_service *service, bool died) {
+    if (service->file_watch >= 0) {
+        close(service->file_watch);
+        service->file_watch = -1;
+    }
+    ld_socket_file_remove(&service->socket_file);
+    if (service->listener >= 0) {
+        close(service->listener);
+        service->listener = -1;
+    }
+    release_sockets(service);
+    if (service->record != NULL && !died && ld_pidfile_is_current(&service->pidfile)) {
+        ld_record_remove(service->run_fd, service->name);
+    }
+    ld_pidfile_remove(&service->pidfile);
+    if (service->claim >= 0) {
+        close(service->claim);
+        service->claim = -1;
+    }
+}

@@ -1,0 +1,89 @@
+#include "daemon/launch.h"
+
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/say.h"
+#include "daemon/keeper.h"
+#include "daemon/start_report.h"
+#include "posix/inherit.h"
+#include "posix/notify.h"
+#include "posix/reserve.h"
+#include "posix/title.h"
+
+/* Tell the starting process, or the person in the foreground, why the service failed before its host
+ * ran. */
+static int fail(struct ld_service *service, int status, const char *text) {
+    if (service->keeper >= 0) {
+        ld_keeper_report(service, LD_START_REPORT_FAILED, text);
+    } else if (service->channel >= 0) {
+        ld_start_report_send(service->channel, LD_START_REPORT_FAILED, status, text);
+    }
+    if (!service->daemon) {
+        ld_say_error("%s", text);
+    }
+    return status;
+}
+
+/* Show the service's name to ps. */
+static void set_title(const struct ld_service *service, const char *suffix) {
+    struct ld_text title = {0};
+    ld_text_format(&title, "lunad: %s%s", service->name, suffix);
+    ld_title_set(ld_text_string(&title));
+    ld_text_fini(&title);
+}
+
+/* Become the host and run it; the exit status to take. */
+static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_text *why) {
+    set_title(service, "");
+    ld_notify_open(service->notify_socket);
+    int status = ld_hold_drop(service, why);
+    if (status != 0) {
+        return fail(service, status, ld_text_string(why));
+    }
+    status = run(service, why);
+    if (!ld_text_is_empty(why) && !service->daemon) {
+        ld_say_error("%s", ld_text_string(why));
+    }
+    ld_notify_close();
+    return status;
+}
+
+/* Run what is held, with a keeper between it and us if privileges are dropped. */
+static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_text *why) {
+    if (service->has_user) {
+        set_title(service, " (keeper)");
+        int status = ld_keeper_fork(service, why);
+        if (status >= 0 && !ld_text_is_empty(why)) {
+            fail(service, status, ld_text_string(why));
+            ld_hold_release(service, false);
+        }
+        if (status >= 0) {
+            return status; /* we are the keeper, and it is over */
+        }
+        return run_host(service, run, why);
+    }
+    int status = run_host(service, run, why);
+    ld_hold_release(service, false);
+    return status;
+}
+
+/* Run the service in this process. */
+int ld_launch(struct ld_service *service, ld_launch_host *run) {
+    struct ld_text why = {0};
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
+    ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");
+    int status = ld_hold_take(service, &why);
+    if (status == 0 && ld_reserve_check_start(&why) < 0) {
+        status = 1;
+    }
+    if (status != 0) {
+        fail(service, status, ld_text_string(&why));
+        ld_hold_release(service, false);
+    } else {
+        status = run_held(service, run, &why);
+    }
+    ld_text_fini(&why);
+    ld_log_close();
+    return status;
+}

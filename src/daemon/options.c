@@ -1,0 +1,344 @@
+#include "daemon/options.h"
+
+#include <getopt.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "posix/socket.h"
+
+struct row;
+typedef bool setter(struct ld_options *options, const struct row *row, const char *value);
+
+/* One option: how it is written, where it belongs, what a good value is, and what it means. */
+struct row {
+    const char *name; /* long, or NULL */
+    char letter;      /* short, or 0 */
+    const char *value;
+    unsigned verbs;
+    setter *set;
+    size_t offset;
+    const char *wants; /* what a good value is; for a choice, the choices with "|" between */
+    const char *help;
+};
+
+/* The field of a row in OPTIONS. */
+#define FIELD(type) ((type *)(void *)((char *)options + row->offset))
+
+/* Set a flag. */
+static bool set_flag(struct ld_options *options, const struct row *row, const char *value) {
+    (void)value;
+    *FIELD(bool) = true;
+    return true;
+}
+
+/* Set a text that must not be empty. */
+static bool set_text(struct ld_options *options, const struct row *row, const char *value) {
+    *FIELD(const char *) = value;
+    return value[0] != '\0';
+}
+
+/* Set a user and perhaps a group. */
+static bool set_user(struct ld_options *options, const struct row *row, const char *value) {
+    size_t size = strcspn(value, ":");
+    *FIELD(const char *) = value;
+    return size > 0 && (value[size] == '\0' || value[size + 1] != '\0');
+}
+
+/* Set the name of the daemon. */
+static bool set_name(struct ld_options *options, const struct row *row, const char *value) {
+    *FIELD(const char *) = value;
+    return ld_parse_is_name(value);
+}
+
+/* Set a time. */
+static bool set_seconds(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_seconds(value, FIELD(double));
+}
+
+/* Set a time that must not be 0. */
+static bool set_some_seconds(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_seconds(value, FIELD(double)) && *FIELD(double) > 0;
+}
+
+/* Set the file mode mask. */
+static bool set_mask(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_mask(value, FIELD(mode_t));
+}
+
+/* Set a count of lines. */
+static bool set_lines(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_whole(value, 0, 1000000000, FIELD(long));
+}
+
+/* Set a choice: the index of the value in the row's list. */
+static bool set_choice(struct ld_options *options, const struct row *row, const char *value) {
+    int index = 0;
+    size_t length = strlen(value);
+    for (const char *at = row->wants; length > 0; index++) {
+        size_t size = strcspn(at, "|");
+        if (size == length && strncmp(at, value, size) == 0) {
+            *FIELD(int) = index;
+            return true;
+        }
+        if (at[size] == '\0') {
+            break;
+        }
+        at += size + 1;
+    }
+    return false;
+}
+
+/* Add a string to a list. */
+static bool append(const char ***list, size_t *count, const char *value) {
+    const char **grown = realloc(*list, (*count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return false;
+    }
+    *list = grown;
+    grown[(*count)++] = value;
+    return true;
+}
+
+/* Add a KEY=VALUE to the environment. */
+static bool add_env(struct ld_options *options, const struct row *row, const char *value) {
+    (void)row;
+    const char *equals = strchr(value, '=');
+    if (equals == NULL || equals == value) {
+        return false;
+    }
+    return append(&options->env, &options->env_count, value);
+}
+
+/* Add an address to listen on. */
+static bool add_listen(struct ld_options *options, const struct row *row, const char *value) {
+    struct ld_address address;
+    (void)row;
+    return ld_address_parse(value, &address) &&
+           append(&options->listen, &options->listen_count, value);
+}
+
+/* Add a resource limit; a later one for the same resource wins. */
+static bool add_rlimit(struct ld_options *options, const struct row *row, const char *value) {
+    (void)row;
+    int resource;
+    struct rlimit limit;
+    size_t length = strcspn(value, "=");
+    if (value[length] != '=' || !ld_parse_rlimit_name(value, length, &resource) ||
+        !ld_parse_rlimit_value(value + length + 1, &limit)) {
+        return false;
+    }
+    size_t slot = 0;
+    while (slot < options->rlimit_count && options->rlimits[slot].resource != resource) {
+        slot++;
+    }
+    LD_ASSERT(slot < LD_RLIMITS_MAX);
+    options->rlimits[slot].text = value;
+    options->rlimits[slot].resource = resource;
+    options->rlimits[slot].limit = limit;
+    options->rlimit_count += slot == options->rlimit_count;
+    return true;
+}
+
+#define AT(field)  offsetof(struct ld_options, field)
+#define SERVICE    (LD_VERB_RUN | LD_VERB_START)
+#define EVERY_VERB (~0U)
+
+static const char name_wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash";
+static const char seconds_wants[] = "a time in seconds, such as 2.5";
+static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5";
+static const char path_wants[] = "a path";
+static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
+
+static const struct row rows[] = {
+    {NULL, 'e', "CHUNK", LD_VERB_RUN, set_text, AT(chunk), "a piece of Lua",
+     "run this piece of Lua instead of a script"},
+    {"name", 'n', "NAME", SERVICE, set_name, AT(name), name_wants,
+     "the daemon's name (default: the script's file name without .lua)"},
+    {"user", 0, "USER[:GROUP]", SERVICE, set_user, AT(user), "USER[:GROUP]",
+     "drop to this user, by name or number, with its supplementary groups"},
+    {"chdir", 0, "DIR", SERVICE, set_text, AT(chdir), path_wants,
+     "working directory (default: / for start, unchanged for run)"},
+    {"umask", 0, "OCTAL", SERVICE, set_mask, AT(umask), "an octal mask such as 027",
+     "file mode mask (default: 022)"},
+    {"env", 0, "KEY=VALUE", SERVICE, add_env, 0, "KEY=VALUE",
+     "add to the environment; may be given again"},
+    {"clear-env", 0, NULL, SERVICE, set_flag, AT(clear_env), NULL,
+     "start with an empty environment"},
+    {"log", 0, "FILE|syslog|stderr|none", SERVICE, set_text, AT(log), path_wants,
+     "where the log goes (default: NAME.log in the log directory; stderr for run)"},
+    {"log-level", 0, "LEVEL", SERVICE, set_choice, AT(log_level), "debug|info|warn|error",
+     "the least level that is logged: debug, info, warn or error (default: info)"},
+    {"log-format", 0, "FORMAT", SERVICE, set_choice, AT(log_format), "text|json",
+     "text or json (default: text)"},
+    {"rlimit", 0, "NAME=SOFT[:HARD]", SERVICE, add_rlimit, 0,
+     "NAME=SOFT[:HARD], such as nofile=256:512",
+     "a resource limit (nofile, core, as, nproc, ...); may be given again"},
+    {"listen", 0, "ADDRESS", SERVICE, add_listen, 0, address_wants,
+     "listen here before privileges are dropped, for lunad.listen; may be given again"},
+    {"start-timeout", 0, "SECONDS", SERVICE, set_some_seconds, AT(start_timeout),
+     some_seconds_wants, "time to become ready, at start and at reload (default: 30)"},
+    {"stop-timeout", 0, "SECONDS", SERVICE, set_seconds, AT(stop_timeout), seconds_wants,
+     "time for a graceful stop (default: 10)"},
+    {"wait-ready", 0, NULL, SERVICE, set_flag, AT(wait_ready), NULL,
+     "ready only when the script calls lunad.ready()"},
+    {"no-new-privs", 0, NULL, SERVICE, set_flag, AT(no_new_privs), NULL,
+     "no program that the script starts can gain rights (set-user-id, file capabilities)"},
+    {"on-error", 0, "continue|exit", SERVICE, set_choice, AT(on_error), "continue|exit",
+     "after an uncaught error in a callback (default: continue)"},
+    {"hup", 0, "reload|ignore|stop", SERVICE, set_choice, AT(hup), "reload|ignore|stop",
+     "what SIGHUP does if the script has no handler (default: reload)"},
+    {"path", 0, "PATH", SERVICE, set_text, AT(path), path_wants,
+     "put before package.path (a template, or a directory)"},
+    {"cpath", 0, "PATH", SERVICE, set_text, AT(cpath), path_wants,
+     "put before package.cpath (a template, or a directory)"},
+    {"timeout", 0, "SECONDS", LD_VERB_STOP, set_seconds, AT(timeout), seconds_wants,
+     "kill after this time (default: the daemon's own --stop-timeout and a little)"},
+    {"timeout", 0, "SECONDS", LD_VERB_ASK, set_seconds, AT(timeout), seconds_wants,
+     "wait no longer for the answer (default: the daemon's own limit and a little)"},
+    {"json", 0, NULL, LD_VERB_STATUS | LD_VERB_LIST, set_flag, AT(json), NULL, "print JSON"},
+    {"follow", 'f', NULL, LD_VERB_LOGS, set_flag, AT(follow), NULL,
+     "go on with what is written, until Ctrl-C"},
+    {"lines", 'n', "LINES", LD_VERB_LOGS, set_lines, AT(lines), "a count of lines",
+     "how many lines to show (default: 10)"},
+    {"run-dir", 0, "DIR", EVERY_VERB, set_text, AT(run_dir), path_wants,
+     "directory of pidfiles and sockets (default: $LUNAD_RUN_DIR, /run/lunad, ...)"},
+    {"version", 0, NULL, EVERY_VERB, set_flag, AT(version), NULL, "show the version"},
+    {"help", 'h', NULL, EVERY_VERB, set_flag, AT(help), NULL, "show this help"},
+};
+
+/* The tables that getopt_long wants for one verb. */
+struct getopt_tables {
+    struct option longs[LD_COUNT(rows) + 1];
+    char shorts[2 * LD_COUNT(rows) + 3];
+};
+
+/* Fill getopt's tables: the value of a row is its index + 256, or its letter. */
+static void fill_tables(struct getopt_tables *tables, enum ld_verb verb) {
+    size_t count = 0;
+    char *shorts = tables->shorts;
+    if (verb == LD_VERB_RUN || verb == LD_VERB_START) {
+        *shorts++ = '+';
+    }
+    *shorts++ = ':';
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if ((rows[i].verbs & verb) == 0) {
+            continue;
+        }
+        int has_value = rows[i].value != NULL ? required_argument : no_argument;
+        if (rows[i].name != NULL) {
+            tables->longs[count++] = (struct option){rows[i].name, has_value, NULL, 256 + (int)i};
+        }
+        if (rows[i].letter != 0) {
+            shorts += sprintf(shorts, "%c%s", rows[i].letter, has_value != 0 ? ":" : "");
+        }
+    }
+    tables->longs[count] = (struct option){0};
+    *shorts = '\0';
+}
+
+/* The row of what getopt_long returned. */
+static const struct row *find_row(int code, enum ld_verb verb) {
+    if (code >= 256) {
+        return &rows[code - 256];
+    }
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (rows[i].letter == code && (rows[i].verbs & verb) != 0) {
+            return &rows[i];
+        }
+    }
+    return NULL;
+}
+
+/* Complain of a value, naming option and value. */
+static void complain_of_value(struct ld_text *why, const struct row *row, const char *value) {
+    if (row->name != NULL) {
+        ld_text_format(why, "--%s", row->name);
+    } else {
+        ld_text_format(why, "-%c", row->letter);
+    }
+    ld_text_puts(why, ": \"");
+    ld_text_add_escaped(why, value, strlen(value), false);
+    ld_text_format(why, "\" is not %s%s", row->set == set_choice ? "one of " : "", row->wants);
+}
+
+/* Complain of what getopt did not understand; WORD is the argument it stood in. */
+static void complain_of_word(struct ld_text *why, int code, const char *word) {
+    if (code == ':') {
+        ld_text_format(why, "%s needs a value", word);
+    } else if (optopt >= 256) {
+        ld_text_format(why, "--%s takes no value", rows[optopt - 256].name);
+    } else if (optopt != 0) {
+        ld_text_format(why, "unknown option -%c", optopt);
+    } else {
+        ld_text_format(why, "unknown option %s", word);
+    }
+}
+
+/* The number of arguments in ARGV. */
+static int count_arguments(char **argv) {
+    int count = 0;
+    while (argv[count] != NULL) {
+        count++;
+    }
+    return count;
+}
+
+/* Parse the options of one verb. */
+int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
+                     struct ld_text *why) {
+    *options = (struct ld_options){.umask = LD_UMASK_DEFAULT,
+                                   .log_level = LD_LOG_INFO,
+                                   .start_timeout = 30,
+                                   .stop_timeout = 10,
+                                   .timeout = -1,
+                                   .lines = 10};
+    struct getopt_tables tables;
+    fill_tables(&tables, verb);
+    int count = count_arguments(argv);
+    opterr = 0;
+    optind = 0; /* glibc: start anew */
+    for (;;) {
+        int before = optind == 0 ? 1 : optind;
+        int code = getopt_long(count, argv, tables.shorts, tables.longs, NULL);
+        if (code == -1) {
+            return optind;
+        }
+        if (code == '?' || code == ':') {
+            complain_of_word(why, code, argv[optind > before ? optind - 1 : before]);
+            return -1;
+        }
+        const struct row *row = find_row(code, verb);
+        if (!row->set(options, row, optarg)) {
+            complain_of_value(why, row, optarg);
+            return -1;
+        }
+    }
+}
+
+/* Free what the options own. */
+void ld_options_fini(struct ld_options *options) {
+    free(options->env);
+    free(options->listen);
+    *options = (struct ld_options){0};
+}
+
+/* Add a line of help for each option of a verb. */
+void ld_options_help(struct ld_text *help, enum ld_verb verb) {
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        const struct row *row = &rows[i];
+        if ((row->verbs & verb) == 0) {
+            continue;
+        }
+        char left[64] = "    ";
+        size_t used = 4;
+        if (row->letter != 0) {
+            snprintf(left, sizeof left, "-%c%s", row->letter, row->name != NULL ? ", " : "  ");
+            used = strlen(left);
+        }
+        snprintf(left + used, sizeof left - used, "%s%s%s%s", row->name != NULL ? "--" : "",
+                 row->name != NULL ? row->name : "", row->value != NULL ? " " : "",
+                 row->value != NULL ? row->value : "");
+        ld_text_format(help, "  %-34s %s\n", left, row->help);
+    }
+}

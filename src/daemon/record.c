@@ -1,0 +1,218 @@
+#include "daemon/record.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "base/file.h"
+#include "base/json.h"
+
+#define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
+#define FORMAT         1
+
+/* Fill in the file's name. */
+static void name_file(char *out, size_t size, const char *name) {
+    snprintf(out, size, "%s.start", name);
+}
+
+/* Write BYTES to a new file NAME in DIR. */
+static int write_new(int dir, const char *name, const char *bytes) {
+    unlinkat(dir, name, 0); /* of a process of the same number that died here */
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = fchmod(fd, 0600) < 0 ? -errno : ld_file_write(fd, bytes, strlen(bytes));
+    close(fd);
+    return rc;
+}
+
+/* Write the record under a name of its own, then let it have its place: a reader never sees half. */
+int ld_record_save(int dir, const char *name, const json_t *fields) {
+    char file[80];
+    char draft[100];
+    json_t *copy = json_copy((json_t *)(uintptr_t)fields);
+    name_file(file, sizeof file, name);
+    snprintf(draft, sizeof draft, ".%s.%d", file, (int)getpid());
+    char *bytes = json_object_set_new(copy, "format", json_integer(FORMAT)) == 0
+                      ? json_dumps(copy, JSON_COMPACT)
+                      : NULL;
+    int rc = bytes != NULL ? write_new(dir, draft, bytes) : -ENOMEM;
+    if (rc == 0 && renameat(dir, draft, dir, file) < 0) {
+        rc = -errno;
+    }
+    if (rc < 0) {
+        unlinkat(dir, draft, 0);
+    }
+    json_decref(copy);
+    free(bytes);
+    return rc;
+}
+
+/* Check that the open file is one that only its owner can have written. */
+static int check(int fd, struct stat *facts) {
+    if (fstat(fd, facts) < 0) {
+        return -errno;
+    }
+    if (facts->st_uid != geteuid() && geteuid() != 0) {
+        return -EACCES;
+    }
+    bool is_private = S_ISREG(facts->st_mode) && facts->st_nlink == 1 &&
+                      (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
+    return !is_private ? -EPERM : facts->st_size > SIZE_MAX_BYTES ? -EPROTO : 0;
+}
+
+/* Read NAME.start as JSON, a new reference. */
+static int read_fields(int dir, const char *name, json_t **fields, struct stat *facts) {
+    char file[80];
+    struct ld_text text = {0};
+    name_file(file, sizeof file, name);
+    int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    if (fd < 0) {
+        return errno == ELOOP ? -EPERM : -errno;
+    }
+    int rc = check(fd, facts);
+    rc = rc == 0 ? ld_file_read(fd, &text) : rc;
+    close(fd);
+    if (rc == 0) {
+        *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);
+        rc = json_integer_value(json_object_get(*fields, "format")) == FORMAT ? 0 : -EPROTO;
+        if (rc < 0) {
+            json_decref(*fields);
+        }
+    }
+    ld_text_fini(&text);
+    return rc;
+}
+
+/* Add a death to the record. */
+void ld_record_note_death(int dir, const char *name, const char *how) {
+    struct stat facts;
+    json_t *fields;
+    if (read_fields(dir, name, &fields, &facts) < 0) {
+        return;
+    }
+    json_object_set_new(fields, "died", json_integer((json_int_t)time(NULL)));
+    json_object_set_new(fields, "death", json_string(how));
+    ld_record_save(dir, name, fields);
+    json_decref(fields);
+}
+
+/* Free a vector of strings. */
+static void free_strings(char **strings) {
+    for (char **at = strings; at != NULL && *at != NULL; at++) {
+        free(*at);
+    }
+    free(strings);
+}
+
+/* Make a vector of strings from a JSON array of strings; NULL for anything else. */
+static char **take_strings(const json_t *array) {
+    size_t count = json_array_size(array);
+    char **strings = json_is_array(array) ? calloc(count + 1, sizeof *strings) : NULL;
+    for (size_t i = 0; strings != NULL && i < count; i++) {
+        strings[i] = ld_json_take_bytes(json_array_get(array, i));
+        if (strings[i] == NULL) {
+            free_strings(strings);
+            return NULL;
+        }
+    }
+    return strings;
+}
+
+/* Whether a number can be a time: until the end of the year 9999. */
+static bool is_time(double seconds) {
+    return seconds >= 0 && seconds < 253402300800.0;
+}
+
+/* Read NAME.start. */
+int ld_record_load(struct ld_record *record, int dir, const char *name) {
+    struct stat facts;
+    json_t *fields;
+    *record = (struct ld_record){0};
+    int rc = dir >= 0 ? read_fields(dir, name, &fields, &facts) : -ENOENT;
+    if (rc < 0) {
+        return rc;
+    }
+    record->uid = facts.st_uid;
+    record->cwd = ld_json_take_bytes(json_object_get(fields, "cwd"));
+    record->words = take_strings(json_object_get(fields, "words"));
+    record->environment = take_strings(json_object_get(fields, "environment"));
+    record->script = ld_json_take_bytes(json_object_get(fields, "script"));
+    record->text = ld_json_take_bytes(json_object_get(fields, "text"));
+    record->log = ld_json_take_bytes(json_object_get(fields, "log"));
+    record->start_timeout = json_number_value(json_object_get(fields, "start_timeout"));
+    record->stop_timeout = json_number_value(json_object_get(fields, "stop_timeout"));
+    record->died = json_number_value(json_object_get(fields, "died"));
+    record->death = ld_json_take_bytes(json_object_get(fields, "death"));
+    json_decref(fields);
+    bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&
+                    record->environment != NULL;
+    if (!is_whole || !is_time(record->died) || !is_time(record->start_timeout) ||
+        !is_time(record->stop_timeout)) {
+        ld_record_fini(record);
+        return -EPROTO;
+    }
+    return 0;
+}
+
+/* Add a Unix time as people and the log write it. */
+static void add_time(struct ld_text *text, time_t time) {
+    char words[32];
+    struct tm parts = {.tm_year = 70, .tm_mday = 1};
+    gmtime_r(&time, &parts);
+    strftime(words, sizeof words, "%Y-%m-%dT%H:%M:%SZ", &parts);
+    ld_text_puts(text, words);
+}
+
+/* When the service last wrote to one of its files. */
+static time_t last_sign(const struct ld_record *record, int dir, const char *name) {
+    char file[80];
+    struct stat facts;
+    time_t last = 0;
+    name_file(file, sizeof file, name);
+    if (fstatat(dir, file, &facts, AT_SYMLINK_NOFOLLOW) == 0) {
+        last = facts.st_mtime;
+    }
+    if (record->log != NULL && lstat(record->log, &facts) == 0 && facts.st_mtime > last) {
+        last = facts.st_mtime;
+    }
+    return last;
+}
+
+/* Say when and how the service ended. */
+void ld_record_death_text(struct ld_text *text, const struct ld_record *record, int dir,
+                          const char *name) {
+    if (record->death != NULL) {
+        ld_text_format(text, "was %s at ", record->death);
+        add_time(text, (time_t)record->died);
+    } else {
+        ld_text_puts(text,
+                     "died (killed, or the machine went down); its last sign of life was at ");
+        add_time(text, last_sign(record, dir, name));
+    }
+}
+
+/* Free what a record holds. */
+void ld_record_fini(struct ld_record *record) {
+    free(record->cwd);
+    free_strings(record->words);
+    free_strings(record->environment);
+    free(record->script);
+    free(record->text);
+    free(record->log);
+    free(record->death);
+    *record = (struct ld_record){0};
+}
+
+/* Remove NAME.start. */
+void ld_record_remove(int dir, const char *name) {
+    char file[80];
+    name_file(file, sizeof file, name);
+    unlinkat(dir, file, 0);
+}

@@ -1,0 +1,335 @@
+#include "daemon/service.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/parse.h"
+#include "posix/inherit.h"
+#include "posix/paths.h"
+#include "posix/process.h"
+
+extern char **environ;
+
+/* Note that memory ran out. */
+static int no_memory(struct ld_text *why) {
+    ld_text_puts(why, strerror(ENOMEM));
+    return 1;
+}
+
+/* Note why a path could not be made absolute. */
+static int no_path(const char *path, struct ld_text *why) {
+    ld_text_format(why, "%s: %s", path, ld_paths_why_not());
+    return 1;
+}
+
+/* The name that a script implies, with its number if it is one of several; NULL: no memory. */
+static char *name_of_script(const char *script, long instance) {
+    char *name = ld_paths_script_name(script);
+    char *numbered = NULL;
+    if (instance == 0 || name == NULL) {
+        return name;
+    }
+    int rc = asprintf(&numbered, "%s-%ld", name, instance);
+    free(name);
+    return rc < 0 ? NULL : numbered;
+}
+
+/* Find the name: chosen, or from the script, or from our pid. */
+static int find_name(struct ld_service *service, const char *operand, struct ld_text *why) {
+    char number[32];
+    if (service->options->name != NULL) {
+        service->name = strdup(service->options->name);
+    } else if (operand == NULL) {
+        snprintf(number, sizeof number, "lunad-%d", (int)getpid());
+        service->name = strdup(number);
+    } else {
+        service->name = name_of_script(operand, service->instance);
+    }
+    if (service->name == NULL) {
+        return no_memory(why);
+    }
+    if (!ld_parse_is_name(service->name)) {
+        ld_text_puts(why, "\"");
+        ld_text_add_escaped(why, service->name, strlen(service->name), false);
+        ld_text_puts(why, "\" cannot be a daemon's name (1 to 64 of A-Z a-z 0-9 . _ -, no leading "
+                          "dot or dash): give one by --name");
+        return 2;
+    }
+    return 0;
+}
+
+/* Whether the operand names a stream that is open, which can be read once. */
+static bool is_stream(const char *operand) {
+    return strcmp(operand, "-") == 0 || ld_paths_descriptor(operand) >= 0;
+}
+
+/* Read the script from a stream. */
+static int read_stream(struct ld_service *service, const char *operand) {
+    int fd = ld_paths_descriptor(operand);
+    if (fd <= STDIN_FILENO) {
+        service->text_title = "=stdin";
+        return ld_file_read(STDIN_FILENO, &service->text);
+    }
+    snprintf(service->fd_title, sizeof service->fd_title, "=/dev/fd/%d", fd);
+    service->text_title = service->fd_title;
+    int rc = ld_file_read(fd, &service->text);
+    if (fd > STDERR_FILENO) {
+        close(fd);
+    }
+    return rc;
+}
+
+/* Find the script: a file, a text on the command line, or a text on stdin. */
+static int find_script(struct ld_service *service, const char *operand, struct ld_text *why) {
+    const char *chunk = service->options->chunk;
+    if (operand == NULL) {
+        service->text_title = "=(command line)";
+        ld_text_puts(&service->text, chunk);
+    } else if (is_stream(operand)) {
+        int rc = read_stream(service, operand);
+        if (rc < 0) {
+            ld_text_format(why, "%s: %s", service->text_title + 1, strerror(-rc));
+            return 1;
+        }
+    } else {
+        service->script = ld_paths_absolute(operand);
+        return service->script != NULL ? 0 : no_path(operand, why);
+    }
+    return service->text.failed ? no_memory(why) : 0;
+}
+
+/* Let the log go to a descriptor that is open, by its path. */
+static int find_log_stream(struct ld_service *service, const char *log, struct ld_text *why) {
+    int fd = ld_paths_descriptor(log);
+    if (service->daemon) {
+        ld_text_format(
+            why, "--log: %s is for run: a daemon has no terminal; give a file, syslog or none",
+            log);
+        return 2;
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY) {
+        ld_text_format(why, "--log: %s: %s", log,
+                       flags < 0 ? strerror(errno) : "it is not open for writing");
+        return 1;
+    }
+    service->sink = LD_LOG_STDERR;
+    service->log_fd = fd;
+    return 0;
+}
+
+/* Find where the log goes. */
+static int find_log(struct ld_service *service, struct ld_text *why) {
+    static const struct {
+        const char *word;
+        enum ld_log_sink sink;
+    } words[] = {{"stderr", LD_LOG_STDERR}, {"syslog", LD_LOG_SYSLOG}, {"none", LD_LOG_NONE}};
+    const char *log = service->options->log;
+    if (log == NULL && !service->daemon) {
+        log = "stderr";
+    }
+    service->sink = LD_LOG_FILE;
+    for (size_t i = 0; log != NULL && i < LD_COUNT(words); i++) {
+        if (strcmp(log, words[i].word) == 0) {
+            service->sink = words[i].sink;
+        }
+    }
+    if (service->sink == LD_LOG_STDERR && service->daemon) {
+        ld_text_puts(why, "--log: \"stderr\" is for run: a daemon has no terminal");
+        return 2;
+    }
+    if (service->sink != LD_LOG_FILE) {
+        return 0;
+    }
+    if (log != NULL && ld_paths_descriptor(log) >= 0) {
+        return find_log_stream(service, log, why);
+    }
+    service->log_path = log != NULL ? ld_paths_absolute(log) : ld_paths_log_file(service->name);
+    return service->log_path != NULL ? 0 : no_path(log != NULL ? log : "log", why);
+}
+
+/* Find the run directory, making it if it is missing. */
+static int find_run_dir(struct ld_service *service, struct ld_text *why) {
+    char path[sizeof((struct sockaddr_un *)0)->sun_path];
+    service->run_dir = ld_paths_run_dir(service->options->run_dir);
+    if (service->run_dir == NULL) {
+        return no_path("run directory", why);
+    }
+    if (ld_paths_socket(path, sizeof path, service->run_dir, service->name) < 0) {
+        ld_text_format(why,
+                       "%s/%s.sock: a socket's path can have at most %zu bytes: choose a shorter "
+                       "--run-dir or --name",
+                       service->run_dir, service->name, sizeof path - 1);
+        return 1;
+    }
+    service->run_fd = ld_paths_open_run_dir(service->run_dir, true, why);
+    return service->run_fd < 0 ? 1 : 0;
+}
+
+/* Find whom to become. */
+static int find_user(struct ld_service *service, struct ld_text *why) {
+    if (service->options->user == NULL) {
+        return 0;
+    }
+    struct ld_text reason = {0};
+    int rc = ld_user_find(&service->user, service->options->user, &reason);
+    if (rc < 0) {
+        ld_text_format(why, "--user: %s", ld_text_string(&reason));
+    }
+    ld_text_fini(&reason);
+    service->has_user = rc == 0;
+    return rc < 0 ? 1 : 0;
+}
+
+/* Copy the environment as it is. */
+static char **copy_environment(void) {
+    size_t count = 0;
+    while (environ[count] != NULL) {
+        count++;
+    }
+    char **copy = calloc(count + 1, sizeof *copy);
+    for (size_t i = 0; copy != NULL && i < count; i++) {
+        copy[i] = strdup(environ[i]);
+    }
+    return copy;
+}
+
+/* Add a listening socket. */
+bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket) {
+    size_t size = (service->socket_count + 1) * sizeof *service->sockets;
+    struct ld_service_socket *sockets = realloc(service->sockets, size);
+    if (sockets == NULL) {
+        return false;
+    }
+    service->sockets = sockets;
+    sockets[service->socket_count++] = *socket;
+    return true;
+}
+
+/* Add a socket that was passed. */
+static bool add_passed(struct ld_service *service, int fd, const char *name) {
+    const struct ld_service_socket socket = {.name = strdup(name), .fd = fd};
+    bool ok = socket.name != NULL && ld_service_add_socket(service, &socket);
+    if (!ok) {
+        free(socket.name);
+    }
+    return ok;
+}
+
+/* Note the sockets that a service manager has passed, with their names. */
+static bool note_passed(struct ld_service *service) {
+    int count = ld_inherit_passed_fds();
+    const char *variable = getenv("LISTEN_FDNAMES");
+    char *names = strdup(variable != NULL ? variable : "");
+    char *rest = names;
+    bool ok = names != NULL;
+    for (int i = 0; ok && i < count; i++) {
+        const char *name = strsep(&rest, ":");
+        bool is_named = name != NULL && name[0] != '\0';
+        ok = add_passed(service, LD_PASSED_FIRST + i, is_named ? name : "unknown");
+    }
+    free(names);
+    return ok;
+}
+
+/* Note how we were started. */
+static int note_origin(struct ld_service *service, struct ld_text *why) {
+    const char *notify = getenv("NOTIFY_SOCKET");
+    const char *watchdog = getenv("WATCHDOG_USEC");
+    const char *watchdog_pid = getenv("WATCHDOG_PID");
+    service->starter_uid = geteuid();
+    service->starter_gid = getegid();
+    if (notify != NULL) {
+        service->notify_socket = strdup(notify);
+    }
+    if (watchdog != NULL && (watchdog_pid == NULL || atol(watchdog_pid) == (long)getpid())) {
+        service->watchdog = (double)strtoull(watchdog, NULL, 10) / 1e6;
+    }
+    const char *instance = getenv(LD_INSTANCE_VARIABLE);
+    if (instance != NULL) {
+        ld_parse_whole(instance, 1, 1000000, &service->instance);
+    }
+    bool ok = note_passed(service);
+    ld_inherit_clean_environment();
+    service->cwd = getcwd(NULL, 0); /* NULL if it was removed: not every start needs it */
+    service->environment = copy_environment();
+    return ok && service->environment != NULL ? 0 : no_memory(why);
+}
+
+/* Make the search templates of --path and --cpath. */
+static int find_paths(struct ld_service *service, struct ld_text *why) {
+    const struct ld_options *options = service->options;
+    if (options->path != NULL) {
+        service->path = ld_paths_search(options->path, "DIR/?.lua;DIR/?/init.lua");
+    }
+    if (options->cpath != NULL) {
+        service->cpath = ld_paths_search(options->cpath, "DIR/?.so");
+    }
+    bool failed = (options->path != NULL && service->path == NULL) ||
+                  (options->cpath != NULL && service->cpath == NULL);
+    return failed ? no_path("--path or --cpath", why) : 0;
+}
+
+/* Find out about everything that the options name. */
+int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
+                    int operand, struct ld_text *why) {
+    const char *script = options->chunk == NULL ? argv[operand] : NULL;
+    bool is_named = script != NULL && !is_stream(script);
+    *service = (struct ld_service){.options = options,
+                                   .daemon = service->daemon,
+                                   .words = argv - 1,
+                                   .script_word = options->chunk == NULL ? operand + 1 : operand,
+                                   .run_fd = -1,
+                                   .log_place = {.dir = -1},
+                                   .pidfile = {.fd = -1},
+                                   .claim = -1,
+                                   .file_watch = -1,
+                                   .listener = -1,
+                                   .channel = -1,
+                                   .keeper = -1};
+    int rc = note_origin(service, why);
+    rc = rc == 0 ? find_name(service, is_named ? script : NULL, why) : rc;
+    rc = rc == 0 ? find_log(service, why) : rc;
+    rc = rc == 0 ? find_script(service, script, why) : rc;
+    rc = rc == 0 ? find_user(service, why) : rc;
+    rc = rc == 0 ? find_paths(service, why) : rc;
+    return rc == 0 ? find_run_dir(service, why) : rc;
+}
+
+/* Free what a service owns. */
+void ld_service_fini(struct ld_service *service) {
+    free(service->name);
+    free(service->run_dir);
+    free(service->script);
+    ld_text_fini(&service->text);
+    free(service->log_path);
+    free(service->path);
+    free(service->cpath);
+    ld_user_fini(&service->user);
+    free(service->cwd);
+    for (char **variable = service->environment; variable != NULL && *variable != NULL;
+         variable++) {
+        free(*variable);
+    }
+    free(service->environment);
+    free(service->notify_socket);
+    for (size_t i = 0; i < service->socket_count; i++) {
+        free(service->sockets[i].name);
+    }
+    free(service->sockets);
+    json_decref(service->record);
+    ld_place_close(&service->log_place);
+    if (service->run_fd >= 0) {
+        close(service->run_fd);
+    }
+}
+
+/* The user whose rights the host will have. */
+const struct ld_user *ld_service_lesser(const struct ld_service *service) {
+    return service->has_user && ld_user_is_lesser(&service->user) ? &service->user : NULL;
+}

@@ -1,0 +1,189 @@
+#include "daemon/starter.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/say.h"
+#include "daemon/start_report.h"
+#include "posix/leftovers.h"
+#include "posix/process.h"
+
+#define END_MS  2000 /* for the end of a daemon that is given up */
+#define SLACK_S 5.0  /* for what the daemon does around its own time limits */
+
+/* How a start stands. */
+struct start {
+    const struct ld_service *service;
+    int channel;
+    pid_t pid;  /* of the daemon, or its keeper, from the kernel; 0: not known yet */
+    int pidfd;  /* -1: none */
+    bool alone; /* all our descendants came of the daemon */
+    struct ld_start_report report;
+};
+
+static volatile sig_atomic_t interrupted_by;
+
+/* Note an interruption. */
+static void on_interrupt(int signo) {
+    interrupted_by = signo;
+}
+
+/* Catch what may interrupt us; MASK is for ppoll, which alone lets it in. */
+static void catch_interrupts(sigset_t *mask) {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+    struct sigaction action = {.sa_handler = on_interrupt};
+    sigfillset(mask);
+    for (size_t i = 0; i < LD_COUNT(signals); i++) {
+        sigaction(signals[i], &action, NULL);
+        sigdelset(mask, signals[i]);
+    }
+}
+
+/* Seconds on the monotonic clock. */
+static double now(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+/* Receive what the channel has: 1, 0 at its end, or a negative errno. The kernel says who the daemon
+ * is, once: before a line of its script has run. */
+static int receive(struct start *start) {
+    struct ld_start_report *report = &start->report;
+    int rc = ld_start_report_receive(start->channel, report);
+    if (rc == 1 && report->kind == LD_START_REPORT_BORN && start->pid == 0) {
+        start->pid = report->sender;
+        start->pidfd = ld_process_open(start->pid);
+    }
+    return rc;
+}
+
+/* Wait for the next report until DEADLINE: 1, 0 at the end of the channel, -ETIMEDOUT, -EINTR. */
+static int next_report(struct start *start, const sigset_t *mask, double deadline) {
+    struct pollfd poller = {.fd = start->channel, .events = POLLIN};
+    double left = deadline - now();
+    struct timespec wait = {.tv_sec = left > 0 ? (time_t)left : 0};
+    wait.tv_nsec = left > 0 ? (long)((left - (double)wait.tv_sec) * 1e9) : 0;
+    int rc = ppoll(&poller, 1, &wait, mask);
+    if (interrupted_by != 0) {
+        return -EINTR;
+    }
+    if (rc <= 0) {
+        return rc == 0 ? -ETIMEDOUT : -errno;
+    }
+    rc = receive(start);
+    return rc == 1 && start->report.kind == LD_START_REPORT_BORN
+               ? next_report(start, mask, deadline)
+               : rc;
+}
+
+/* Learn who the daemon is, which is the first that it says. */
+static void learn_pid(struct start *start) {
+    struct pollfd poller = {.fd = start->channel, .events = POLLIN};
+    while (start->pid == 0 && poll(&poller, 1, END_MS) > 0 && receive(start) == 1) {
+    }
+}
+
+/* End a daemon that must not go on, and everything that it has started; but not what whoever became
+ * this process by exec had started before. */
+static void end_daemon(struct start *start) {
+    struct ld_leftovers leftovers = {0};
+    if (!start->alone) {
+        learn_pid(start);
+    }
+    if (start->pid > 0) {
+        ld_leftovers_find(&leftovers, start->pid);
+    }
+    if (start->alone) {
+        ld_process_end_orphans();
+    } else if (start->pid > 0) {
+        ld_process_end_family(start->pid);
+    }
+    if (start->pidfd >= 0) {
+        ld_process_has_ended(start->pidfd, END_MS);
+    }
+    ld_leftovers_remove(&leftovers);
+}
+
+/* Remove what a daemon that died has left behind; another one's is not touched. */
+static void clean_up(const struct ld_service *service) {
+    struct ld_pidfile file;
+    if (ld_pidfile_acquire(&file, service->run_fd, service->name) == 0) {
+        char socket[80];
+        snprintf(socket, sizeof socket, "%s.sock", service->name);
+        unlinkat(service->run_fd, socket, 0);
+        ld_record_remove(service->run_fd, service->name);
+        ld_pidfile_remove(&file);
+    }
+}
+
+/* Wait until the daemon has cleaned up and is gone. */
+static void wait_for_end(struct start *start) {
+    struct pollfd poller = {.fd = start->channel, .events = POLLIN};
+    double deadline = now() + start->service->options->stop_timeout + SLACK_S;
+    char byte;
+    int rc;
+    do {
+        rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
+    } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
+    if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
+        end_daemon(start);
+    }
+    clean_up(start->service);
+}
+
+/* Say how a start that was reported on went. */
+static int conclude(struct start *start) {
+    const char *name = start->service->name;
+    const struct ld_start_report *report = &start->report;
+    switch (report->kind) {
+    case LD_START_REPORT_READY:
+        ld_say("%s: started (pid %d)", name, report->status);
+        return 0;
+    case LD_START_REPORT_FINISHED:
+        wait_for_end(start);
+        ld_say("%s: finished", name);
+        return 0;
+    case LD_START_REPORT_BORN:
+    case LD_START_REPORT_FAILED:
+        break;
+    }
+    wait_for_end(start);
+    ld_say_error("%s", ld_text_string(&report->text));
+    return report->status > 0 && report->status <= 4 ? report->status : 1;
+}
+
+/* Say why there was no report, and leave nothing behind. */
+static int give_up(struct start *start, int rc) {
+    const struct ld_service *service = start->service;
+    end_daemon(start);
+    clean_up(service);
+    if (rc == -EINTR) {
+        ld_say_error("%s: start cancelled", service->name);
+    } else if (rc == -ETIMEDOUT) {
+        ld_say_error("%s: the script was not ready after %.10g s, and could not be interrupted",
+                     service->name, service->options->start_timeout);
+    } else {
+        ld_say_error("%s: the daemon died before it was ready%s%s", service->name,
+                     service->log_path != NULL ? "; see its log, " : "",
+                     service->log_path != NULL ? service->log_path : "");
+    }
+    return 1;
+}
+
+/* Wait for the daemon. */
+int ld_starter_wait(const struct ld_service *service, int channel, bool alone) {
+    struct start start = {.service = service, .channel = channel, .pidfd = -1, .alone = alone};
+    sigset_t mask;
+    catch_interrupts(&mask);
+    int rc = next_report(&start, &mask, now() + service->options->start_timeout + SLACK_S);
+    int status = rc == 1 ? conclude(&start) : give_up(&start, rc);
+    if (start.pidfd >= 0) {
+        close(start.pidfd);
+    }
+    ld_text_fini(&start.report.text);
+    return status;
+}

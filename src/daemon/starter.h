@@ -1,0 +1,14 @@
+/* The process that a person started, while the daemon becomes ready. */
+#ifndef LD_DAEMON_STARTER_H
+#define LD_DAEMON_STARTER_H
+
+#include <stdbool.h>
+
+#include "daemon/service.h"
+
+/* Wait until the daemon at the other end of CHANNEL has become ready, or has failed and is gone;
+ * say which. The exit status to take. An interruption cancels the start. ALONE: every descendant of
+ * this process, which is a subreaper, came of the daemon. */
+int ld_starter_wait(const struct ld_service *service, int channel, bool alone);
+
+#endif

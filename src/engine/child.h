@@ -1,0 +1,154 @@
+/* Child processes: their streams, their deadlines and their end. */
+#ifndef LD_ENGINE_CHILD_H
+#define LD_ENGINE_CHILD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "engine/reaper.h"
+#include "engine/spawn.h"
+
+#define LD_KILL_AFTER_MS 5000 /* between the polite and the final signal, if nobody says else */
+
+struct ld_child;
+struct ld_children;
+
+/* What a standard stream of a child is connected to. */
+enum ld_stream_kind {
+    LD_STREAM_NULL,    /* /dev/null */
+    LD_STREAM_INHERIT, /* our own */
+    LD_STREAM_FD,      /* the descriptor in the config */
+    LD_STREAM_PIPE,    /* a pipe to the owner */
+    LD_STREAM_LOG,     /* a pipe whose lines go to the log */
+    LD_STREAM_JOIN,    /* of stderr: where stdout goes */
+};
+
+/* What the owner is told, from the loop. Any of them may start, kill or release any child. */
+struct ld_child_ops {
+    /* Bytes of stream 1 or 2; NULL at its end. */
+    void (*on_output)(void *owner, int stream, const char *bytes, size_t size);
+    /* All that was written has gone to the child, or cannot any more. */
+    void (*on_drained)(void *owner);
+    /* Reaped, and its streams have ended (or a second has passed since). The last call. */
+    void (*on_finished)(void *owner);
+};
+
+/* How a child is started, beside what ld_spawn needs (its fds but those above 2 are ignored). */
+struct ld_child_config {
+    struct ld_spawn spawn;
+    struct {
+        enum ld_stream_kind kind;
+        int fd;
+    } streams[3];
+    const char *name;       /* copied */
+    uint64_t mark;          /* given back in its facts */
+    const char *identity;   /* not NULL: it can be handed to another owner who wants the same;
+                               copied */
+    uint64_t timeout_ms;    /* 0: none */
+    uint64_t kill_after_ms; /* between SIGTERM and SIGKILL */
+    const struct ld_child_ops *ops;
+    void *owner;
+};
+
+/* What is known of a child. */
+struct ld_child_facts {
+    const char *name;
+    const char *command; /* its words, for people */
+    pid_t pid;
+    uint64_t mark;
+    uint64_t start; /* uv_hrtime */
+    bool running;   /* not reaped yet */
+    bool detached;
+    bool keep; /* it has an identity */
+    bool timed_out;
+    unsigned restarts; /* as noted by the owner */
+    bool has_last;     /* it was started before, and ended so: */
+    struct ld_exit last;
+    double seconds;      /* since the start, or that it ran */
+    struct ld_exit exit; /* once it does not run */
+};
+
+/* Make the set of the children of this process; NAME is the daemon's, for the log. NULL when
+ * memory ran out. */
+struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, const char *name);
+
+/* Free the set; every child in it must have been released. */
+void ld_children_close(struct ld_children *children);
+
+/* The child after PREVIOUS (NULL: the first); NULL at the end. */
+struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous);
+
+/* The running child PID, which leads a group of its own; NULL if it is none of ours. */
+struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);
+
+/* Start a child. 0, or a negative errno with the step that failed in *STEP. */
+int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
+                   struct ld_child **out, const char **step);
+
+/* Give the child up: no more is told of it, its output goes to the log. It is freed when it has
+ * finished. */
+void ld_child_release(struct ld_child *child);
+
+/* Owners, for handing a child over. A claimant is told of nothing but the end. */
+void *ld_child_owner(const struct ld_child *child);
+void *ld_child_claimant(const struct ld_child *child);
+const char *ld_child_identity(const struct ld_child *child);
+void ld_child_claim(struct ld_child *child, void *claimant);
+
+/* Make the claimant the owner; TO_LOG says whose lines of streams 1 and 2 are logged from now on.
+ * Nothing holds its output any more. */
+void ld_child_hand_over(struct ld_child *child, const bool to_log[2]);
+
+/* Move what has come of an unfinished line of STREAM for the log to TEXT. */
+struct ld_text;
+void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text);
+
+/* Hand BYTES to the owner, or the log, as if the child had said them now. */
+void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, size_t size);
+
+/* Go on after a hand-over: what has ended meanwhile is finished. */
+void ld_child_settle(struct ld_child *child);
+
+/* Forget a child that has not finished and is to outlive this process. */
+void ld_child_abandon(struct ld_child *child);
+
+/* Whether a stop has to wait for the child: its process is there, or it ended less than a second ago
+ * and output may still be handed on. What its owner holds back because it wants nothing is not waited
+ * for. */
+bool ld_child_is_awaited(const struct ld_child *child);
+
+void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts);
+
+/* Note how often the owner has started this anew, and how it ended last time (NULL: never). */
+void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last);
+
+/* Signal the child's process group; 0, or -ESRCH if it does not run any more. */
+int ld_child_kill(struct ld_child *child, int signo);
+
+/* End the child: SIGTERM now, SIGKILL when its kill_after_ms have passed. */
+void ld_child_end(struct ld_child *child);
+
+/* Ask the child to end: SIGTERM alone. */
+void ld_child_terminate(struct ld_child *child);
+
+/* Write to a child whose stdin is a pipe; what it does not take at once is copied. 0 or a negative
+ * errno: -EPIPE when it has gone, -EBADF when there is no pipe (or it was closed). */
+int ld_child_write(struct ld_child *child, const char *bytes, size_t size);
+
+/* Bytes that wait to be written; and the errno that ended the writing, or 0. */
+size_t ld_child_unwritten(const struct ld_child *child);
+int ld_child_write_error(const struct ld_child *child);
+
+/* Close the pipe to stdin when everything is written. */
+void ld_child_close_stdin(struct ld_child *child);
+
+/* Why an output stream is not read: its owner is still busy with what it got (the child does not
+ * finish before that is over), or wants nothing for now. */
+enum { LD_HOLD_BUSY = 1, LD_HOLD_PAUSE = 2 };
+
+/* Read no more from stream 1 or 2 until no reason to hold it is left. */
+void ld_child_hold(struct ld_child *child, int stream, unsigned reason);
+void ld_child_unhold(struct ld_child *child, int stream, unsigned reason);
+
+#endif

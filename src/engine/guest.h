@@ -1,0 +1,72 @@
+/* A guest loop: a libuv loop of its own that is driven by the host's, so that a library which
+ * wants to own a loop (luv) can live beside everything else on one thread. */
+#ifndef LD_ENGINE_GUEST_H
+#define LD_ENGINE_GUEST_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+#include <uv.h>
+
+struct ld_guest;
+
+/* Make a guest in the loop HOST; 0 or a negative errno. */
+int ld_guest_open(struct ld_guest **out, uv_loop_t *host);
+
+/* The loop for the library. Nothing but the library's handles may be on it. */
+uv_loop_t *ld_guest_loop(struct ld_guest *guest);
+
+/* Before a callback of the host's loop calls into what uses the library: bring the time of the guest's loop up
+ * to date, as a loop of the library's own would be. Else its timers would count from a time long ago. */
+void ld_guest_refresh(struct ld_guest *guest);
+
+/* See to it that the host's loop turns for all guests, after it has called into a library while it
+ * prepares to wait: what guests prepare themselves may be done by then. */
+void ld_guest_arm_all(void);
+
+/* Whether anything is left on it that keeps a loop alive: handles, requests, handles that close. */
+bool ld_guest_is_alive(const struct ld_guest *guest);
+
+/* How many handles are open on it. */
+size_t ld_guest_count(const struct ld_guest *guest);
+
+/* Whether a stream on it is connected to somebody. */
+bool ld_guest_is_connected(const struct ld_guest *guest);
+
+/* Add "connection with ADDRESS" for each, with ", " between, also after what is there already. */
+struct ld_text;
+void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text);
+
+/* Whether a stream on it has the descriptor FD. */
+bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
+
+/* Who has the descriptor FD among the handles of all loops, and the loops themselves. */
+enum ld_guest_fd {
+    LD_GUEST_FD_NONE,
+    LD_GUEST_FD_OWN,   /* a handle on GUEST that would close it */
+    LD_GUEST_FD_OTHER, /* a handle on another guest */
+    LD_GUEST_FD_HOST,  /* a handle on the host's loop, or a loop */
+};
+enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd);
+
+/* The loop of the guest on which a stream has the descriptor FD; NULL for none. */
+uv_loop_t *ld_guest_loop_of_fd(int fd);
+
+/* Close all streams on it that listen; or everything. No callback of the library is called. */
+void ld_guest_close_listeners(struct ld_guest *guest);
+void ld_guest_close_handles(struct ld_guest *guest);
+
+/* Call ENDED(ARG) from the host's loop as soon as nothing is alive on it. */
+void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg);
+
+/* Close a guest whose library is gone; the host's loop must turn once to free it. What the library has
+ * left open is closed. */
+void ld_guest_close(struct ld_guest *guest);
+
+/* In a copy of the process: put the descriptor BLANK in the place of those that both processes have,
+ * and let signals that a library caught do their default. May do only what a signal handler may. */
+void ld_guest_give_up_all(int blank);
+
+/* Whether PID is a child of a library on any guest, which reaps it itself. */
+bool ld_guest_has_child(pid_t pid);
+
+#endif

@@ -1,0 +1,270 @@
+#include "engine/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "engine/mute.h"
+
+struct listener {
+    struct listener *next;
+    char *address; /* as asked for; of a named one: "fd:NAME" */
+    int fd;
+    bool inherited;
+    struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
+    bool by_service;            /* who has asked for it */
+    bool by_next;
+};
+
+/* A descriptor that was given to somebody. */
+struct issued {
+    int fd;
+    ino_t inode; /* of the socket: the number may be another file's by now */
+    const void *owner;
+};
+
+struct ld_listeners {
+    struct listener *first;
+    struct issued *issued;
+    size_t issued_count;
+};
+
+/* Make an empty set. */
+struct ld_listeners *ld_listeners_new(void) {
+    return calloc(1, sizeof(struct ld_listeners));
+}
+
+/* Close a socket, and remove its file: there is nothing to connect to any more. */
+static void free_listener(struct listener *listener) {
+    ld_socket_file_remove(&listener->file);
+    close(listener->fd);
+    free(listener->address);
+    free(listener);
+}
+
+/* Close everything. */
+void ld_listeners_free(struct ld_listeners *listeners) {
+    while (listeners->first != NULL) {
+        struct listener *listener = listeners->first;
+        listeners->first = listener->next;
+        free_listener(listener);
+    }
+    free(listeners->issued);
+    free(listeners);
+}
+
+/* Put a socket at the end of the set; NULL when memory ran out. */
+static struct listener *add(struct ld_listeners *listeners, int fd, const char *address) {
+    struct listener *listener = calloc(1, sizeof *listener);
+    char *copy = strdup(address);
+    if (listener == NULL || copy == NULL) {
+        free(listener);
+        free(copy);
+        return NULL;
+    }
+    struct listener **place = &listeners->first;
+    while (*place != NULL) {
+        place = &(*place)->next;
+    }
+    *place = listener;
+    listener->fd = fd;
+    listener->address = copy;
+    return listener;
+}
+
+/* Take over a socket. */
+int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
+                         const char *address) {
+    char *label = NULL;
+    if (name != NULL && asprintf(&label, "fd:%s", name) < 0) {
+        return -ENOMEM;
+    }
+    struct listener *listener = add(listeners, fd, name != NULL ? label : address);
+    free(label);
+    if (listener == NULL) {
+        return -ENOMEM;
+    }
+    listener->inherited = true;
+    return 0;
+}
+
+/* Find the socket for an address: an inherited one may be known by its name alone, and one address can be
+ * written in several ways. */
+static struct listener *find(const struct ld_listeners *listeners, const char *text,
+                             const struct ld_address *address) {
+    for (struct listener *at = listeners->first; at != NULL; at = at->next) {
+        bool is_bound = address != NULL && ld_address_is_of(address, at->fd);
+        if (strcmp(at->address, text) == 0 || is_bound) {
+            return at;
+        }
+    }
+    return NULL;
+}
+
+/* Make the socket for an address. */
+static int make(struct ld_listeners *listeners, const char *text, const struct ld_address *address,
+                const struct ld_listen_options *options, struct listener **made) {
+    struct ld_socket_file file;
+    int fd = ld_socket_listen_for(NULL, address, options, &file);
+    if (fd < 0) {
+        return fd;
+    }
+    *made = add(listeners, fd, text);
+    if (*made == NULL) {
+        ld_socket_file_remove(&file);
+        close(fd);
+        return -ENOMEM;
+    }
+    (*made)->file = file;
+    return 0;
+}
+
+/* Close what nobody has asked for. */
+static void close_unused(struct ld_listeners *listeners) {
+    struct listener **place = &listeners->first;
+    while (*place != NULL) {
+        struct listener *listener = *place;
+        if (listener->inherited || listener->by_service || listener->by_next) {
+            place = &listener->next;
+        } else {
+            *place = listener->next;
+            free_listener(listener);
+        }
+    }
+}
+
+/* Get a descriptor for an address. */
+int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
+                     const struct ld_listen_options *options, bool next) {
+    struct ld_address parsed;
+    bool is_named = strncmp(address, "fd:", 3) == 0;
+    if (!is_named && !ld_address_parse(address, &parsed)) {
+        return -EINVAL;
+    }
+    struct listener *listener = find(listeners, address, is_named ? NULL : &parsed);
+    if (listener == NULL) {
+        int rc = is_named ? -ENOENT : make(listeners, address, &parsed, options, &listener);
+        if (rc < 0) {
+            return rc;
+        }
+    }
+    int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) {
+        int code = errno;
+        close_unused(listeners); /* it may be only just made */
+        return -code;
+    }
+    listener->by_service = listener->by_service || !next;
+    listener->by_next = listener->by_next || next;
+    return fd;
+}
+
+/* The inode of the socket FD, or 0. */
+static ino_t inode_of(int fd) {
+    struct stat facts;
+    return fstat(fd, &facts) == 0 ? facts.st_ino : 0;
+}
+
+/* Forget entries that OWNER (NULL: anybody) has for FD (-1: any). */
+static void forget_issued(struct ld_listeners *listeners, const void *owner, int fd) {
+    size_t kept = 0;
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        const struct issued *at = &listeners->issued[i];
+        bool drop = (owner == NULL || at->owner == owner) && (fd < 0 || at->fd == fd);
+        if (!drop) {
+            listeners->issued[kept++] = *at;
+        }
+    }
+    listeners->issued_count = kept;
+}
+
+/* Note whose a descriptor is. Who had the same number before has closed it. */
+int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner) {
+    ld_unmute(fd);
+    forget_issued(listeners, NULL, fd);
+    size_t size = (listeners->issued_count + 1) * sizeof *listeners->issued;
+    struct issued *issued = realloc(listeners->issued, size);
+    if (issued == NULL) {
+        return -ENOMEM;
+    }
+    listeners->issued = issued;
+    issued[listeners->issued_count++] =
+        (struct issued){.fd = fd, .inode = inode_of(fd), .owner = owner};
+    return 0;
+}
+
+/* Let descriptors take clients. */
+void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner) {
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        if (listeners->issued[i].owner == owner) {
+            ld_unmute(listeners->issued[i].fd);
+        }
+    }
+}
+
+/* Put a socket that does nothing in the place of what somebody still has: the numbers stay in use. */
+void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
+                         bool (*taken)(void *arg, int fd), void *arg) {
+    int inert = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (size_t i = 0; inert >= 0 && i < listeners->issued_count; i++) {
+        struct issued *at = &listeners->issued[i];
+        if (at->owner == owner && inode_of(at->fd) == at->inode && !taken(arg, at->fd) &&
+            dup3(inert, at->fd, O_CLOEXEC) >= 0) {
+            at->inode = inode_of(inert);
+        }
+    }
+    if (inert >= 0) {
+        close(inert);
+    }
+}
+
+/* Close what somebody still has. */
+void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
+                               bool (*taken)(void *arg, int fd), void *arg) {
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        const struct issued *at = &listeners->issued[i];
+        if (at->owner == owner) {
+            ld_unmute(at->fd);
+        }
+        if (at->owner == owner && inode_of(at->fd) == at->inode && !taken(arg, at->fd)) {
+            close(at->fd);
+        }
+    }
+    forget_issued(listeners, owner, -1);
+}
+
+/* The next generation is the service. */
+void ld_listeners_commit(struct ld_listeners *listeners) {
+    for (struct listener *at = listeners->first; at != NULL; at = at->next) {
+        at->by_service = at->by_next;
+        at->by_next = false;
+    }
+    close_unused(listeners);
+}
+
+/* The next generation has failed. */
+void ld_listeners_abort(struct ld_listeners *listeners) {
+    for (struct listener *at = listeners->first; at != NULL; at = at->next) {
+        at->by_next = false;
+    }
+    close_unused(listeners);
+}
+
+/* What is known of a socket. */
+bool ld_listeners_facts(const struct ld_listeners *listeners, size_t index,
+                        struct ld_listener_facts *facts) {
+    const struct listener *listener = listeners->first;
+    while (listener != NULL && index-- > 0) {
+        listener = listener->next;
+    }
+    if (listener != NULL) {
+        *facts = (struct ld_listener_facts){
+            .address = listener->address, .fd = listener->fd, .inherited = listener->inherited};
+    }
+    return listener != NULL;
+}

@@ -1,0 +1,61 @@
+/* The listening sockets of the service. They are the host's: a generation asks for an address and
+ * gets a descriptor of its own for the same socket, so that the queue of clients outlives every
+ * reload. */
+#ifndef LD_ENGINE_LISTENER_H
+#define LD_ENGINE_LISTENER_H
+
+#include <stdbool.h>
+
+#include "posix/socket.h"
+
+struct ld_listeners;
+
+/* Make an empty set; NULL when memory ran out. */
+struct ld_listeners *ld_listeners_new(void);
+
+/* Close all sockets, and remove the files of Unix sockets that were made here. */
+void ld_listeners_free(struct ld_listeners *listeners);
+
+/* Take over a socket that was there before us: named by a service manager (NAME), or bound for us
+ * to ADDRESS; the other is NULL. It stays open for good, and its file is
+ * not ours to remove. 0 or a negative errno. */
+int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
+                         const char *address);
+
+/* Get a new descriptor for ADDRESS, or for the inherited socket "fd:NAME", making the socket if
+ * there is none yet. NEXT: for the generation that is not the service yet. A descriptor, or a
+ * negative errno: -EINVAL for what is no address, -ENOENT for a name that was not passed. */
+int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
+                     const struct ld_listen_options *options, bool next);
+
+/* Note that FD, from ld_listeners_ask, belongs to OWNER. */
+int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
+
+/* Let the descriptors of OWNER take clients, which those asked for with NEXT do not do by luv. */
+void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
+
+/* Let OWNER's descriptors take no client any more, those excepted that TAKEN says to be somebody
+ * else's by now, who closes them. Their numbers stay open. */
+void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
+                         bool (*taken)(void *arg, int fd), void *arg);
+
+/* Close the descriptors that OWNER still has, with the same exceptions. */
+void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
+                               bool (*taken)(void *arg, int fd), void *arg);
+
+/* The next generation is the service now: what it did not ask for is closed. */
+void ld_listeners_commit(struct ld_listeners *listeners);
+
+/* The next generation will not be: what only it asked for is closed. */
+void ld_listeners_abort(struct ld_listeners *listeners);
+
+/* What is known of the socket at INDEX; false if there is none. Strings belong to the set. */
+struct ld_listener_facts {
+    const char *address;
+    int fd;
+    bool inherited;
+};
+bool ld_listeners_facts(const struct ld_listeners *listeners, size_t index,
+                        struct ld_listener_facts *facts);
+
+#endif

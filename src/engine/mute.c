@@ -1,0 +1,84 @@
+#include "engine/mute.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include "engine/guest.h"
+
+struct muted {
+    int fd;
+    bool silenced; /* its guest does not poll it any more */
+};
+
+static struct muted *muted;
+static size_t muted_count;
+
+/* The entry of a descriptor; NULL if it is not muted. */
+static struct muted *find(int fd) {
+    for (size_t i = 0; i < muted_count; i++) {
+        if (muted[i].fd == fd) {
+            return &muted[i];
+        }
+    }
+    return NULL;
+}
+
+/* Take no client from a descriptor. */
+int ld_mute(int fd) {
+    struct muted *grown = realloc(muted, (muted_count + 1) * sizeof *grown);
+    if (grown == NULL) {
+        return -ENOMEM;
+    }
+    muted = grown;
+    muted[muted_count++] = (struct muted){.fd = fd};
+    return 0;
+}
+
+/* Forget an entry. */
+static void forget(const struct muted *entry) {
+    muted[entry - muted] = muted[--muted_count];
+    if (muted_count == 0) {
+        free(muted);
+        muted = NULL;
+    }
+}
+
+/* Take clients from now on. */
+void ld_unmute(int fd) {
+    struct muted *entry = find(fd);
+    if (entry == NULL) {
+        return;
+    }
+    bool silenced = entry->silenced;
+    forget(entry);
+    uv_loop_t *loop = silenced ? ld_guest_loop_of_fd(fd) : NULL;
+    if (loop != NULL) {
+        struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
+        epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_ADD, fd, &event);
+    }
+}
+
+/* Take the place of the C library's function for libuv: from a muted socket nothing is accepted.
+ * It would be ready for ever, so its loop polls it no more until it is unmuted. */
+int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict size, int flags) {
+    static int (*real)(int, struct sockaddr *restrict, socklen_t *restrict, int);
+    struct muted *entry = find(fd);
+    if (entry != NULL) {
+        uv_loop_t *loop = ld_guest_loop_of_fd(fd);
+        if (loop != NULL) {
+            epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_DEL, fd, NULL);
+            entry->silenced = true;
+        }
+        errno = EAGAIN;
+        return -1;
+    }
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "accept4");
+    }
+    return real(fd, address, size, flags);
+}

@@ -1,0 +1,222 @@
+#include "engine/pipes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "engine/turn.h"
+
+/* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full, and
+ * nobody else has a turn. */
+#define READ_SIZE ((size_t)128 * 1024)
+#define PIECE_MAX 0x40000000U /* libuv counts bytes in an unsigned */
+
+/* A write that did not go through at once. */
+struct pending {
+    uv_write_t request;
+    struct ld_inlet *inlet;
+    char bytes[];
+};
+
+/* Make a pipe; our end, the writing one if WRITING, goes to libuv. */
+static int open_pipe(uv_loop_t *loop, uv_pipe_t *pipe, bool writing, int *theirs) {
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    uv_pipe_init(loop, pipe, 0);
+    *theirs = ends[writing ? 0 : 1];
+    int rc = uv_pipe_open(pipe, ends[writing ? 1 : 0]);
+    if (rc < 0) {
+        close(ends[writing ? 1 : 0]);
+    }
+    return rc;
+}
+
+/* Tell the owner of an outlet that it is closed. */
+static void on_outlet_closed(uv_handle_t *handle) {
+    struct ld_outlet *outlet = LD_CONTAINER_OF(handle, struct ld_outlet, pipe);
+    outlet->on_closed(outlet->owner);
+}
+
+/* Open an outlet. */
+int ld_outlet_open(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs) {
+    int rc = open_pipe(loop, &outlet->pipe, false, theirs);
+    outlet->open = *theirs >= 0;
+    return rc;
+}
+
+/* Close an outlet. */
+void ld_outlet_close(struct ld_outlet *outlet) {
+    if (outlet->open) {
+        outlet->open = false;
+        uv_close((uv_handle_t *)&outlet->pipe, on_outlet_closed);
+    }
+}
+
+/* Whether an outlet that is readable is to be read in this turn of the loop. When its time is up, the
+ * others have to wait for the next, in which those that were read later than the one of them that
+ * waits longest give way. The loop's time is that of the beginning of the turn. */
+static bool is_served(struct ld_outlet *outlet) {
+    static struct {
+        uint64_t turn;
+        uint64_t reads;
+        uint64_t oldest; /* of those that had to wait in the last turn; in this one */
+        uint64_t oldest_now;
+    } fair = {.oldest = UINT64_MAX, .oldest_now = UINT64_MAX};
+    uint64_t turn = uv_now(outlet->pipe.loop);
+    if (turn != fair.turn) {
+        fair.turn = turn;
+        fair.oldest = fair.oldest_now;
+        fair.oldest_now = UINT64_MAX;
+    }
+    if (outlet->served > fair.oldest || ld_turn_now() >= turn * 1000000 + LD_TURN_NS) {
+        fair.oldest_now = outlet->served < fair.oldest_now ? outlet->served : fair.oldest_now;
+        return false;
+    }
+    outlet->served = ++fair.reads;
+    return true;
+}
+
+/* Lend a buffer for a read, or none if it must wait. It is used up before the next read: one serves
+ * all. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+    static char bytes[READ_SIZE];
+    (void)suggested;
+    bool served = is_served(LD_CONTAINER_OF(handle, struct ld_outlet, pipe));
+    *buffer = uv_buf_init(bytes, served ? READ_SIZE : 0);
+}
+
+/* Handle output. */
+static void on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer) {
+    struct ld_outlet *outlet = LD_CONTAINER_OF(pipe, struct ld_outlet, pipe);
+    if (size > 0) {
+        outlet->on_bytes(outlet, buffer->base, (size_t)size);
+    } else if (size < 0 && size != UV_ENOBUFS) { /* that is the one that must wait */
+        ld_outlet_close(outlet);
+        outlet->on_bytes(outlet, NULL, 0);
+    }
+}
+
+/* Begin to read. */
+void ld_outlet_start(struct ld_outlet *outlet) {
+    if (outlet->open && outlet->holds == 0) {
+        uv_read_start((uv_stream_t *)&outlet->pipe, on_alloc, on_read);
+    }
+}
+
+/* Hold back. */
+void ld_outlet_hold(struct ld_outlet *outlet, unsigned reason) {
+    outlet->holds |= reason;
+    if (outlet->open) {
+        uv_read_stop((uv_stream_t *)&outlet->pipe);
+    }
+}
+
+/* Give a reason up. */
+void ld_outlet_unhold(struct ld_outlet *outlet, unsigned reason) {
+    outlet->holds &= ~reason;
+    ld_outlet_start(outlet);
+}
+
+/* Tell the owner of an inlet that it is closed. */
+static void on_inlet_closed(uv_handle_t *handle) {
+    struct ld_inlet *inlet = LD_CONTAINER_OF(handle, struct ld_inlet, pipe);
+    inlet->on_closed(inlet->owner);
+}
+
+/* Open an inlet. */
+int ld_inlet_open(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs) {
+    int rc = open_pipe(loop, &inlet->pipe, true, theirs);
+    inlet->open = *theirs >= 0;
+    return rc;
+}
+
+/* Close an inlet. */
+void ld_inlet_close(struct ld_inlet *inlet) {
+    if (inlet->open) {
+        inlet->open = false;
+        uv_close((uv_handle_t *)&inlet->pipe, on_inlet_closed);
+    }
+}
+
+/* How many bytes wait. */
+size_t ld_inlet_unwritten(const struct ld_inlet *inlet) {
+    return inlet->open ? inlet->pipe.write_queue_size : 0;
+}
+
+/* Close if that is due, and tell the owner that nothing waits. */
+static void settle(struct ld_inlet *inlet) {
+    if (inlet->error == 0 && ld_inlet_unwritten(inlet) > 0) {
+        return;
+    }
+    if (inlet->closing || inlet->error != 0) {
+        ld_inlet_close(inlet);
+    }
+    inlet->on_drained(inlet);
+}
+
+/* Handle the end of a write. */
+static void on_written(uv_write_t *request, int status) {
+    struct pending *pending = LD_CONTAINER_OF(request, struct pending, request);
+    struct ld_inlet *inlet = pending->inlet;
+    free(pending);
+    if (status == UV_ECANCELED) {
+        return; /* it is closing */
+    }
+    inlet->error = status;
+    settle(inlet);
+}
+
+/* Write what was not taken at once; its size, or a negative errno. */
+static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
+    struct pending *pending = malloc(sizeof *pending + size);
+    if (pending == NULL) {
+        return -ENOMEM;
+    }
+    memcpy(pending->bytes, bytes, size);
+    pending->inlet = inlet;
+    uv_buf_t buffer = uv_buf_init(pending->bytes, (unsigned)size);
+    int rc = uv_write(&pending->request, (uv_stream_t *)&inlet->pipe, &buffer, 1, on_written);
+    if (rc < 0) {
+        free(pending);
+        return rc;
+    }
+    return (int)size;
+}
+
+/* Write. */
+int ld_inlet_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
+    if (inlet->error != 0 || !inlet->open || inlet->closing) {
+        return inlet->error != 0 ? inlet->error : -EBADF;
+    }
+    while (size > 0) {
+        unsigned piece = size > PIECE_MAX ? PIECE_MAX : (unsigned)size;
+        uv_buf_t buffer = uv_buf_init((char *)(uintptr_t)bytes, piece);
+        int taken = uv_try_write((uv_stream_t *)&inlet->pipe, &buffer, 1);
+        if (taken == UV_EAGAIN) {
+            taken = write_later(inlet, bytes, piece);
+        } else if (taken < 0) {
+            inlet->error = taken;
+            settle(inlet);
+        }
+        if (taken < 0) {
+            return taken;
+        }
+        bytes += taken;
+        size -= (size_t)taken;
+    }
+    return 0;
+}
+
+/* Close when everything is written. */
+void ld_inlet_finish(struct ld_inlet *inlet) {
+    inlet->closing = true;
+    if (ld_inlet_unwritten(inlet) == 0) {
+        ld_inlet_close(inlet);
+    }
+}

@@ -1,0 +1,292 @@
+#include "engine/timers.h"
+
+#include <stdlib.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "engine/turn.h"
+
+#define CHAIN    64        /* firings in one turn of the loop, if each arms the next for now */
+#define SOON_NS  100000000 /* up to then a timerfd wakes us: less than a millisecond matters */
+#define APART_NS 300000    /* between two times that it does: what is due between is one batch */
+#define MS_NS    1000000
+
+struct ld_timers {
+    struct ld_wheel wheel;
+    uv_timer_t timer;  /* for what is due much later: it counts whole milliseconds */
+    uv_poll_t precise; /* for what is due soon: a timerfd */
+    uv_idle_t idle; /* for what is due now, in the next turn of the loop: I/O is served between */
+    uv_prepare_t before_wait;
+    uv_check_t after_wait;
+    int fd;      /* of `precise`, or -1 */
+    bool is_set; /* the timerfd will be readable, or is */
+    unsigned open_handles;
+    uint64_t wake; /* when we are to be woken */
+    uint64_t last_run;
+    bool firing;
+    ld_timers_fire *fire;
+    void *arg;
+    struct ld_lag *lag;
+};
+
+static void on_timer(uv_timer_t *handle);
+static void on_precise(uv_poll_t *poll, int status, int events);
+static void on_idle(uv_idle_t *handle);
+
+/* Set a timerfd to DUE, LD_WHEEL_NEVER for none; false if it cannot be. Set again, it is not readable any
+ * more: nothing has to be read from it. */
+static bool set_fd(int fd, uint64_t due) {
+    struct itimerspec when = {{0}, {0}};
+    if (due != LD_WHEEL_NEVER) {
+        when.it_value.tv_sec = (time_t)(due / 1000000000);
+        when.it_value.tv_nsec = (long)(due % 1000000000);
+    }
+    return timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL) == 0;
+}
+
+/* Have the timerfd; false if there is none to be had now: then timers are late by up to a millisecond,
+ * and it is tried again. */
+static bool ensure_precise(struct ld_timers *timers) {
+    if (timers->fd >= 0) {
+        return true;
+    }
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0) {
+        return false;
+    }
+    if (!set_fd(fd, LD_WHEEL_NEVER) || uv_poll_init(timers->timer.loop, &timers->precise, fd) < 0) {
+        close(fd);
+        return false;
+    }
+    timers->fd = fd;
+    timers->precise.data = timers;
+    timers->open_handles++;
+    uv_poll_start(&timers->precise, UV_READABLE, on_precise);
+    uv_unref((uv_handle_t *)&timers->precise);
+    return true;
+}
+
+/* Have the timerfd wake us at DUE, LD_WHEEL_NEVER for not at all. */
+static void set_precise(struct ld_timers *timers, uint64_t due) {
+    if (due != LD_WHEEL_NEVER || timers->is_set) {
+        timers->is_set = set_fd(timers->fd, due) && due != LD_WHEEL_NEVER;
+    }
+}
+
+/* Set the loop's own timer to DUE. It counts whole milliseconds of the same clock, so the next whole one
+ * is never early. (Whoever drives the loop calls uv_update_time before it waits, or libuv waits for as
+ * long as the callbacks of this turn took in addition.) */
+static void set_coarse(struct ld_timers *timers, uint64_t due) {
+    uint64_t due_ms = (due + MS_NS - 1) / MS_NS;
+    uint64_t now_ms = uv_now(timers->timer.loop);
+    uv_timer_start(&timers->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
+}
+
+/* Ask the loop, NOW, to wake us at DUE. A uv_timer_t of 0 ms is not for what is due now: libuv would
+ * serve a chain of those before any I/O. It is there behind the timerfd too: that one is shared with a
+ * copy of this process that a script may have forked, and which may set it. */
+static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
+    bool is_soon = due > now && due - now < SOON_NS && ensure_precise(timers);
+    uint64_t earliest = timers->last_run + APART_NS;
+    timers->wake = due;
+    set_precise(timers, !is_soon ? LD_WHEEL_NEVER : due > earliest ? due : earliest);
+    if (due <= now) {
+        uv_timer_stop(&timers->timer);
+        uv_idle_start(&timers->idle, on_idle);
+        return;
+    }
+    uv_idle_stop(&timers->idle);
+    if (due == LD_WHEEL_NEVER) {
+        uv_timer_stop(&timers->timer);
+    } else {
+        set_coarse(timers, is_soon ? due + MS_NS : due);
+    }
+}
+
+/* Collect what is due at NOW. What is left in the batch from the last turn comes first. */
+static void collect(struct ld_timers *timers, uint64_t now) {
+    if (!ld_wheel_has_batch(&timers->wheel)) {
+        ld_wheel_expire(&timers->wheel, now);
+        if (ld_wheel_has_batch(&timers->wheel)) {
+            ld_lag_add(timers->lag, now - timers->wheel.batch[0].due);
+        }
+    }
+}
+
+/* Fire what was collected at NOW, in a turn that began at START; how many there were. False in *GO_ON
+ * if the loop is to turn before there are more. What is armed meanwhile waits. */
+static size_t fire_batch(struct ld_timers *timers, uint64_t now, uint64_t start, bool *go_on) {
+    size_t fired = 0;
+    while (*go_on && ld_wheel_has_batch(&timers->wheel)) {
+        struct ld_timer_info *info;
+        ld_timer timer = ld_wheel_fire(&timers->wheel, now, &info);
+        if (timer != 0) {
+            bool again = timers->fire(timers->arg, timer, info);
+            uint64_t later = ld_turn_now();
+            now = later > now ? later : now;
+            *go_on = again && later < start + LD_TURN_NS;
+            fired++;
+        }
+    }
+    return fired;
+}
+
+/* When something is due. */
+static uint64_t next_due(struct ld_timers *timers) {
+    return ld_wheel_has_batch(&timers->wheel) ? 0 : ld_wheel_first_due(&timers->wheel);
+}
+
+/* Note that the loop begins to wait. */
+static void on_wait(uv_prepare_t *handle) {
+    struct ld_timers *timers = LD_CONTAINER_OF(handle, struct ld_timers, before_wait);
+    ld_wheel_note_idle(&timers->wheel, uv_hrtime(), 0);
+}
+
+/* Note until when the loop has waited: its own time is that, until it turns. */
+static void note_waited(struct ld_timers *timers) {
+    uint64_t woke = (uv_now(timers->timer.loop) + 1) * MS_NS;
+    ld_wheel_note_idle(&timers->wheel, timers->wheel.idle_from, woke);
+}
+
+/* Handle the end of a wait. */
+static void on_waited(uv_check_t *handle) {
+    note_waited(LD_CONTAINER_OF(handle, struct ld_timers, after_wait));
+}
+
+/* Fire what is due, and some of what is armed for now meanwhile: a turn of the loop for each firing of
+ * a chain costs more than the firing. */
+static void run(struct ld_timers *timers) {
+    uint64_t start = uv_hrtime();
+    uint64_t now = start;
+    uint64_t due = 0;
+    size_t fired = 0;
+    bool go_on = true;
+    timers->firing = true;
+    while (due <= now && fired < CHAIN && go_on) {
+        collect(timers, now);
+        go_on = ld_wheel_has_batch(&timers->wheel); /* else there is no memory for the batch */
+        fired += fire_batch(timers, now, start, &go_on);
+        due = next_due(timers);
+        now = uv_hrtime();
+    }
+    timers->firing = false;
+    timers->last_run = start;
+    wake_at(timers, due, now);
+}
+
+/* Handle the time of the next timer. */
+static void on_timer(uv_timer_t *handle) {
+    run(LD_CONTAINER_OF(handle, struct ld_timers, timer));
+}
+
+/* Handle the time of a timer that was due soon. */
+static void on_precise(uv_poll_t *poll, int status, int events) {
+    struct ld_timers *timers = LD_CONTAINER_OF(poll, struct ld_timers, precise);
+    (void)status;
+    (void)events;
+    note_waited(timers);
+    run(timers);
+}
+
+/* Handle timers that were due when they were armed. */
+static void on_idle(uv_idle_t *handle) {
+    run(LD_CONTAINER_OF(handle, struct ld_timers, idle));
+}
+
+/* Make a set of timers. */
+struct ld_timers *ld_timers_new(uv_loop_t *loop, ld_timers_fire *fire, void *arg,
+                                struct ld_lag *lag) {
+    struct ld_timers *timers = calloc(1, sizeof *timers);
+    if (timers == NULL) {
+        return NULL;
+    }
+    ld_wheel_init(&timers->wheel, uv_hrtime());
+    uv_timer_init(loop, &timers->timer);
+    uv_idle_init(loop, &timers->idle);
+    uv_prepare_init(loop, &timers->before_wait);
+    uv_check_init(loop, &timers->after_wait);
+    timers->timer.data = timers;
+    timers->idle.data = timers;
+    timers->before_wait.data = timers;
+    timers->after_wait.data = timers;
+    timers->open_handles = 4;
+    uv_prepare_start(&timers->before_wait, on_wait);
+    uv_check_start(&timers->after_wait, on_waited);
+    uv_unref((uv_handle_t *)&timers->before_wait);
+    uv_unref((uv_handle_t *)&timers->after_wait);
+    timers->fd = -1;
+    timers->wake = LD_WHEEL_NEVER;
+    timers->fire = fire;
+    timers->arg = arg;
+    timers->lag = lag;
+    ensure_precise(timers);
+    return timers;
+}
+
+/* Free everything after the last handle is closed. */
+static void on_close(uv_handle_t *handle) {
+    struct ld_timers *timers = handle->data;
+    if (--timers->open_handles == 0) {
+        if (timers->fd >= 0) {
+            close(timers->fd);
+        }
+        ld_wheel_fini(&timers->wheel);
+        free(timers);
+    }
+}
+
+/* Drop all timers. */
+void ld_timers_close(struct ld_timers *timers) {
+    LD_ASSERT(!timers->firing);
+    if (timers->fd >= 0) {
+        uv_close((uv_handle_t *)&timers->precise, on_close);
+    }
+    uv_close((uv_handle_t *)&timers->timer, on_close);
+    uv_close((uv_handle_t *)&timers->idle, on_close);
+    uv_close((uv_handle_t *)&timers->before_wait, on_close);
+    uv_close((uv_handle_t *)&timers->after_wait, on_close);
+}
+
+/* Make a timer. */
+ld_timer ld_timers_add(struct ld_timers *timers) {
+    return ld_wheel_add(&timers->wheel);
+}
+
+/* The timer that will be made next. */
+ld_timer ld_timers_reserve(struct ld_timers *timers) {
+    return ld_wheel_reserve(&timers->wheel);
+}
+
+/* Free a timer. */
+void ld_timers_free(struct ld_timers *timers, ld_timer timer) {
+    ld_wheel_free(&timers->wheel, timer);
+}
+
+/* Arm a timer. */
+void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval) {
+    ld_wheel_arm(&timers->wheel, timer, due, interval);
+    if (!timers->firing && due < timers->wake) {
+        wake_at(timers, due, uv_hrtime());
+    }
+}
+
+/* Disarm a timer. The loop may still be woken for it once, for nothing. */
+void ld_timers_disarm(struct ld_timers *timers, ld_timer timer) {
+    ld_wheel_disarm(&timers->wheel, timer);
+}
+
+/* What is known of a timer. */
+struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer) {
+    return ld_wheel_info(&timers->wheel, timer);
+}
+
+/* The armed timer after another. */
+ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous) {
+    return ld_wheel_next(&timers->wheel, previous);
+}
+
+/* How many are armed. */
+size_t ld_timers_armed(const struct ld_timers *timers) {
+    return timers->wheel.armed;
+}

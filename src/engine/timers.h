@@ -1,0 +1,50 @@
+/* Timers: any number of them under one uv_timer_t.
+ *
+ * They fire in the order of their due times, equal ones in the order they were armed, never early.
+ * All times are nanoseconds of uv_hrtime. Single-threaded. */
+#ifndef LD_ENGINE_TIMERS_H
+#define LD_ENGINE_TIMERS_H
+
+#include <uv.h>
+
+#include "engine/lag.h"
+#include "engine/wheel.h"
+
+struct ld_timers;
+
+/* Called from the loop for a timer that is due. One that fires once is disarmed already, a
+ * repeating one is armed for its next beat. Returns false if the loop is to go on before what has been
+ * armed meanwhile. It may do anything to any timer but close them all; INFO
+ * is valid until the timer is freed. */
+typedef bool ld_timers_fire(void *arg, ld_timer timer, struct ld_timer_info *info);
+
+/* Make a set of timers on LOOP; NULL when memory ran out. How late timers fire is counted in LAG
+ * (which must outlive them). */
+struct ld_timers *ld_timers_new(uv_loop_t *loop, ld_timers_fire *fire, void *arg,
+                                struct ld_lag *lag);
+
+/* Drop all timers. The memory goes when the loop has closed the handles. */
+void ld_timers_close(struct ld_timers *timers);
+
+/* Make a timer, not armed; 0 when memory ran out. It exists until it is freed. */
+ld_timer ld_timers_add(struct ld_timers *timers);
+
+/* The timer that the next ld_timers_add will make, which then cannot fail; 0 when memory ran out. */
+ld_timer ld_timers_reserve(struct ld_timers *timers);
+void ld_timers_free(struct ld_timers *timers, ld_timer timer);
+
+/* Arm a timer (again), once or with a beat. Beats missed are skipped and counted, and no drift
+ * builds up: each is due at the first one's time plus a multiple of INTERVAL. */
+void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval);
+void ld_timers_disarm(struct ld_timers *timers, ld_timer timer);
+
+/* What is known of a timer; NULL if it was freed. Valid until the timer is freed. */
+struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer);
+
+/* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
+ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous);
+
+/* How many are armed. */
+size_t ld_timers_armed(const struct ld_timers *timers);
+
+#endif

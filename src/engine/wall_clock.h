@@ -1,0 +1,22 @@
+/* Changes of the clock on the wall: it was set, the machine was asleep, or the system's zone has
+ * changed. */
+#ifndef LD_ENGINE_WALL_CLOCK_H
+#define LD_ENGINE_WALL_CLOCK_H
+
+#include <stdint.h>
+#include <uv.h>
+
+struct ld_clock;
+
+/* Nanoseconds of the clock on the wall, since 1970. */
+int64_t ld_wall_clock_now(void);
+
+/* Call CHANGED(ARG) from LOOP after each change, at times without one. 0 or a negative errno. Without
+ * inotify, a change of the zone is not noticed. */
+int ld_wall_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
+                       void *arg);
+
+/* Watch no more; the loop must turn once to free it. */
+void ld_wall_clock_close(struct ld_clock *clock);
+
+#endif

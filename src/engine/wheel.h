@@ -1,0 +1,121 @@
+/* A hierarchical timing wheel: which timers are due next. Pure data, no clock and no loop; see
+ * timers.h for timers that fire.
+ *
+ * Arming and disarming cost the same whatever the number of timers, and nothing is allocated for
+ * one timer alone. Times are nanoseconds on one monotonic clock. */
+#ifndef LD_ENGINE_WHEEL_H
+#define LD_ENGINE_WHEEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LD_WHEEL_LEVELS 8 /* of 6 bits: 48 bits of ticks, more than nine thousand years */
+#define LD_WHEEL_LISTS  64
+#define LD_WHEEL_CHUNKS 23 /* of 256 timers, 512, 1,024 …: two thousand million */
+#define LD_WHEEL_NEVER  UINT64_MAX
+
+/* One timer; 0 is none. An id is never reused for another timer. */
+typedef uint64_t ld_timer;
+
+/* What is known of a timer. The other counters, `busy` and `by_clock` are the owner's to keep, who
+ * counts missed beats of its own too. */
+struct ld_timer_info {
+    uint64_t due;      /* when it fires next, if it is armed */
+    uint64_t interval; /* 0: once */
+    uint64_t runs;
+    uint64_t missed; /* beats that were skipped */
+    uint32_t errors;
+    bool armed;
+    bool busy;     /* its last call is not over */
+    bool by_clock; /* it is armed anew for moments of the clock on the wall */
+    bool skipped;  /* its last beat was too late to be called */
+};
+
+/* One arming: it stands as long as its timer has that due time and that order. */
+struct ld_arming {
+    uint64_t due;
+    uint32_t order;
+    uint32_t index;
+};
+
+/* Those that come due in one stretch of time, in the order of arming, some of which may not stand any
+ * more. */
+struct ld_wheel_list {
+    struct ld_wheel_block *first;
+    struct ld_wheel_block *last;
+    uint64_t first_due; /* the earliest of those that stand; 0: not known */
+};
+
+struct ld_wheel {
+    uint64_t tick;                      /* the current one */
+    uint64_t occupied[LD_WHEEL_LEVELS]; /* a bit for each list that is not empty */
+    unsigned levels;                    /* a bit for each level that is not */
+    struct ld_wheel_list lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
+    struct {
+        struct ld_wheel_slot *slots;
+        struct ld_wheel_block *blocks;
+    } chunks[LD_WHEEL_CHUNKS];
+    unsigned chunk_count;
+    uint32_t free;  /* the first slot that is free again */
+    uint32_t used;  /* slots that have ever been used: those of the lowest indices */
+    uint32_t order; /* counts armings and disarmings */
+    size_t armed;
+    struct ld_wheel_block *free_blocks;
+    unsigned fresh_chunk; /* the chunk and the number of the first block that was never used */
+    size_t fresh_block;
+    size_t spare;            /* blocks that are not in use, free or fresh */
+    struct ld_arming *batch; /* what ld_wheel_expire found, in the order of firing */
+    size_t batch_size;
+    size_t batch_at;    /* the next of it to fire */
+    uint64_t idle_from; /* when there was last time to fire what came due, and up to when */
+    uint64_t idle_to;
+    size_t batch_capacity;
+};
+
+void ld_wheel_init(struct ld_wheel *wheel, uint64_t now);
+void ld_wheel_fini(struct ld_wheel *wheel);
+
+/* Make a timer, not armed; 0 when memory ran out. It exists until it is freed. */
+ld_timer ld_wheel_add(struct ld_wheel *wheel);
+
+/* The timer that the next ld_wheel_add will make, which then cannot fail; 0 when memory ran out. */
+ld_timer ld_wheel_reserve(struct ld_wheel *wheel);
+
+/* A small number for a timer, not in use by any other that exists. */
+uint32_t ld_wheel_index(ld_timer timer);
+
+void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
+
+/* What is known of a timer; NULL if it was freed. Valid until the timer is freed. */
+struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer);
+
+/* Arm a timer (again), once or with an interval; disarm it. */
+void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval);
+void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer);
+
+/* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
+ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
+
+/* The earliest due time; LD_WHEEL_NEVER if nothing is armed. */
+uint64_t ld_wheel_first_due(struct ld_wheel *wheel);
+
+/* Take everything that is due at NOW (not LD_WHEEL_NEVER) out of the wheel into the batch: by due
+ * time, equal ones in the order of arming. Nothing may be left in the batch. */
+void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
+
+/* Note when there was last time to fire what came due: FROM … TO. */
+void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to);
+
+/* Whether something is left in the batch. What is armed by then is due after it. */
+bool ld_wheel_has_batch(const struct ld_wheel *wheel);
+
+/* Take the next out of the batch: the timer, and what is known of it in *INFO. 0 if it was disarmed,
+ * armed or freed since the batch was made, or is not to be called at NOW. A repeating timer is armed for
+ * its first beat after NOW; the beats that have passed are counted as missed, but for the last one,
+ * if it is still to be called: it is late by no more than 2 ms or an eighth of the interval, or it came
+ * due in idle time and the machine was late, or the one before was not called because it was late
+ * (else a timer that comes due while the same other one holds the loop, each time, would never be). */
+ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info);
+
+#endif

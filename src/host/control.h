@@ -1,0 +1,26 @@
+/* The control socket: one JSON object a line each way. It knows no Lua and nothing of the host but
+ * what it is given here; whatever clients do costs the script no more than a turn of the loop. */
+#ifndef LD_HOST_CONTROL_H
+#define LD_HOST_CONTROL_H
+
+#include <sys/types.h>
+#include <uv.h>
+
+#include "host/control_ops.h"
+
+struct ld_control;
+
+/* Listen on LISTENER, which is taken over. Besides root, OWNER may ask. 0 or a negative errno. */
+int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner);
+
+/* Listen on FD, which is taken over, instead of the socket before: the clients that are connected
+ * stay. 0 or a negative errno, and then the one before goes on. */
+int ld_control_listen(struct ld_control *control, int fd);
+
+/* Say what requests do; before the loop turns. */
+void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);
+
+/* Close the socket and all clients; the loop must turn once to free them. */
+void ld_control_close(struct ld_control *control);
+
+#endif

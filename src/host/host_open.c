@@ -1,0 +1,335 @@
+/* What is around the script: made before it, closed after it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/module.h"
+#include "base/log.h"
+#include "daemon/keeper.h"
+#include "engine/signals.h"
+#include "host/internal.h"
+#include "posix/fds.h"
+#include "posix/forked.h"
+#include "posix/inherit.h"
+#include "posix/notify.h"
+
+#define PATIENCE_NS 2000000000ULL /* for requests of luv's, at the end */
+
+static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
+                                  SIGQUIT, SIGPIPE, SIGXFSZ, SIGCHLD};
+
+/* Answer "status". */
+static json_t *answer_status(void *arg) {
+    json_t *report = ld_host_snapshot(arg);
+    json_object_set_new(report, "ok", json_true());
+    return report;
+}
+
+/* Answer "stop"; one that is under way is joined. */
+static json_t *answer_stop(void *arg) {
+    struct ld_host *host = arg;
+    if (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING) {
+        ld_host_ask_stop(host);
+    }
+    return json_pack("{s:b, s:i, s:f}", "ok", 1, "pid", (int)getpid(), "timeout",
+                     host->service->options->stop_timeout);
+}
+
+/* Answer "reopen". */
+static json_t *answer_reopen(void *arg) {
+    (void)arg;
+    int rc = ld_host_reopen_log();
+    return rc < 0 ? json_pack("{s:b, s:s}", "ok", 0, "error", strerror(-rc))
+                  : json_pack("{s:b}", "ok", 1);
+}
+
+/* Take a request for a reload. */
+static void ask_reload(void *arg, struct ld_waiter *waiter) {
+    ld_reload_ask(arg, waiter);
+}
+
+/* Forget who waits for a reload. */
+static void forget_waiter(void *arg, struct ld_waiter *waiter) {
+    ld_reload_forget(arg, waiter);
+}
+
+/* Tell the service manager's watchdog that the loop turns. */
+static void on_watchdog(uv_timer_t *timer) {
+    (void)timer;
+    ld_notify_send("WATCHDOG=1");
+}
+
+/* The status report, for lunad.stats(). */
+static json_t *snapshot(void *arg) {
+    return ld_host_snapshot(arg);
+}
+
+/* Fill in what the host lends to its scripts. */
+static void fill_env(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    host->source = (struct ld_source){.path = service->script,
+                                      .text = ld_text_string(&service->text),
+                                      .size = service->text.size,
+                                      .title = service->text_title,
+                                      .as_root = geteuid() == 0};
+    host->env = (struct ld_env){
+        .loop = &host->loop,
+        .children = host->children,
+        .reaper = host->reaper,
+        .lag = &host->lag,
+        .listeners = host->listeners,
+        .source = &host->source,
+        .name = service->name,
+        .place = service->script != NULL ? service->script : service->text_title + 1,
+        .daemon = service->daemon,
+        .dropped = service->keeper >= 0,
+        .wait_ready = service->options->wait_ready,
+        .words = service->words,
+        .script = service->script_word,
+        .path = service->path,
+        .cpath = service->cpath,
+        .open_libraries = ld_api_module_open,
+        .late_errors = &host->error_count,
+        .snapshot = snapshot,
+        .host = host,
+    };
+}
+
+/* Begin to catch what signals mean to the host, and then block none of them. */
+static int catch_signals(struct ld_host *host) {
+    int rc = ld_signals_open();
+    for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
+        if (own_signals[i] == SIGHUP && host->service->ignores_hup) {
+            signal(SIGHUP, SIG_IGN); /* until the script itself wants it */
+        } else {
+            rc = ld_signals_catch(own_signals[i]);
+        }
+    }
+    if (host->service->needs_reader) {
+        ld_host_watch_reader(host);
+    }
+    ld_inherit_unblock_signals();
+    rc = rc == 0 ? ld_signals_attach(&host->loop, ld_host_on_signal, host) : rc;
+    host->has_signals = rc == 0;
+    return rc;
+}
+
+/* Listen to the keeper. */
+static int attach_keeper(struct ld_host *host) {
+    if (host->service->keeper < 0) {
+        return 0;
+    }
+    ld_log_set_opener(ld_keeper_open_log, host->service);
+    int rc = uv_poll_init(&host->loop, &host->keeper, host->service->keeper);
+    host->has_keeper = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_on_keeper) : rc;
+}
+
+/* Handle that a file may have been removed from the run directory. */
+static void on_file_watch(uv_poll_t *poll, int status, int events) {
+    struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, file_watch);
+    (void)status;
+    (void)events;
+    if (host->state == LD_HOST_STARTING || host->state == LD_HOST_RUNNING) {
+        ld_hold_restore_files(host->service, getpid());
+    }
+}
+
+/* Watch the run directory, unless the keeper does. */
+static int attach_file_watch(struct ld_host *host) {
+    if (host->service->file_watch < 0) {
+        return 0;
+    }
+    int rc = uv_poll_init(&host->loop, &host->file_watch, host->service->file_watch);
+    host->has_file_watch = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->file_watch, UV_READABLE, on_file_watch) : rc;
+}
+
+/* Listen on the new control socket. */
+void ld_host_take_socket(struct ld_host *host) {
+    int rc = ld_control_listen(host->control, host->service->listener);
+    host->service->listener = -1; /* the control closes it */
+    if (rc < 0) {
+        ld_log(LD_LOG_ERROR, "the new control socket: %s", uv_strerror(rc));
+    }
+}
+
+/* Hand the sockets that were there before to the set of listeners. */
+static int hand_sockets(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    int rc = 0;
+    for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
+        const struct ld_service_socket *at = &service->sockets[i];
+        int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
+        rc = fd < 0 ? -errno : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
+    }
+    return rc;
+}
+
+/* Put a descriptor that does nothing in the place of another, whose number stays in use. */
+static void blank_fd(int fd, int blank) {
+    if (fd > STDERR_FILENO) {
+        dup3(blank, fd, O_CLOEXEC);
+    }
+}
+
+/* The same for that of a handle. */
+static void blank_handle(uv_handle_t *handle, void *arg) {
+    int fd;
+    if (uv_fileno(handle, &fd) == 0) {
+        blank_fd(fd, *(const int *)arg);
+    }
+}
+
+/* Give up everything, in a copy of the process: pidfile, channels, control, loops, children, sockets. */
+static void give_up(void *arg) {
+    struct ld_host *host = arg;
+    const struct ld_service *service = host->service;
+    const int owned[] = {service->pidfile.fd,
+                         service->claim,
+                         service->file_watch,
+                         service->channel,
+                         service->keeper,
+                         uv_backend_fd(&host->loop),
+                         host->loop.async_io_watcher.fd};
+    struct ld_listener_facts facts;
+    int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ld_signals_give_up();
+    ld_guest_give_up_all(blank);
+    uv_walk(&host->loop, blank_handle, &blank);
+    ld_reaper_give_up(host->reaper);
+    for (size_t i = 0; i < LD_COUNT(owned); i++) {
+        blank_fd(owned[i], blank);
+    }
+    for (size_t i = 0; i < service->socket_count; i++) {
+        blank_fd(service->sockets[i].fd, blank);
+    }
+    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+        blank_fd(facts.fd, blank);
+    }
+    close(blank);
+}
+
+/* Make everything around the script. */
+int ld_host_open(struct ld_host *host) {
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
+                                              forget_waiter};
+    struct ld_service *service = host->service;
+    uv_timer_init(&host->loop, &host->alarm);
+    uv_timer_init(&host->loop, &host->watchdog);
+    uv_prepare_init(&host->loop, &host->turn);
+    uv_prepare_start(&host->turn, ld_host_on_turn);
+    int rc = catch_signals(host);
+    rc = rc == 0 ? attach_keeper(host) : rc;
+    rc = rc == 0 ? attach_file_watch(host) : rc;
+    rc = rc == 0 ? ld_reaper_new(&host->reaper, &host->loop, true) : rc;
+    if (rc == 0) {
+        ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
+        host->children = ld_children_new(&host->loop, host->reaper, service->name);
+        host->listeners = ld_listeners_new();
+        rc = host->children == NULL || host->listeners == NULL ? -ENOMEM : hand_sockets(host);
+    }
+    if (rc == 0) {
+        int listener = service->listener;
+        service->listener = -1; /* the control closes it */
+        rc = ld_control_open(&host->control, &host->loop, listener, service->starter_uid);
+        if (host->control != NULL) {
+            ld_control_serve(host->control, &ops, host);
+        }
+    }
+    if (service->watchdog > 0) {
+        uint64_t half = (uint64_t)(service->watchdog * 500);
+        uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
+    }
+    fill_env(host);
+    ld_fds_note(LD_FD_HOST);
+    return rc == 0 ? ld_forked_watch(give_up, host) : rc;
+}
+
+/* Forget the children that are to outlive us. */
+static void abandon_children(struct ld_host *host) {
+    struct ld_child *child;
+    while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
+        ld_child_abandon(child);
+    }
+}
+
+/* Let the loop turn until the states of all scripts are closed. Requests of luv's that are still
+ * under way (a name that is looked up, a thread) are waited for, but not for ever; false if one is
+ * left. */
+static bool wait_for_scripts(struct ld_host *host) {
+    uint64_t deadline = uv_hrtime() + PATIENCE_NS;
+    while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+        uv_sleep(1);
+    }
+    return ld_script_pending() == 0;
+}
+
+/* Close all scripts; false if one cannot be closed. */
+static bool close_scripts(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    ld_reload_close_retired(host);
+    host->script = NULL; /* nothing that happens from now on is for it */
+    if (script != NULL) {
+        ld_script_close(script);
+    }
+    abandon_children(host);
+    bool done = wait_for_scripts(host);
+    ld_stop_kill_left(); /* what tasks have started when they were cancelled, or finalizers */
+    return done;
+}
+
+/* Leave the process at once: libuv would wait for its threads, one of which has something to do
+ * that does not end. */
+static void leave(int status, void *arg) {
+    (void)arg;
+    fflush(NULL);
+    _exit(status);
+}
+
+/* Close what was made, and let the loop turn until it is all gone. */
+void ld_host_close(struct ld_host *host) {
+    host->state = LD_HOST_ENDED;
+    uv_prepare_stop(&host->turn);
+    ld_reload_abandon(host); /* those who wait for it are told */
+    if (host->control != NULL) {
+        ld_control_close(host->control);
+    }
+    bool done = close_scripts(host); /* it may still need what is closed below */
+    ld_forked_watch(NULL, NULL);
+    uv_close((uv_handle_t *)&host->turn, NULL);
+    uv_close((uv_handle_t *)&host->alarm, NULL);
+    uv_close((uv_handle_t *)&host->watchdog, NULL);
+    if (host->has_keeper) {
+        uv_close((uv_handle_t *)&host->keeper, NULL);
+    }
+    if (host->has_file_watch) {
+        uv_close((uv_handle_t *)&host->file_watch, NULL);
+    }
+    if (host->reaper != NULL) {
+        ld_reaper_close(host->reaper);
+    }
+    ld_host_watch_reader(NULL);
+    if (host->has_signals) {
+        ld_signals_detach();
+    }
+    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
+    if (host->listeners != NULL) {
+        ld_listeners_free(host->listeners);
+    }
+    if (!done) {
+        ld_log(LD_LOG_WARN, "a request of luv's did not end: it is left");
+        on_exit(leave, NULL);
+        return;
+    }
+    if (host->children != NULL) {
+        ld_children_close(host->children);
+    }
+    int rc = uv_loop_close(&host->loop);
+    LD_ASSERT(rc == 0);
+}

@@ -1,0 +1,434 @@
+/* Reload as a transaction: the new generation is made beside the old one, and takes its place only
+ * when it is ready; until then the old one goes on as if nothing had happened. */
+#include <errno.h>
+#include <lua.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "api/module.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "host/internal.h"
+#include "posix/notify.h"
+#include "posix/reserve.h"
+#include "script/guard.h"
+
+#define SOON_NS   5000000 /* for a timer that is to fire in a moment */
+#define MOMENT_MS 20
+
+/* Ask for a reload. Those asked for during one are joined into the one that follows. */
+void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
+    struct ld_reload *reload = &host->reload;
+    reload->asked = true;
+    if (waiter != NULL) {
+        waiter->next = reload->later_waiters;
+        reload->later_waiters = waiter;
+    }
+}
+
+/* Take a waiter out of a list. */
+static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
+    while (*list != NULL && *list != waiter) {
+        list = &(*list)->next;
+    }
+    if (*list != NULL) {
+        *list = waiter->next;
+    }
+}
+
+/* Forget a waiter. */
+void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
+    take_out(&host->reload.waiters, waiter);
+    take_out(&host->reload.later_waiters, waiter);
+}
+
+/* Tell everybody in a list how it went. */
+static void tell(struct ld_waiter **list, json_t *answer) {
+    struct ld_waiter *waiter;
+    while ((waiter = *list) != NULL) {
+        *list = waiter->next;
+        waiter->done(waiter, json_incref(answer));
+    }
+    json_decref(answer);
+}
+
+/* Note how a reload ended. */
+static void note_end(struct ld_host *host, bool ok) {
+    struct ld_reload *reload = &host->reload;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    reload->phase = LD_RELOAD_NONE;
+    reload->last_ok = ok;
+    reload->last_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
+    reload->ok += ok;
+    reload->failed += !ok;
+    ld_text_clear(&reload->last_error);
+    ld_text_append(&reload->last_error, &reload->why);
+    ld_notify_send("READY=1");
+}
+
+/* Close what the new generation had made. */
+static void close_next(struct ld_host *host) {
+    struct ld_script *next = host->reload.next;
+    struct ld_task *asking = host->reload.asking;
+    ld_guard_stop();
+    host->reload.next = NULL;
+    host->reload.asking = NULL;
+    if (asking != NULL) {
+        ld_task_cancel(asking); /* nobody waits for what it would say */
+    }
+    if (next != NULL) {
+        ld_reserve_lend();
+        ld_api_child_kill_all(next);
+        ld_reserve_take_back();
+        ld_script_close(next);
+        ld_listeners_abort(host->listeners);
+    }
+}
+
+/* Refuse the reload for the reason in reload->why. */
+static void refuse(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    close_next(host);
+    ld_log_with(LD_LOG_ERROR, &reload->why,
+                "reload refused, generation %u goes on: ", host->script->generation);
+    note_end(host, false);
+    tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
+                                     ld_json_text(ld_text_string(&reload->why), reload->why.size)));
+}
+
+/* Give the reload under way up. */
+void ld_reload_abandon(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    bool under_way = reload->phase != LD_RELOAD_NONE;
+    reload->asked = false;
+    reload->phase = LD_RELOAD_NONE;
+    close_next(host);
+    static const char message[] = "the daemon is stopping";
+    if (under_way) {
+        ld_log(LD_LOG_INFO, "reload given up: %s", message);
+    }
+    tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+}
+
+/* Copy the first of the results on CO into the new generation, in what is left of the time that the
+ * on_reload function had. */
+static void take_state(struct ld_host *host, lua_State *co, int results) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    uint64_t deadline = reload->asked_at + (uint64_t)(timeout * 1e9);
+    struct ld_text why = {0};
+    if (results == 0) {
+        return;
+    }
+    lua_settop(co, lua_gettop(co) - (results - 1));
+    int rc = ld_api_life_set_state(reload->next, co, deadline, &why);
+    if (rc == -ETIME) {
+        ld_text_format(&reload->why,
+                       "its state is too large: on_reload and the copying took longer than %.10g s",
+                       timeout);
+    } else if (rc < 0) {
+        ld_text_format(&reload->why, "its state cannot be handed on: %s", ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+}
+
+/* Take the old generation's state over, or learn that there is none to be had. */
+static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
+    struct ld_host *host = task->owner;
+    struct ld_reload *reload = &host->reload;
+    if (reload->asking != task) {
+        return outcome == LD_OUTCOME_FAILED; /* too late: it was given up */
+    }
+    ld_guard_stop();
+    reload->asking = NULL;
+    reload->answered = true;
+    if (outcome == LD_OUTCOME_OK) {
+        take_state(host, task->co, results);
+    } else if (outcome == LD_OUTCOME_FAILED) {
+        ld_text_puts(&reload->why, "its on_reload function failed: ");
+        ld_text_append(&reload->why, task->script->trace);
+    } else {
+        ld_text_puts(&reload->why, "its on_reload function was cancelled");
+    }
+    return true;
+}
+
+/* Begin: compile, and ask the old generation for its state. */
+static void begin(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    reload->asked = false;
+    reload->waiters = reload->later_waiters;
+    reload->later_waiters = NULL;
+    reload->started = uv_hrtime();
+    reload->phase = LD_RELOAD_ASKING;
+    reload->answered = false;
+    ld_text_clear(&reload->why);
+    ld_notify_reloading();
+    ld_reserve_lend();
+    bool loaded =
+        ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) == 0 &&
+        ld_script_load(reload->next, &reload->why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
+        reload->answered = true;
+        return;
+    }
+    reload->deadline = ld_host_deadline(host, timeout);
+    reload->asked_at = uv_hrtime();
+    if (ld_api_life_take_on_reload(host->script, &reload->asking) < 0) {
+        ld_text_puts(&reload->why, "its on_reload function cannot be called: not enough memory");
+    }
+    if (reload->asking == NULL) {
+        reload->answered = true;
+        return;
+    }
+    reload->asking->owner = host;
+    reload->asking->on_end = on_state;
+    ld_guard_start(host->script, reload->asking, timeout, "the on_reload function");
+    ld_task_start(reload->asking, 0);
+}
+
+/* Run the new generation beside the old one. */
+static void load(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    reload->phase = LD_RELOAD_LOADING;
+    reload->shown_by = 0;
+    reload->deadline = ld_host_deadline(host, timeout);
+    ld_guard_start(reload->next, NULL, timeout, "the script");
+    ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
+    ld_script_start(reload->next);
+    ld_reserve_take_back();
+}
+
+/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
+static void log_unfinished(struct ld_script *script, const char *why) {
+    struct ld_text names = {0};
+    if (!script->stop_done) {
+        ld_text_puts(&names, "on_stop functions");
+    }
+    if (script->guest != NULL) {
+        ld_guest_name_connected(script->guest, &names);
+    }
+    ld_api_child_name_unfinished(script, &names);
+    if (!ld_text_is_empty(&names)) {
+        ld_log_with(LD_LOG_WARN, &names,
+                    "generation %u is closed %s, and with it: ", script->generation, why);
+    }
+    ld_text_fini(&names);
+}
+
+/* Close a generation that has been replaced. */
+static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
+    log_unfinished(script, why);
+    host->error_count += script->error_count; /* what fails from here on is counted there */
+    ld_script_close(script);
+}
+
+/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
+ * connected, or its commands have not finished. Nothing goes on after os.exit. */
+static bool has_to_go_on(const struct ld_script *script) {
+    bool is_busy = !script->stop_done || script->commands > 0 ||
+                   (script->guest != NULL && ld_guest_is_connected(script->guest));
+    return is_busy && !script->exited;
+}
+
+static const char finished[] = "as it has finished";
+
+/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
+ * its clients and its commands may take their time. */
+static void retire(struct ld_host *host, struct ld_script *script) {
+    struct ld_retired *retired = calloc(1, sizeof *retired);
+    ld_api_timer_drop_all(script);
+    ld_api_signal_drop_all(script);
+    ld_api_life_run_on_stop(script, "reload");
+    ld_script_deafen(script); /* where on_stop has not closed it itself */
+    ld_api_child_retire(script);
+    if (retired == NULL || !has_to_go_on(script)) {
+        close_replaced(host, script,
+                       retired == NULL ? "without delay, as memory is short" : finished);
+        free(retired);
+        return;
+    }
+    retired->script = script;
+    retired->deadline = ld_host_deadline(host, host->service->options->stop_timeout);
+    retired->next = host->retired;
+    host->retired = retired;
+}
+
+/* Let the new generation be the service. */
+static void commit(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    struct ld_script *old = host->script;
+    ld_guard_stop();
+    host->script = reload->next;
+    host->script->stage = LD_STAGE_SERVICE;
+    old->stage = LD_STAGE_REPLACED;
+    if (old->status_text.size > 0) {
+        host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
+    }
+    host->seen_errors = 0;
+    ld_api_child_take_over(host->script);
+    ld_listeners_commit(host->listeners);
+    ld_listeners_unmute(host->listeners, host->script);
+    reload->next = NULL;
+    note_end(host, true);
+    ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
+           reload->last_ms);
+    ld_api_cron_hand_over(old, host->script);
+    retire(host, old); /* before anybody is told: what it listened on alone is closed then */
+    tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
+                                     (int)host->script->generation, "ms", reload->last_ms));
+}
+
+/* Why the new generation cannot become the service; false if it can, or may yet. */
+static bool has_failed(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    const struct ld_script *next = reload->next;
+    bool late = uv_now(&host->loop) >= reload->deadline;
+    if (!ld_text_is_empty(&reload->why)) {
+        return true;
+    }
+    if (!ld_text_is_empty(&next->first_error)) {
+        ld_text_append(&reload->why, &next->first_error);
+    } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
+        ld_text_puts(&reload->why, "the script asked to stop before it was ready");
+    } else if (!ld_script_is_alive(next)) { /* as the service it would end at once */
+        ld_text_puts(&reload->why, ld_script_is_ready(next)
+                                       ? "the new script has nothing to wait for: no timer, signal "
+                                         "handler, child, task or socket"
+                                       : "the script ended before it called lunad.ready()");
+    } else if (late) {
+        ld_text_format(&reload->why, "the script was not ready after %.10g s",
+                       host->service->options->start_timeout);
+    }
+    return !ld_text_is_empty(&reload->why);
+}
+
+/* Look whether the old generation has given its state. */
+static void step_asking(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    if (!reload->answered && uv_now(&host->loop) >= reload->deadline) {
+        ld_text_format(&reload->why, "its on_reload function took longer than %.10g s",
+                       host->service->options->start_timeout);
+    }
+    if (!ld_text_is_empty(&reload->why)) {
+        refuse(host);
+    } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
+        return; /* it has asked to stop meanwhile, and that comes first */
+    } else if (reload->answered) {
+        load(host);
+    } else {
+        ld_host_wake_at(host, reload->deadline);
+    }
+}
+
+/* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
+ * there is something to wait for. */
+static bool is_about_to_show(const struct ld_script *script) {
+    bool has_more = !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+                    (script->guest != NULL && ld_guest_is_alive(script->guest));
+    uint64_t soon = uv_hrtime() + SOON_NS;
+    ld_timer timer = has_more ? 0 : ld_timers_next(script->timers, 0);
+    bool only_soon = timer != 0;
+    for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {
+        const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+        only_soon = info->interval == 0 && !info->by_clock && info->due <= soon;
+    }
+    return only_soon;
+}
+
+/* Look whether the new generation has become ready. One that may be over in a moment has that moment,
+ * but no more: a timer that arms itself again and again is a service too. */
+static void step_loading(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    if (has_failed(host)) {
+        refuse(host);
+    } else if (ld_script_is_ready(reload->next)) {
+        uint64_t now = uv_now(&host->loop);
+        reload->shown_by = reload->shown_by != 0 ? reload->shown_by : now + MOMENT_MS;
+        if (now < reload->shown_by && is_about_to_show(reload->next)) {
+            ld_host_wake_at(host, reload->shown_by);
+            return;
+        }
+        commit(host);
+    } else {
+        ld_host_wake_at(host, host->reload.deadline);
+    }
+}
+
+/* Tell a generation that has been replaced that the service is not its own any more. */
+static void heed_replaced(struct ld_script *script) {
+    if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
+        ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
+               script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
+    }
+    script->wants = 0;
+}
+
+/* Close generations that have nothing to go on for, or have had their time. */
+static void step_retired(struct ld_host *host) {
+    struct ld_retired **place = &host->retired;
+    while (*place != NULL) {
+        struct ld_retired *retired = *place;
+        bool late = uv_now(&host->loop) >= retired->deadline;
+        heed_replaced(retired->script);
+        if (late || !has_to_go_on(retired->script)) {
+            *place = retired->next;
+            close_replaced(host, retired->script,
+                           retired->script->exited ? "by its os.exit"
+                           : late                  ? "as its --stop-timeout is over"
+                                                   : finished);
+            free(retired);
+        } else {
+            ld_host_wake_at(host, retired->deadline);
+            place = &retired->next;
+        }
+    }
+}
+
+/* Close all generations that have been replaced. */
+void ld_reload_close_retired(struct ld_host *host) {
+    struct ld_retired *retired;
+    while ((retired = host->retired) != NULL) {
+        host->retired = retired->next;
+        close_replaced(host, retired->script, "by the stop");
+        free(retired);
+    }
+}
+
+/* Let no generation that has been replaced start anything new. */
+void ld_reload_restrain_retired(struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        at->script->retired = true;
+    }
+}
+
+/* Whether on_stop functions of generations that have been replaced still run. */
+bool ld_reload_is_retiring(const struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        if (!at->script->stop_done) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Go on with what is under way. */
+void ld_reload_step(struct ld_host *host) {
+    step_retired(host);
+    if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE &&
+        host->reload.asked) {
+        begin(host);
+    }
+    if (host->reload.phase == LD_RELOAD_ASKING) {
+        step_asking(host);
+    }
+    if (host->reload.phase == LD_RELOAD_LOADING) {
+        step_loading(host);
+    }
+}

@@ -1,0 +1,173 @@
+#include <dirent.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/module.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "host/internal.h"
+#include "posix/reserve.h"
+
+/* A text as a JSON string, null for an empty one. */
+static json_t *json_text_or_null(const struct ld_text *text) {
+    return text->size > 0 ? ld_json_text(ld_text_string(text), text->size) : json_null();
+}
+
+/* The state in a word. */
+static const char *state_name(const struct ld_host *host) {
+    switch (host->state) {
+    case LD_HOST_STARTING:
+        return "starting";
+    case LD_HOST_RUNNING:
+        return host->reload.phase != LD_RELOAD_NONE ? "reloading" : "running";
+    case LD_HOST_STOPPING:
+    case LD_HOST_ENDED:
+        return "stopping";
+    }
+    return "?";
+}
+
+/* How reloads went. */
+static json_t *report_reloads(const struct ld_host *host) {
+    const struct ld_reload *reload = &host->reload;
+    json_t *report =
+        json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed", (json_int_t)reload->failed);
+    json_t *last = json_null();
+    if (reload->last_time > 0) {
+        last = json_pack("{s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "error",
+                         json_text_or_null(&reload->last_error), "time", reload->last_time, "ms",
+                         reload->last_ms);
+    }
+    json_object_set_new(report, "last", last);
+    return report;
+}
+
+/* How many errors nobody caught, in all generations. */
+static uint64_t count_errors(const struct ld_host *host) {
+    uint64_t count = host->error_count + host->script->error_count;
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        count += at->script->error_count;
+    }
+    return count;
+}
+
+/* Errors that nobody caught, of all generations; the last one of this. */
+static json_t *report_errors(const struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    json_t *last = json_null();
+    if (script->error_count > 0) {
+        last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->last_error), "time",
+                         script->last_error_time);
+    }
+    return json_pack("{s:I, s:o}", "count", (json_int_t)count_errors(host), "last", last);
+}
+
+/* Resident memory in bytes. */
+static json_int_t resident_size(void) {
+    struct ld_text text = {0};
+    unsigned long pages = 0;
+    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        ld_file_read(fd, &text);
+        close(fd);
+    }
+    if (sscanf(ld_text_string(&text), "%*u %lu", &pages) != 1) {
+        pages = 0;
+    }
+    ld_text_fini(&text);
+    return (json_int_t)pages * (json_int_t)sysconf(_SC_PAGESIZE);
+}
+
+/* The number of our descriptors. */
+static json_int_t count_fds(void) {
+    DIR *fds = opendir("/proc/self/fd");
+    json_int_t count = 0;
+    while (fds != NULL && readdir(fds) != NULL) {
+        count++;
+    }
+    if (fds != NULL) {
+        closedir(fds);
+        count -= 3; /* ".", "..", and the one that lists them */
+    }
+    return count;
+}
+
+/* How late the loop is. */
+static json_t *report_loop(const struct ld_host *host) {
+    return json_pack("{s:f, s:f, s:f}", "lag_p50_ms",
+                     (double)ld_lag_quantile(&host->lag, 0.50) / 1e6, "lag_p99_ms",
+                     (double)ld_lag_quantile(&host->lag, 0.99) / 1e6, "lag_max_ms",
+                     (double)host->lag.max_ns / 1e6);
+}
+
+/* The listening sockets. */
+static json_t *report_listeners(const struct ld_host *host) {
+    json_t *list = json_array();
+    struct ld_listener_facts facts;
+    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+        json_array_append_new(list,
+                              json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address),
+                                        "fd", facts.fd, "inherited", facts.inherited));
+    }
+    return list;
+}
+
+/* Generations that have been replaced and are not done. */
+static json_t *report_retiring(const struct ld_host *host) {
+    json_t *list = json_array();
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        const struct ld_script *script = at->script;
+        size_t handles = script->guest != NULL ? ld_guest_count(script->guest) : 0;
+        json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:b}", "generation",
+                                              (int)script->generation, "handles", (int)handles,
+                                              "commands", (int)script->commands, "stopping",
+                                              !script->stop_done));
+    }
+    return list;
+}
+
+/* Where the log goes. */
+static json_t *report_log(void) {
+    static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
+    const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
+    return json_pack("{s:o, s:s, s:I}", "file", ld_json_string(file), "level",
+                     ld_log_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
+}
+
+/* Add a member, which is taken over; for want of memory the report becomes NULL. */
+static void add(json_t **report, const char *key, json_t *value) {
+    if (json_object_set_new(*report, key, value) < 0) {
+        json_decref(*report);
+        *report = NULL;
+    }
+}
+
+/* The status report. */
+json_t *ld_host_snapshot(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    json_t *report = json_pack(
+        "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
+        (int)getpid(), "script", ld_json_string(host->env.place), "mode",
+        host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
+        host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
+        (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
+    size_t lent = ld_reserve_lend(); /* to look at the process itself */
+    add(&report, "reloads", report_reloads(host));
+    add(&report, "errors", report_errors(host));
+    add(&report, "memory",
+        json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss", resident_size(),
+                  "limit"));
+    add(&report, "loop", report_loop(host));
+    add(&report, "timers", ld_api_timer_report(script));
+    add(&report, "signals", ld_api_signal_report(script));
+    add(&report, "children", ld_api_child_report(script));
+    add(&report, "tasks", ld_api_task_report(script));
+    add(&report, "listeners", report_listeners(host));
+    add(&report, "retiring", report_retiring(host));
+    add(&report, "log", report_log());
+    add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
+    ld_reserve_take_back();
+    return report;
+}

@@ -1,0 +1,179 @@
+#include "host/status_text.h"
+
+#include <math.h>
+
+/* Add BEFORE and a member's text. */
+void ld_status_member(struct ld_text *text, const char *before, const json_t *object,
+                      const char *key) {
+    const json_t *value = json_object_get(object, key);
+    ld_text_puts(text, before);
+    if (json_is_string(value)) {
+        ld_text_add_escaped(text, json_string_value(value), json_string_length(value), false);
+    } else {
+        ld_text_putc(text, '-');
+    }
+}
+
+/* Add BEFORE and a member's text, whose lines stay lines, indented. */
+static void add_lines(struct ld_text *text, const char *before, const json_t *object,
+                      const char *key) {
+    const json_t *value = json_object_get(object, key);
+    ld_text_puts(text, before);
+    ld_text_add_escaped(text, json_string_value(value), json_string_length(value), true);
+}
+
+/* A member's number. */
+static double number_of(const json_t *object, const char *key) {
+    return json_number_value(json_object_get(object, key));
+}
+
+/* A member's integer. */
+static long long integer_of(const json_t *object, const char *key) {
+    return (long long)json_integer_value(json_object_get(object, key));
+}
+
+/* Add a duration. */
+void ld_status_text_duration(struct ld_text *text, double seconds) {
+    long whole = (long)seconds;
+    if (seconds < 60) {
+        ld_text_format(text, "%.*fs", seconds < 10 ? 1 : 0, seconds);
+    } else if (whole < 3600) {
+        ld_text_format(text, "%ldm %lds", whole / 60, whole % 60);
+    } else if (whole < 86400) {
+        ld_text_format(text, "%ldh %ldm", whole / 3600, whole % 3600 / 60);
+    } else {
+        ld_text_format(text, "%ldd %ldh", whole / 86400, whole % 86400 / 3600);
+    }
+}
+
+/* Add a number of bytes. */
+static void add_bytes(struct ld_text *text, double bytes) {
+    if (bytes < 1024 * 1024) {
+        ld_text_format(text, "%.0f KiB", ceil(bytes / 1024));
+    } else {
+        ld_text_format(text, "%.1f MiB", bytes / (1024 * 1024));
+    }
+}
+
+/* Add the first line: what everybody wants to know. */
+static void add_headline(struct ld_text *text, const json_t *report) {
+    ld_status_member(text, "", report, "name");
+    ld_status_member(text, ": ", report, "state");
+    ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
+    ld_status_text_duration(text, number_of(report, "uptime"));
+    ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
+    if (json_is_string(json_object_get(report, "text"))) {
+        ld_status_member(text, "\n  status    ", report, "text");
+    }
+    ld_status_member(text, "\n  script    ", report, "script");
+    ld_status_member(text, " (", report, "mode");
+    ld_text_putc(text, ')');
+}
+
+/* Add how reloads and errors went, if there were any. */
+static void add_history(struct ld_text *text, const json_t *report) {
+    const json_t *reloads = json_object_get(report, "reloads");
+    const json_t *errors = json_object_get(report, "errors");
+    const json_t *last = json_object_get(reloads, "last");
+    if (json_is_object(last)) {
+        ld_text_format(text, "\n  reloads   %lld ok, %lld refused", integer_of(reloads, "ok"),
+                       integer_of(reloads, "failed"));
+        if (json_is_false(json_object_get(last, "ok"))) {
+            add_lines(text, "; the last was refused: ", last, "error");
+        }
+    }
+    if (integer_of(errors, "count") > 0) {
+        ld_text_format(text, "\n  errors    %lld", integer_of(errors, "count"));
+        last = json_object_get(errors, "last");
+        if (json_is_object(last)) {
+            add_lines(text, "; the last: ", last, "message");
+        }
+    }
+}
+
+/* Add what the process uses. */
+static void add_resources(struct ld_text *text, const json_t *report) {
+    const json_t *memory = json_object_get(report, "memory");
+    const json_t *loop = json_object_get(report, "loop");
+    const json_t *log = json_object_get(report, "log");
+    ld_text_puts(text, "\n  memory    ");
+    add_bytes(text, number_of(memory, "lua"));
+    ld_text_puts(text, " Lua, ");
+    add_bytes(text, number_of(memory, "rss"));
+    ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
+                   number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
+    ld_status_member(text, "\n  log       ", log, "file");
+    ld_status_member(text, ", level ", log, "level");
+    if (integer_of(log, "dropped") > 0) {
+        ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
+    }
+}
+
+/* Add the timers. */
+static void add_timers(struct ld_text *text, const json_t *report) {
+    size_t index;
+    const json_t *timer;
+    json_array_foreach(json_object_get(report, "timers"), index, timer) {
+        ld_status_member(text, "\n  timer     ", timer, "kind");
+        ld_status_member(text, " ", timer, "where");
+        if (json_is_number(json_object_get(timer, "interval"))) {
+            ld_text_format(text, ", every %.10g s, %lld runs, %lld missed",
+                           number_of(timer, "interval"), integer_of(timer, "runs"),
+                           integer_of(timer, "missed"));
+        }
+        ld_text_format(text, ", due in %.1f s", number_of(timer, "due"));
+    }
+}
+
+/* Add what is known of a child: one that waits for its next start has no process. */
+static void add_child(struct ld_text *text, const json_t *child) {
+    bool has_process = json_is_integer(json_object_get(child, "pid"));
+    if (has_process) {
+        ld_text_format(text, ", pid %lld", integer_of(child, "pid"));
+    }
+    ld_status_member(text, ", ", child, "state");
+    if (has_process) {
+        ld_text_puts(text, ", ");
+        ld_status_text_duration(text, number_of(child, "seconds"));
+    } else {
+        ld_text_puts(text, " to be started again");
+    }
+    if (integer_of(child, "restarts") > 0) {
+        ld_text_format(text, ", restarts: %lld", integer_of(child, "restarts"));
+    }
+    ld_status_member(text, ": ", child, "command");
+}
+
+/* Add the rest of what the script has. */
+static void add_others(struct ld_text *text, const json_t *report) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(json_object_get(report, "signals"), index, item) {
+        ld_status_member(text, "\n  signal    ", item, "name");
+        ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
+    }
+    json_array_foreach(json_object_get(report, "children"), index, item) {
+        ld_status_member(text, "\n  child     ", item, "name");
+        add_child(text, item);
+    }
+    json_array_foreach(json_object_get(report, "listeners"), index, item) {
+        ld_status_member(text, "\n  listener  ", item, "address");
+    }
+    json_array_foreach(json_object_get(report, "retiring"), index, item) {
+        ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
+                       integer_of(item, "generation"), integer_of(item, "handles"));
+    }
+    json_array_foreach(json_object_get(report, "tasks"), index, item) {
+        ld_status_member(text, "\n  task      ", item, "where");
+        ld_status_member(text, ", in ", item, "state");
+    }
+}
+
+/* Add the report. */
+void ld_status_text(struct ld_text *text, const json_t *report) {
+    add_headline(text, report);
+    add_history(text, report);
+    add_resources(text, report);
+    add_timers(text, report);
+    add_others(text, report);
+}

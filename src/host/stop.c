@@ -1,0 +1,177 @@
+/* The end: on_stop functions, then SIGTERM, then SIGKILL; nothing that the script has started stays
+ * behind but what was detached. */
+#include <signal.h>
+#include <unistd.h>
+
+#include "api/module.h"
+#include "base/log.h"
+#include "host/internal.h"
+#include "posix/notify.h"
+#include "posix/process.h"
+#include "posix/reserve.h"
+
+#define AGAIN_MS 10   /* between looks for processes that were killed */
+#define KILL_MS  2000 /* how long the kernel may take to end them */
+#define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
+
+/* Find all processes that came from this one, though the script may have used up all descriptors; 0
+ * or a negative errno. */
+static int find_family(struct ld_pids *family) {
+    ld_reserve_lend();
+    int rc = ld_process_family(getpid(), family);
+    ld_reserve_take_back();
+    return rc;
+}
+
+/* Send SIGTERM to every child, which means its group, and to all others that came from them. To
+ * nobody twice: a second one may mean more. */
+static void terminate_children(struct ld_host *host) {
+    struct ld_pids family;
+    if (!ld_reaper_has_children()) {
+        return;
+    }
+    find_family(&family);
+    for (size_t i = 0; i < family.count; i++) {
+        if (ld_children_find(host->children, getpgid(family.list[i])) == NULL) {
+            ld_process_kill(family.list[i], SIGTERM);
+        }
+    }
+    ld_pids_fini(&family);
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(host->children, child)) != NULL) {
+        struct ld_child_facts facts;
+        ld_child_facts(child, &facts);
+        if (!facts.detached) {
+            ld_child_terminate(child); /* the host itself knows when to kill */
+        }
+    }
+}
+
+/* Kill every process that is left. */
+void ld_stop_kill_left(void) {
+    struct ld_pids family;
+    if (!ld_reaper_has_children() || find_family(&family) < 0) {
+        return;
+    }
+    for (size_t i = 0; i < family.count; i++) {
+        ld_process_kill(family.list[i], SIGKILL);
+    }
+    ld_pids_fini(&family);
+}
+
+/* Whether a child that is not detached must be waited for: cheaper to know than who is left at all. */
+static bool has_known_children(struct ld_host *host) {
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(host->children, child)) != NULL) {
+        struct ld_child_facts facts;
+        ld_child_facts(child, &facts);
+        if (!facts.detached && ld_child_is_awaited(child)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Whether nothing is left that must end. */
+static bool is_family_gone(struct ld_host *host) {
+    struct ld_pids family;
+    if (has_known_children(host)) {
+        return false;
+    }
+    if (!ld_reaper_has_children()) {
+        return true;
+    }
+    bool gone = find_family(&family) == 0 && family.count == 0;
+    ld_pids_fini(&family);
+    return gone;
+}
+
+/* Go on to killing. */
+static void begin_kill(struct ld_host *host) {
+    host->stop.phase = LD_STOP_KILL;
+    host->stop.deadline = uv_now(&host->loop) + KILL_MS;
+    ld_stop_kill_left();
+    ld_reaper_sweep(host->reaper);
+}
+
+/* Go on to the children. */
+static void begin_children(struct ld_host *host) {
+    host->stop.phase = LD_STOP_CHILDREN;
+    host->script->retired =
+        true; /* or what is started again for each that ends would go on for ever */
+    ld_reload_restrain_retired(host);
+    terminate_children(host);
+}
+
+/* Enter the state in which nothing new begins. */
+static void enter(struct ld_host *host, int status) {
+    if (host->state != LD_HOST_STOPPING) {
+        host->state = LD_HOST_STOPPING;
+        host->exit_status = status;
+        ld_notify_send("STOPPING=1");
+        ld_reload_abandon(host);
+    }
+}
+
+/* Stop for a reason. */
+void ld_stop_begin(struct ld_host *host, const char *reason, int status) {
+    if (host->state == LD_HOST_STOPPING || host->state == LD_HOST_ENDED) {
+        return;
+    }
+    enter(host, status);
+    host->stop.phase = LD_STOP_SCRIPT;
+    host->stop.reason = reason;
+    host->stop.deadline = ld_host_deadline(host, host->service->options->stop_timeout);
+    ld_api_life_run_on_stop(host->script, reason);
+}
+
+/* Stop without waiting for anything. */
+void ld_stop_now(struct ld_host *host, int status) {
+    bool killing = host->state == LD_HOST_STOPPING && host->stop.phase == LD_STOP_KILL;
+    if (host->state == LD_HOST_ENDED || killing) {
+        return;
+    }
+    enter(host, status);
+    begin_kill(host);
+}
+
+/* Look whether what was killed has ended. */
+static void step_kill(struct ld_host *host) {
+    if (!is_family_gone(host)) {
+        if (uv_now(&host->loop) < host->stop.deadline) {
+            ld_stop_kill_left(); /* one may have been born meanwhile */
+            ld_host_wake_at(host, uv_now(&host->loop) + AGAIN_MS);
+            return;
+        }
+        ld_log(LD_LOG_ERROR, "some processes of the script could not be ended");
+    }
+    host->state = LD_HOST_ENDED;
+}
+
+/* Go on with a stop. */
+void ld_stop_step(struct ld_host *host) {
+    bool late = uv_now(&host->loop) >= host->stop.deadline;
+    if (host->stop.phase == LD_STOP_SCRIPT &&
+        (late || (host->script->stop_done && !ld_reload_is_retiring(host)))) {
+        begin_children(host);
+    }
+    if (host->stop.phase == LD_STOP_CHILDREN) {
+        if (is_family_gone(host)) {
+            host->state = LD_HOST_ENDED;
+            return;
+        }
+        if (late) {
+            ld_log(LD_LOG_WARN,
+                   "not all processes ended after SIGTERM within %.10g s: killing them",
+                   host->service->options->stop_timeout);
+            begin_kill(host);
+        } else {
+            ld_host_wake_at(host, uv_now(&host->loop) + LOOK_MS);
+        }
+    }
+    if (host->stop.phase == LD_STOP_KILL) {
+        step_kill(host);
+        return;
+    }
+    ld_host_wake_at(host, host->stop.deadline);
+}

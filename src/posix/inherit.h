@@ -1,0 +1,43 @@
+/* The parts of a process that outlive fork and exec, and must not be inherited by chance. */
+#ifndef LD_POSIX_INHERIT_H
+#define LD_POSIX_INHERIT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* Open /dev/null on every closed descriptor of 0, 1, 2, so that nothing else ever becomes one. */
+void ld_inherit_fill_std(void);
+
+#define LD_PASSED_FIRST 3 /* the first descriptor that a service manager passes */
+
+/* How many listening sockets a service manager has passed to this process (LISTEN_FDS, LISTEN_PID),
+ * from descriptor 3 on. */
+int ld_inherit_passed_fds(void);
+
+/* Close every descriptor above 2 but those that were passed; or, with KEEP_OPEN, only mark them
+ * close-on-exec. Those passed are always marked. */
+void ld_inherit_seal_fds(bool keep_open);
+
+/* Let every signal do its default again, and block all of them. */
+void ld_inherit_reset_signals(void);
+
+/* Block no signal any more. */
+void ld_inherit_unblock_signals(void);
+
+/* Take what service managers say to this process alone out of the environment. */
+void ld_inherit_clean_environment(void);
+
+/* Whether this process has a controlling terminal: it has none any more once that has hung up. */
+bool ld_inherit_has_terminal(void);
+
+/* Whether what this process writes to stdout can still be read: a pipe or socket may have no reader. */
+bool ld_inherit_has_reader(void);
+
+/* The exit status when it cannot: a shell shows the same for death by SIGPIPE. */
+#define LD_STATUS_NO_READER (128 + 13)
+
+/* Send stdin to /dev/null; 0 or a negative errno. */
+int ld_inherit_null_stdin(void);
+
+#endif

@@ -1,0 +1,29 @@
+/* Descriptors that are kept back, so that what must always work (the control socket, a reload, a
+ * stop) can still open something when the script has used up the limit of open files. */
+#ifndef LD_POSIX_RESERVE_H
+#define LD_POSIX_RESERVE_H
+
+#include <stddef.h>
+
+#include "base/text.h"
+
+/* Check that COUNT more descriptors can be opened; 0 or a negative errno. */
+int ld_reserve_check(size_t count);
+
+/* Check that there are as many descriptors free as a start needs: libuv aborts in the middle of its work
+ * where there are not. 0 or a negative errno with the reason in WHY. */
+int ld_reserve_check_start(struct ld_text *why);
+
+/* Begin to keep descriptors back, as many as can be had, and stop doing that. */
+void ld_reserve_open(void);
+void ld_reserve_close(void);
+
+/* Let what follows use them, until they are taken back; how many were closed for that. Such calls may
+ * be nested. What is in use by then is missing in the reserve until it is filled again. */
+size_t ld_reserve_lend(void);
+void ld_reserve_take_back(void);
+
+/* Fill the reserve again, after something was closed that may have come from it. */
+void ld_reserve_fill(void);
+
+#endif

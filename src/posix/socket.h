@@ -1,0 +1,71 @@
+/* Listening sockets: their addresses, and how they are made. */
+#ifndef LD_POSIX_SOCKET_H
+#define LD_POSIX_SOCKET_H
+
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#include "posix/place.h"
+
+/* Where to listen. */
+struct ld_address {
+    struct sockaddr_storage storage;
+    socklen_t size;
+};
+
+struct ld_listen_options {
+    int backlog; /* 0: as many as the system allows */
+    int mode;    /* of a Unix socket's file; -1: by the mask */
+    bool reuse_port;
+};
+
+/* Parse "127.0.0.1:8080", "[::1]:80" or "unix:/path" (absolute, and short enough). Of names only those
+ * are known that mean the same everywhere: localhost is 127.0.0.1 and ip6-localhost is ::1. Nothing is
+ * looked up. */
+bool ld_address_parse(const char *text, struct ld_address *address);
+
+/* What is wrong with a text that is not an address. Static. */
+const char *ld_address_fault(const char *text);
+
+/* The path of a Unix address, or NULL. Belongs to ADDRESS. */
+const char *ld_address_path(const struct ld_address *address);
+
+/* Whether FD is a listening socket bound to ADDRESS (port 0 matches none). */
+bool ld_address_is_of(const struct ld_address *address, int fd);
+
+/* Whether the file at a Unix address is a socket that no process listens on any more. */
+bool ld_address_is_stale(const struct ld_address *address);
+
+/* Make a listening socket: a descriptor (not inherited by programs, not blocking) or a negative
+ * errno. The file of a Unix socket is replaced only if nobody listens on it any more. An IPv6
+ * address is for IPv6 alone. */
+int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options);
+
+/* The file of a Unix socket, to be told from others that may come to have its path. Zeroed means
+ * none; what was noted is to be removed or forgotten. */
+struct ld_socket_file {
+    bool noted;
+    struct ld_place place;
+    dev_t device;
+    ino_t inode;
+};
+
+/* Note the file that is at a Unix address now; false for any other address, or if there is none. The
+ * way to it is judged for USER (NULL: for nobody), who is borrowed. */
+bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address,
+                         const struct ld_user *user);
+
+/* Whether the file that was noted is still the one at its place. */
+bool ld_socket_file_is_current(const struct ld_socket_file *file);
+
+/* Remove it if it still is the one, and forget it. */
+void ld_socket_file_remove(struct ld_socket_file *file);
+void ld_socket_file_forget(struct ld_socket_file *file);
+
+/* Make a listening socket as ld_socket_listen does, for a host that will have the rights of USER: at
+ * a path that USER can bend it is made with those rights. Notes its file. */
+int ld_socket_listen_for(const struct ld_user *user, const struct ld_address *address,
+                         const struct ld_listen_options *options, struct ld_socket_file *file);
+
+#endif

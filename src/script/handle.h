@@ -1,0 +1,28 @@
+/* The half of a Lua object that lives outside Lua: memory of its own, known to libuv until it is
+ * closed, and pointing to its script for as long as the other half is there. Either may go first:
+ * the Lua half by __gc, this one when what it stands for has ended; and when the script is closed,
+ * all that are left are dropped, which needs no turn of the loop. */
+#ifndef LD_SCRIPT_HANDLE_H
+#define LD_SCRIPT_HANDLE_H
+
+#include "script/script.h"
+
+struct ld_handle {
+    struct ld_script *script; /* NULL: the Lua half is gone */
+    struct ld_handle *next;
+    struct ld_handle *previous;
+    /* Called when the script is closed; the handle is detached already. */
+    void (*drop)(struct ld_handle *handle);
+};
+
+/* Make HANDLE one of the script's, which keeps it alive. */
+void ld_handle_attach(struct ld_handle *handle, struct ld_script *script,
+                      void (*drop)(struct ld_handle *));
+
+/* Take it out of its script; twice does nothing. */
+void ld_handle_detach(struct ld_handle *handle);
+
+/* Drop every handle of a script. */
+void ld_handle_drop_all(struct ld_script *script);
+
+#endif

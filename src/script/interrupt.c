@@ -1,0 +1,43 @@
+#include "script/interrupt.h"
+
+#include <lua.h>
+
+/* Stop what runs: yield, and whoever resumed the coroutine ends it. Where a C function is in between,
+ * raise on and on, so that no pcall can keep the error; but after an error in a hook Lua calls no hook
+ * on that coroutine any more, and nothing could interrupt what closes its variables. A coroutine that
+ * was made meanwhile has inherited the hook, and may run when the interruption is over. */
+static void unwind(lua_State *L, lua_Debug *ar) {
+    (void)ar;
+    const struct ld_script *script = ld_script_of(L);
+    if (!script->interrupted) {
+        lua_sethook(L, NULL, 0, 0);
+        return;
+    }
+    if (lua_isyieldable(L)) {
+        lua_yield(L, 0);
+        return;
+    }
+    const char *reason = script->interrupt_reason;
+    lua_pushstring(L, reason != NULL ? reason : "interrupted");
+    lua_error(L);
+}
+
+/* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
+void ld_interrupt(struct ld_script *script) {
+    lua_State *running = script->running;
+    if (running != NULL) {
+        script->interrupted = true;
+        lua_sethook(running, unwind, LUA_MASKCOUNT, 1); /* the next instruction */
+    }
+}
+
+/* Go on with an interruption further out. */
+void ld_interrupt_go_further(struct ld_script *script, lua_State *co) {
+    lua_sethook(co, NULL, 0, 0);
+    if (script->running != NULL) {
+        ld_interrupt(script);
+    } else {
+        script->interrupted = false;
+        script->interrupt_reason = NULL;
+    }
+}

@@ -1,0 +1,326 @@
+#include "script/luax.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <string.h>
+#include <uv.h>
+
+#include "base/parse.h"
+
+#define LONGEST_SECONDS (10.0 * 366 * 86400)
+
+/* Push the text of an error: libuv's, or for one that it does not know the system's in its style. */
+static void push_error_text(lua_State *L, int code) {
+    char text[128];
+    uv_strerror_r(code, text, sizeof text);
+    if (strncmp(text, "Unknown", strlen("Unknown")) == 0) {
+        snprintf(text, sizeof text, "%s", strerror(-code));
+        text[0] = (char)(text[0] | 0x20); /* a small letter */
+    }
+    lua_pushstring(L, text);
+}
+
+/* Push the error triple. */
+int lx_fail(lua_State *L, int code, const char *format, ...) {
+    va_list args;
+    const char *name = strerrorname_np(-code);
+    name = name != NULL ? name : "EUNKNOWN";
+    lua_pushnil(L);
+    push_error_text(L, code);
+    lua_pushfstring(L, "%s: %s: ", name, lua_tostring(L, -1));
+    lua_remove(L, -2);
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    lua_pushstring(L, name);
+    return 3;
+}
+
+/* Push "file:line: " of the innermost line of the script itself, or "". */
+static void push_where(lua_State *L) {
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, LX_OWN_CHUNK, strlen(LX_OWN_CHUNK)) != 0) {
+            lua_pushfstring(L, "%s:%d: ", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "");
+}
+
+/* Raise at the line of the script. */
+void lx_error(lua_State *L, const char *format, ...) {
+    va_list args;
+    push_where(L);
+    va_start(args, format);
+    lua_pushvfstring(L, format, args);
+    va_end(args);
+    lua_concat(L, 2);
+    lua_error(L);
+    abort(); /* not reached: lua_error does not return */
+}
+
+/* Whether a value can be called. */
+bool lx_is_callable(lua_State *L, int index) {
+    if (lua_isfunction(L, index)) {
+        return true;
+    }
+    if (luaL_getmetafield(L, index, "__call") == LUA_TNIL) {
+        return false;
+    }
+    lua_pop(L, 1);
+    return true;
+}
+
+/* Raise unless an argument can be called. */
+void lx_check_callable(lua_State *L, int arg) {
+    if (!lx_is_callable(L, arg)) {
+        luaL_typeerror(L, arg, "function");
+    }
+}
+
+/* Convert seconds. */
+bool lx_seconds(lua_Number seconds, uint64_t *ns) {
+    if (!(seconds >= 0) || seconds > LONGEST_SECONDS) {
+        return false;
+    }
+    *ns = (uint64_t)(seconds * 1e9 + 0.5);
+    return true;
+}
+
+/* Check seconds. */
+uint64_t lx_check_seconds(lua_State *L, int arg, bool positive) {
+    uint64_t ns = 0;
+    lua_Number seconds = luaL_checknumber(L, arg);
+    if (!lx_seconds(seconds, &ns) || (positive && ns == 0)) {
+        luaL_argerror(L, arg,
+                      positive ? "seconds above 0 and up to ten years expected"
+                               : "seconds from 0 to ten years expected");
+    }
+    return ns;
+}
+
+/* Check a signal. */
+int lx_check_signal(lua_State *L, int arg, bool zero) {
+    int signo = 0;
+    if (lua_type(L, arg) == LUA_TNUMBER) {
+        lua_Integer number = luaL_checkinteger(L, arg);
+        luaL_argcheck(L, number >= (zero ? 0 : 1) && number < 65, arg, "no such signal");
+        return (int)number;
+    }
+    const char *name = luaL_checkstring(L, arg);
+    if (!ld_parse_signal(name, &signo)) {
+        luaL_argerror(L, arg, lua_pushfstring(L, "no such signal: '%s'", name));
+    }
+    return signo;
+}
+
+/* Whether a value is a whole number. */
+bool lx_is_whole(lua_State *L, int index) {
+    int is_whole = 0;
+    lua_tointegerx(L, index, &is_whole);
+    return is_whole && lua_type(L, index) == LUA_TNUMBER;
+}
+
+/* Read one option by its row; raises if there is none. */
+static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
+    const char *name = lua_tostring(L, -2);
+    for (const struct lx_row *row = rows; row->name != NULL; row++) {
+        if (strcmp(row->name, name) == 0) {
+            row->read(L, row->name, into);
+            return;
+        }
+    }
+    lx_error(L, "%s: unknown option '%s'", what, name);
+}
+
+/* Read the options of a table. */
+void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
+                     const char *what) {
+    index = lua_absindex(L, index);
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        int type = lua_type(L, -2);
+        if (type == LUA_TSTRING) {
+            read_option(L, rows, into, what);
+        } else if (!lua_isinteger(L, -2)) {
+            lx_error(L, "%s: an option's name must be a string, not a %s", what,
+                     lua_typename(L, type));
+        }
+        lua_pop(L, 1);
+    }
+}
+
+/* Raise for an option of a wrong type. */
+_Noreturn static void option_error(lua_State *L, const char *name, const char *expected) {
+    lx_error(L, "option '%s': %s expected, got %s", name, expected, luaL_typename(L, -1));
+}
+
+/* A string option. */
+const char *lx_option_string(lua_State *L, const char *name) {
+    if (lua_type(L, -1) != LUA_TSTRING) {
+        option_error(L, name, "string");
+    }
+    const char *string = lua_tostring(L, -1);
+    if (strlen(string) != lua_rawlen(L, -1)) {
+        lx_error(L, "option '%s': it must not contain a zero byte", name);
+    }
+    return string;
+}
+
+/* An integer option. */
+lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max) {
+    int is_integer = 0;
+    lua_Integer value = lua_tointegerx(L, -1, &is_integer);
+    if (lua_type(L, -1) != LUA_TNUMBER || !is_integer) {
+        option_error(L, name, "integer");
+    }
+    if (value < min || value > max) {
+        lx_error(L, "option '%s': the number is out of range", name);
+    }
+    return value;
+}
+
+/* A boolean option. */
+bool lx_option_boolean(lua_State *L, const char *name) {
+    if (!lua_isboolean(L, -1)) {
+        option_error(L, name, "boolean");
+    }
+    return lua_toboolean(L, -1);
+}
+
+/* An option of seconds, in nanoseconds. */
+uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive) {
+    uint64_t ns = 0;
+    if (lua_type(L, -1) != LUA_TNUMBER) {
+        option_error(L, name, "number");
+    }
+    if (!lx_seconds(lua_tonumber(L, -1), &ns) || (positive && ns == 0)) {
+        lx_error(L, "option '%s': seconds %s ten years expected", name,
+                 positive ? "above 0 and up to" : "from 0 to");
+    }
+    return ns;
+}
+
+/* A file mode. */
+int lx_option_mode(lua_State *L, const char *name) {
+    mode_t mode;
+    if (lua_type(L, -1) == LUA_TNUMBER) {
+        return (int)lx_option_integer(L, name, 0, 0777);
+    }
+    const char *text = lx_option_string(L, name);
+    if (!ld_parse_mask(text, &mode)) {
+        lx_error(L, "option '%s': '%s' is not octal, such as \"027\"", name, text);
+    }
+    return (int)mode;
+}
+
+/* An option that can be called. */
+void lx_option_callable(lua_State *L, const char *name) {
+    if (!lx_is_callable(L, -1)) {
+        option_error(L, name, "function");
+    }
+}
+
+/* Push "file:line" with the file's whole path, which short_src may have cut. */
+static void push_place(lua_State *L, const lua_Debug *ar, int line) {
+    bool is_file = ar->source[0] == '@' || ar->source[0] == '=';
+    lua_pushfstring(L, "%s:%d", is_file ? ar->source + 1 : ar->short_src, line);
+}
+
+/* Push where a function stands. */
+void lx_push_function_place(lua_State *L, int index) {
+    lua_Debug ar;
+    lua_pushvalue(L, index);
+    if (lua_isfunction(L, -1)) {
+        lua_getinfo(L, ">S", &ar);
+        if (ar.linedefined > 0) {
+            push_place(L, &ar, ar.linedefined);
+            return;
+        }
+    } else {
+        lua_pop(L, 1);
+    }
+    lua_pushliteral(L, "?");
+}
+
+/* Whether a function is lunad's own. */
+bool lx_is_own(lua_State *L, int index) {
+    lua_Debug ar;
+    if (!lua_isfunction(L, index)) {
+        return false;
+    }
+    lua_pushvalue(L, index);
+    lua_getinfo(L, ">S", &ar);
+    return strncmp(ar.source, "=" LX_OWN_CHUNK, strlen("=" LX_OWN_CHUNK)) == 0;
+}
+
+/* Push where a coroutine is: its innermost line that is not ours. */
+void lx_push_place(lua_State *L, lua_State *co) {
+    lua_Debug ar;
+    for (int level = 0; lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, LX_OWN_CHUNK, strlen(LX_OWN_CHUNK)) != 0) {
+            push_place(L, &ar, ar.currentline);
+            return;
+        }
+    }
+    lua_pushliteral(L, "?");
+}
+
+/* Push a new metatable; scripts cannot get at it. */
+void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods) {
+    luaL_newmetatable(L, name);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    lua_setfield(L, -2, "__index");
+    lua_pushliteral(L, "locked");
+    lua_setfield(L, -2, "__metatable");
+}
+
+/* Convert the argument by __tostring. */
+static int convert(lua_State *L) {
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* Push a value as tostring makes it. */
+void lx_push_text(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    if (luaL_getmetafield(L, index, "__tostring") == LUA_TNIL) {
+        luaL_tolstring(L, index, NULL);
+        return;
+    }
+    lua_pop(L, 1);
+    lua_pushcfunction(L, convert);
+    lua_pushvalue(L, index);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK) {
+        lx_push_message(L, -1);
+        lua_pushfstring(L, "(a %s whose __tostring failed: %s)",
+                        lua_typename(L, lua_type(L, index)), lua_tostring(L, -1));
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+    }
+}
+
+/* Push an error object as a string. */
+void lx_push_message(lua_State *L, int index) {
+    index = lua_absindex(L, index);
+    if (lua_type(L, index) == LUA_TSTRING || lua_type(L, index) == LUA_TNUMBER) {
+        lua_pushvalue(L, index);
+        lua_tolstring(L, -1, NULL);
+        return;
+    }
+    if (luaL_getmetafield(L, index, "__tostring") != LUA_TNIL) {
+        lua_pop(L, 1);
+        lua_pushcfunction(L, convert);
+        lua_pushvalue(L, index);
+        if (lua_pcall(L, 1, 1, 0) == LUA_OK) {
+            return;
+        }
+        lua_pop(L, 1);
+    }
+    lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, index));
+}

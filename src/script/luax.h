@@ -1,0 +1,82 @@
+/* Helpers over the Lua API. Those that raise say so. */
+#ifndef LD_SCRIPT_LUAX_H
+#define LD_SCRIPT_LUAX_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/base.h"
+
+/* Names of lunad's own Lua chunks begin so; errors are never reported at a line of theirs. */
+#define LX_OWN_CHUNK "lunad/"
+
+/* Push nil, "ENOENT: no such file or directory: DETAIL", "ENOENT" for a negative errno. Raises only
+ * for want of memory. Returns 3. */
+int lx_fail(lua_State *L, int code, const char *format, ...) LD_PRINTF(3, 4);
+
+/* Raise a formatted message at the line of the script that called. */
+_Noreturn void lx_error(lua_State *L, const char *format, ...) LD_PRINTF(2, 3);
+
+/* Raise unless argument ARG can be called. */
+void lx_check_callable(lua_State *L, int arg);
+
+/* Whether the value at INDEX can be called. */
+bool lx_is_callable(lua_State *L, int index);
+
+/* Argument ARG as seconds in nanoseconds; raises for what is negative, not finite, over ten years,
+ * or (with POSITIVE) 0. */
+uint64_t lx_check_seconds(lua_State *L, int arg, bool positive);
+
+/* The same for a number; false if it is out of range. */
+bool lx_seconds(lua_Number seconds, uint64_t *ns);
+
+/* Argument ARG as a signal, by name or number; raises for what is none. 0 only with ZERO. */
+int lx_check_signal(lua_State *L, int arg, bool zero);
+
+/* Whether the value at INDEX is a number that an integer can hold: 3.0 is one. */
+bool lx_is_whole(lua_State *L, int index);
+
+/* One option of a table argument. */
+struct lx_row {
+    const char *name;
+    /* Read the value at the top of the stack into *INTO; raises for a wrong one. */
+    void (*read)(lua_State *L, const char *name, void *into);
+};
+
+/* Read every string key of the table at INDEX by its row (the last has no name); raises for an
+ * unknown key. Integer keys are left to the caller, others raise. WHAT names the function. */
+void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
+                     const char *what);
+
+/* The value at the top of the stack, of an option called NAME; each raises for a wrong type. */
+const char *lx_option_string(lua_State *L, const char *name);
+lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max);
+bool lx_option_boolean(lua_State *L, const char *name);
+uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive);
+int lx_option_mode(lua_State *L, const char *name); /* octal text or a number, to 0777 */
+void lx_option_callable(lua_State *L, const char *name);
+
+/* Push "file:line" of the function at INDEX, or "?" if it has none. */
+void lx_push_function_place(lua_State *L, int index);
+
+/* Whether the value at INDEX is a function of lunad's own Lua. */
+bool lx_is_own(lua_State *L, int index);
+
+/* Push "file:line" where the coroutine CO is, or "?". */
+void lx_push_place(lua_State *L, lua_State *co);
+
+/* Push a new metatable for userdata called NAME, with METHODS. */
+void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods);
+
+/* Push the value at INDEX as tostring makes it, or a text that says how __tostring failed. Raises
+ * only for want of memory. */
+void lx_push_text(lua_State *L, int index);
+
+/* Push the error object at INDEX as a string that says something, whatever it is. May call
+ * __tostring, but does not raise for it. */
+void lx_push_message(lua_State *L, int index);
+
+#endif

@@ -1,0 +1,27 @@
+/* A script's text: from a file, read anew at each load, or given once. */
+#ifndef LD_SCRIPT_SOURCE_H
+#define LD_SCRIPT_SOURCE_H
+
+#include <lua.h>
+#include <stdbool.h>
+
+#include "base/text.h"
+
+/* Where the text comes from. Strings are borrowed. */
+struct ld_source {
+    const char *path;  /* absolute; NULL if the text is given */
+    const char *text;  /* given text */
+    size_t size;       /* of it */
+    const char *title; /* of given text, for messages: "=(command line)" */
+    bool as_root;      /* it will run as root: refuse a file that others than root and its
+                           owner may write */
+};
+
+/* Compile the source and push the function. 0, or a negative errno with the reason in WHY: -EINVAL
+ * for a text that does not compile, bytecode among them. Does not raise. */
+int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text *why);
+
+/* Whether the source compiles; as above, in a state of its own. */
+int ld_source_check(const struct ld_source *source, struct ld_text *why);
+
+#endif

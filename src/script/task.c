@@ -1,0 +1,456 @@
+#include "script/task.h"
+
+#include <lauxlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "base/log.h"
+#include "engine/turn.h"
+#include "posix/forked.h"
+#include "script/interrupt.h"
+#include "script/luax.h"
+
+static const char cancelled_error[] = "cancelled";
+
+/* What a task starts with, on the C stack until its function runs. */
+struct beginning {
+    int (*push)(lua_State *co, void *arg);
+    void *arg;
+};
+
+/* The task that a coroutine belongs to, whether it is the task's own or not. */
+static struct ld_task *nearest_task(lua_State *L) {
+    return *(struct ld_task **)lua_getextraspace(L);
+}
+
+/* The task that runs on L. */
+struct ld_task *ld_task_of(lua_State *L) {
+    struct ld_task *task = nearest_task(L);
+    return task->co == L && task != task->script->root ? task : NULL;
+}
+
+/* Whether a coroutine belongs to the host. */
+bool ld_task_is_hosts(lua_State *L) {
+    return nearest_task(L)->co == L;
+}
+
+/* Note that the script sees a coroutine. */
+void ld_task_note_known(lua_State *L) {
+    if (ld_task_is_hosts(L)) {
+        nearest_task(L)->is_known = true;
+    }
+}
+
+/* The script that a coroutine belongs to. */
+struct ld_script *ld_script_of(lua_State *L) {
+    return nearest_task(L)->script;
+}
+
+/* List a task that is suspended for the first time. */
+static void link_task(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    task->next = script->tasks;
+    if (task->next != NULL) {
+        task->next->previous = task;
+    }
+    script->tasks = task;
+}
+
+/* Take a task out of the list. */
+static void unlink_task(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    if (task->previous == NULL && script->tasks != task) {
+        return; /* it was never suspended */
+    }
+    if (task->previous != NULL) {
+        task->previous->next = task->next;
+    } else {
+        script->tasks = task->next;
+    }
+    if (task->next != NULL) {
+        task->next->previous = task->previous;
+    }
+    task->next = NULL;
+    task->previous = NULL;
+}
+
+/* The error of a task, made readable. */
+struct explanation {
+    struct ld_task *task;
+    struct ld_text trace; /* the message and the traceback */
+    size_t message_size;
+};
+
+/* Explain an error: the message, whatever the error object is, and the traceback. Runs protected. */
+static int explain(lua_State *L) {
+    static const char bottom[] = "\n\t[C]: in ?"; /* our own first function */
+    struct explanation *explanation = lua_touserdata(L, 1);
+    lua_State *co = explanation->task->co;
+    size_t size;
+    lua_pushvalue(co, -1);
+    lua_xmove(co, L, 1);
+    lx_push_message(L, -1);
+    const char *message = lua_tolstring(L, -1, &size);
+    ld_text_add(&explanation->trace, message, size);
+    explanation->message_size = size;
+    luaL_traceback(L, co, NULL, 0);
+    const char *trace = lua_tolstring(L, -1, &size);
+    if (size > sizeof bottom && strcmp(trace + size - (sizeof bottom - 1), bottom) == 0) {
+        size -= sizeof bottom - 1;
+    }
+    ld_text_putc(&explanation->trace, '\n');
+    ld_text_add(&explanation->trace, trace, size);
+    return 0;
+}
+
+/* Explain an error when there is no memory to do it well. */
+static void explain_barely(struct explanation *explanation) {
+    lua_State *co = explanation->task->co;
+    bool is_string = lua_type(co, -1) == LUA_TSTRING;
+    ld_text_clear(&explanation->trace);
+    ld_text_puts(&explanation->trace, is_string ? lua_tostring(co, -1) : "not enough memory");
+    explanation->message_size = explanation->trace.size;
+}
+
+/* Whether a task ended because it was cancelled, or by os.exit, or because it went on when its script
+ * was to end: it was woken by the end of what it waited for, and that is no error. */
+static bool ended_by_will(const struct ld_task *task) {
+    if (task->script->exited) {
+        return true;
+    }
+    lua_Debug ar;
+    if (task->script->closing && !lua_getstack(task->co, 0, &ar)) {
+        return true; /* it never began */
+    }
+    const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
+    return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
+           (task->script->retired && strstr(error, ld_script_over) != NULL);
+}
+
+/* Close the variables of a coroutine that failed, or was interrupted; its error, or an error of theirs,
+ * stays on the top. */
+static void close_variables(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    bool was_interrupted = lua_status(task->co) == LUA_YIELD;
+    if (was_interrupted) { /* to Lua there is no error, but one that just lies there */
+        lua_xmove(task->co, L, 1);
+    }
+    lua_resetthread(task->co);
+    if (was_interrupted && lua_gettop(task->co) == 0) {
+        lua_xmove(L, task->co, 1);
+    } else if (was_interrupted) {
+        lua_pop(L, 1);
+    }
+}
+
+/* The same as a part of the task, which can be interrupted once more. */
+static void reset_coroutine(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    struct ld_task *outer = script->current;
+    script->current = task;
+    lua_State *before = ld_interrupt_enter(script, task->co);
+    close_variables(task);
+    ld_interrupt_enter(script, before);
+    script->current = outer;
+    ld_interrupt_go_on(script, task->co);
+}
+
+/* How a task ended that has an error on its top; one that is a failure is explained, once. */
+static enum ld_outcome judge(struct explanation *explanation) {
+    struct ld_task *task = explanation->task;
+    if (ended_by_will(task)) {
+        return LD_OUTCOME_CANCELLED;
+    }
+    if (ld_script_protect(task->script, explain, explanation, NULL) < 0) {
+        explain_barely(explanation);
+    }
+    return LD_OUTCOME_FAILED;
+}
+
+/* Handle the end of a task by an error. Closing the variables of one that was cancelled may fail. */
+static void end_failed(struct ld_task *task) {
+    struct explanation explanation = {.task = task};
+    enum ld_outcome outcome = judge(&explanation);
+    reset_coroutine(task);
+    if (outcome == LD_OUTCOME_CANCELLED) {
+        outcome = judge(&explanation);
+    }
+    task->has_failed = true;
+    task->script->trace = &explanation.trace;
+    bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
+    task->script->trace = NULL;
+    if (outcome == LD_OUTCOME_FAILED && !handled) {
+        ld_script_report(task->script, task->what, &explanation.trace, explanation.message_size);
+    }
+    ld_text_fini(&explanation.trace);
+}
+
+/* Handle the end of a task. */
+static void end_task(struct ld_task *task, int status, int results) {
+    unlink_task(task);
+    if (status != LUA_OK) {
+        end_failed(task);
+    } else if (task->on_end != NULL) {
+        task->on_end(task, LD_OUTCOME_OK, results);
+    }
+    ld_task_drop(task);
+}
+
+/* Handle a yield that came by no function of ours: nothing would ever resume it. */
+static void refuse_yield(struct ld_task *task) {
+    lua_settop(task->co, 0);
+    lua_resetthread(task->co);
+    if (lua_checkstack(task->co, 1)) {
+        lua_pushliteral(task->co, "a task yielded, and nothing would ever resume it");
+    }
+    end_task(task, LUA_ERRRUN, 1);
+}
+
+/* End a task that was interrupted in the middle of its Lua code. */
+static void end_interrupted(struct ld_task *task, const char *reason) {
+    if (lua_checkstack(task->co, 1)) {
+        lua_pushstring(task->co, reason != NULL ? reason : "interrupted");
+        end_task(task, LUA_ERRRUN, 1);
+    } else {
+        refuse_yield(task);
+    }
+}
+
+/* End a copy of the process whose outermost call is over: what would go on now is the original's. */
+_Noreturn static void leave_copy(struct ld_task *task, int status) {
+    struct ld_script *script = task->script;
+    bool failed = status != LUA_OK && status != LUA_YIELD && !ended_by_will(task);
+    script->current = task; /* what is called now is not outermost */
+    if (failed) {
+        struct explanation explanation = {.task = task};
+        if (ld_script_protect(script, explain, &explanation, NULL) < 0) {
+            explain_barely(&explanation);
+        }
+        ld_log_with(LD_LOG_ERROR, &explanation.trace,
+                    "uncaught error in %s, in a copy made by fork (pid %d): ", task->what,
+                    (int)getpid());
+        reset_coroutine(task);
+    }
+    bool has_status = (script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    ld_forked_leave(has_status ? script->exit_status : failed);
+}
+
+/* Resume a task until it is suspended or ends. */
+static void resume(struct ld_task *task, int args) {
+    struct ld_script *script = task->script;
+    struct ld_task *outer = script->current;
+    int results = 0;
+    task->state = LD_TASK_RUNNING;
+    task->waits_for = NULL;
+    task->abandon = NULL;
+    script->current = task;
+    if (outer == NULL && script->guest != NULL) {
+        ld_guest_refresh(script->guest);
+    }
+    lua_State *before = ld_interrupt_enter(script, task->co);
+    int status = lua_resume(task->co, before, args, &results);
+    ld_interrupt_enter(script, before);
+    script->current = outer;
+    const char *reason = script->interrupt_reason;
+    bool is_interrupted = ld_interrupt_go_on(script, task->co);
+    if (outer == NULL && ld_forked()) {
+        leave_copy(task, status);
+    }
+    if (status != LUA_YIELD) {
+        end_task(task, status, results);
+    } else if (task->waits_for == NULL && is_interrupted) {
+        end_interrupted(task, reason);
+    } else if (task->waits_for == NULL) {
+        refuse_yield(task);
+    } else {
+        task->state = LD_TASK_SUSPENDED;
+    }
+}
+
+/* Whether nothing of a script goes on any more, but what its end cancels. */
+static bool is_over(const struct ld_script *script) {
+    return script->exited && !script->closing;
+}
+
+/* Let the tasks go on that were woken during a call, after the outermost one, as long as a turn of the
+ * loop may take. Those that they wake come after them, not inside: the C stack does not grow with the
+ * chain. */
+static void resume_woken(struct ld_script *script) {
+    struct ld_task *task;
+    if (script->is_waking || script->woken == NULL) {
+        return;
+    }
+    uint64_t end = ld_turn_now() + LD_TURN_NS;
+    script->is_waking = true;
+    while (!is_over(script) && script->current == NULL && (task = script->woken) != NULL) {
+        script->woken = task->next_woken;
+        task->next_woken = NULL;
+        task->woken = false;
+        resume(task, 0);
+        if (ld_turn_now() >= end) {
+            break;
+        }
+    }
+    script->is_waking = false;
+}
+
+/* Go on with those that were left. */
+bool ld_task_resume_left(struct ld_script *script) {
+    resume_woken(script);
+    return script->woken != NULL && !is_over(script);
+}
+
+/* Run a task. */
+void ld_task_start(struct ld_task *task, int args) {
+    struct ld_script *script = task->script;
+    if (script->exited || script->closing) {
+        lua_settop(task->co, 0);
+        lua_pushstring(task->co, cancelled_error);
+        end_task(task, LUA_ERRRUN, 1);
+        return;
+    }
+    resume(task, args);
+    resume_woken(script);
+}
+
+/* Hand on what the function returned after it had been suspended. */
+static int begun_resumed(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+/* Push what a task starts with, and call it. The first function of a task. */
+static int begin(lua_State *L) {
+    const struct beginning *beginning = lua_touserdata(L, 1);
+    lua_settop(L, 0);
+    int args = beginning->push(L, beginning->arg);
+    lua_callk(L, args, LUA_MULTRET, 0, begun_resumed);
+    return lua_gettop(L);
+}
+
+/* Run a task with what PUSH pushes. */
+void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *arg), void *arg) {
+    struct beginning beginning = {.push = push, .arg = arg};
+    lua_pushcfunction(task->co, begin);
+    lua_pushlightuserdata(task->co, &beginning);
+    ld_task_start(task, 1);
+}
+
+/* Raise if the task of L was cancelled: once, where it is suspended or next suspends. */
+void ld_task_check_cancelled(lua_State *L) {
+    struct ld_task *task = nearest_task(L);
+    if (task->cancelled) {
+        task->cancelled = false;
+        task->was_cancelled = true;
+        lua_pushstring(L, cancelled_error);
+        lua_error(L);
+    }
+}
+
+/* Raise if L cannot suspend. */
+struct ld_task *ld_task_check(lua_State *L, const char *function) {
+    struct ld_task *task = ld_task_of(L);
+    if (task == NULL) {
+        lx_error(L, "%s: it cannot suspend here: this coroutine is not a task (use lunad.task)",
+                 function);
+    }
+    if (task->script->closing) { /* it has caught that it was cancelled, and would again */
+        task->was_cancelled = true;
+        task->script->interrupt_reason = cancelled_error;
+        ld_interrupt(task->script);
+        lx_error(L, "%s: %s", function, ld_script_over);
+    }
+    if (ld_forked()) {
+        lx_error(L, "%s: %s", function, ld_forked_words);
+    }
+    if (!lua_isyieldable(L)) {
+        lx_error(L, "%s: it cannot suspend here: a C function is waiting for this call", function);
+    }
+    ld_task_check_cancelled(L);
+    return task;
+}
+
+/* Suspend the task of L. */
+int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct ld_task *),
+                    lua_KFunction resumed) {
+    struct ld_task *task = ld_task_of(L);
+    LD_ASSERT(task != NULL);
+    if (task->previous == NULL && task->script->tasks != task) {
+        link_task(task);
+    }
+    task->waits_for = waits_for;
+    task->abandon = abandon;
+    return lua_yieldk(L, 0, (lua_KContext)lua_gettop(L), resumed);
+}
+
+/* Put a task at the end of those to go on. */
+static void queue_woken(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    if (task->woken) {
+        return;
+    }
+    task->woken = true;
+    if (script->woken == NULL) {
+        script->woken = task;
+    } else {
+        script->woken_last->next_woken = task;
+    }
+    script->woken_last = task;
+}
+
+/* Take a task out of those to go on. */
+static void unqueue_woken(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    struct ld_task *before = NULL;
+    for (struct ld_task *at = script->woken; at != NULL && at != task; at = at->next_woken) {
+        before = at;
+    }
+    if (before == NULL) {
+        script->woken = task->next_woken;
+    } else {
+        before->next_woken = task->next_woken;
+    }
+    if (script->woken_last == task) {
+        script->woken_last = before;
+    }
+    task->next_woken = NULL;
+    task->woken = false;
+}
+
+/* Let a suspended task go on. */
+void ld_task_wake(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    queue_woken(task);
+    resume_woken(script);
+}
+
+/* Cancel a task. */
+void ld_task_cancel(struct ld_task *task) {
+    task->cancelled = true;
+    if (task->state != LD_TASK_SUSPENDED) {
+        return; /* it runs, further out: the error comes when it suspends */
+    }
+    if (task->woken) {
+        unqueue_woken(task);
+    } else if (task->abandon != NULL) {
+        task->abandon(task);
+    }
+    struct ld_script *script = task->script;
+    resume(task, 0);
+    resume_woken(script);
+}
+
+/* End every task of a script. Each ends, because nothing can suspend in a script that is closing. All
+ * are marked first, so that none goes on because another one ended. */
+void ld_task_end_all(struct ld_script *script) {
+    struct ld_task *task;
+    for (task = script->tasks; task != NULL; task = task->next) {
+        task->cancelled = true;
+    }
+    while ((task = script->tasks) != NULL) {
+        ld_task_cancel(task);
+    }
+    ld_task_drain_pool(script);
+}

@@ -1,0 +1,99 @@
+/* Tasks: coroutines that run a callback each and may suspend. They come from a pool: a call that
+ * does not suspend costs no more than a protected one. */
+#ifndef LD_SCRIPT_TASK_H
+#define LD_SCRIPT_TASK_H
+
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "script/script.h"
+
+enum ld_task_state { LD_TASK_IDLE, LD_TASK_RUNNING, LD_TASK_SUSPENDED };
+
+/* How a task ended. */
+enum ld_outcome { LD_OUTCOME_OK, LD_OUTCOME_FAILED, LD_OUTCOME_CANCELLED };
+
+struct ld_task {
+    struct ld_script *script;
+    lua_State *co;
+    int anchor; /* what keeps co in the registry */
+    enum ld_task_state state;
+    bool cancelled;        /* the error is still to be raised */
+    bool was_cancelled;    /* it was raised */
+    bool woken;            /* it is in the script's list of those */
+    bool is_known;         /* the script has seen its coroutine, and may keep it */
+    bool has_failed;       /* its coroutine has ended by an error */
+    const char *what;      /* for messages: "a timer", "the script" */
+    const char *waits_for; /* while suspended: "sleep", … */
+    /* Undo what the suspended task waits for, before it is cancelled. */
+    void (*abandon)(struct ld_task *task);
+    /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
+     * are on the top of co. Errors are reported if this returns false. Must not raise. */
+    bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
+    void *owner;          /* on_end's */
+    uint64_t number;      /* on_end's too */
+    void *waits_on;       /* abandon's */
+    uint64_t timer;       /* abandon's too */
+    struct ld_task *next; /* in the list of the script's tasks, or of the idle ones */
+    struct ld_task *previous;
+    struct ld_task *next_woken;
+    struct ld_task *next_waiter; /* among those that wait for one thing */
+};
+
+/* Take a task from the pool, its coroutine empty; NULL when memory ran out. */
+struct ld_task *ld_task_take(struct ld_script *script, const char *what);
+
+/* The same for a callback of the script's: that there is no memory for it is reported as its error. */
+struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what);
+
+/* Run it: the function and ARGS arguments are on its stack. It may end at once, and be gone. */
+void ld_task_start(struct ld_task *task, int args);
+
+/* Run it with what PUSH pushes, a function and its arguments (their number is returned); PUSH runs
+ * inside the protected call and may raise. */
+void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *arg), void *arg);
+
+/* Give a task back that was not started. */
+void ld_task_drop(struct ld_task *task);
+
+/* Free the pool. */
+void ld_task_drain_pool(struct ld_script *script);
+
+/* The task that runs on L; NULL on a coroutine that is none. */
+struct ld_task *ld_task_of(lua_State *L);
+
+/* Whether L belongs to the host, which alone resumes it: a task that has not ended, or the main
+ * coroutine. */
+bool ld_task_is_hosts(lua_State *L);
+
+/* Note that the script sees L. If it is a task's, no other task will run on it. */
+void ld_task_note_known(lua_State *L);
+
+/* To be called as `return ld_task_suspend(…)`: suspend the task of L until it is woken; then
+ * RESUMED goes on with the stack as it is now. Raises on a coroutine that is no task, or where a C
+ * function is in between, or if the task is cancelled. */
+int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct ld_task *),
+                    lua_KFunction resumed);
+
+/* Raise if the task of L cannot suspend: to be asked before anything is begun. */
+struct ld_task *ld_task_check(lua_State *L, const char *function);
+
+/* To be called first in RESUMED: raises if the task was cancelled. */
+void ld_task_check_cancelled(lua_State *L);
+
+/* Let a suspended task go on: now, or when the current call into the script is over, or in the next
+ * turn of the loop if those that were woken before it take long. */
+void ld_task_wake(struct ld_task *task);
+
+/* Let woken tasks go on for which there was no time left in the last turn of the loop; true if some
+ * are still left. Not from inside a call. */
+bool ld_task_resume_left(struct ld_script *script);
+
+/* Cancel: an error is raised where the task is suspended, or when it next suspends. */
+void ld_task_cancel(struct ld_task *task);
+
+/* End every task of a script by cancelling it, and free the pool. */
+void ld_task_end_all(struct ld_script *script);
+
+#endif

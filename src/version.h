@@ -1,7 +1,0 @@
-/* The version, for people and scripts. */
-#ifndef LD_VERSION_H
-#define LD_VERSION_H
-
-#define LD_VERSION "0.1.0"
-
-#endif
