@@ -58,11 +58,11 @@ end
 
 -- The option keys by the function that takes them, without those that it hands on to spawn.
 function api.options()
-  local row = '\n    {"([%w_]+)", read_'
+  local row, rows = '\n    {"([%w_]+)", ', "struct lx_row [^\n]*(%b{})"
   local own = "([%w_]+) = true"
   return {
-    spawn = keys_in("src/lib_spawn.c", row),
-    listen = keys_in("src/lib_listen.c", row),
+    spawn = keys_in("src/api/spawn_options.c", row, rows),
+    listen = keys_in("src/api/listen.c", row, rows),
     exec = keys_in("lua/lunad/exec.lua", own, "own_options = (%b{})"),
     supervise = keys_in("lua/lunad/supervise.lua", own, "own_options = (%b{})"),
   }
