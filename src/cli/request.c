@@ -60,7 +60,7 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
         json_decref(answer);
     } else {
         ld_say_error("%s: not reloaded%s: %s", target.name,
-                     rc == -EREMOTEIO   ? ", the old code goes on"
+                     rc == -EREMOTEIO   ? ", the old code keeps running"
                      : rc == -ETIMEDOUT ? " yet"
                                         : "",
                      ld_text_string(&why));
