@@ -9,6 +9,7 @@
 #include "base/say.h"
 #include "cli/verbs.h"
 #include "daemon/detach.h"
+#include "daemon/hold.h"
 #include "daemon/launch.h"
 #include "daemon/starter.h"
 #include "host/host.h"
@@ -110,7 +111,7 @@ int ld_cmd_run(const struct ld_call *call) {
     if (status == 0) {
         look_around(&service);
         ld_inherit_reset_signals();
-        status = ld_launch(&service, ld_host_run);
+        status = ld_launch_run(&service, ld_host_run);
         if (status == LD_STATUS_NO_READER && !ld_inherit_has_reader()) {
             die_of_pipe();
         }
@@ -127,14 +128,14 @@ static int detach(struct ld_service *service) {
     if (alone) { /* until it is ready all that it leaves is ours */
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     }
-    int rc = ld_detach(&channel);
+    int rc = ld_detach_fork(&channel);
     if (rc < 0) {
         ld_say_error("fork: %s", strerror(-rc));
         return 1;
     }
     if (rc == 0) {
         service->channel = channel;
-        int status = ld_launch(service, ld_host_run);
+        int status = ld_launch_run(service, ld_host_run);
         if (service->channel >= 0) {
             close(service->channel); /* the last word: everything is cleaned up */
         }

@@ -63,7 +63,7 @@ static void print_report(const json_t *report) {
 static int show_dead(const struct ld_call *call, const struct ld_target *target) {
     bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
     struct ld_text death = {0};
-    ld_target_death_text(target, &death);
+    ld_target_describe_death(target, &death);
     if (call->options->json) {
         json_array_append_new(output.reports,
                               json_pack("{s:o, s:n, s:s, s:o, s:s*}", "name",
@@ -125,7 +125,7 @@ int ld_cmd_status(const struct ld_call *call) {
 static json_t *dead_report(const struct ld_target *target) {
     struct ld_text death = {0};
     json_t *report = NULL;
-    ld_target_death_text(target, &death);
+    ld_target_describe_death(target, &death);
     if (target->holder.state == LD_HOLDER_DEAD || !ld_text_is_empty(&death)) {
         report = json_pack("{s:o, s:s, s:s}", "name", ld_json_string(target->name), "state", "dead",
                            "error", ld_text_is_empty(&death) ? "it died" : death.data + 2);

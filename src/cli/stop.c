@@ -147,7 +147,7 @@ static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, con
     if (target.holder.state != LD_HOLDER_ALIVE) {
         bool stale = target.holder.state == LD_HOLDER_DEAD;
         struct ld_text death = {0};
-        ld_target_death_text(&target, &death);
+        ld_target_describe_death(&target, &death);
         if (stale || !ld_text_is_empty(&death)) {
             ld_target_clear(&target);
         }

@@ -225,11 +225,11 @@ int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const 
 }
 
 /* Say why a daemon is not running. */
-void ld_target_death_text(const struct ld_target *target, struct ld_text *text) {
+void ld_target_describe_death(const struct ld_target *target, struct ld_text *text) {
     struct ld_record record;
     if (target->dir->fd >= 0 && ld_record_load(&record, target->dir->fd, target->name) == 0) {
         ld_text_puts(text, "; it ");
-        ld_record_death_text(text, &record, target->dir->fd, target->name);
+        ld_record_describe_death(text, &record, target->dir->fd, target->name);
         ld_record_fini(&record);
     } else if (target->holder.state == LD_HOLDER_DEAD) {
         ld_text_puts(text, "; it died and left its pidfile");
@@ -242,7 +242,7 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
     int status = ld_target_find(target, dir, argument);
     if (status == 0 && target->holder.state != LD_HOLDER_ALIVE) {
         struct ld_text death = {0};
-        ld_target_death_text(target, &death);
+        ld_target_describe_death(target, &death);
         ld_say_error("%s: not running (%s)%s", target->name, ld_text_string(&dir->where),
                      ld_text_string(&death));
         ld_text_fini(&death);

@@ -42,7 +42,7 @@ int ld_target_open(const struct ld_target *target);
 
 /* Say why a daemon that is not running is not, if that is known: "; it was killed by SIGKILL at ...".
  * Adds nothing otherwise. */
-void ld_target_death_text(const struct ld_target *target, struct ld_text *text);
+void ld_target_describe_death(const struct ld_target *target, struct ld_text *text);
 
 /* Stop a daemon that runs, giving it SECONDS (below 0: its own time) before it is killed, and remove
  * what it leaves. The exit status. (In cmd_stop.c.) */

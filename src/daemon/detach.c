@@ -19,7 +19,7 @@ static void be_middle(int channel) {
 }
 
 /* Fork twice. */
-int ld_detach(int *channel) {
+int ld_detach_fork(int *channel) {
     int ends[2];
     int rc = ld_start_report_open(ends);
     if (rc < 0) {

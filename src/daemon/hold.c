@@ -12,7 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parse.h"
-#include "daemon/service.h"
+#include "daemon/hold.h"
 #include "posix/claim.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
@@ -182,7 +182,7 @@ static void tell_last_death(const struct ld_service *service) {
     struct ld_record last;
     if (ld_record_load(&last, service->run_fd, service->name) == 0) {
         struct ld_text text = {0};
-        ld_record_death_text(&text, &last, service->run_fd, service->name);
+        ld_record_describe_death(&text, &last, service->run_fd, service->name);
         ld_log(LD_LOG_WARN, "the last run of %s %s", service->name, ld_text_string(&text));
         ld_text_fini(&text);
         ld_record_fini(&last);

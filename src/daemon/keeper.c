@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "base/parse.h"
+#include "daemon/hold.h"
 #include "engine/signals.h"
 #include "posix/inherit.h"
 #include "posix/packet.h"
@@ -299,7 +300,7 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
 }
 
 /* Tell the starting process how the start went. */
-void ld_keeper_report(struct ld_service *service, enum ld_start_report_kind kind,
+void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind,
                       const char *text) {
     const char *word = kind == LD_START_REPORT_READY      ? word_ready
                        : kind == LD_START_REPORT_FINISHED ? word_finished

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/say.h"
+#include "daemon/hold.h"
 #include "daemon/keeper.h"
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
@@ -15,7 +16,7 @@
  * ran. */
 static int fail(struct ld_service *service, int status, const char *text) {
     if (service->keeper >= 0) {
-        ld_keeper_report(service, LD_START_REPORT_FAILED, text);
+        ld_keeper_report_start(service, LD_START_REPORT_FAILED, text);
     } else if (service->channel >= 0) {
         ld_start_report_send(service->channel, LD_START_REPORT_FAILED, status, text);
     }
@@ -69,7 +70,7 @@ static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_t
 }
 
 /* Run the service in this process. */
-int ld_launch(struct ld_service *service, ld_launch_host *run) {
+int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
     struct ld_text why = {0};
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");

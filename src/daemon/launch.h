@@ -10,6 +10,6 @@ typedef int ld_launch_host(struct ld_service *service, struct ld_text *why);
 /* Take hold of everything, drop privileges, and run the service until it ends; failures are
  * reported to the starting process, or on stderr in the foreground. The exit status to take. Called
  * with all signals blocked. */
-int ld_launch(struct ld_service *service, ld_launch_host *run);
+int ld_launch_run(struct ld_service *service, ld_launch_host *run);
 
 #endif

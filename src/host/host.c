@@ -78,7 +78,7 @@ static void become_ready(struct ld_host *host) {
         host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
-        ld_keeper_report(service, LD_START_REPORT_READY, "");
+        ld_keeper_report_start(service, LD_START_REPORT_READY, "");
     }
 }
 
@@ -250,9 +250,9 @@ static void report_end(struct ld_host *host) {
         ld_text_puts(host->why, "it was stopped before it was ready");
     }
     if (!host->was_ready) {
-        ld_keeper_report(service, LD_START_REPORT_FAILED, ld_text_string(host->why));
+        ld_keeper_report_start(service, LD_START_REPORT_FAILED, ld_text_string(host->why));
     } else {
-        ld_keeper_report(service, LD_START_REPORT_FINISHED, "");
+        ld_keeper_report_start(service, LD_START_REPORT_FINISHED, "");
     }
 }
 
@@ -273,7 +273,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
     int rc = open_loop(&host.loop, why);
     if (rc < 0) {
-        ld_keeper_report(service, LD_START_REPORT_FAILED, ld_text_string(why));
+        ld_keeper_report_start(service, LD_START_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
     rc = ld_host_open(&host);

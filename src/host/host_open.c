@@ -9,6 +9,7 @@
 
 #include "api/module.h"
 #include "base/log.h"
+#include "daemon/hold.h"
 #include "daemon/keeper.h"
 #include "engine/signals.h"
 #include "host/internal.h"

@@ -260,7 +260,7 @@ static void detach(void) {
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     setsid();
     gain_terminal();
-    int rc = ld_detach(&channel);
+    int rc = ld_detach_fork(&channel);
     if (rc == 0) {
         be_daemon(channel, adopter);
     }
@@ -287,7 +287,7 @@ static void test_detach(void) {
 /* The process that a person started may have been the leader of its session. */
 static void detach_from_leader(void) {
     int channel = -1;
-    int rc = ld_detach(&channel);
+    int rc = ld_detach_fork(&channel);
     if (rc == 0) {
         ld_start_report_send(channel, LD_START_REPORT_READY, getpid(), "");
         _exit(0);
@@ -309,7 +309,7 @@ static void test_detach_reports(void) {
 static void fail_in_middle(void) {
     int channel = -1;
     deny_syscall(SYS_setsid, EPERM);
-    CHECK_INT(1, ld_detach(&channel));
+    CHECK_INT(1, ld_detach_fork(&channel));
     struct ld_start_report report = {0};
     CHECK_INT(1, ld_start_report_receive(channel, &report));
     CHECK_INT(LD_START_REPORT_FAILED, report.kind);
@@ -326,7 +326,7 @@ static void fail_to_fork(void) {
     int next = dup(1);
     close(next);
     deny_syscall(SYS_clone, EAGAIN);
-    CHECK_INT(-EAGAIN, ld_detach(&channel));
+    CHECK_INT(-EAGAIN, ld_detach_fork(&channel));
     CHECK_INT(next, dup(1));
     CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
 }
@@ -337,7 +337,7 @@ static void fail_to_open(void) {
     struct rlimit none = {3, 3};
     setrlimit(RLIMIT_NOFILE, &none);
     closefrom(3);
-    CHECK_INT(-EMFILE, ld_detach(&channel));
+    CHECK_INT(-EMFILE, ld_detach_fork(&channel));
     CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
 }
 

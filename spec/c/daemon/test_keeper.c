@@ -409,9 +409,9 @@ static void ask_for_all(void) {
         ld_packet_send(service.keeper, 0, "else", "", 0, 0); /* gets no answer */
     }
     check_refused(800006, "else", "");
-    ld_keeper_report(&service, LD_START_REPORT_READY, "");
-    ld_keeper_report(&service, LD_START_REPORT_READY, "");
-    ld_keeper_report(&service, LD_START_REPORT_FAILED, "not any more");
+    ld_keeper_report_start(&service, LD_START_REPORT_READY, "");
+    ld_keeper_report_start(&service, LD_START_REPORT_READY, "");
+    ld_keeper_report_start(&service, LD_START_REPORT_FAILED, "not any more");
     fd = ld_keeper_open_log(&service);
     CHECK(fd > 2);
     close(fd);
@@ -432,7 +432,7 @@ static void fail_unread(void) {
     struct pollfd poller = {.fd = service.keeper, .events = POLLIN};
     kill(getppid(), SIGTERM);
     CHECK_INT(1, poll(&poller, 1, WAIT_SECONDS * 1000)); /* to stop */
-    ld_keeper_report(&service, LD_START_REPORT_FAILED, "the reason");
+    ld_keeper_report_start(&service, LD_START_REPORT_FAILED, "the reason");
 }
 
 /* Finish at once, leaving a process behind. */
@@ -442,7 +442,7 @@ static void finish(void) {
             pause();
         }
     }
-    ld_keeper_report(&service, LD_START_REPORT_FINISHED, "");
+    ld_keeper_report_start(&service, LD_START_REPORT_FINISHED, "");
 }
 
 static void test_ends(void) {
@@ -457,9 +457,9 @@ static void test_report(void) {
     struct ld_start_report report = {0};
     REQUIRE(ld_start_report_open(ends) == 0);
     struct ld_service alone = {.keeper = -1, .channel = ends[1]};
-    ld_keeper_report(&alone, LD_START_REPORT_FAILED, "the reason");
+    ld_keeper_report_start(&alone, LD_START_REPORT_FAILED, "the reason");
     CHECK(alone.channel >= 0);
-    ld_keeper_report(&alone, LD_START_REPORT_READY, "");
+    ld_keeper_report_start(&alone, LD_START_REPORT_READY, "");
     CHECK_INT(-1, alone.channel);
     CHECK_INT(1, ld_start_report_receive(ends[0], &report));
     CHECK_INT(LD_START_REPORT_FAILED, report.kind);

@@ -128,7 +128,7 @@ static void test_death(void) {
     CHECK_STR("\xff", record.words[2]); /* the rest is as it was */
     CHECK_STR("/x.log", record.log);
     record.died = 1e9;
-    ld_record_death_text(&text, &record, dir, "x");
+    ld_record_describe_death(&text, &record, dir, "x");
     CHECK_STR("was killed by SIGKILL at 2001-09-09T01:46:40Z", ld_text_string(&text));
     ld_record_fini(&record);
     ld_text_fini(&text);
@@ -145,14 +145,14 @@ static void test_unseen_death(void) {
     int dir = open_dir();
     put(good, sizeof good - 1, 0600);
     REQUIRE(utimensat(dir, "x.start", times, 0) == 0);
-    ld_record_death_text(&text, &record, dir, "x");
+    ld_record_describe_death(&text, &record, dir, "x");
     CHECK(strncmp(start, ld_text_string(&text), strlen(start)) == 0);
     CHECK_STR("2001-09-09T01:46:40Z", ld_text_string(&text) + strlen(start));
     write_file(box_path("log"), "");
     REQUIRE(utimensat(AT_FDCWD, box_path("log"), later, 0) == 0);
     record.log = (char *)(size_t)box_path("log");
     ld_text_clear(&text);
-    ld_record_death_text(&text, &record, dir, "x");
+    ld_record_describe_death(&text, &record, dir, "x");
     CHECK_STR("2001-09-09T01:47:40Z", ld_text_string(&text) + strlen(start));
     ld_text_fini(&text);
     close(dir);
@@ -353,7 +353,7 @@ static void check_sane(const struct ld_record *record, int dir) {
     CHECK(total < 4096);
     CHECK(isfinite(record->died) && isfinite(record->start_timeout));
     CHECK(record->stop_timeout >= 0);
-    ld_record_death_text(&text, record, dir, "x");
+    ld_record_describe_death(&text, record, dir, "x");
     CHECK(text.size > 0);
     ld_text_fini(&text);
 }

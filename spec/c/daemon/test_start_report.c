@@ -7,7 +7,7 @@
 #include "daemon/start_report.h"
 #include "support.h"
 
-/* A channel as ld_detach makes it. */
+/* A channel as ld_detach_fork makes it. */
 static void open_channel(int ends[2]) {
     REQUIRE(ld_start_report_open(ends) == 0);
 }
