@@ -128,7 +128,8 @@ static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_reque
     if (request->account_error < 0) {
         return request->account_error;
     }
-    return ld_child_start(ld_script_of(L)->env->children, &request->config, &half->child, step);
+    return ld_child_start(ld_state_script(L)->setup->children, &request->config, &half->child,
+                          step);
 }
 
 /* Free a half that has no child, and its pin. */
@@ -149,12 +150,12 @@ static const char *push_identity(lua_State *L, const struct ld_spawn_request *re
 static int spawn(lua_State *L, bool marked) {
     struct ld_spawn_request request;
     struct ld_child *kept = NULL;
-    ld_script_check_active(L);
+    ld_state_check_active(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     ld_spawn_options_read(L, 1, marked, &request);
     if (request.keep) {
-        ld_script_check_current(L, "option 'keep'");
+        ld_state_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);
         kept = ld_api_child_find_kept(L, request.name, request.config.identity);
     }
@@ -173,8 +174,8 @@ static int spawn(lua_State *L, bool marked) {
         }
     }
     fill_box(half, &request);
-    half->late = ld_script_of(L)->stage == LD_STAGE_REPLACED;
-    ld_handle_attach(&half->handle, ld_script_of(L), drop);
+    half->late = ld_state_script(L)->stage == LD_STAGE_REPLACED;
+    ld_handle_attach(&half->handle, ld_state_script(L), drop);
     lua_settop(L, box);
     return 1;
 }
@@ -209,7 +210,7 @@ static int l_note_command(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_check_box(L);
     if (box->half != NULL && !box->half->command) {
         box->half->command = true;
-        ld_script_of(L)->commands++;
+        ld_state_script(L)->commands++;
     }
     return 0;
 }

@@ -30,10 +30,10 @@ static bool is_kept_as(const struct ld_child *child, const char *name) {
 
 /* Find the child to claim. */
 struct ld_child *ld_api_child_find_kept(lua_State *L, const char *name, const char *identity) {
-    const struct ld_script *script = ld_script_of(L);
+    const struct ld_script *script = ld_state_script(L);
     struct ld_child *found = NULL;
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         const struct ld_child_half *claimant = ld_child_claimant(child);
         if (owner == NULL || !is_kept_as(child, name)) {
@@ -74,7 +74,7 @@ static void take_line(struct ld_child *child, struct partial *partial) {
     if (partial->half->to_log[partial->stream - 1]) {
         ld_child_take_line(child, partial->stream, &partial->text);
     } else {
-        ld_script_protect(partial->half->handle.script, take_partial, partial, NULL);
+        ld_state_protect(partial->half->handle.script, take_partial, partial, NULL);
     }
 }
 
@@ -142,10 +142,10 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
 /* Make good what the script has claimed. */
 void ld_api_child_take_over(struct ld_script *script) {
     struct ld_child *child = NULL;
-    struct ld_child *next = ld_children_next(script->env->children, NULL);
+    struct ld_child *next = ld_children_next(script->setup->children, NULL);
     while ((child = next) != NULL) {
         struct ld_child_half *claimant = ld_child_claimant(child);
-        next = ld_children_next(script->env->children, child);
+        next = ld_children_next(script->setup->children, child);
         if (claimant != NULL && claimant->handle.script == script) {
             change_hands(child, claimant);
         }
@@ -156,7 +156,7 @@ void ld_api_child_take_over(struct ld_script *script) {
 void ld_api_child_kill_all(struct ld_script *script) {
     struct ld_pids roots = {0};
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         struct ld_child_facts facts;
         ld_child_facts(child, &facts);
@@ -174,7 +174,7 @@ void ld_api_child_kill_all(struct ld_script *script) {
 static void each_child(struct ld_script *script,
                        void (*each)(const struct ld_child_half *half, void *arg), void *arg) {
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         struct ld_child_facts facts;
         ld_child_facts(child, &facts);
@@ -211,11 +211,11 @@ void ld_api_child_name_unfinished(struct ld_script *script, struct ld_text *text
 }
 
 /* Take those out of a list whose end another part of this process waits for. */
-static void forget_known(const struct ld_env *env, struct ld_pids *pids) {
+static void forget_known(const struct ld_setup *setup, struct ld_pids *pids) {
     size_t kept = 0;
     for (size_t i = 0; i < pids->count; i++) {
         pid_t pid = pids->list[i];
-        if (ld_reaper_find(env->reaper, pid) == NULL && !ld_guest_has_child(pid)) {
+        if (ld_reaper_find(setup->reaper, pid) == NULL && !ld_guest_has_child(pid)) {
             pids->list[kept++] = pid;
         }
     }
@@ -247,7 +247,7 @@ int ld_child_strays(lua_State *L) {
         ld_spawn_mark(mark, box->mark);
         ld_process_strays(&(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark},
                           &strays);
-        forget_known(ld_script_of(L)->env, &strays);
+        forget_known(ld_state_script(L)->setup, &strays);
     }
     if (how == 1) {
         ask_to_end(&strays);
@@ -324,9 +324,9 @@ static int report_waiting(lua_State *L) {
 json_t *ld_api_child_report(struct ld_script *script) {
     json_t *list = json_array();
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->env->children, child)) != NULL) {
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         json_array_append_new(list, report_child(child));
     }
-    ld_script_protect(script, report_waiting, list, NULL);
+    ld_state_protect(script, report_waiting, list, NULL);
     return list;
 }

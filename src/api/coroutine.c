@@ -24,7 +24,7 @@ static bool is_waiting(lua_State *co) {
 
 /* Resume CO with the ARGS values at the top; how many it gave, or -1 with the error at the top. */
 static int resume(lua_State *L, lua_State *co, int args) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     int results;
     if (ld_task_is_hosts(co)) {
         lua_pushstring(L, is_waiting(co) ? not_yours : "cannot resume non-suspended coroutine");

@@ -22,7 +22,7 @@ static const char error_place_key;  /* the same of on_error */
 
 /* reload() */
 static int l_reload(lua_State *L) {
-    ld_script_of(L)->wants |= LD_WANT_RELOAD;
+    ld_state_script(L)->wants |= LD_WANT_RELOAD;
     return 0;
 }
 
@@ -35,7 +35,7 @@ static int check_status(lua_State *L, int arg) {
 
 /* stop([status]) */
 static int l_stop(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     script->exit_status = check_status(L, 1);
     script->wants |= LD_WANT_STOP;
     return 0;
@@ -43,7 +43,7 @@ static int l_stop(lua_State *L) {
 
 /* os.exit([status]): stop without waiting. Nothing of the script runs after it. */
 static int l_exit(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     if (lua_isboolean(L, 1)) {
         script->exit_status = lua_toboolean(L, 1) ? 0 : 1;
     } else {
@@ -62,13 +62,13 @@ static int l_exit(lua_State *L) {
 
 /* ready() */
 static int l_ready(lua_State *L) {
-    ld_script_of(L)->said_ready = true;
+    ld_state_script(L)->said_ready = true;
     return 0;
 }
 
 /* status(text) */
 static int l_status(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     size_t size;
     const char *text = luaL_checklstring(L, 1, &size);
     ld_text_clear(&script->status_text);
@@ -85,11 +85,11 @@ static int push_report(lua_State *L) {
 
 /* stats() -> table */
 static int l_stats(lua_State *L) {
-    const struct ld_env *env = ld_script_of(L)->env;
-    if (ld_script_of(L)->closing) {
-        lx_error(L, "stats: %s", ld_script_over);
+    const struct ld_setup *setup = ld_state_script(L)->setup;
+    if (ld_state_script(L)->closing) {
+        lx_error(L, "stats: %s", ld_state_over);
     }
-    json_t *report = env->snapshot(env->host);
+    json_t *report = setup->snapshot(setup->host);
     if (report == NULL) {
         return luaL_error(L, "not enough memory");
     }
@@ -103,7 +103,7 @@ static int l_stats(lua_State *L) {
 /* Why the script is about to end, and need not start anything again: "stopping" or "replaced"; nil if
  * it is not. For lunad's own Lua. */
 static int l_is_over(lua_State *L) {
-    const struct ld_script *script = ld_script_of(L);
+    const struct ld_script *script = ld_state_script(L);
     lua_pushstring(L, script->retired                      ? "stopping"
                       : script->stage == LD_STAGE_REPLACED ? "replaced"
                                                            : NULL);
@@ -128,7 +128,7 @@ static void warn_of_replacing(lua_State *L, const char *name, const void *place)
 
 /* Note that a supervisor has given up. For lunad's own Lua. */
 static int l_note_give_up(lua_State *L) {
-    ld_script_of(L)->gave_up = true;
+    ld_state_script(L)->gave_up = true;
     return 0;
 }
 
@@ -144,7 +144,7 @@ static int l_on_reload(lua_State *L) {
 
 /* on_error(fn) */
 static int l_on_error(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     lx_check_callable(L, 1);
     lua_settop(L, 1);
     lua_rawgeti(L, LUA_REGISTRYINDEX, script->on_error);
@@ -254,17 +254,17 @@ static const luaL_Reg functions[] = {
 
 /* Set the facts that do not change in the life of a generation. */
 static void set_facts(lua_State *L) {
-    const struct ld_script *script = ld_script_of(L);
-    const struct ld_env *env = script->env;
+    const struct ld_script *script = ld_state_script(L);
+    const struct ld_setup *setup = script->setup;
     lua_pushliteral(L, LD_VERSION);
     lua_setfield(L, 1, "version");
-    lua_pushstring(L, env->name);
+    lua_pushstring(L, setup->name);
     lua_setfield(L, 1, "name");
     lua_pushinteger(L, getpid());
     lua_setfield(L, 1, "pid");
-    lua_pushstring(L, env->place);
+    lua_pushstring(L, setup->place);
     lua_setfield(L, 1, "script");
-    lua_pushstring(L, env->daemon ? "daemon" : "foreground");
+    lua_pushstring(L, setup->daemon ? "daemon" : "foreground");
     lua_setfield(L, 1, "mode");
     lua_pushinteger(L, script->generation);
     lua_setfield(L, 1, "generation");
@@ -272,11 +272,11 @@ static void set_facts(lua_State *L) {
 
 /* Set the global `arg`, as lua does: the script at 0, what stands before it below. */
 static void set_arg(lua_State *L) {
-    const struct ld_env *env = ld_script_of(L)->env;
+    const struct ld_setup *setup = ld_state_script(L)->setup;
     lua_newtable(L);
-    for (int i = 0; env->words[i] != NULL; i++) {
-        lua_pushstring(L, i == env->script ? env->place : env->words[i]);
-        lua_rawseti(L, -2, i - env->script);
+    for (int i = 0; setup->words[i] != NULL; i++) {
+        lua_pushstring(L, i == setup->script ? setup->place : setup->words[i]);
+        lua_rawseti(L, -2, i - setup->script);
     }
     lua_setglobal(L, "arg");
 }

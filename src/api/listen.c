@@ -34,18 +34,18 @@ static const char *explain(const struct ld_script *script, int code, bool is_nam
     if (code == -ENOENT && is_named) {
         return ": no such socket was passed (LISTEN_FDNAMES)";
     }
-    return code == -EACCES && script->env->dropped
+    return code == -EACCES && script->setup->dropped
                ? ": start it with --listen, which is bound before privileges are dropped"
                : "";
 }
 
 /* listen(address [, options]) -> fd | nil, error, code */
 static int l_listen(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
-    struct ld_listeners *listeners = script->env->listeners;
+    struct ld_script *script = ld_state_script(L);
+    struct ld_listeners *listeners = script->setup->listeners;
     struct ld_listen_options options = {.mode = -1};
     struct ld_address address;
-    ld_script_check_current(L, "listen");
+    ld_state_check_current(L, "listen");
     const char *text = luaL_checkstring(L, 1);
     bool is_named = strncmp(text, "fd:", 3) == 0;
     if (!is_named && !ld_address_parse(text, &address)) {

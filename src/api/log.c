@@ -93,7 +93,7 @@ static size_t read_fields(lua_State *L, struct ld_log_field *fields) {
 /* Log the arguments: message [, fields]. */
 static int log_at(lua_State *L, enum ld_log_level level) {
     struct ld_log_field fields[FIELDS_MAX];
-    struct ld_log_event event = {.level = level, .source = ld_script_of(L)->env->name};
+    struct ld_log_event event = {.level = level, .source = ld_state_script(L)->setup->name};
     event.message = luaL_checklstring(L, 1, &event.size);
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
@@ -126,7 +126,7 @@ static int l_error(lua_State *L) {
 
 /* print(...): to the log in a daemon, to stdout in the foreground. */
 static int l_print(lua_State *L) {
-    const struct ld_env *env = ld_script_of(L)->env;
+    const struct ld_setup *setup = ld_state_script(L)->setup;
     int count = lua_gettop(L);
     luaL_Buffer buffer;
     for (int i = 1; i <= count; i++) {
@@ -144,9 +144,9 @@ static int l_print(lua_State *L) {
     luaL_pushresult(&buffer);
     size_t size;
     const char *text = lua_tolstring(L, -1, &size);
-    if (env->daemon) {
+    if (setup->daemon) {
         struct ld_log_event event = {
-            .level = LD_LOG_INFO, .source = env->name, .message = text, .size = size};
+            .level = LD_LOG_INFO, .source = setup->name, .message = text, .size = size};
         ld_log_event(&event);
     } else {
         fwrite(text, 1, size, stdout);

@@ -64,7 +64,7 @@ static void open_library(lua_State *L) {
 
 /* Call what luv has put on the stack, as a task like every other callback. */
 static int on_callback(lua_State *L, int args, int results, int flags) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     struct ld_task *task =
         script->closing ? NULL : ld_task_take_or_report(script, "a luv callback");
     (void)results; /* luv wants none */
@@ -90,8 +90,8 @@ static int l_refuse(lua_State *L) {
 /* Call the function of luv in the first upvalue, unless its loop is closed: a finalizer would leave
  * something there that outlives the state. */
 static int call_open(lua_State *L) {
-    if (ld_script_of(L)->is_closed) {
-        lx_error(L, "uv.%s: %s", lua_tostring(L, lua_upvalueindex(2)), ld_script_over);
+    if (ld_state_script(L)->is_closed) {
+        lx_error(L, "uv.%s: %s", lua_tostring(L, lua_upvalueindex(2)), ld_state_over);
     }
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
@@ -132,7 +132,7 @@ static int fail(lua_State *L, int code) {
 
 /* Whether a descriptor is the host's. */
 static bool is_hosts(const struct ld_script *script, int fd) {
-    const struct ld_listeners *listeners = script->env->listeners;
+    const struct ld_listeners *listeners = script->setup->listeners;
     struct ld_listener_facts facts;
     for (size_t i = 0; listeners != NULL && ld_listeners_facts(listeners, i, &facts); i++) {
         if (facts.fd == fd) {
@@ -154,7 +154,7 @@ static int fd_argument(lua_State *L, int arg) {
  * one number, or one would close what the other has: where another has it already, or the process was
  * started with it, a copy is taken. What is the host's is not to be had. */
 static int open_fd(lua_State *L, int arg) {
-    const struct ld_script *script = ld_script_of(L);
+    const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, arg);
     if (fd < 0 || is_closing(L) || script->is_closed) {
         return call_live(L);
@@ -195,12 +195,12 @@ static int call_new_tty(lua_State *L) {
 /* new_poll(fd) and new_socket_poll(fd), which do not take hold of it. */
 static int call_new_poll(lua_State *L) {
     int fd = fd_argument(L, 1);
-    return fd >= 0 && is_hosts(ld_script_of(L), fd) ? fail(L, UV_EBADF) : call_open(L);
+    return fd >= 0 && is_hosts(ld_state_script(L), fd) ? fail(L, UV_EBADF) : call_open(L);
 }
 
 /* fs_close(fd [, callback]): what the host or a handle has is not closed under it. */
 static int call_fs_close(lua_State *L) {
-    const struct ld_script *script = ld_script_of(L);
+    const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, 1);
     bool is_std = lua_isinteger(L, 1) && fd < 0; /* or another file would become one of those */
     if (is_std || is_hosts(script, fd) || ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
@@ -333,15 +333,15 @@ static void guard_library(lua_State *L) {
 /* Open luv on the loop of this generation. The loader of the module. */
 static int l_load(lua_State *L) {
     static const char *const refused[] = {"run", "stop", "loop_close"};
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     if (script->closing) {
-        lx_error(L, "luv: %s", ld_script_over);
+        lx_error(L, "luv: %s", ld_state_over);
     }
     if (luv.open == NULL) {
         open_library(L);
     }
     if (script->guest == NULL) {
-        int rc = ld_guest_open(&script->guest, script->env->loop);
+        int rc = ld_guest_open(&script->guest, script->setup->loop);
         if (rc < 0) {
             return luaL_error(L, "luv: %s", uv_strerror(rc));
         }

@@ -60,7 +60,7 @@ static void push_templates(lua_State *L, const char *templates, const char *file
 static void extend_search(lua_State *L, const char *field, const char *first,
                           const char *folder_templates) {
     char real[PATH_MAX];
-    const char *script = ld_script_of(L)->env->source->path;
+    const char *script = ld_state_script(L)->setup->source->path;
     lua_getglobal(L, "package");
     lua_pushstring(L, first != NULL ? first : "");
     lua_pushliteral(L, "");
@@ -91,15 +91,15 @@ static const lua_CFunction parts[] = {
 
 /* Open the module. */
 int ld_api_module_open(lua_State *L) {
-    const struct ld_env *env = ld_script_of(L)->env;
+    const struct ld_setup *setup = ld_state_script(L)->setup;
     lua_newtable(L);
     for (size_t i = 0; i < LD_COUNT(parts); i++) {
         lua_pushcfunction(L, parts[i]);
         lua_pushvalue(L, -2);
         lua_call(L, 1, 0);
     }
-    extend_search(L, "path", env->path, "DIR/?.lua;DIR/?/init.lua;");
-    extend_search(L, "cpath", env->cpath, "DIR/?.so;");
+    extend_search(L, "path", setup->path, "DIR/?.lua;DIR/?/init.lua;");
+    extend_search(L, "cpath", setup->cpath, "DIR/?.so;");
     lua_pushcfunction(L, l_load_part);
     lua_pushliteral(L, "init.lua");
     lua_pushvalue(L, -3);

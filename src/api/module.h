@@ -10,7 +10,7 @@
 #include "script/task.h"
 
 /* Open the module, and set it in place of what it replaces (print, os.exit, …). For
- * ld_env.open_libraries. */
+ * ld_setup.open_libraries. */
 int ld_api_module_open(lua_State *L);
 
 /* Deliver a signal to the script's own handlers; false if it has none. */

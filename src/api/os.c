@@ -66,7 +66,7 @@ static int l_execute(lua_State *L) {
         return 1;
     }
     fflush(NULL);
-    int rc = start_shell(command, std, !ld_script_of(L)->env->daemon, &pid, NULL);
+    int rc = start_shell(command, std, !ld_state_script(L)->setup->daemon, &pid, NULL);
     if (rc < 0) {
         errno = -rc;
         return luaL_fileresult(L, 0, NULL);
@@ -107,7 +107,7 @@ static void drop_program(lua_State *L, struct program *program) {
         return;
     }
     program->dropped = true;
-    if (ld_script_of(L)->closing) {
+    if (ld_state_script(L)->closing) {
         (program->same_group ? ld_process_kill : ld_process_kill_group)(program->watch.pid,
                                                                         SIGTERM);
     }
@@ -165,8 +165,8 @@ static int l_popen(lua_State *L) {
     const char *command = luaL_checkstring(L, 1);
     const char *mode = luaL_optstring(L, 2, "r");
     luaL_argcheck(L, (mode[0] == 'r' || mode[0] == 'w') && mode[1] == '\0', 2, "invalid mode");
-    if (ld_script_of(L)->closing) { /* nobody would close it */
-        lx_error(L, "io.popen: %s", ld_script_over);
+    if (ld_state_script(L)->closing) { /* nobody would close it */
+        lx_error(L, "io.popen: %s", ld_state_over);
     }
     struct stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);
     *stream = (struct stream){0}; /* a closed stream, until closef is set */
@@ -175,8 +175,8 @@ static int l_popen(lua_State *L) {
     if (stream->program == NULL) {
         return luaL_error(L, "not enough memory");
     }
-    stream->program->reaper = ld_script_of(L)->env->reaper;
-    stream->program->same_group = !ld_script_of(L)->env->daemon;
+    stream->program->reaper = ld_state_script(L)->setup->reaper;
+    stream->program->same_group = !ld_state_script(L)->setup->daemon;
     fflush(NULL);
     int rc = start_program(stream, command, mode[0] == 'r');
     if (rc < 0) {

@@ -25,7 +25,7 @@ static uint64_t registrations; /* of all scripts, so far */
 
 /* Push the list of handles for a signal, or nil. */
 static void push_list(lua_State *L, int signo) {
-    ld_script_push_shelved(L, LD_SHELF_SIGNALS);
+    ld_state_push_shelved(L, LD_SHELF_SIGNALS);
     lua_rawgeti(L, -1, signo);
     lua_remove(L, -2);
 }
@@ -59,7 +59,7 @@ static void add_to_list(lua_State *L, int signo) {
     if (lua_isnil(L, -1)) {
         lua_pop(L, 1);
         lua_newtable(L);
-        ld_script_push_shelved(L, LD_SHELF_SIGNALS);
+        ld_state_push_shelved(L, LD_SHELF_SIGNALS);
         lua_pushvalue(L, -2);
         lua_rawseti(L, -2, signo);
         lua_pop(L, 1);
@@ -89,8 +89,8 @@ static void push_name(lua_State *L, int signo) {
 
 /* signal(name, fn) -> handle */
 static int l_signal(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
-    ld_script_check_current(L, "signal");
+    struct ld_script *script = ld_state_script(L);
+    ld_state_check_current(L, "signal");
     int signo = lx_check_signal(L, 1, false);
     check_catchable(L, signo);
     lx_check_callable(L, 2);
@@ -146,7 +146,7 @@ static void remove_from_list(lua_State *L, int signo) {
 static int m_stop(lua_State *L) {
     struct box *box = luaL_checkudata(L, 1, HANDLE_TYPE);
     if (box->active) {
-        release(ld_script_of(L), box);
+        release(ld_state_script(L), box);
         remove_from_list(L, box->signo);
     }
     return 0;
@@ -154,7 +154,7 @@ static int m_stop(lua_State *L) {
 
 /* Let go of the signal when the state is closed: until then the list holds an active handle. */
 static int mt_gc(lua_State *L) {
-    release(ld_script_of(L), luaL_checkudata(L, 1, HANDLE_TYPE));
+    release(ld_state_script(L), luaL_checkudata(L, 1, HANDLE_TYPE));
     return 0;
 }
 
@@ -266,7 +266,7 @@ static const luaL_Reg methods[] = {
 /* Open this part. */
 int luaopen_lunad_signal(lua_State *L) {
     lua_newtable(L);
-    ld_script_shelve(L, LD_SHELF_SIGNALS);
+    ld_state_shelve(L, LD_SHELF_SIGNALS);
     lx_new_type(L, HANDLE_TYPE, methods);
     lua_pushcfunction(L, mt_gc);
     lua_setfield(L, -2, "__gc");

@@ -98,7 +98,7 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
     box->outcome = outcome;
     box->results = results;
     if ((outcome != LD_OUTCOME_OK || results > 0) &&
-        ld_script_protect(task->script, keep_results, &ending, NULL) < 0) {
+        ld_state_protect(task->script, keep_results, &ending, NULL) < 0) {
         box->outcome = LD_OUTCOME_FAILED;
         keep_no_memory(task->script->L, box);
     }
@@ -110,8 +110,8 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
 
 /* task(fn, ...) -> task */
 static int l_task(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
-    ld_script_check_active(L);
+    struct ld_script *script = ld_state_script(L);
+    ld_state_check_active(L);
     lx_check_callable(L, 1);
     int args = lua_gettop(L) - 1;
     struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
@@ -150,7 +150,7 @@ static int l_report(lua_State *L) {
     ld_text_puts(&trace, lua_tostring(L, -1));
     size_t message_size = trace.size;
     ld_text_format(&trace, "\n%s", traceback);
-    ld_script_report(ld_script_of(L), what, &trace, message_size);
+    ld_task_report(ld_state_script(L), what, &trace, message_size);
     ld_text_fini(&trace);
     return 0;
 }
@@ -262,7 +262,7 @@ static int report_all(lua_State *L) {
 /* The tasks, for the status report. */
 json_t *ld_api_task_report(struct ld_script *script) {
     struct report report = {.script = script, .list = json_array()};
-    ld_script_protect(script, report_all, &report, NULL);
+    ld_state_protect(script, report_all, &report, NULL);
     return report.list;
 }
 
@@ -281,7 +281,7 @@ static int trace_all(lua_State *L) {
 /* Add the traceback of every suspended task. */
 void ld_api_task_traceback(struct ld_script *script, struct ld_text *text) {
     struct report report = {.script = script, .text = text};
-    ld_script_protect(script, trace_all, &report, NULL);
+    ld_state_protect(script, trace_all, &report, NULL);
 }
 
 static const luaL_Reg functions[] = {

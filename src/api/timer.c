@@ -23,13 +23,13 @@ static lua_Integer place_of(ld_timer timer) {
 
 /* Make a timer for the value at INDEX. */
 ld_timer ld_api_timer_make(lua_State *L, int index) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     ld_timer timer = ld_timers_reserve(script->timers);
     if (timer == 0) {
         lx_error(L, "not enough memory");
     }
     index = lua_absindex(L, index);
-    ld_script_push_shelved(L, LD_SHELF_CALLBACKS);
+    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
     lua_pushvalue(L, index);
     lua_rawseti(L, -2, place_of(timer));
     lua_pop(L, 1);
@@ -139,7 +139,7 @@ static void pack_arguments(lua_State *L) {
 struct ld_timer_box *ld_api_timer_push_box(lua_State *L, int index) {
     struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct ld_timer_box){0};
-    ld_script_push_shelved(L, LD_SHELF_TIMER_TYPE);
+    ld_state_push_shelved(L, LD_SHELF_TIMER_TYPE);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, index);
     lua_setiuservalue(L, -2, 1);
@@ -151,7 +151,7 @@ struct ld_timer_box *ld_api_timer_push_box(lua_State *L, int index) {
 struct ld_timer_box *ld_api_timer_check_box(lua_State *L) {
     struct ld_timer_box *box = lua_touserdata(L, 1);
     if (box != NULL && lua_getmetatable(L, 1)) {
-        bool is_timer = lua_topointer(L, -1) == ld_script_of(L)->timer_type;
+        bool is_timer = lua_topointer(L, -1) == ld_state_script(L)->timer_type;
         lua_pop(L, 1);
         if (is_timer) {
             return box;
@@ -162,8 +162,8 @@ struct ld_timer_box *ld_api_timer_check_box(lua_State *L) {
 
 /* Make a timer and its userdata from the arguments: seconds, function, its arguments. */
 static int start(lua_State *L, bool repeats) {
-    struct ld_script *script = ld_script_of(L);
-    ld_script_check_active(L);
+    struct ld_script *script = ld_state_script(L);
+    ld_state_check_active(L);
     uint64_t period = lx_check_seconds(L, 1, repeats);
     lx_check_callable(L, 2);
     pack_arguments(L);
@@ -262,13 +262,13 @@ static const luaL_Reg functions[] = {
 
 /* Open this part. */
 int luaopen_lunad_timer(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     lua_newtable(L);
-    ld_script_shelve(L, LD_SHELF_CALLBACKS);
+    ld_state_shelve(L, LD_SHELF_CALLBACKS);
     ld_api_timer_set_methods(L);
     script->timer_type = lua_topointer(L, -1);
-    ld_script_shelve(L, LD_SHELF_TIMER_TYPE);
-    script->timers = ld_timers_new(script->env->loop, on_due, script, script->env->lag);
+    ld_state_shelve(L, LD_SHELF_TIMER_TYPE);
+    script->timers = ld_timers_new(script->setup->loop, on_due, script, script->setup->lag);
     if (script->timers == NULL) {
         return luaL_error(L, "not enough memory");
     }

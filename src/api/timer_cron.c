@@ -61,7 +61,7 @@ void ld_api_cron_arm(lua_State *L, ld_timer timer) {
     struct job *job = lua_touserdata(L, -1);
     time_t now = now_in_seconds();
     set_next(job, ld_cron_next(&job->cron, now), now);
-    arm_at(ld_script_of(L), timer, job);
+    arm_at(ld_state_script(L), timer, job);
 }
 
 /* Put the function in the place of the job at the top of the stack. */
@@ -216,9 +216,9 @@ void ld_api_cron_hand_over(struct ld_script *old, struct ld_script *next) {
 
 /* Watch the clock, once in a script that has cron timers. */
 static void watch_clock(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     if (script->clock == NULL) {
-        int rc = ld_wall_clock_open(&script->clock, script->env->loop, on_clock_changed, script);
+        int rc = ld_wall_clock_open(&script->clock, script->setup->loop, on_clock_changed, script);
         if (rc < 0) {
             lx_error(L, "cron: the clock cannot be watched: %s", uv_strerror(rc));
         }
@@ -243,7 +243,7 @@ static void check_spec(lua_State *L, struct ld_cron *cron) {
 /* cron(spec, fn) -> timer */
 static int l_cron(lua_State *L) {
     struct ld_cron cron;
-    ld_script_check_current(L, "cron");
+    ld_state_check_current(L, "cron");
     check_spec(L, &cron);
     lx_check_callable(L, 2);
     lua_settop(L, 2);

@@ -11,7 +11,7 @@ static const char *const kinds[] = {"after", "every", "cron"};
 
 /* What is known of a box's timer; NULL if it has fired or was stopped. */
 static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *box) {
-    struct ld_timers *timers = ld_script_of(L)->timers;
+    struct ld_timers *timers = ld_state_script(L)->timers;
     return timers != NULL ? ld_timers_info(timers, box->timer) : NULL;
 }
 
@@ -22,9 +22,9 @@ static int m_stop(lua_State *L) {
     if (info != NULL) {
         box->missed = info->missed;
         if (info->busy) { /* again() must know that its function still runs */
-            ld_timers_disarm(ld_script_of(L)->timers, box->timer);
+            ld_timers_disarm(ld_state_script(L)->timers, box->timer);
         } else {
-            ld_api_timer_free(ld_script_of(L), box->timer);
+            ld_api_timer_free(ld_state_script(L), box->timer);
         }
     }
     return 0;
@@ -33,10 +33,10 @@ static int m_stop(lua_State *L) {
 /* timer:again([seconds]) */
 static int m_again(lua_State *L) {
     struct ld_timer_box *box = ld_api_timer_check_box(L);
-    struct ld_timers *timers = ld_script_of(L)->timers;
-    ld_script_check_active(L);
+    struct ld_timers *timers = ld_state_script(L)->timers;
+    ld_state_check_active(L);
     if (box->kind == LD_TIMER_CRON) {
-        ld_script_check_current(L, "cron");
+        ld_state_check_current(L, "cron");
     }
     if (!lua_isnoneornil(L, 2)) {
         luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer goes by the clock alone");
@@ -147,7 +147,7 @@ static int report_all(lua_State *L) {
 /* The timers, for the status report. */
 json_t *ld_api_timer_report(struct ld_script *script) {
     struct report report = {.script = script, .list = json_array()};
-    ld_script_protect(script, report_all, &report, NULL);
+    ld_state_protect(script, report_all, &report, NULL);
     return report.list;
 }
 

@@ -230,7 +230,7 @@ static void start_script(struct ld_host *host) {
     struct ld_text why = {0};
     host->start_deadline = ld_host_deadline(host, timeout);
     ld_reserve_lend(); /* what is enough for a reload is enough for a start */
-    bool loaded = ld_script_new(&host->script, &host->env, 1, &why) == 0 &&
+    bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
                   ld_script_load(host->script, &why) == 0;
     ld_reserve_take_back();
     if (!loaded) {

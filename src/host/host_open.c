@@ -77,7 +77,7 @@ static void fill_env(struct ld_host *host) {
                                       .size = service->text.size,
                                       .title = service->text_title,
                                       .as_root = geteuid() == 0};
-    host->env = (struct ld_env){
+    host->setup = (struct ld_setup){
         .loop = &host->loop,
         .children = host->children,
         .reaper = host->reaper,

@@ -90,7 +90,7 @@ struct ld_host {
     struct ld_control *control;
     struct ld_lag lag;
     struct ld_source source;
-    struct ld_env env;
+    struct ld_setup setup;
     enum ld_host_state state;
     struct ld_script *script; /* the generation that is the service */
     struct ld_retired *retired;

@@ -169,9 +169,9 @@ static void begin(struct ld_host *host) {
     ld_text_clear(&reload->why);
     ld_notify_reloading();
     ld_reserve_lend();
-    bool loaded =
-        ld_script_new(&reload->next, &host->env, host->script->generation + 1, &reload->why) == 0 &&
-        ld_script_load(reload->next, &reload->why) == 0;
+    bool loaded = ld_script_new(&reload->next, &host->setup, host->script->generation + 1,
+                                &reload->why) == 0 &&
+                  ld_script_load(reload->next, &reload->why) == 0;
     ld_reserve_take_back();
     if (!loaded) {
         reload->answered = true;

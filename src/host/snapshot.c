@@ -149,8 +149,8 @@ json_t *ld_host_snapshot(struct ld_host *host) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
         "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
-        (int)getpid(), "script", ld_json_string(host->env.place), "mode",
-        host->env.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
+        (int)getpid(), "script", ld_json_string(host->setup.place), "mode",
+        host->setup.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     size_t lent = ld_reserve_lend(); /* to look at the process itself */

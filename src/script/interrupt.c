@@ -8,7 +8,7 @@
  * was made meanwhile has inherited the hook, and may run when the interruption is over. */
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    const struct ld_script *script = ld_script_of(L);
+    const struct ld_script *script = ld_state_script(L);
     if (!script->interrupted) {
         lua_sethook(L, NULL, 0, 0);
         return;

@@ -23,8 +23,8 @@ static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) 
     struct ld_script *script = arg;
     size_t before = block != NULL ? old_size : 0;
     void *result = NULL;
-    if (script->env->alloc != NULL) {
-        result = script->env->alloc(script->env->alloc_arg, block, old_size, new_size);
+    if (script->setup->alloc != NULL) {
+        result = script->setup->alloc(script->setup->alloc_arg, block, old_size, new_size);
     } else if (new_size == 0) {
         free(block);
     } else {
@@ -48,7 +48,7 @@ static void on_warning(void *arg, const char *message, int to_be_continued) {
         return;
     }
     struct ld_log_event event = {.level = LD_LOG_WARN,
-                                 .source = script->env->name,
+                                 .source = script->setup->name,
                                  .message = ld_text_string(&text),
                                  .size = text.size};
     ld_log_event(&event);
@@ -63,8 +63,8 @@ static void leave_if_forked(const struct ld_script *script) {
 }
 
 /* Call a C function protected. */
-int ld_script_protect(struct ld_script *script, lua_CFunction function, void *arg,
-                      struct ld_text *why) {
+int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                     struct ld_text *why) {
     lua_State *L = script->L;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
@@ -90,25 +90,25 @@ static void make_shelf(lua_State *L, struct ld_script *script) {
 }
 
 /* Put the value at the top on the shelf. */
-void ld_script_shelve(lua_State *L, enum ld_shelf place) {
-    lua_State *shelf = ld_script_of(L)->shelf;
+void ld_state_shelve(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_state_script(L)->shelf;
     lua_xmove(L, shelf, 1);
     lua_replace(shelf, (int)place);
 }
 
 /* Push what lies on the shelf. */
-void ld_script_push_shelved(lua_State *L, enum ld_shelf place) {
-    lua_State *shelf = ld_script_of(L)->shelf;
+void ld_state_push_shelved(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_state_script(L)->shelf;
     lua_pushvalue(shelf, (int)place);
     lua_xmove(shelf, L, 1);
 }
 
 /* Open Lua's libraries and lunad's. Runs protected. */
 static int open_libraries(lua_State *L) {
-    struct ld_script *script = ld_script_of(L);
+    struct ld_script *script = ld_state_script(L);
     luaL_openlibs(L);
     make_shelf(L, script);
-    lua_pushcfunction(L, script->env->open_libraries);
+    lua_pushcfunction(L, script->setup->open_libraries);
     lua_call(L, 0, 0);
     return 0;
 }
@@ -128,17 +128,17 @@ static bool make_state(struct ld_script *script) {
 }
 
 /* Make a generation. */
-int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned generation,
+int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned generation,
                   struct ld_text *why) {
     struct ld_script *script = calloc(1, sizeof *script);
     if (script == NULL) {
         ld_text_puts(why, strerror(ENOMEM));
         return -ENOMEM;
     }
-    script->env = env;
+    script->setup = setup;
     script->generation = generation;
     script->on_error = LUA_NOREF;
-    if (!make_state(script) || ld_script_protect(script, open_libraries, NULL, why) < 0) {
+    if (!make_state(script) || ld_state_protect(script, open_libraries, NULL, why) < 0) {
         if (ld_text_is_empty(why)) {
             ld_text_puts(why, strerror(ENOMEM));
         }
@@ -151,16 +151,16 @@ int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned gen
 
 /* Compile the source of a script; the function stays on the main stack until the start. */
 int ld_script_load(struct ld_script *script, struct ld_text *why) {
-    return ld_source_load(script->L, script->env->source, why);
+    return ld_source_load(script->L, script->setup->source, why);
 }
 
 /* Push the chunk and its arguments. */
 static int push_chunk(lua_State *co, void *arg) {
     struct ld_script *script = arg;
-    const struct ld_env *env = script->env;
+    const struct ld_setup *setup = script->setup;
     int count = 0;
     lua_xmove(script->L, co, 1);
-    for (char *const *word = env->words + env->script + 1; *word != NULL; word++) {
+    for (char *const *word = setup->words + setup->script + 1; *word != NULL; word++) {
         luaL_checkstack(co, 2, "too many arguments");
         lua_pushstring(co, *word);
         count++;
@@ -192,7 +192,7 @@ void ld_script_start(struct ld_script *script) {
 /* Whether the script has become ready. */
 bool ld_script_is_ready(const struct ld_script *script) {
     return script->gave_control && ld_text_is_empty(&script->first_error) &&
-           !script->chunk_failed && (script->said_ready || !script->env->wait_ready);
+           !script->chunk_failed && (script->said_ready || !script->setup->wait_ready);
 }
 
 /* Whether anything of the script is left. */
@@ -213,8 +213,8 @@ void ld_script_deafen(struct ld_script *script) {
     if (script->guest != NULL) {
         ld_guest_close_listeners(script->guest);
     }
-    if (script->env->listeners != NULL) {
-        ld_listeners_deafen(script->env->listeners, script, is_taken, script);
+    if (script->setup->listeners != NULL) {
+        ld_listeners_deafen(script->setup->listeners, script, is_taken, script);
     }
 }
 
@@ -257,8 +257,8 @@ static void end_tasks(struct ld_script *script) {
 /* Give up everything that could call into a script. */
 static void disconnect(struct ld_script *script) {
     ld_handle_drop_all(script);
-    if (script->env->listeners != NULL) {
-        ld_listeners_close_issued(script->env->listeners, script, is_taken, script);
+    if (script->setup->listeners != NULL) {
+        ld_listeners_close_issued(script->setup->listeners, script, is_taken, script);
     }
     if (script->timers != NULL) {
         ld_timers_close(script->timers);
@@ -290,24 +290,24 @@ void ld_script_close(struct ld_script *script) {
     }
 }
 
-const char ld_script_over[] = "this generation of the script is over";
+const char ld_state_over[] = "this generation of the script is over";
 
 /* Raise unless the script may start something new. */
-void ld_script_check_active(lua_State *L) {
-    const struct ld_script *script = ld_script_of(L);
+void ld_state_check_active(lua_State *L) {
+    const struct ld_script *script = ld_state_script(L);
     if (ld_forked()) {
         lx_error(L, "%s", ld_forked_words);
     }
     if (script->retired || script->closing) {
-        lx_error(L, "%s: it cannot start anything new", ld_script_over);
+        lx_error(L, "%s: it cannot start anything new", ld_state_over);
     }
 }
 
 /* Raise unless the script is not to end. */
-void ld_script_check_current(lua_State *L, const char *what) {
-    ld_script_check_active(L);
-    if (ld_script_of(L)->stage == LD_STAGE_REPLACED) {
-        lx_error(L, "%s: %s, another one has taken its place", what, ld_script_over);
+void ld_state_check_current(lua_State *L, const char *what) {
+    ld_state_check_active(L);
+    if (ld_state_script(L)->stage == LD_STAGE_REPLACED) {
+        lx_error(L, "%s: %s, another one has taken its place", what, ld_state_over);
     }
 }
 
@@ -350,8 +350,8 @@ static void set_text(struct ld_text *text, const char *bytes, size_t size) {
 }
 
 /* Log an uncaught error. */
-void ld_script_report(struct ld_script *script, const char *what, const struct ld_text *trace,
-                      size_t message_size) {
+void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
+                    size_t message_size) {
     static char message[] = "not enough memory";
     static const struct ld_text no_memory = {.data = message, .size = sizeof message - 1};
     struct timespec now;
@@ -360,13 +360,14 @@ void ld_script_report(struct ld_script *script, const char *what, const struct l
         trace = &no_memory;
         message_size = no_memory.size;
     }
-    if (script->env->daemon || script->stage != LD_STAGE_NEW ||
+    if (script->setup->daemon || script->stage != LD_STAGE_NEW ||
         !ld_text_is_empty(&script->first_error)) { /* else the host tells why it does not go on */
         ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
     }
     script->error_count++;
-    if (script->closing && script->stage == LD_STAGE_REPLACED && script->env->late_errors != NULL) {
-        (*script->env->late_errors)++;
+    if (script->closing && script->stage == LD_STAGE_REPLACED &&
+        script->setup->late_errors != NULL) {
+        (*script->setup->late_errors)++;
     }
     script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
     set_text(&script->last_error, ld_text_string(trace), message_size);

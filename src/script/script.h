@@ -23,7 +23,7 @@ struct ld_handle;
 struct ld_task;
 
 /* What a host lends to its scripts; it outlives them. */
-struct ld_env {
+struct ld_setup {
     uv_loop_t *loop;
     struct ld_children *children;
     struct ld_reaper *reaper;
@@ -63,7 +63,7 @@ enum ld_shelf {
 };
 
 struct ld_script {
-    const struct ld_env *env;
+    const struct ld_setup *setup;
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
@@ -120,7 +120,7 @@ struct ld_script {
 };
 
 /* Make a generation with its libraries; 0 or a negative errno with the reason in WHY. */
-int ld_script_new(struct ld_script **out, const struct ld_env *env, unsigned generation,
+int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned generation,
                   struct ld_text *why);
 
 /* Compile its source; 0 or a negative errno with the reason in WHY. */
@@ -148,29 +148,29 @@ void ld_script_deafen(struct ld_script *script);
 size_t ld_script_pending(void);
 
 /* The script that a state, or any coroutine of it, belongs to. */
-struct ld_script *ld_script_of(lua_State *L);
+struct ld_script *ld_state_script(lua_State *L);
 
 /* Put the value at the top, which is popped, on the shelf; push it from there. */
-void ld_script_shelve(lua_State *L, enum ld_shelf place);
-void ld_script_push_shelved(lua_State *L, enum ld_shelf place);
+void ld_state_shelve(lua_State *L, enum ld_shelf place);
+void ld_state_push_shelved(lua_State *L, enum ld_shelf place);
 
 /* Raise unless the script may start something new, which ends with it. The error has the text
- * ld_script_over in it. */
-extern const char ld_script_over[];
-void ld_script_check_active(lua_State *L);
+ * ld_state_over in it. */
+extern const char ld_state_over[];
+void ld_state_check_active(lua_State *L);
 
 /* The same for WHAT is only for a script that has not been replaced. */
-void ld_script_check_current(lua_State *L, const char *what);
+void ld_state_check_current(lua_State *L, const char *what);
 
 /* Call FUNCTION with ARG as light userdata, protected, outside of any task. 0, or -1 with the
  * message in WHY (which may be NULL). */
-int ld_script_protect(struct ld_script *script, lua_CFunction function, void *arg,
-                      struct ld_text *why);
+int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                     struct ld_text *why);
 
 /* Log an uncaught error, count it, and show it to the script's on_error function. WHAT says where
  * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message;
  * one that there was no memory for becomes an error that says so. */
-void ld_script_report(struct ld_script *script, const char *what, const struct ld_text *trace,
-                      size_t message_size);
+void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
+                    size_t message_size);
 
 #endif

@@ -43,7 +43,7 @@ void ld_task_note_known(lua_State *L) {
 }
 
 /* The script that a coroutine belongs to. */
-struct ld_script *ld_script_of(lua_State *L) {
+struct ld_script *ld_state_script(lua_State *L) {
     return nearest_task(L)->script;
 }
 
@@ -125,7 +125,7 @@ static bool ended_by_will(const struct ld_task *task) {
     }
     const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
     return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
-           (task->script->retired && strstr(error, ld_script_over) != NULL);
+           (task->script->retired && strstr(error, ld_state_over) != NULL);
 }
 
 /* Close the variables of a coroutine that failed, or was interrupted; its error, or an error of theirs,
@@ -162,7 +162,7 @@ static enum ld_outcome judge(struct explanation *explanation) {
     if (ended_by_will(task)) {
         return LD_OUTCOME_CANCELLED;
     }
-    if (ld_script_protect(task->script, explain, explanation, NULL) < 0) {
+    if (ld_state_protect(task->script, explain, explanation, NULL) < 0) {
         explain_barely(explanation);
     }
     return LD_OUTCOME_FAILED;
@@ -181,7 +181,7 @@ static void end_failed(struct ld_task *task) {
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
     task->script->trace = NULL;
     if (outcome == LD_OUTCOME_FAILED && !handled) {
-        ld_script_report(task->script, task->what, &explanation.trace, explanation.message_size);
+        ld_task_report(task->script, task->what, &explanation.trace, explanation.message_size);
     }
     ld_text_fini(&explanation.trace);
 }
@@ -224,7 +224,7 @@ _Noreturn static void leave_copy(struct ld_task *task, int status) {
     script->current = task; /* what is called now is not outermost */
     if (failed) {
         struct explanation explanation = {.task = task};
-        if (ld_script_protect(script, explain, &explanation, NULL) < 0) {
+        if (ld_state_protect(script, explain, &explanation, NULL) < 0) {
             explain_barely(&explanation);
         }
         ld_log_with(LD_LOG_ERROR, &explanation.trace,
@@ -360,7 +360,7 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         task->was_cancelled = true;
         task->script->interrupt_reason = cancelled_error;
         ld_interrupt(task->script);
-        lx_error(L, "%s: %s", function, ld_script_over);
+        lx_error(L, "%s: %s", function, ld_state_over);
     }
     if (ld_forked()) {
         lx_error(L, "%s: %s", function, ld_forked_words);

@@ -30,7 +30,7 @@ static struct ld_task *make_task(struct ld_script *script) {
     struct ld_task *task = calloc(1, sizeof *task);
     if (task != NULL) {
         task->script = script;
-        if (ld_script_protect(script, make_coroutine, task, NULL) < 0) {
+        if (ld_state_protect(script, make_coroutine, task, NULL) < 0) {
             free(task);
             task = NULL;
         }
@@ -59,7 +59,7 @@ struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *wha
     static const struct ld_text trace = {.failed = true};
     struct ld_task *task = ld_task_take(script, what);
     if (task == NULL) {
-        ld_script_report(script, what, &trace, 0);
+        ld_task_report(script, what, &trace, 0);
     }
     return task;
 }
