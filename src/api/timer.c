@@ -9,6 +9,7 @@
 #include "api/module.h"
 #include "api/parts.h"
 #include "api/timer.h"
+#include "base/time.h"
 #include "engine/turn.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -221,7 +222,7 @@ static int l_sleep(lua_State *L) {
 /* Return the time from give_way. */
 static int way_given(lua_State *L, int status, lua_KContext context) {
     sleep_resumed(L, status, context);
-    lua_pushinteger(L, (lua_Integer)ld_turn_now());
+    lua_pushinteger(L, (lua_Integer)ld_time_coarse());
     return 1;
 }
 
@@ -229,7 +230,7 @@ static int way_given(lua_State *L, int status, lua_KContext context) {
  * give_way([start]) -> the start to be given next time. When the time of a turn is up since that, and
  * the caller is a task, the loop turns. */
 static int l_give_way(lua_State *L) {
-    uint64_t now = ld_turn_now();
+    uint64_t now = ld_time_coarse();
     uint64_t start = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)now);
     const struct ld_task *task = ld_task_of(L);
     bool can_wait = task != NULL && lua_isyieldable(L) && !task->script->retired &&

@@ -8,6 +8,7 @@
 #include "api/module.h"
 #include "api/parts.h"
 #include "api/timer.h"
+#include "base/time.h"
 #include "engine/cron.h"
 #include "script/luax.h"
 
@@ -26,12 +27,12 @@ struct job {
 
 /* The offset of the clock on the wall. */
 static int64_t offset_now(void) {
-    return ld_wall_clock_now() - (int64_t)uv_hrtime();
+    return ld_time_real() - (int64_t)uv_hrtime();
 }
 
 /* The clock on the wall in seconds. */
 static time_t now_in_seconds(void) {
-    return (time_t)(ld_wall_clock_now() / SECOND);
+    return (time_t)(ld_time_real() / SECOND);
 }
 
 /* Note the next moment of a job, worked out at NOW, with the zone that it goes by. */

@@ -8,15 +8,16 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/time.h"
 
 /* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
 static void format_time(char *out, size_t size) {
-    struct timespec now;
     struct tm utc;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &utc);
+    int64_t now = ld_time_real();
+    time_t seconds = (time_t)(now / LD_TIME_SECOND);
+    gmtime_r(&seconds, &utc);
     size_t length = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(out + length, size - length, ".%03dZ", (int)(now.tv_nsec / 1000000));
+    snprintf(out + length, size - length, ".%03dZ", (int)(now % LD_TIME_SECOND / 1000000));
 }
 
 /* How many bytes of a message count: newlines at its end do not. */

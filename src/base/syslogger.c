@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "base/time.h"
 
 /* Close the connection. */
 void ld_syslogger_close(struct ld_syslogger *syslogger) {
@@ -83,7 +84,7 @@ static int send_bytes(struct ld_syslogger *syslogger, const struct ld_text *byte
 static void format_message(struct ld_text *bytes, const struct ld_syslogger_message *message) {
     static const char months[12][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
                                        "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    time_t now = time(NULL);
+    time_t now = (time_t)(ld_time_real() / LD_TIME_SECOND);
     struct tm local = {0};
     localtime_r(&now, &local);
     ld_text_format(bytes, "<%d>%s %2d %02d:%02d:%02d %s[%d]: ", LOG_DAEMON | message->priority,

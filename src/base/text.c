@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "base/grow.h"
+
 static const char replacement[] = "\xEF\xBF\xBD"; /* U+FFFD */
 
 /* Free the bytes of a text and make it empty. */
@@ -24,21 +26,12 @@ static bool reserve(struct ld_text *text, size_t more) {
     if (text->failed) {
         return false;
     }
-    size_t needed = text->size + more + 1;
-    if (needed <= text->capacity) {
-        return true;
-    }
-    size_t capacity = text->capacity < 256 ? 256 : text->capacity;
-    while (capacity < needed) {
-        capacity *= 2;
-    }
-    char *data = realloc(text->data, capacity);
+    char *data = ld_grow_to(text->data, &text->capacity, text->size + more + 1, 1);
     if (data == NULL) {
         text->failed = true;
         return false;
     }
     text->data = data;
-    text->capacity = capacity;
     return true;
 }
 

@@ -6,9 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "daemon/service.h"
 #include "posix/paths.h"
 #include "posix/process.h"
@@ -19,13 +19,6 @@
 #define LIMIT_MAX     86400.0 /* seconds */
 #define SLACK_SECONDS 2.0     /* "and a little" */
 #define ANSWER_MAX    ((size_t)256 * 1024 * 1024)
-
-/* Milliseconds on the monotonic clock. */
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* An exchange of lines. */
 struct talk {
@@ -39,14 +32,14 @@ struct talk {
 
 /* What is left until the deadline for poll. */
 static int time_left(const struct talk *talk) {
-    int64_t left = talk->deadline - now_ms();
+    int64_t left = talk->deadline - ld_time_ms();
     return left < 0 ? 0 : left < LOOK_MS ? (int)left : LOOK_MS;
 }
 
 /* Whether to wait no longer: the time is up, or the daemon is stopped and would not answer before. */
 static bool is_hopeless(const struct talk *talk) {
     const struct ld_request *request = talk->request;
-    int64_t now = now_ms();
+    int64_t now = ld_time_ms();
     return now >= talk->deadline ||
            (request->pid > 0 && !request->patient && now - talk->begun >= STOPPED_MS &&
             ld_process_is_stopped(request->pid));
@@ -109,7 +102,7 @@ static int receive(struct talk *talk) {
     if (rc < 0) {
         return rc;
     }
-    if (now_ms() >= talk->deadline) {
+    if (ld_time_ms() >= talk->deadline) {
         return -ETIMEDOUT; /* whatever it sends: it is no answer */
     }
     ssize_t size = recv(talk->fd, bytes, sizeof bytes, 0);
@@ -175,7 +168,7 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     switch (rc) {
     case -ETIMEDOUT:
         ld_text_format(why, "it does not answer (waited %.1f s)",
-                       (double)(now_ms() - talk->begun) / 1e3);
+                       (double)(ld_time_ms() - talk->begun) / 1e3);
         ld_text_format(why, "%s%s", pid > 0 ? ": " : "", pid > 0 ? name_activity(pid) : "");
         break;
     case -ECONNREFUSED:
@@ -194,7 +187,7 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
 
 /* Ask a daemon. */
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why) {
-    struct talk talk = {.request = request, .fd = -1, .begun = now_ms()};
+    struct talk talk = {.request = request, .fd = -1, .begun = ld_time_ms()};
     talk.deadline = talk.begun + (int64_t)(request->seconds * 1000);
     *answer = NULL;
     int rc = converse(&talk, answer);

@@ -1,10 +1,10 @@
 /* stop. */
 #include <poll.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/say.h"
+#include "base/time.h"
 #include "cli/client.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -15,13 +15,6 @@
 #define DEFAULT_SECONDS 10.0 /* where the daemon does not say its own time */
 #define SLACK_SECONDS   2.0  /* "and a little" */
 #define LOOK_MS         5    /* between looks at the lock */
-
-/* Seconds on the monotonic clock. */
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
 
 /* Whether TARGET's lock is free, or held by another one by now. */
 static bool has_ended(const struct ld_target *target) {
@@ -34,7 +27,7 @@ static bool has_ended(const struct ld_target *target) {
 /* Wait until the lock is free; false when the time is up. */
 static bool wait_for_end(const struct ld_target *target, double deadline) {
     while (!has_ended(target)) {
-        if (now() >= deadline) {
+        if (ld_time_seconds() >= deadline) {
             return false;
         }
         poll(NULL, 0, LOOK_MS);
@@ -92,7 +85,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
     ld_leftovers_remove(&leftovers);
-    if (!wait_for_end(target, now() + SLACK_SECONDS)) {
+    if (!wait_for_end(target, ld_time_seconds() + SLACK_SECONDS)) {
         ld_say_error("%s: pid %d survived SIGKILL", target->name, (int)target->holder.pid);
         return 1;
     }
@@ -103,7 +96,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
 /* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
 static int stop_in(const struct ld_target *target, double seconds) {
     double limit = seconds >= 0 ? seconds : own_seconds(target);
-    double deadline = now() + limit;
+    double deadline = ld_time_seconds() + limit;
     if (!ask_to_stop(target)) {
         return has_ended(target) ? 0 : 1;
     }

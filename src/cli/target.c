@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "base/parse.h"
 #include "base/say.h"
 #include "cli/verbs.h"
@@ -70,7 +71,7 @@ void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, 
     while (entries != NULL && (entry = readdir(entries)) != NULL) {
         char name[LD_NAME_MAX + 1];
         void *grown = is_of_daemon(entry->d_name, name, sizeof name)
-                          ? realloc(names, (count + 1) * sizeof *names)
+                          ? ld_grow(names, count, sizeof *names)
                           : NULL;
         if (grown != NULL) {
             names = grown;

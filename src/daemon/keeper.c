@@ -7,11 +7,11 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/time.h"
 #include "daemon/hold.h"
 #include "engine/signals.h"
 #include "posix/inherit.h"
@@ -44,13 +44,6 @@ struct keeper {
     double deadline; /* of a stop, in milliseconds; 0: none */
     bool killed;     /* by us */
 };
-
-/* Milliseconds on the monotonic clock. */
-static double now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
-}
 
 /* Answer a request with a descriptor, which is closed, or an errno. A host that does not read its
  * answers gets none. */
@@ -129,7 +122,7 @@ static void reap(struct keeper *keeper) {
  * does not listen there gets the signal. */
 static void stop_host(struct keeper *keeper) {
     if (keeper->deadline == 0) {
-        keeper->deadline = now_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
+        keeper->deadline = (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
     }
     if (!keeper->ended && ld_packet_send(keeper->channel, 0, word_stop, "", 0, -1) < 0) {
         ld_process_kill(keeper->host, SIGTERM);
@@ -163,7 +156,7 @@ static int time_left(struct keeper *keeper) {
     if (keeper->deadline == 0 || keeper->killed) {
         return -1;
     }
-    double left = keeper->deadline - now_ms();
+    double left = keeper->deadline - (double)ld_time_ms();
     if (left > 0) {
         return left < 1e6 ? (int)left + 1 : 1000000;
     }
@@ -350,11 +343,11 @@ static int read_answer(const struct ld_packet *packet) {
 /* Wait for the answer to request NUMBER. Signals do not shorten the time; answers to what was given up
  * on are dropped. */
 static int await_answer(struct ld_service *service, unsigned long number) {
-    double deadline = now_ms() + PATIENCE_MS;
+    double deadline = (double)ld_time_ms() + PATIENCE_MS;
     struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
     struct ld_packet packet;
     for (;;) {
-        double left = deadline - now_ms();
+        double left = deadline - (double)ld_time_ms();
         if (left <= 0) {
             return -ETIMEDOUT;
         }

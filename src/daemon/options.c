@@ -3,6 +3,7 @@
 #include <getopt.h>
 #include <string.h>
 
+#include "base/grow.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "posix/socket.h"
@@ -91,7 +92,7 @@ static bool set_choice(struct ld_options *options, const struct row *row, const 
 
 /* Add a string to a list. */
 static bool append(const char ***list, size_t *count, const char *value) {
-    const char **grown = realloc(*list, (*count + 1) * sizeof *grown);
+    const char **grown = ld_grow(*list, *count, sizeof *grown);
     if (grown == NULL) {
         return false;
     }

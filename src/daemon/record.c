@@ -11,6 +11,7 @@
 #include "base/base.h"
 #include "base/file.h"
 #include "base/json.h"
+#include "base/time.h"
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
@@ -97,7 +98,7 @@ void ld_record_note_death(int dir, const char *name, const char *how) {
     if (read_fields(dir, name, &fields, &facts) < 0) {
         return;
     }
-    json_object_set_new(fields, "died", json_integer((json_int_t)time(NULL)));
+    json_object_set_new(fields, "died", json_integer(ld_time_real() / LD_TIME_SECOND));
     json_object_set_new(fields, "death", json_string(how));
     ld_record_save(dir, name, fields);
     json_decref(fields);

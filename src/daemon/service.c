@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/grow.h"
 #include "base/parse.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
@@ -201,8 +202,8 @@ static char **copy_environment(void) {
 
 /* Add a listening socket. */
 bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket) {
-    size_t size = (service->socket_count + 1) * sizeof *service->sockets;
-    struct ld_service_socket *sockets = realloc(service->sockets, size);
+    struct ld_service_socket *sockets =
+        ld_grow(service->sockets, service->socket_count, sizeof *sockets);
     if (sockets == NULL) {
         return false;
     }

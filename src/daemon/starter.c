@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/say.h"
+#include "base/time.h"
 #include "daemon/start_report.h"
 #include "posix/leftovers.h"
 #include "posix/process.h"
@@ -42,13 +42,6 @@ static void catch_interrupts(sigset_t *mask) {
     }
 }
 
-/* Seconds on the monotonic clock. */
-static double now(void) {
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
 /* Receive what the channel has: 1, 0 at its end, or a negative errno. The kernel says who the daemon
  * is, once: before a line of its script has run. */
 static int receive(struct start *start) {
@@ -64,7 +57,7 @@ static int receive(struct start *start) {
 /* Wait for the next report until DEADLINE: 1, 0 at the end of the channel, -ETIMEDOUT, -EINTR. */
 static int next_report(struct start *start, const sigset_t *mask, double deadline) {
     struct pollfd poller = {.fd = start->channel, .events = POLLIN};
-    double left = deadline - now();
+    double left = deadline - ld_time_seconds();
     struct timespec wait = {.tv_sec = left > 0 ? (time_t)left : 0};
     wait.tv_nsec = left > 0 ? (long)((left - (double)wait.tv_sec) * 1e9) : 0;
     int rc = ppoll(&poller, 1, &wait, mask);
@@ -123,11 +116,11 @@ static void clean_up(const struct ld_service *service) {
 /* Wait until the daemon has cleaned up and is gone. */
 static void wait_for_end(struct start *start) {
     struct pollfd poller = {.fd = start->channel, .events = POLLIN};
-    double deadline = now() + start->service->options->stop_timeout + SLACK_S;
+    double deadline = ld_time_seconds() + start->service->options->stop_timeout + SLACK_S;
     char byte;
     int rc;
     do {
-        rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
+        rc = poll(&poller, 1, (int)((deadline - ld_time_seconds()) * 1000) + 1);
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
         end_daemon(start);
@@ -179,7 +172,7 @@ int ld_starter_wait(const struct ld_service *service, int channel, bool alone) {
     struct start start = {.service = service, .channel = channel, .pidfd = -1, .alone = alone};
     sigset_t mask;
     catch_interrupts(&mask);
-    int rc = next_report(&start, &mask, now() + service->options->start_timeout + SLACK_S);
+    int rc = next_report(&start, &mask, ld_time_seconds() + service->options->start_timeout + SLACK_S);
     int status = rc == 1 ? conclude(&start) : give_up(&start, rc);
     if (start.pidfd >= 0) {
         close(start.pidfd);

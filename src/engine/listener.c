@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "engine/mute.h"
 
 struct listener {
@@ -187,8 +188,7 @@ static void forget_issued(struct ld_listeners *listeners, const void *owner, int
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner) {
     ld_unmute(fd);
     forget_issued(listeners, NULL, fd);
-    size_t size = (listeners->issued_count + 1) * sizeof *listeners->issued;
-    struct issued *issued = realloc(listeners->issued, size);
+    struct issued *issued = ld_grow(listeners->issued, listeners->issued_count, sizeof *issued);
     if (issued == NULL) {
         return -ENOMEM;
     }

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
+#include "base/grow.h"
 #include "engine/guest.h"
 
 struct muted {
@@ -30,7 +31,7 @@ static struct muted *find(int fd) {
 
 /* Take no client from a descriptor. */
 int ld_mute(int fd) {
-    struct muted *grown = realloc(muted, (muted_count + 1) * sizeof *grown);
+    struct muted *grown = ld_grow(muted, muted_count, sizeof *grown);
     if (grown == NULL) {
         return -ENOMEM;
     }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/time.h"
 #include "engine/turn.h"
 
 /* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full, and
@@ -74,7 +75,7 @@ static bool is_served(struct ld_outlet *outlet) {
         fair.oldest = fair.oldest_now;
         fair.oldest_now = UINT64_MAX;
     }
-    if (outlet->served > fair.oldest || ld_turn_now() >= turn * 1000000 + LD_TURN_NS) {
+    if (outlet->served > fair.oldest || ld_time_coarse() >= turn * 1000000 + LD_TURN_NS) {
         fair.oldest_now = outlet->served < fair.oldest_now ? outlet->served : fair.oldest_now;
         return false;
     }

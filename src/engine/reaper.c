@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/time.h"
 #include "engine/turn.h"
 #include "posix/process.h"
 
@@ -159,9 +160,9 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
 /* Tell the owners of children whose pidfd says that they ended, as long as a turn of the loop may take;
  * the rest comes in the next turn. An owner may let go of other watches meanwhile. */
 static void finish_known(struct ld_reaper *reaper) {
-    uint64_t end = ld_turn_now() + LD_TURN_NS;
+    uint64_t end = ld_time_coarse() + LD_TURN_NS;
     reaper->ended_count = epoll_wait(reaper->epoll, reaper->ended, BATCH, 0);
-    for (int i = 0; i < reaper->ended_count && (i == 0 || ld_turn_now() < end); i++) {
+    for (int i = 0; i < reaper->ended_count && (i == 0 || ld_time_coarse() < end); i++) {
         if (reaper->ended[i].data.ptr != NULL) {
             finish(reaper, reaper->ended[i].data.ptr);
         }
@@ -173,7 +174,7 @@ static void on_timer(uv_timer_t *timer);
 
 /* Reap every child that has ended, watched or not, as long as a turn of the loop may take. */
 static void walk(struct ld_reaper *reaper) {
-    uint64_t end = ld_turn_now() + LD_TURN_NS;
+    uint64_t end = ld_time_coarse() + LD_TURN_NS;
     for (;;) {
         siginfo_t info = {0};
         struct ld_exit exit;
@@ -189,7 +190,7 @@ static void walk(struct ld_reaper *reaper) {
         } else {
             reap(info.si_pid, false, &exit);
         }
-        if (ld_turn_now() >= end) {
+        if (ld_time_coarse() >= end) {
             uv_timer_start(&reaper->timer, on_timer, 1, 0);
             return;
         }

@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include "base/time.h"
 #include "engine/turn.h"
 
 static struct {
@@ -183,7 +184,7 @@ static int first_of(unsigned long long set) {
     return __builtin_ctzll(later != 0 ? later : set) + 1;
 }
 
-/* Hand on what has arrived, but not after END (ld_turn_now): false if there was no time for all. */
+/* Hand on what has arrived, but not after END (ld_time_coarse): false if there was no time for all. */
 static bool hand_on(ld_signals_handler *handler, void *arg, uint64_t end) {
     unsigned long long arrived = atomic_load(&state.from_user) | atomic_load(&state.from_kernel);
     while (arrived != 0) {
@@ -193,7 +194,7 @@ static bool hand_on(ld_signals_handler *handler, void *arg, uint64_t end) {
         bool by_kernel = (atomic_fetch_and(&state.from_kernel, ~flag(signo)) & flag(signo)) != 0;
         atomic_fetch_and(&state.from_user, ~flag(signo));
         handler(arg, signo, by_kernel);
-        if (ld_turn_now() >= end) {
+        if (ld_time_coarse() >= end) {
             return false;
         }
     }
@@ -236,7 +237,7 @@ static void on_check(uv_check_t *check) {
         drain(); /* it came as the loop awoke: the next poll need not say so */
     }
     if (is_pending()) {
-        uint64_t end = ld_turn_now() + LD_TURN_NS;
+        uint64_t end = ld_time_coarse() + LD_TURN_NS;
         while (hand_on(state.handler, state.arg, end) && is_pending()) {
             /* A handler has sent another signal. */
         }

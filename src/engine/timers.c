@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/time.h"
 #include "engine/turn.h"
 
 #define CHAIN    64        /* firings in one turn of the loop, if each arms the next for now */
@@ -123,7 +124,7 @@ static size_t fire_batch(struct ld_timers *timers, uint64_t now, uint64_t start,
         ld_timer timer = ld_wheel_fire(&timers->wheel, now, &info);
         if (timer != 0) {
             bool again = timers->fire(timers->arg, timer, info);
-            uint64_t later = ld_turn_now();
+            uint64_t later = ld_time_coarse();
             now = later > now ? later : now;
             *go_on = again && later < start + LD_TURN_NS;
             fired++;

@@ -19,13 +19,6 @@ struct ld_clock {
     void *arg;
 };
 
-/* The clock on the wall. */
-int64_t ld_wall_clock_now(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* Set the timer that is never due. */
 static int arm(const struct ld_clock *clock) {
     const struct itimerspec never = {.it_value = {.tv_sec = INT64_MAX / 1000000000}};

@@ -8,9 +8,6 @@
 
 struct ld_clock;
 
-/* Nanoseconds of the clock on the wall, since 1970. */
-int64_t ld_wall_clock_now(void);
-
 /* Call CHANGED(ARG) from LOOP after each change, at times without one. 0 or a negative errno. Without
  * inotify, a change of the zone is not noticed. */
 int ld_wall_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg),

@@ -9,6 +9,7 @@
  * blocks of armings, packed. To disarm a timer is to make its arming void: it is dropped when its list
  * is next gone through, or when no block is left. A chunk of timers comes with the blocks for them:
  * arming never allocates. */
+#include "base/grow.h"
 #include "engine/wheel_lists.h"
 
 #include <stdlib.h>
@@ -139,15 +140,12 @@ bool ld_wheel_is_occupied(const struct ld_wheel *wheel, unsigned list) {
 
 /* Add to the batch; false when memory ran out. */
 static bool add_to_batch(struct ld_wheel *wheel, const struct ld_arming *arming) {
-    if (wheel->batch_size == wheel->batch_capacity) {
-        size_t capacity = wheel->batch_capacity == 0 ? 64 : wheel->batch_capacity * 2;
-        struct ld_arming *batch = realloc(wheel->batch, capacity * sizeof *batch);
-        if (batch == NULL) {
-            return false; /* it stays in the wheel and comes with the next batch */
-        }
-        wheel->batch = batch;
-        wheel->batch_capacity = capacity;
+    struct ld_arming *batch =
+        ld_grow_to(wheel->batch, &wheel->batch_capacity, wheel->batch_size + 1, sizeof *batch);
+    if (batch == NULL) {
+        return false; /* it stays in the wheel and comes with the next batch */
     }
+    wheel->batch = batch;
     wheel->batch[wheel->batch_size++] = *arming;
     return true;
 }

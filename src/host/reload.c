@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <lua.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "api/module.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "host/internal.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
@@ -55,11 +55,9 @@ static void tell(struct ld_waiter **list, json_t *answer) {
 /* Note how a reload ended. */
 static void note_end(struct ld_host *host, bool ok) {
     struct ld_reload *reload = &host->reload;
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     reload->phase = LD_RELOAD_NONE;
     reload->last_ok = ok;
-    reload->last_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
     reload->ok += ok;
     reload->failed += !ok;

@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/grow.h"
+
 struct noted {
     int fd;
     enum ld_fd_owner owner;
@@ -17,7 +19,6 @@ struct noted {
 static struct {
     struct noted *list;
     size_t count;
-    size_t capacity;
 } state;
 
 /* Whether a number still is the file that was noted. */
@@ -39,18 +40,14 @@ enum ld_fd_owner ld_fds_owner(int fd) {
 
 /* Note one. */
 static void add(int fd, enum ld_fd_owner owner) {
-    if (state.count == state.capacity) {
-        size_t capacity = state.capacity > 0 ? state.capacity * 2 : 32;
-        struct noted *list = realloc(state.list, capacity * sizeof *list);
-        if (list == NULL) {
-            return;
-        }
-        state.list = list;
-        state.capacity = capacity;
-    }
     struct noted noted = {.fd = fd, .owner = owner};
+    struct noted *list = ld_grow(state.list, state.count, sizeof *list);
+    if (list == NULL) {
+        return;
+    }
+    state.list = list;
     if (fstat(fd, &noted.facts) == 0) {
-        state.list[state.count++] = noted;
+        list[state.count++] = noted;
     }
 }
 

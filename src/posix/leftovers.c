@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "posix/process.h"
 
 #define LISTENS 0x10000 /* a flag in /proc/net/unix */
@@ -27,7 +28,7 @@ static void add_inode(struct inodes *inodes, int dir, const char *name) {
     if (sscanf(target, "socket:[%lu]", &inode) != 1) {
         return;
     }
-    unsigned long *list = realloc(inodes->list, (inodes->count + 1) * sizeof *list);
+    unsigned long *list = ld_grow(inodes->list, inodes->count, sizeof *list);
     if (list != NULL) {
         inodes->list = list;
         list[inodes->count++] = inode;
@@ -61,7 +62,7 @@ static bool has_inode(const struct inodes *inodes, unsigned long inode) {
 static void parse_groups(struct ld_user *user, const char *line) {
     char *end;
     for (unsigned long gid = strtoul(line, &end, 10); end != line; gid = strtoul(line, &end, 10)) {
-        gid_t *groups = realloc(user->groups, (size_t)(user->group_count + 1) * sizeof *groups);
+        gid_t *groups = ld_grow(user->groups, (size_t)user->group_count, sizeof *groups);
         if (groups == NULL) {
             return;
         }
@@ -125,7 +126,7 @@ static void note(struct ld_leftovers *leftovers, const char *path, const struct 
     }
     bool is_allowed = user == NULL || leftover.file.place.is_users;
     struct leftover *list =
-        is_allowed ? realloc(leftovers->list, (leftovers->count + 1) * sizeof *list) : NULL;
+        is_allowed ? ld_grow(leftovers->list, leftovers->count, sizeof *list) : NULL;
     if (list == NULL) {
         ld_socket_file_forget(&leftover.file);
         return;

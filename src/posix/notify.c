@@ -6,8 +6,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/time.h"
 
 static int notify_fd = -1;
 
@@ -54,8 +55,6 @@ void ld_notify_send(const char *format, ...) {
 
 /* Say that a reload begins. */
 void ld_notify_reloading(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    ld_notify_send("RELOADING=1\nMONOTONIC_USEC=%lld",
-                   (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+    ld_notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
+                   (unsigned long long)ld_time_monotonic() / 1000);
 }

@@ -9,10 +9,11 @@
 #include <string.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/grow.h"
+#include "base/time.h"
 
 #define WATCH_MS      100
 #define BUSY_TICKS    3   /* of ten in that time, on a machine that others load as well */
@@ -46,15 +47,12 @@ static struct table spared; /* processes that are nobody's family */
 
 /* Add to a list of pids. */
 bool ld_pids_add(struct ld_pids *pids, pid_t pid) {
-    if ((pids->count & (pids->count - 1)) == 0) { /* full at every power of two */
-        size_t capacity = pids->count == 0 ? 1 : pids->count * 2;
-        pid_t *list = realloc(pids->list, capacity * sizeof *list);
-        if (list == NULL) {
-            return false;
-        }
-        pids->list = list;
+    pid_t *list = ld_grow(pids->list, pids->count, sizeof *list);
+    if (list == NULL) {
+        return false;
     }
-    pids->list[pids->count++] = pid;
+    pids->list = list;
+    list[pids->count++] = pid;
     return true;
 }
 
@@ -244,15 +242,11 @@ static int add_entry(struct table *table, pid_t pid) {
     if (!read_entry(pid, &entry)) {
         return 0;
     }
-    struct entry *entries = table->entries;
-    if ((table->count & (table->count - 1)) == 0) { /* full at every power of two */
-        size_t capacity = table->count == 0 ? 1 : table->count * 2;
-        entries = realloc(entries, capacity * sizeof *entries);
-        if (entries == NULL) {
-            return -ENOMEM;
-        }
-        table->entries = entries;
+    struct entry *entries = ld_grow(table->entries, table->count, sizeof *entries);
+    if (entries == NULL) {
+        return -ENOMEM;
     }
+    table->entries = entries;
     entries[table->count++] = entry;
     return 0;
 }
@@ -397,12 +391,8 @@ int ld_process_family(pid_t root, struct ld_pids *family) {
 
 /* A time of CLOCK_MONOTONIC in clock ticks since the boot. */
 static unsigned long long to_ticks(uint64_t monotonic) {
-    struct timespec boot;
-    struct timespec now;
-    clock_gettime(CLOCK_BOOTTIME, &boot);
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    double asleep = (double)(boot.tv_sec - now.tv_sec) + (double)(boot.tv_nsec - now.tv_nsec) / 1e9;
-    double ticks = ((double)monotonic / 1e9 + asleep) * (double)sysconf(_SC_CLK_TCK);
+    double asleep = (double)(ld_time_boot() - ld_time_monotonic());
+    double ticks = ((double)monotonic + asleep) / LD_TIME_SECOND * (double)sysconf(_SC_CLK_TCK);
     return ticks > 1 ? (unsigned long long)ticks - 1 : 0; /* two clocks are read: one tick less */
 }
 

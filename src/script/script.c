@@ -5,9 +5,9 @@
 #include <lualib.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
+#include "base/time.h"
 #include "posix/forked.h"
 #include "script/guard.h"
 #include "script/handle.h"
@@ -354,8 +354,6 @@ void ld_task_report(struct ld_script *script, const char *what, const struct ld_
                     size_t message_size) {
     static char message[] = "not enough memory";
     static const struct ld_text no_memory = {.data = message, .size = sizeof message - 1};
-    struct timespec now;
-    clock_gettime(CLOCK_REALTIME, &now);
     if (trace->size == 0 && trace->failed) {
         trace = &no_memory;
         message_size = no_memory.size;
@@ -369,7 +367,7 @@ void ld_task_report(struct ld_script *script, const char *what, const struct ld_
         script->setup->late_errors != NULL) {
         (*script->setup->late_errors)++;
     }
-    script->last_error_time = (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+    script->last_error_time = (double)ld_time_real() / LD_TIME_SECOND;
     set_text(&script->last_error, ld_text_string(trace), message_size);
     if (ld_text_is_empty(&script->first_error)) {
         set_text(&script->first_error, ld_text_string(trace), trace->size);

@@ -6,6 +6,7 @@
 
 #include "base/base.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "engine/turn.h"
 #include "posix/forked.h"
 #include "script/interrupt.h"
@@ -281,14 +282,14 @@ static void resume_woken(struct ld_script *script) {
     if (script->is_waking || script->woken == NULL) {
         return;
     }
-    uint64_t end = ld_turn_now() + LD_TURN_NS;
+    uint64_t end = ld_time_coarse() + LD_TURN_NS;
     script->is_waking = true;
     while (!is_over(script) && script->current == NULL && (task = script->woken) != NULL) {
         script->woken = task->next_woken;
         task->next_woken = NULL;
         task->woken = false;
         resume(task, 0);
-        if (ld_turn_now() >= end) {
+        if (ld_time_coarse() >= end) {
             break;
         }
     }

@@ -87,14 +87,6 @@ static void count(void *arg) {
     ++*(int *)arg;
 }
 
-static void test_now(void) {
-    int64_t before = (int64_t)time(NULL);
-    int64_t now = ld_wall_clock_now();
-    CHECK(now >= before * 1000000000);
-    CHECK(now < (before + WAIT_SECONDS) * 1000000000);
-    CHECK(ld_wall_clock_now() >= now);
-}
-
 static void test_real(void) {
     struct ld_clock *clock;
     uv_loop_t loop;
@@ -151,7 +143,6 @@ static void test_failures(void) {
 }
 
 static const struct check_case cases[] = {
-    {"the time is the system's", test_now},
     {"a clock that nobody sets", test_real},
     {"every change is told", test_changes},
     {"what cannot be watched leaves nothing behind", test_failures},

@@ -64,12 +64,12 @@ int __real_ld_api_module_open(lua_State *L);
 int __wrap_ld_api_module_open(lua_State *L);
 void __real_ld_host_on_turn(uv_prepare_t *prepare);
 void __wrap_ld_host_on_turn(uv_prepare_t *prepare);
-int64_t __real_ld_wall_clock_now(void);
-int64_t __wrap_ld_wall_clock_now(void);
+int64_t __real_ld_time_real(void);
+int64_t __wrap_ld_time_real(void);
 
 /* The clock on the wall, as the test wants it. */
-int64_t __wrap_ld_wall_clock_now(void) {
-    return __real_ld_wall_clock_now() + trial.skew;
+int64_t __wrap_ld_time_real(void) {
+    return __real_ld_time_real() + trial.skew;
 }
 
 /* How many errors nobody caught, and how many reloads were refused. */
@@ -228,7 +228,7 @@ static int l_drive(lua_State *L) {
 /* before_minute(): set the clock on the wall to just before a full minute. */
 static int l_before_minute(lua_State *L) {
     const int64_t minute = 60000000000;
-    trial.skew += minute - __wrap_ld_wall_clock_now() % minute - 60000000;
+    trial.skew += minute - __wrap_ld_time_real() % minute - 60000000;
     (void)L;
     return 0;
 }
