@@ -20,7 +20,7 @@ static void drop(struct ld_handle *handle) {
         ld_child_claim(half->child, NULL);
     } else {
         struct ld_child_facts facts;
-        ld_child_facts(half->child, &facts);
+        ld_child_describe(half->child, &facts);
         if (!facts.detached) {
             ld_child_end(half->child);
         }
@@ -61,7 +61,7 @@ static struct ld_child_half *push_pinned_box(lua_State *L) {
 static void fill_box(struct ld_child_half *half, const struct ld_spawn_request *request) {
     struct ld_child_box *box = half->box;
     struct ld_child_facts facts;
-    ld_child_facts(half->child, &facts);
+    ld_child_describe(half->child, &facts);
     box->pid = facts.pid;
     box->mark = facts.mark;
     box->start = facts.start;
@@ -96,7 +96,7 @@ static const char *push_and_free(lua_State *L, struct ld_text *text) {
 /* Push the triple for an exec that failed. */
 static int push_exec_failure(lua_State *L, const struct ld_spawn_request *request, int code) {
     struct ld_text fault = {0};
-    ld_exec_fault(&request->config.spawn, code, &fault);
+    ld_exec_fault_explain(&request->config.spawn, code, &fault);
     return lx_fail(L, code, "%s", push_and_free(L, &fault));
 }
 

@@ -151,7 +151,7 @@ static int push_on_exit(lua_State *co, void *arg) {
 static void keep_facts(struct ld_child_half *half) {
     struct ld_child_facts facts;
     struct ld_child_box *box = half->box;
-    ld_child_facts(half->child, &facts);
+    ld_child_describe(half->child, &facts);
     box->exit = facts.exit;
     box->seconds = facts.seconds;
     box->timed_out = facts.timed_out;

@@ -24,7 +24,7 @@ struct partial {
 /* Whether CHILD runs under NAME and is kept. */
 static bool is_kept_as(const struct ld_child *child, const char *name) {
     struct ld_child_facts facts;
-    ld_child_facts(child, &facts);
+    ld_child_describe(child, &facts);
     return facts.keep && facts.running && strcmp(facts.name, name) == 0;
 }
 
@@ -159,7 +159,7 @@ void ld_api_child_kill_all(struct ld_script *script) {
     while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         struct ld_child_facts facts;
-        ld_child_facts(child, &facts);
+        ld_child_describe(child, &facts);
         if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
             ld_pids_add(&roots, facts.pid); /* without memory: it ends as any child of a script */
         }
@@ -177,7 +177,7 @@ static void each_child(struct ld_script *script,
     while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         struct ld_child_facts facts;
-        ld_child_facts(child, &facts);
+        ld_child_describe(child, &facts);
         if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
             each(owner, arg);
         }
@@ -269,7 +269,7 @@ static json_t *report_exit(const struct ld_exit *exit) {
 /* The report of one child. */
 static json_t *report_child(const struct ld_child *child) {
     struct ld_child_facts facts;
-    ld_child_facts(child, &facts);
+    ld_child_describe(child, &facts);
     return json_pack("{s:s, s:i, s:o, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
                      (int)facts.pid, "command", ld_json_string(facts.command), "state",
                      facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",

@@ -25,7 +25,7 @@ static int m_running(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_check_box(L);
     struct ld_child_facts facts = {.running = false};
     if (box->half != NULL) {
-        ld_child_facts(box->half->child, &facts);
+        ld_child_describe(box->half->child, &facts);
     }
     lua_pushboolean(L, facts.running);
     return 1;

@@ -59,7 +59,7 @@ static int l_listen(lua_State *L) {
     if (fd >= 0) {
         int rc = ld_listeners_issue(listeners, fd, script);
         if (rc == 0 && script->stage == LD_STAGE_NEW) {
-            rc = ld_mute(fd);
+            rc = ld_mute_start(fd);
         }
         if (rc < 0) {
             close(fd);

@@ -134,7 +134,7 @@ static int fail(lua_State *L, int code) {
 static bool is_hosts(const struct ld_script *script, int fd) {
     const struct ld_listeners *listeners = script->setup->listeners;
     struct ld_listener_facts facts;
-    for (size_t i = 0; listeners != NULL && ld_listeners_facts(listeners, i, &facts); i++) {
+    for (size_t i = 0; listeners != NULL && ld_listeners_describe(listeners, i, &facts); i++) {
         if (facts.fd == fd) {
             return true;
         }

@@ -45,7 +45,7 @@ static int start_shell(const char *command, const int std[3], bool same_group, p
                              .mask = -1,
                              .identity = {(uid_t)-1, (gid_t)-1, NULL, -1}};
     const char *step;
-    return ld_spawn(&spawn, pid, pidfd, &step);
+    return ld_spawn_start(&spawn, pid, pidfd, &step);
 }
 
 /* Return what Lua returns for a process that has ended. */

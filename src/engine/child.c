@@ -67,9 +67,9 @@ static void on_timer_closed(uv_handle_t *handle) {
 
 /* Close everything that is still open. */
 void ld_child_close_all(struct ld_child *child) {
-    ld_inlet_close(&child->input);
-    ld_outlet_close(&child->outputs[0]);
-    ld_outlet_close(&child->outputs[1]);
+    ld_pipes_close_inlet(&child->input);
+    ld_pipes_close_outlet(&child->outputs[0]);
+    ld_pipes_close_outlet(&child->outputs[1]);
     uv_close((uv_handle_t *)&child->timer, on_timer_closed);
 }
 
@@ -143,7 +143,7 @@ static void give_up_outputs(struct ld_child *child) {
     for (int stream = 1; stream <= 2; stream++) {
         struct ld_outlet *output = &child->outputs[stream - 1];
         if (output->open && output->holds == 0) {
-            ld_outlet_close(output);
+            ld_pipes_close_outlet(output);
             deliver(child, stream, NULL, 0);
         }
     }
@@ -210,7 +210,7 @@ void ld_child_release(struct ld_child *child) {
         free_if_done(child);
         return;
     }
-    ld_inlet_finish(&child->input);
+    ld_pipes_finish(&child->input);
     ld_child_unhold(child, 1, ~0U);
     ld_child_unhold(child, 2, ~0U);
 }
@@ -223,7 +223,7 @@ void ld_child_abandon(struct ld_child *child) {
 }
 
 /* The facts of a child. */
-void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts) {
+void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts) {
     uint64_t until = child->life == LD_LIFE_RUNNING ? uv_hrtime() : child->ended;
     *facts = (struct ld_child_facts){.name = child->name,
                                      .command = child->command,
@@ -276,7 +276,7 @@ void ld_child_hand_over(struct ld_child *child, const bool to_log[2]) {
     child->claimant = NULL;
     for (int i = 0; i < 2; i++) {
         child->to_log[i] = to_log[i];
-        ld_outlet_unhold(&child->outputs[i], ~0U);
+        ld_pipes_unhold(&child->outputs[i], ~0U);
     }
 }
 
@@ -322,12 +322,12 @@ void ld_child_end(struct ld_child *child) {
 
 /* Write to the child. */
 int ld_child_write(struct ld_child *child, const char *bytes, size_t size) {
-    return child->life == LD_LIFE_RUNNING ? ld_inlet_write(&child->input, bytes, size) : -EPIPE;
+    return child->life == LD_LIFE_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
 }
 
 /* How much waits to be written. */
 size_t ld_child_unwritten(const struct ld_child *child) {
-    return ld_inlet_unwritten(&child->input);
+    return ld_pipes_unwritten(&child->input);
 }
 
 /* What ended the writing. */
@@ -337,18 +337,18 @@ int ld_child_write_error(const struct ld_child *child) {
 
 /* Close stdin when everything is written. */
 void ld_child_close_stdin(struct ld_child *child) {
-    ld_inlet_finish(&child->input);
+    ld_pipes_finish(&child->input);
 }
 
 /* Hold an output back. */
 void ld_child_hold(struct ld_child *child, int stream, unsigned reason) {
-    ld_outlet_hold(&child->outputs[stream - 1], reason);
+    ld_pipes_hold(&child->outputs[stream - 1], reason);
 }
 
 /* Read an output again; after the child's end, not for ever. */
 void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
     struct ld_outlet *output = &child->outputs[stream - 1];
-    ld_outlet_unhold(output, reason);
+    ld_pipes_unhold(output, reason);
     ld_child_settle(child);
 }
 

@@ -34,7 +34,7 @@ struct ld_child_ops {
     void (*on_finished)(void *owner);
 };
 
-/* How a child is started, beside what ld_spawn needs (its fds but those above 2 are ignored). */
+/* How a child is started, beside what ld_spawn_start needs (its fds but those above 2 are ignored). */
 struct ld_child_config {
     struct ld_spawn spawn;
     struct {
@@ -118,7 +118,7 @@ void ld_child_abandon(struct ld_child *child);
  * for. */
 bool ld_child_is_awaited(const struct ld_child *child);
 
-void ld_child_facts(const struct ld_child *child, struct ld_child_facts *facts);
+void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts);
 
 /* Note how often the owner has started this anew, and how it ended last time (NULL: never). */
 void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last);

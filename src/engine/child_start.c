@@ -12,8 +12,8 @@
 /* Open a pipe for a standard stream; the child's end in *THEIRS. */
 static int open_stream(struct ld_child *child, int index, int *theirs) {
     uv_loop_t *loop = child->children->loop;
-    int rc = index == 0 ? ld_inlet_open(&child->input, loop, theirs)
-                        : ld_outlet_open(&child->outputs[index - 1], loop, theirs);
+    int rc = index == 0 ? ld_pipes_open_inlet(&child->input, loop, theirs)
+                        : ld_pipes_open_outlet(&child->outputs[index - 1], loop, theirs);
     child->open_handles += *theirs >= 0;
     return rc;
 }
@@ -48,7 +48,7 @@ static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
     pid_t pid = 0;
     int pidfd;
     child->started = uv_hrtime();
-    int rc = ld_spawn(spawn, &pid, &pidfd, step);
+    int rc = ld_spawn_start(spawn, &pid, &pidfd, step);
     if (rc == 0) {
         child->watch.on_exit = ld_child_on_exit;
         rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
@@ -158,7 +158,7 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
             ld_log_lines_init(&child->lines[i], children->name, child->name, child->watch.pid,
                               i == 1);
         }
-        ld_outlet_start(&child->outputs[i]);
+        ld_pipes_read(&child->outputs[i]);
     }
     if (config->timeout_ms > 0) {
         ld_child_set_deadline(child, LD_TO_TERM, config->timeout_ms);

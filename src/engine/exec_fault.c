@@ -210,7 +210,7 @@ static void blame_size(const struct inquiry *inquiry) {
 }
 
 /* Find the file at fault. */
-void ld_exec_fault(const struct ld_spawn *spec, int code, struct ld_text *why) {
+void ld_exec_fault_explain(const struct ld_spawn *spec, int code, struct ld_text *why) {
     const struct inquiry inquiry = {.spec = spec, .code = -code, .why = why};
     if (code == -E2BIG) {
         blame_size(&inquiry);

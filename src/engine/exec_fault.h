@@ -6,8 +6,8 @@
 #include "base/text.h"
 #include "engine/spawn.h"
 
-/* Add to WHY which file is at fault, after ld_spawn(SPEC) has failed with CODE (a negative errno) in its
+/* Add to WHY which file is at fault, after ld_spawn_start(SPEC) has failed with CODE (a negative errno) in its
  * step "exec"; the command itself if no other is found. */
-void ld_exec_fault(const struct ld_spawn *spec, int code, struct ld_text *why);
+void ld_exec_fault_explain(const struct ld_spawn *spec, int code, struct ld_text *why);
 
 #endif

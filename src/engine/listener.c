@@ -186,7 +186,7 @@ static void forget_issued(struct ld_listeners *listeners, const void *owner, int
 
 /* Note whose a descriptor is. Who had the same number before has closed it. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner) {
-    ld_unmute(fd);
+    ld_mute_stop(fd);
     forget_issued(listeners, NULL, fd);
     struct issued *issued = ld_grow(listeners->issued, listeners->issued_count, sizeof *issued);
     if (issued == NULL) {
@@ -202,7 +202,7 @@ int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner
 void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner) {
     for (size_t i = 0; i < listeners->issued_count; i++) {
         if (listeners->issued[i].owner == owner) {
-            ld_unmute(listeners->issued[i].fd);
+            ld_mute_stop(listeners->issued[i].fd);
         }
     }
 }
@@ -229,7 +229,7 @@ void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner
     for (size_t i = 0; i < listeners->issued_count; i++) {
         const struct issued *at = &listeners->issued[i];
         if (at->owner == owner) {
-            ld_unmute(at->fd);
+            ld_mute_stop(at->fd);
         }
         if (at->owner == owner && inode_of(at->fd) == at->inode && !taken(arg, at->fd)) {
             close(at->fd);
@@ -256,8 +256,8 @@ void ld_listeners_abort(struct ld_listeners *listeners) {
 }
 
 /* What is known of a socket. */
-bool ld_listeners_facts(const struct ld_listeners *listeners, size_t index,
-                        struct ld_listener_facts *facts) {
+bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
+                           struct ld_listener_facts *facts) {
     const struct listener *listener = listeners->first;
     while (listener != NULL && index-- > 0) {
         listener = listener->next;

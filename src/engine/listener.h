@@ -55,7 +55,7 @@ struct ld_listener_facts {
     int fd;
     bool inherited;
 };
-bool ld_listeners_facts(const struct ld_listeners *listeners, size_t index,
-                        struct ld_listener_facts *facts);
+bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
+                           struct ld_listener_facts *facts);
 
 #endif

@@ -30,7 +30,7 @@ static struct muted *find(int fd) {
 }
 
 /* Take no client from a descriptor. */
-int ld_mute(int fd) {
+int ld_mute_start(int fd) {
     struct muted *grown = ld_grow(muted, muted_count, sizeof *grown);
     if (grown == NULL) {
         return -ENOMEM;
@@ -50,7 +50,7 @@ static void forget(const struct muted *entry) {
 }
 
 /* Take clients from now on. */
-void ld_unmute(int fd) {
+void ld_mute_stop(int fd) {
     struct muted *entry = find(fd);
     if (entry == NULL) {
         return;

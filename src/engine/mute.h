@@ -4,9 +4,9 @@
 #define LD_ENGINE_MUTE_H
 
 /* Take no client from FD on any guest; 0 or a negative errno. */
-int ld_mute(int fd);
+int ld_mute_start(int fd);
 
 /* Take clients from FD from now on; nothing if it was not muted. */
-void ld_unmute(int fd);
+void ld_mute_stop(int fd);
 
 #endif

@@ -45,14 +45,14 @@ static void on_outlet_closed(uv_handle_t *handle) {
 }
 
 /* Open an outlet. */
-int ld_outlet_open(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs) {
+int ld_pipes_open_outlet(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs) {
     int rc = open_pipe(loop, &outlet->pipe, false, theirs);
     outlet->open = *theirs >= 0;
     return rc;
 }
 
 /* Close an outlet. */
-void ld_outlet_close(struct ld_outlet *outlet) {
+void ld_pipes_close_outlet(struct ld_outlet *outlet) {
     if (outlet->open) {
         outlet->open = false;
         uv_close((uv_handle_t *)&outlet->pipe, on_outlet_closed);
@@ -98,20 +98,20 @@ static void on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer) {
     if (size > 0) {
         outlet->on_bytes(outlet, buffer->base, (size_t)size);
     } else if (size < 0 && size != UV_ENOBUFS) { /* that is the one that must wait */
-        ld_outlet_close(outlet);
+        ld_pipes_close_outlet(outlet);
         outlet->on_bytes(outlet, NULL, 0);
     }
 }
 
 /* Begin to read. */
-void ld_outlet_start(struct ld_outlet *outlet) {
+void ld_pipes_read(struct ld_outlet *outlet) {
     if (outlet->open && outlet->holds == 0) {
         uv_read_start((uv_stream_t *)&outlet->pipe, on_alloc, on_read);
     }
 }
 
 /* Hold back. */
-void ld_outlet_hold(struct ld_outlet *outlet, unsigned reason) {
+void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason) {
     outlet->holds |= reason;
     if (outlet->open) {
         uv_read_stop((uv_stream_t *)&outlet->pipe);
@@ -119,9 +119,9 @@ void ld_outlet_hold(struct ld_outlet *outlet, unsigned reason) {
 }
 
 /* Give a reason up. */
-void ld_outlet_unhold(struct ld_outlet *outlet, unsigned reason) {
+void ld_pipes_unhold(struct ld_outlet *outlet, unsigned reason) {
     outlet->holds &= ~reason;
-    ld_outlet_start(outlet);
+    ld_pipes_read(outlet);
 }
 
 /* Tell the owner of an inlet that it is closed. */
@@ -131,14 +131,14 @@ static void on_inlet_closed(uv_handle_t *handle) {
 }
 
 /* Open an inlet. */
-int ld_inlet_open(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs) {
+int ld_pipes_open_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs) {
     int rc = open_pipe(loop, &inlet->pipe, true, theirs);
     inlet->open = *theirs >= 0;
     return rc;
 }
 
 /* Close an inlet. */
-void ld_inlet_close(struct ld_inlet *inlet) {
+void ld_pipes_close_inlet(struct ld_inlet *inlet) {
     if (inlet->open) {
         inlet->open = false;
         uv_close((uv_handle_t *)&inlet->pipe, on_inlet_closed);
@@ -146,17 +146,17 @@ void ld_inlet_close(struct ld_inlet *inlet) {
 }
 
 /* How many bytes wait. */
-size_t ld_inlet_unwritten(const struct ld_inlet *inlet) {
+size_t ld_pipes_unwritten(const struct ld_inlet *inlet) {
     return inlet->open ? inlet->pipe.write_queue_size : 0;
 }
 
 /* Close if that is due, and tell the owner that nothing waits. */
 static void settle(struct ld_inlet *inlet) {
-    if (inlet->error == 0 && ld_inlet_unwritten(inlet) > 0) {
+    if (inlet->error == 0 && ld_pipes_unwritten(inlet) > 0) {
         return;
     }
     if (inlet->closing || inlet->error != 0) {
-        ld_inlet_close(inlet);
+        ld_pipes_close_inlet(inlet);
     }
     inlet->on_drained(inlet);
 }
@@ -191,7 +191,7 @@ static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
 }
 
 /* Write. */
-int ld_inlet_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
+int ld_pipes_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
     if (inlet->error != 0 || !inlet->open || inlet->closing) {
         return inlet->error != 0 ? inlet->error : -EBADF;
     }
@@ -215,9 +215,9 @@ int ld_inlet_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
 }
 
 /* Close when everything is written. */
-void ld_inlet_finish(struct ld_inlet *inlet) {
+void ld_pipes_finish(struct ld_inlet *inlet) {
     inlet->closing = true;
-    if (ld_inlet_unwritten(inlet) == 0) {
-        ld_inlet_close(inlet);
+    if (ld_pipes_unwritten(inlet) == 0) {
+        ld_pipes_close_inlet(inlet);
     }
 }

@@ -8,7 +8,7 @@
 #include <uv.h>
 
 /* Called when a pipe's handle is closed. */
-typedef void ld_pipe_closed(void *owner);
+typedef void ld_pipes_closed(void *owner);
 
 struct ld_outlet {
     uv_pipe_t pipe;
@@ -18,7 +18,7 @@ struct ld_outlet {
     void *owner;
     /* Bytes, or NULL at the end, before which the outlet is closed. */
     void (*on_bytes)(struct ld_outlet *outlet, const char *bytes, size_t size);
-    ld_pipe_closed *on_closed;
+    ld_pipes_closed *on_closed;
 };
 
 struct ld_inlet {
@@ -28,33 +28,33 @@ struct ld_inlet {
     int error;    /* what ended the writing */
     void *owner;
     void (*on_drained)(struct ld_inlet *inlet); /* nothing waits to be written any more */
-    ld_pipe_closed *on_closed;
+    ld_pipes_closed *on_closed;
 };
 
 /* Make a pipe whose other end, in *THEIRS, is for the child. 0 or a negative errno; the handle is
  * to be closed in either case if it is open then. The callbacks and the owner must be set. */
-int ld_outlet_open(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs);
-int ld_inlet_open(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs);
+int ld_pipes_open_outlet(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs);
+int ld_pipes_open_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs);
 
-void ld_outlet_close(struct ld_outlet *outlet);
-void ld_inlet_close(struct ld_inlet *inlet);
+void ld_pipes_close_outlet(struct ld_outlet *outlet);
+void ld_pipes_close_inlet(struct ld_inlet *inlet);
 
 /* Begin to read, unless held. Outlets that are readable at the same time, and whose owners take long, are read
  * in turn, and the loop turns between. */
-void ld_outlet_start(struct ld_outlet *outlet);
+void ld_pipes_read(struct ld_outlet *outlet);
 
 /* Hold back for a reason (a bit), and give a reason up. */
-void ld_outlet_hold(struct ld_outlet *outlet, unsigned reason);
-void ld_outlet_unhold(struct ld_outlet *outlet, unsigned reason);
+void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason);
+void ld_pipes_unhold(struct ld_outlet *outlet, unsigned reason);
 
 /* Write; what is not taken at once is copied and waits. 0 or a negative errno: -EPIPE when nobody
  * reads any more, -EBADF when the inlet is not open. */
-int ld_inlet_write(struct ld_inlet *inlet, const char *bytes, size_t size);
+int ld_pipes_write(struct ld_inlet *inlet, const char *bytes, size_t size);
 
 /* How many bytes wait. */
-size_t ld_inlet_unwritten(const struct ld_inlet *inlet);
+size_t ld_pipes_unwritten(const struct ld_inlet *inlet);
 
 /* Close when everything is written. */
-void ld_inlet_finish(struct ld_inlet *inlet);
+void ld_pipes_finish(struct ld_inlet *inlet);
 
 #endif

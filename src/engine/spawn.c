@@ -292,7 +292,7 @@ static int start(struct plan *plan, pid_t *pid, int *pidfd, const char **step) {
 }
 
 /* Start a program. */
-int ld_spawn(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step) {
+int ld_spawn_start(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step) {
     *step = step_names[STEP_NONE];
     if (pidfd != NULL) {
         *pidfd = -1;

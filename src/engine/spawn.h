@@ -48,6 +48,6 @@ struct ld_spawn {
  * its pid, and its pidfd in *PIDFD (which may be NULL: none is wanted; -1 on an old kernel), the
  * caller's to close; or a negative errno, with the step that failed in *STEP ("exec", "chdir", …;
  * static): then nothing has run. */
-int ld_spawn(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step);
+int ld_spawn_start(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step);
 
 #endif

@@ -9,7 +9,7 @@
 
 #include "base/base.h"
 
-struct ld_clock {
+struct ld_wall_clock {
     uv_poll_t poll;
     int fd;             /* a timer that is never due, and is cancelled when the clock is set */
     uv_fs_event_t etc;  /* where the zone's file is, or the link to it, which is replaced */
@@ -20,7 +20,7 @@ struct ld_clock {
 };
 
 /* Set the timer that is never due. */
-static int arm(const struct ld_clock *clock) {
+static int arm(const struct ld_wall_clock *clock) {
     const struct itimerspec never = {.it_value = {.tv_sec = INT64_MAX / 1000000000}};
     int flags = TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET;
     return timerfd_settime(clock->fd, flags, &never, NULL) < 0 ? -errno : 0;
@@ -28,7 +28,7 @@ static int arm(const struct ld_clock *clock) {
 
 /* Handle a change. */
 static void on_change(uv_poll_t *poll, int status, int events) {
-    struct ld_clock *clock = LD_CONTAINER_OF(poll, struct ld_clock, poll);
+    struct ld_wall_clock *clock = LD_CONTAINER_OF(poll, struct ld_wall_clock, poll);
     uint64_t expirations;
     (void)status;
     (void)events;
@@ -41,14 +41,14 @@ static void on_change(uv_poll_t *poll, int status, int events) {
 static void on_zone(uv_fs_event_t *zone, const char *name, int events, int status);
 
 /* Watch the zone's file, if there is one and that can be done. */
-static void watch_zone(struct ld_clock *clock) {
+static void watch_zone(struct ld_wall_clock *clock) {
     uv_fs_event_stop(&clock->zone);
     uv_fs_event_start(&clock->zone, on_zone, "/etc/localtime", 0);
 }
 
 /* Handle a change of the zone's file: it may be another one now. */
 static void on_zone(uv_fs_event_t *zone, const char *name, int events, int status) {
-    struct ld_clock *clock = zone->data;
+    struct ld_wall_clock *clock = zone->data;
     (void)name;
     (void)events;
     if (status == 0) {
@@ -65,7 +65,7 @@ static void on_etc(uv_fs_event_t *etc, const char *name, int events, int status)
 }
 
 /* Watch the system's zone, if that can be done. */
-static void watch_etc(struct ld_clock *clock, uv_loop_t *loop) {
+static void watch_etc(struct ld_wall_clock *clock, uv_loop_t *loop) {
     uv_fs_event_init(loop, &clock->etc);
     uv_fs_event_init(loop, &clock->zone);
     clock->etc.data = clock;
@@ -78,9 +78,9 @@ static void watch_etc(struct ld_clock *clock, uv_loop_t *loop) {
 }
 
 /* Watch the clock. */
-int ld_wall_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
+int ld_wall_clock_open(struct ld_wall_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
                        void *arg) {
-    struct ld_clock *clock = calloc(1, sizeof *clock);
+    struct ld_wall_clock *clock = calloc(1, sizeof *clock);
     if (clock == NULL) {
         return -ENOMEM;
     }
@@ -107,7 +107,7 @@ int ld_wall_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(v
 
 /* Free a watch after its last handle is closed. */
 static void on_close(uv_handle_t *handle) {
-    struct ld_clock *clock = handle->data;
+    struct ld_wall_clock *clock = handle->data;
     if (--clock->open_handles == 0) {
         close(clock->fd);
         free(clock);
@@ -115,7 +115,7 @@ static void on_close(uv_handle_t *handle) {
 }
 
 /* Watch no more. */
-void ld_wall_clock_close(struct ld_clock *clock) {
+void ld_wall_clock_close(struct ld_wall_clock *clock) {
     uv_close((uv_handle_t *)&clock->poll, on_close);
     uv_close((uv_handle_t *)&clock->etc, on_close);
     uv_close((uv_handle_t *)&clock->zone, on_close);

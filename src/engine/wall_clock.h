@@ -6,14 +6,14 @@
 #include <stdint.h>
 #include <uv.h>
 
-struct ld_clock;
+struct ld_wall_clock;
 
 /* Call CHANGED(ARG) from LOOP after each change, at times without one. 0 or a negative errno. Without
  * inotify, a change of the zone is not noticed. */
-int ld_wall_clock_open(struct ld_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
+int ld_wall_clock_open(struct ld_wall_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
                        void *arg);
 
 /* Watch no more; the loop must turn once to free it. */
-void ld_wall_clock_close(struct ld_clock *clock);
+void ld_wall_clock_close(struct ld_wall_clock *clock);
 
 #endif

@@ -47,8 +47,8 @@ uint64_t ld_wheel_first_due(struct ld_wheel *wheel) {
 
 /* The order of firing: by due time, then by arming. */
 static int compare_armings(const void *left, const void *right) {
-    const struct ld_arming *a = left;
-    const struct ld_arming *b = right;
+    const struct ld_wheel_arming *a = left;
+    const struct ld_wheel_arming *b = right;
     if (a->due != b->due) {
         return a->due < b->due ? -1 : 1;
     }
@@ -56,7 +56,7 @@ static int compare_armings(const void *left, const void *right) {
 }
 
 /* Sort what one list gave: often it is in order. */
-static void sort(struct ld_arming *armings, size_t size) {
+static void sort(struct ld_wheel_arming *armings, size_t size) {
     for (size_t i = 1; i < size; i++) {
         if (compare_armings(&armings[i - 1], &armings[i]) > 0) {
             qsort(armings, size, sizeof *armings, compare_armings);
@@ -119,7 +119,7 @@ static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
 
 /* Take the next out of the batch. */
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info) {
-    const struct ld_arming *arming = &wheel->batch[wheel->batch_at++];
+    const struct ld_wheel_arming *arming = &wheel->batch[wheel->batch_at++];
     uint32_t index = arming->index;
     struct ld_wheel_slot *slot = ld_wheel_find_armed(wheel, arming);
     if (slot == NULL) {

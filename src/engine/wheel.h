@@ -33,7 +33,7 @@ struct ld_timer_info {
 };
 
 /* One arming: it stands as long as its timer has that due time and that order. */
-struct ld_arming {
+struct ld_wheel_arming {
     uint64_t due;
     uint32_t order;
     uint32_t index;
@@ -64,8 +64,8 @@ struct ld_wheel {
     struct ld_wheel_block *free_blocks;
     unsigned fresh_chunk; /* the chunk and the number of the first block that was never used */
     size_t fresh_block;
-    size_t spare;            /* blocks that are not in use, free or fresh */
-    struct ld_arming *batch; /* what ld_wheel_expire found, in the order of firing */
+    size_t spare;                  /* blocks that are not in use, free or fresh */
+    struct ld_wheel_arming *batch; /* what ld_wheel_expire found, in the order of firing */
     size_t batch_size;
     size_t batch_at;    /* the next of it to fire */
     uint64_t idle_from; /* when there was last time to fire what came due, and up to when */

@@ -103,7 +103,7 @@ static void drop_block(struct ld_wheel *wheel, struct ld_wheel_block *block) {
 }
 
 /* Put an arming into the list where it belongs. A block is spare if it needs one. */
-static void append(struct ld_wheel *wheel, const struct ld_arming *arming) {
+static void append(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
     unsigned at = ld_wheel_list_for(wheel, arming->due);
     struct ld_wheel_list *list = &wheel->lists[at];
     struct ld_wheel_block *block = list->last;
@@ -139,8 +139,8 @@ bool ld_wheel_is_occupied(const struct ld_wheel *wheel, unsigned list) {
 }
 
 /* Add to the batch; false when memory ran out. */
-static bool add_to_batch(struct ld_wheel *wheel, const struct ld_arming *arming) {
-    struct ld_arming *batch =
+static bool add_to_batch(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
+    struct ld_wheel_arming *batch =
         ld_grow_to(wheel->batch, &wheel->batch_capacity, wheel->batch_size + 1, sizeof *batch);
     if (batch == NULL) {
         return false; /* it stays in the wheel and comes with the next batch */
@@ -151,7 +151,7 @@ static bool add_to_batch(struct ld_wheel *wheel, const struct ld_arming *arming)
 }
 
 /* Put an arming of a list that is gone through where it belongs; one that is void nowhere. */
-static void sift_one(struct ld_wheel *wheel, const struct ld_arming *arming, uint64_t limit) {
+static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *arming, uint64_t limit) {
     if (ld_wheel_find_armed(wheel, arming) != NULL &&
         (arming->due >= limit || !add_to_batch(wheel, arming))) {
         append(wheel, arming);
@@ -160,7 +160,7 @@ static void sift_one(struct ld_wheel *wheel, const struct ld_arming *arming, uin
 
 /* Go through a list. A block is given back before what was in it needs one. */
 void ld_wheel_sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
-    struct ld_arming armings[LD_WHEEL_BLOCK];
+    struct ld_wheel_arming armings[LD_WHEEL_BLOCK];
     struct ld_wheel_block *block = take_list(wheel, list);
     while (block != NULL) {
         struct ld_wheel_block *next = block->next;
@@ -186,7 +186,7 @@ static void ensure_spare(struct ld_wheel *wheel, size_t count) {
 /* Put a timer into its list. */
 void ld_wheel_insert(struct ld_wheel *wheel, const struct ld_wheel_slot *slot, uint32_t index) {
     ensure_spare(wheel, 1);
-    append(wheel, &(struct ld_arming){slot->info.due, slot->order, index});
+    append(wheel, &(struct ld_wheel_arming){slot->info.due, slot->order, index});
 }
 
 /* Let the current tick be one to which no list before LIST comes; this one has to be gone through. */

@@ -19,7 +19,7 @@ struct ld_wheel_slot {
 struct ld_wheel_block {
     struct ld_wheel_block *next;
     uint32_t count;
-    struct ld_arming armings[LD_WHEEL_BLOCK];
+    struct ld_wheel_arming armings[LD_WHEEL_BLOCK];
 };
 
 /* How many slots there are in a number of chunks: each has twice as many as the one before. */
@@ -35,7 +35,7 @@ static inline struct ld_wheel_slot *ld_wheel_slot_at(const struct ld_wheel *whee
 
 /* The slot of an arming that stands; NULL if it is void. */
 static inline struct ld_wheel_slot *ld_wheel_find_armed(const struct ld_wheel *wheel,
-                                                        const struct ld_arming *arming) {
+                                                        const struct ld_wheel_arming *arming) {
     struct ld_wheel_slot *slot = ld_wheel_slot_at(wheel, arming->index);
     bool stands = slot->info.armed && slot->order == arming->order && slot->info.due == arming->due;
     return stands ? slot : NULL;

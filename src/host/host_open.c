@@ -209,7 +209,7 @@ static void give_up(void *arg) {
     for (size_t i = 0; i < service->socket_count; i++) {
         blank_fd(service->sockets[i].fd, blank);
     }
-    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+    for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         blank_fd(facts.fd, blank);
     }
     close(blank);

@@ -106,7 +106,7 @@ static json_t *report_loop(const struct ld_host *host) {
 static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
     struct ld_listener_facts facts;
-    for (size_t i = 0; ld_listeners_facts(host->listeners, i, &facts); i++) {
+    for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         json_array_append_new(list,
                               json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address),
                                         "fd", facts.fd, "inherited", facts.inherited));

@@ -40,7 +40,7 @@ static void terminate_children(struct ld_host *host) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(host->children, child)) != NULL) {
         struct ld_child_facts facts;
-        ld_child_facts(child, &facts);
+        ld_child_describe(child, &facts);
         if (!facts.detached) {
             ld_child_terminate(child); /* the host itself knows when to kill */
         }
@@ -64,7 +64,7 @@ static bool has_known_children(struct ld_host *host) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(host->children, child)) != NULL) {
         struct ld_child_facts facts;
-        ld_child_facts(child, &facts);
+        ld_child_describe(child, &facts);
         if (!facts.detached && ld_child_is_awaited(child)) {
             return true;
         }

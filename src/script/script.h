@@ -67,14 +67,14 @@ struct ld_script {
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
-    lua_State *shelf;          /* see enum ld_shelf */
-    const void *timer_type;    /* their metatable's address */
-    struct ld_clock *clock;    /* of cron timers, if there are any */
-    struct ld_guest *guest;    /* of luv, if it is used */
-    struct ld_handle *handles; /* the half of them that libuv knows */
-    size_t heap;               /* bytes that Lua has */
-    size_t commands;           /* of lunad.exec that have not finished */
-    size_t keepers;            /* things that keep the script alive, beside timers and tasks */
+    lua_State *shelf;            /* see enum ld_shelf */
+    const void *timer_type;      /* their metatable's address */
+    struct ld_wall_clock *clock; /* of cron timers, if there are any */
+    struct ld_guest *guest;      /* of luv, if it is used */
+    struct ld_handle *handles;   /* the half of them that libuv knows */
+    size_t heap;                 /* bytes that Lua has */
+    size_t commands;             /* of lunad.exec that have not finished */
+    size_t keepers;              /* things that keep the script alive, beside timers and tasks */
 
     struct ld_task *root;  /* what stands for no task, in the main coroutine's place */
     struct ld_task *tasks; /* that are or were suspended, and have not ended */

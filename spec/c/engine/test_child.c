@@ -53,7 +53,7 @@ static void on_drained(void *arg) {
 static void on_finished(void *arg) {
     struct owner *owner = arg;
     owner->finished++;
-    ld_child_facts(owner->child, &owner->facts);
+    ld_child_describe(owner->child, &owner->facts);
     CHECK(!owner->facts.running);
     if (!owner->keeps) {
         ld_child_release(owner->child);
@@ -212,7 +212,7 @@ static void test_log(void) {
     config.streams[2].kind = LD_STREAM_LOG;
     start(&config);
     struct ld_child_facts facts;
-    ld_child_facts(owner.child, &facts);
+    ld_child_describe(owner.child, &facts);
     CHECK(facts.running && facts.pid > 1);
     run_until(&owner.finished);
     char line[64];
@@ -327,7 +327,7 @@ static void test_hold(void) {
     do {
         uv_run(&loop, UV_RUN_NOWAIT);
         usleep(1000);
-        ld_child_facts(owner.child, &facts);
+        ld_child_describe(owner.child, &facts);
     } while (facts.running);
     CHECK_INT(0, owner.finished); /* not before its owner is done */
     owner.holds = false;
@@ -402,11 +402,11 @@ static void test_find(void) {
     struct ld_child_facts facts;
     begin();
     start_command("exec sleep 1000", &owner);
-    ld_child_facts(owner.child, &facts);
+    ld_child_describe(owner.child, &facts);
     CHECK(ld_children_find(children, facts.pid) == owner.child);
     CHECK(ld_children_find(children, getpid()) == NULL);
     ld_child_note(owner.child, 3, &(struct ld_exit){.signaled = true, .status = SIGHUP});
-    ld_child_facts(owner.child, &facts);
+    ld_child_describe(owner.child, &facts);
     CHECK(facts.restarts == 3 && facts.has_last && facts.last.status == SIGHUP);
     CHECK_INT(0, ld_child_kill(owner.child, SIGKILL));
     run_until(&owner.finished);

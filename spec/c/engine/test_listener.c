@@ -38,7 +38,7 @@ static bool is_same(int a, int b) {
 static size_t count(void) {
     struct ld_listener_facts facts;
     size_t number = 0;
-    while (ld_listeners_facts(set, number, &facts)) {
+    while (ld_listeners_describe(set, number, &facts)) {
         number++;
     }
     return number;
@@ -59,7 +59,7 @@ static void test_ask(void) {
     CHECK(!is_same(first, other));
     CHECK_INT(2, count());
     struct ld_listener_facts facts;
-    CHECK(ld_listeners_facts(set, 0, &facts));
+    CHECK(ld_listeners_describe(set, 0, &facts));
     CHECK_STR(address_of("a"), facts.address);
     CHECK(is_same(first, facts.fd) && facts.fd != first && !facts.inherited);
     close(first);
@@ -142,7 +142,7 @@ static void test_inherited(void) {
     int by_address = ask("a", false);
     CHECK(is_same(fd, by_name) && is_same(fd, by_address) && by_name != fd);
     CHECK_INT(1, count());
-    CHECK(ld_listeners_facts(set, 0, &facts) && facts.inherited);
+    CHECK(ld_listeners_describe(set, 0, &facts) && facts.inherited);
     CHECK_STR("fd:http", facts.address);
     ld_listeners_commit(set); /* it stays though nobody asks for it */
     CHECK_INT(1, count());

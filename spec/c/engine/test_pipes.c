@@ -55,9 +55,9 @@ static void begin(void) {
 
 /* Close everything. */
 static void end(int handles) {
-    ld_outlet_close(&outlet);
-    ld_inlet_close(&inlet);
-    ld_inlet_close(&inlet); /* twice does nothing */
+    ld_pipes_close_outlet(&outlet);
+    ld_pipes_close_inlet(&inlet);
+    ld_pipes_close_inlet(&inlet); /* twice does nothing */
     CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
     CHECK_INT(handles, closes);
     CHECK_INT(0, uv_loop_close(&loop));
@@ -74,11 +74,11 @@ static void turn(void) {
 /* Open an outlet that reads. */
 static void open_outlet(void) {
     begin();
-    REQUIRE(ld_outlet_open(&outlet, &loop, &theirs) == 0);
+    REQUIRE(ld_pipes_open_outlet(&outlet, &loop, &theirs) == 0);
     CHECK(outlet.open);
     CHECK_INT(FD_CLOEXEC, fcntl(theirs, F_GETFD));
     CHECK_INT(0, fcntl(theirs, F_GETFL) & O_NONBLOCK); /* as the child expects it */
-    ld_outlet_start(&outlet);
+    ld_pipes_read(&outlet);
 }
 
 static void test_output(void) {
@@ -97,33 +97,33 @@ static void test_output(void) {
 
 static void test_hold(void) {
     open_outlet();
-    ld_outlet_hold(&outlet, 1);
-    ld_outlet_hold(&outlet, 2);
+    ld_pipes_hold(&outlet, 1);
+    ld_pipes_hold(&outlet, 2);
     CHECK(write(theirs, "late", 4) == 4);
     turn();
-    ld_outlet_unhold(&outlet, 1);
+    ld_pipes_unhold(&outlet, 1);
     turn();
     CHECK_STR("", ld_text_string(&got));
-    ld_outlet_unhold(&outlet, 2);
+    ld_pipes_unhold(&outlet, 2);
     turn();
     CHECK_STR("late", ld_text_string(&got));
-    ld_outlet_hold(&outlet, 1);
+    ld_pipes_hold(&outlet, 1);
     close(theirs);
     turn();
     CHECK_INT(0, ends); /* its end waits too */
-    ld_outlet_unhold(&outlet, 1);
+    ld_pipes_unhold(&outlet, 1);
     CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
     CHECK_INT(1, ends);
-    ld_outlet_hold(&outlet, 1); /* closed: nothing happens */
-    ld_outlet_unhold(&outlet, 1);
+    ld_pipes_hold(&outlet, 1); /* closed: nothing happens */
+    ld_pipes_unhold(&outlet, 1);
     end(1);
 }
 
 static void test_close_output(void) {
     open_outlet();
     CHECK(write(theirs, "lost", 4) == 4);
-    ld_outlet_close(&outlet);
-    ld_outlet_close(&outlet);
+    ld_pipes_close_outlet(&outlet);
+    ld_pipes_close_outlet(&outlet);
     CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
     CHECK_STR("", ld_text_string(&got));
     CHECK_INT(0, ends);
@@ -134,21 +134,21 @@ static void test_close_output(void) {
 /* Open an inlet. */
 static void open_inlet(void) {
     begin();
-    REQUIRE(ld_inlet_open(&inlet, &loop, &theirs) == 0);
+    REQUIRE(ld_pipes_open_inlet(&inlet, &loop, &theirs) == 0);
     CHECK_INT(FD_CLOEXEC, fcntl(theirs, F_GETFD));
     CHECK_INT(0, fcntl(theirs, F_GETFL) & O_NONBLOCK);
 }
 
 static void test_input(void) {
     open_inlet();
-    CHECK_INT(0, ld_inlet_write(&inlet, "hello", 5));
-    CHECK_INT(0, ld_inlet_write(&inlet, "", 0));
-    CHECK_INT(0, ld_inlet_unwritten(&inlet));
-    ld_inlet_finish(&inlet);
+    CHECK_INT(0, ld_pipes_write(&inlet, "hello", 5));
+    CHECK_INT(0, ld_pipes_write(&inlet, "", 0));
+    CHECK_INT(0, ld_pipes_unwritten(&inlet));
+    ld_pipes_finish(&inlet);
     CHECK(!inlet.open);
     turn();
     CHECK_STR("hello", read_fd(theirs));
-    CHECK_INT(-EBADF, ld_inlet_write(&inlet, "x", 1));
+    CHECK_INT(-EBADF, ld_pipes_write(&inlet, "x", 1));
     close(theirs);
     end(1);
 }
@@ -175,13 +175,13 @@ static void test_much_input(void) {
     char *bytes = malloc(size);
     memset(bytes, 'x', size);
     open_inlet();
-    CHECK_INT(0, ld_inlet_write(&inlet, bytes, size));
+    CHECK_INT(0, ld_pipes_write(&inlet, bytes, size));
     free(bytes); /* it was copied */
-    CHECK(ld_inlet_unwritten(&inlet) > 0 && ld_inlet_unwritten(&inlet) < size);
-    CHECK_INT(0, ld_inlet_write(&inlet, "yz", 2));
-    ld_inlet_finish(&inlet);
+    CHECK(ld_pipes_unwritten(&inlet) > 0 && ld_pipes_unwritten(&inlet) < size);
+    CHECK_INT(0, ld_pipes_write(&inlet, "yz", 2));
+    ld_pipes_finish(&inlet);
     CHECK(inlet.open); /* not before everything is written */
-    CHECK_INT(-EBADF, ld_inlet_write(&inlet, "x", 1));
+    CHECK_INT(-EBADF, ld_pipes_write(&inlet, "x", 1));
     turn();
     CHECK_INT(0, drains);
     CHECK_INT(size + 2, drain(0));
@@ -195,32 +195,32 @@ static void test_much_input(void) {
 static void test_reader_gone(void) {
     open_inlet();
     close(theirs);
-    CHECK_INT(-EPIPE, ld_inlet_write(&inlet, "x", 1));
+    CHECK_INT(-EPIPE, ld_pipes_write(&inlet, "x", 1));
     CHECK_INT(1, drains); /* who waits must not wait for ever */
-    CHECK_INT(-EPIPE, ld_inlet_write(&inlet, "x", 1));
+    CHECK_INT(-EPIPE, ld_pipes_write(&inlet, "x", 1));
     end(1);
 }
 
 static void test_reader_goes(void) {
     char *bytes = calloc(1, 1 << 20);
     open_inlet();
-    CHECK_INT(0, ld_inlet_write(&inlet, bytes, 1 << 20));
+    CHECK_INT(0, ld_pipes_write(&inlet, bytes, 1 << 20));
     free(bytes);
     close(theirs);
     turn();
     CHECK_INT(1, drains);
     CHECK_INT(-EPIPE, inlet.error);
-    CHECK_INT(-EPIPE, ld_inlet_write(&inlet, "x", 1));
-    CHECK_INT(0, ld_inlet_unwritten(&inlet));
+    CHECK_INT(-EPIPE, ld_pipes_write(&inlet, "x", 1));
+    CHECK_INT(0, ld_pipes_unwritten(&inlet));
     end(1);
 }
 
 static void test_close_input(void) {
     char *bytes = calloc(1, 1 << 20);
     open_inlet();
-    CHECK_INT(0, ld_inlet_write(&inlet, bytes, 1 << 20));
+    CHECK_INT(0, ld_pipes_write(&inlet, bytes, 1 << 20));
     free(bytes);
-    ld_inlet_close(&inlet); /* with something to be written */
+    ld_pipes_close_inlet(&inlet); /* with something to be written */
     CHECK_INT(0, uv_run(&loop, UV_RUN_DEFAULT));
     CHECK_INT(0, drains);
     close(theirs);
@@ -234,8 +234,8 @@ static void open_too_many(void) {
     REQUIRE(setrlimit(RLIMIT_NOFILE, &few) == 0);
     while (dup(1) >= 0) {
     }
-    CHECK_INT(-EMFILE, ld_outlet_open(&outlet, &loop, &theirs));
-    CHECK_INT(-EMFILE, ld_inlet_open(&inlet, &loop, &theirs));
+    CHECK_INT(-EMFILE, ld_pipes_open_outlet(&outlet, &loop, &theirs));
+    CHECK_INT(-EMFILE, ld_pipes_open_inlet(&inlet, &loop, &theirs));
     CHECK_INT(-1, theirs);
     CHECK(!outlet.open && !inlet.open);
     end(0);

@@ -124,7 +124,7 @@ static pid_t spawn(const char *command, int in) {
                                   .identity = {(uid_t)-1, (gid_t)-1, NULL, -1}};
     const char *step;
     pid_t pid = 0;
-    REQUIRE(ld_spawn(&spec, &pid, NULL, &step) == 0);
+    REQUIRE(ld_spawn_start(&spec, &pid, NULL, &step) == 0);
     return pid;
 }
 

@@ -52,7 +52,7 @@ static void prepare(struct job *job, char *const *argv) {
 
 /* Start it. */
 static int start(struct job *job) {
-    int rc = ld_spawn(&job->spec, &job->pid, NULL, &job->step);
+    int rc = ld_spawn_start(&job->spec, &job->pid, NULL, &job->step);
     close(job->theirs);
     close(job->fds[0].parent);
     return rc;

@@ -88,7 +88,7 @@ static void count(void *arg) {
 }
 
 static void test_real(void) {
-    struct ld_clock *clock;
+    struct ld_wall_clock *clock;
     uv_loop_t loop;
     int changes = 0;
     uv_loop_init(&loop);
@@ -102,7 +102,7 @@ static void test_real(void) {
 }
 
 static void test_changes(void) {
-    struct ld_clock *clock;
+    struct ld_wall_clock *clock;
     uv_loop_t loop;
     uv_timer_t timer;
     int changes = 0;
@@ -129,7 +129,7 @@ static void test_changes(void) {
 }
 
 static void test_failures(void) {
-    struct ld_clock *clock = NULL;
+    struct ld_wall_clock *clock = NULL;
     uv_loop_t loop;
     uv_loop_init(&loop);
     fake.create_error = EMFILE;
