@@ -1,5 +1,6 @@
 ---@meta lunad
--- The API of lunad for editors (the Lua language server). Never loaded; spec/source/meta_spec.lua keeps it true.
+-- The API of lunad for editors (the Lua language server). Never loaded; spec/source/meta_spec.lua keeps
+-- it true.
 
 ---@class lunad
 ---@field version string of lunad

@@ -81,7 +81,8 @@ describe("The run directory", function()
       "$1" start "$2" && stat -c %a /run/lunad && ls /run/lunad && ls /var/log/lunad && "$1" stop x
     ]], { box:idle("x") }, { through = { "unshare", "--mount" } })
     assert.equal(0, result.code, result.err)
-    assert.truthy(result.out:find("^x: started[^\n]*\n755\nx.pid\nx.sock\nx.start\nx.log\nx: stopped\n$"), result.out)
+    local expected = "^x: started[^\n]*\n755\nx.pid\nx.sock\nx.start\nx.log\nx: stopped\n$"
+    assert.truthy(result.out:find(expected), result.out)
   end)
 
 end)

@@ -7,6 +7,11 @@ local uv = support.uv
 local ENV = { ASAN_OPTIONS = "detect_leaks=0" }
 local NOBODY = 65534
 
+-- Whether `lunad status` finds the daemon "s" running, as this process.
+local function answers(box, pid)
+  return box:lunad("status", "s").out:find("pid " .. pid, 1, true)
+end
+
 -- The descriptors of a process: number -> { target, flags (as open has them) }.
 local function descriptors(pid)
   local found = {}
@@ -30,8 +35,8 @@ local function build_library()
   library = os.tmpname()
   os.remove(library)
   assert(uv.fs_mkdir(library, tonumber("755", 8)))
-  assert(os.execute(("cc -shared -fPIC -O1 -D_GNU_SOURCE $(pkg-config --cflags lua5.4) -o %s/attack.so %s"):format(
-    library, support.root .. "/spec/fixtures/attack.c")))
+  assert(os.execute(([[cc -shared -fPIC -O1 -D_GNU_SOURCE $(pkg-config --cflags lua5.4) -o %s/attack.so \
+    %s/spec/fixtures/attack.c]]):format(library, support.root)))
 end
 
 local function remove_library()
@@ -149,8 +154,9 @@ describe("A dropped script", function()
         return table.concat(bytes)
       end
       local fixed = { "", "\0", "o", "lunad/1", "lunad/1 ", "lunad/1 1", "lunad/1 1 ", "lunad/1  open-log",
-        "lunad/2 1 open-log", "lunad/1 -1 open-log", "lunad/1 99999999999999999999 open-log", "lunad/1 1 OPEN-LOG",
-        "lunad/1 1 open-log /etc/x", "lunad/1 1 open-log\n", "lunad/1 1 " .. ("a"):rep(60000), "lunad/1 1 stop" }
+        "lunad/2 1 open-log", "lunad/1 -1 open-log", "lunad/1 99999999999999999999 open-log",
+        "lunad/1 1 OPEN-LOG", "lunad/1 1 open-log /etc/x", "lunad/1 1 open-log\n",
+        "lunad/1 1 " .. ("a"):rep(60000), "lunad/1 1 stop" }
       for _, packet in ipairs(fixed) do
         for _, count in ipairs { 0, 1, 3, 20 } do attack.send(channel, packet, count) end
       end
@@ -401,7 +407,7 @@ describe("The files of a daemon", function()
       for _, names in ipairs { { "s.pid" }, { "s.sock" }, { "s.start" }, { "s.sock", "s.pid", "s.start" } } do
         for _, name in ipairs(names) do hide(name) end
         support.wait_for("its files", function() return #box:left_files() == 3 end)
-        support.wait_for("an answer", function() return box:lunad("status", "s").out:find("pid " .. pid, 1, true) end)
+        support.wait_for("an answer", function() return answers(box, pid) end)
       end
       assert.truthy(box:log("s"):find("files of this daemon were removed from .*: they were made again"))
       assert.equal(4, box:lunad("start", "s.lua").code)
@@ -413,7 +419,7 @@ describe("The files of a daemon", function()
       if user and not support.is_root then return pending("needs root") end
       local pid = start()
       assert.equal(0, box:shell("mv run gone && rm -r gone").code)
-      support.wait_for("an answer", function() return box:lunad("status", "s").out:find("pid " .. pid, 1, true) end)
+      support.wait_for("an answer", function() return answers(box, pid) end)
       assert.equal(4, box:lunad("start", "s.lua").code)
       box:ok("reload", "s")
       box:ok("stop", "s")
@@ -428,7 +434,7 @@ describe("The files of a daemon", function()
     local err = box:refused(4, "start", "s.lua")
     assert.truthy(err:find("already running, and its pidfile was removed from", 1, true), err)
     support.kill(pid, "sigcont")
-    support.wait_for("an answer", function() return box:lunad("status", "s").out:find("pid " .. pid, 1, true) end)
+    support.wait_for("an answer", function() return answers(box, pid) end)
     assert.equal(1, #box:marked())
   end)
 
@@ -444,19 +450,19 @@ describe("The files of a daemon", function()
   end)
 
   it("have no Unix socket left after a start that was cancelled or took too long", function()
-    local path = box:path("u.sock")
+    local path, other = box:path("u.sock"), box:path("v.sock")
     local text = ("local lunad = require 'lunad' lunad.listen 'unix:%s' while true do end"):format(path)
-    box:refused(1, "start", "--wait-ready", "--start-timeout", "0.2", "--listen", "unix:" .. box:path("v.sock"),
+    box:refused(1, "start", "--wait-ready", "--start-timeout", "0.2", "--listen", "unix:" .. other,
       box:write("s.lua", "lunad = require 'lunad' " .. text))
     assert.is_nil(uv.fs_lstat(path))
-    assert.is_nil(uv.fs_lstat(box:path("v.sock")))
-    local start = box:spawn { "start", "--listen", "unix:" .. box:path("v.sock"), "s.lua" }
-    support.wait_for("the sockets", function() return uv.fs_lstat(path) and uv.fs_lstat(box:path("v.sock")) end)
+    assert.is_nil(uv.fs_lstat(other))
+    local start = box:spawn { "start", "--listen", "unix:" .. other, "s.lua" }
+    support.wait_for("the sockets", function() return uv.fs_lstat(path) and uv.fs_lstat(other) end)
     support.kill(start.pid, "sigint")
     box:await(start, "its end", start.is_over)
     assert.truthy(start.err():find("start cancelled", 1, true))
     assert.is_nil(uv.fs_lstat(path))
-    assert.is_nil(uv.fs_lstat(box:path("v.sock")))
+    assert.is_nil(uv.fs_lstat(other))
     assert.same({}, box:left_files())
   end)
 
@@ -515,7 +521,7 @@ describe("lunad stop", function()
 end)
 
 describe("The binary", function()
-  it("is hardened: position independent, read-only relocations, stack protector, checked functions", function()
+  it("is position independent, with read-only relocations, stack protector and checked functions", function()
     if support.binary:find("sanitize", 1, true) then return pending("sanitizers check otherwise") end
     local pipe = assert(io.popen(("readelf -hldW --dyn-syms %s"):format(support.binary)))
     local text = pipe:read("a")
