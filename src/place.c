@@ -17,21 +17,21 @@ struct walk {
     char rest[PATH_MAX];    /* what is still to be walked */
 };
 
-/* Note whether the next step, NAME in the directory, is one that the user can bend. */
-static int judge(const struct walk *walk, const char *name) {
+/* Note whether a step from the directory to ENTRY (NULL: nothing is there yet) is one that the user
+ * can bend. In a sticky directory that is so for what neither root nor its owner has made; ENTRY must
+ * be what was opened then, as another could stand there a moment later. */
+static int judge(const struct walk *walk, const struct stat *entry) {
     struct ld_place *place = walk->place;
     struct stat dir;
-    struct stat entry;
     if (!ld_user_is_lesser(place->user) || place->is_users) {
         return 0;
     }
     if (fstat(place->dir, &dir) < 0) {
         return -errno;
     }
-    bool bends = ld_user_can_rename_in(place->user, &dir);
+    bool bends = ld_user_can_rename_in(place->user, place->dir);
     if (bends && (dir.st_mode & S_ISVTX) != 0 && dir.st_uid != place->user->uid) {
-        bends = fstatat(place->dir, name, &entry, AT_SYMLINK_NOFOLLOW) == 0 &&
-                entry.st_uid == place->user->uid;
+        bends = entry != NULL && entry->st_uid != 0 && entry->st_uid != dir.st_uid;
     }
     if (bends) {
         place->is_users = true;
@@ -75,12 +75,11 @@ static int begin(struct walk *walk) {
     return 0;
 }
 
-/* Walk into NAME: a directory, or a link to follow. */
-static int step(struct walk *walk, const char *name) {
+/* Open NAME in the directory, whatever it is, and judge the step to it before and after: only then
+ * it is known. A descriptor or a negative errno. */
+static int open_step(struct walk *walk, const char *name, struct stat *facts) {
     const int flags = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-    char target[PATH_MAX];
-    struct stat facts;
-    int rc = judge(walk, name);
+    int rc = judge(walk, NULL);
     if (rc < 0) {
         return rc;
     }
@@ -89,9 +88,27 @@ static int step(struct walk *walk, const char *name) {
         (mkdirat(walk->place->dir, name, 0755) == 0 || errno == EEXIST)) {
         fd = openat(walk->place->dir, name, flags);
     }
-    if (fd < 0 || fstat(fd, &facts) < 0) {
-        rc = -errno;
-    } else if (S_ISDIR(facts.st_mode)) {
+    if (fd < 0) {
+        return -errno;
+    }
+    rc = fstat(fd, facts) < 0 ? -errno : judge(walk, facts);
+    if (rc < 0) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+/* Walk into NAME: a directory, or a link to follow. */
+static int step(struct walk *walk, const char *name) {
+    char target[PATH_MAX];
+    struct stat facts;
+    int rc;
+    int fd = open_step(walk, name, &facts);
+    if (fd < 0) {
+        return fd;
+    }
+    if (S_ISDIR(facts.st_mode)) {
         move(walk, fd);
         return 0;
     } else if (S_ISLNK(facts.st_mode)) {
@@ -102,9 +119,7 @@ static int step(struct walk *walk, const char *name) {
     } else {
         rc = -ENOTDIR;
     }
-    if (fd >= 0) {
-        close(fd);
-    }
+    close(fd);
     return rc;
 }
 
@@ -126,6 +141,7 @@ static bool take_name(struct walk *walk, char *name) {
 /* Walk to the directory of the file. */
 static int walk_all(struct walk *walk) {
     char name[NAME_MAX + 1];
+    struct stat entry;
     int rc = begin(walk);
     while (rc == 0 && take_name(walk, name)) {
         rc = step(walk, name);
@@ -137,7 +153,9 @@ static int walk_all(struct walk *walk) {
     if (rc == 0) {
         memcpy(walk->place->name, walk->rest, size);
         walk->place->name[size] = '\0';
-        rc = judge(walk, walk->place->name);
+        bool is_there =
+            fstatat(walk->place->dir, walk->place->name, &entry, AT_SYMLINK_NOFOLLOW) == 0;
+        rc = judge(walk, is_there ? &entry : NULL);
     }
     return rc;
 }

@@ -12,6 +12,7 @@
 #include "say.h"
 
 #define END_MS  2000 /* for the end of a daemon that is given up */
+#define LONGEST_S 1e6 /* what poll can wait; longer is for ever */
 #define SLACK_S 5.0  /* for what the daemon does around its own time limits */
 
 /* How a start stands. */
@@ -125,7 +126,8 @@ static void wait_for_end(struct start *start) {
     char byte;
     int rc;
     do {
-        rc = poll(&poller, 1, (int)((deadline - now()) * 1000) + 1);
+        double left = deadline - now();
+        rc = left > 0 ? poll(&poller, 1, left < LONGEST_S ? (int)(left * 1000) + 1 : -1) : 0;
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
         end_daemon(start);
