@@ -5,12 +5,14 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "service.h"
 
+#define ANSWER_MAX (16 << 20) /* bytes of an answer: a daemon with very much to tell has a few */
 #define RETRY_MS 10 /* between tries to connect to a socket whose queue is full */
 
 /* Milliseconds on the monotonic clock. */
@@ -46,10 +48,24 @@ static int wait_for(int fd, short events, int64_t deadline) {
     }
 }
 
+/* Check that whoever listens is of the user whose directory this is: there a name of root's socket
+ * could have been put, to have our request go to another daemon. */
+static int check_peer(int fd, int run_fd) {
+    struct stat dir;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (fstat(run_fd, &dir) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
+        return -errno;
+    }
+    return dir.st_uid == 0 || peer.uid == dir.st_uid ? 0 : -EPERM;
+}
+
 /* Connect to a daemon; a descriptor or a negative errno. */
-static int connect_to(const char *run_dir, const char *name, int64_t deadline) {
+static int connect_to(int run_fd, const char *name, int64_t deadline) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int rc = ld_service_socket_path(address.sun_path, sizeof address.sun_path, run_dir, name);
+    char dir[32];
+    snprintf(dir, sizeof dir, "/proc/self/fd/%d", run_fd);
+    int rc = ld_service_socket_path(address.sun_path, sizeof address.sun_path, dir, name);
     if (rc < 0) {
         return rc;
     }
@@ -64,6 +80,11 @@ static int connect_to(const char *run_dir, const char *name, int64_t deadline) {
             return rc == -EAGAIN ? -ETIMEDOUT : rc == -ENOENT ? -ECONNREFUSED : rc;
         }
         poll(NULL, 0, RETRY_MS);
+    }
+    rc = check_peer(fd, run_fd);
+    if (rc < 0) {
+        close(fd);
+        return rc;
     }
     return fd;
 }
@@ -95,6 +116,9 @@ static int receive_line(int fd, struct ld_text *line, int64_t deadline) {
             return -errno;
         }
         ld_text_add(line, bytes, size > 0 ? (size_t)size : 0);
+        if (line->size > ANSWER_MAX) {
+            return -EMSGSIZE;
+        }
         if (size > 0 && bytes[size - 1] == '\n') {
             return line->failed ? -ENOMEM : 0;
         }
@@ -121,6 +145,10 @@ static const char *explain(int rc) {
         return "it does not answer (is its script busy? see its log)";
     case -ECONNREFUSED:
         return "nobody listens on its control socket";
+    case -EMSGSIZE:
+        return "its answer has no end";
+    case -EPERM:
+        return "its control socket is not of the user whose run directory this is";
     case -ECONNRESET:
         return "it ended before it had answered";
     default:
@@ -132,7 +160,7 @@ static const char *explain(int rc) {
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why) {
     int64_t deadline = request->seconds < 0 ? -1 : now_ms() + (int64_t)(request->seconds * 1000);
     *answer = NULL;
-    int fd = connect_to(request->run_dir, request->name, deadline);
+    int fd = connect_to(request->run_fd, request->name, deadline);
     int rc = fd < 0 ? fd : converse(fd, request->verb, deadline, answer);
     if (fd >= 0) {
         close(fd);

@@ -26,7 +26,7 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
         return status;
     }
     int rc =
-        ld_client_ask(&(struct ld_request){dir->path, target.name, "reload", -1}, &answer, &why);
+        ld_client_ask(&(struct ld_request){dir->fd, target.name, "reload", -1}, &answer, &why);
     if (rc == 0) {
         ld_say("%s: reloaded, generation %d in %.1f ms", target.name,
                (int)json_integer_value(json_object_get(answer, "generation")),
@@ -57,7 +57,7 @@ static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
-    if (ld_client_ask(&(struct ld_request){dir->path, target.name, "reopen", ASK_SECONDS}, &answer,
+    if (ld_client_ask(&(struct ld_request){dir->fd, target.name, "reopen", ASK_SECONDS}, &answer,
                       &why) == 0) {
         ld_say("%s: log reopened", target.name);
         json_decref(answer);

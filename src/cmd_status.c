@@ -24,7 +24,7 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
 static json_t *ask(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *report = NULL;
-    if (ld_client_ask(&(struct ld_request){target->dir->path, target->name, "status", ASK_SECONDS},
+    if (ld_client_ask(&(struct ld_request){target->dir->fd, target->name, "status", ASK_SECONDS},
                       &report, &why) < 0) {
         report = silent_report(target, ld_text_string(&why));
     } else {
@@ -91,10 +91,21 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     return 0;
 }
 
-/* Print JSON with a newline. */
+/* Print JSON with a newline. What could act on a terminal and JSON does not escape by itself (DEL, and
+ * U+0080 to U+009F) stands only in strings, and is escaped as it may be there. */
 static void print_json(const json_t *value) {
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    puts(dump != NULL ? dump : "null");
+    const char *at = dump != NULL ? dump : "null";
+    for (; *at != '\0'; at++) {
+        const unsigned char *byte = (const unsigned char *)at;
+        if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
+            printf("\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
+            at += byte[0] == 0xC2;
+        } else {
+            putchar(*at);
+        }
+    }
+    putchar('\n');
     free(dump);
 }
 

@@ -58,7 +58,7 @@ static bool ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
     int rc = ld_client_ask(
-        &(struct ld_request){target->dir->path, target->name, "stop", ASK_SECONDS}, &answer, &why);
+        &(struct ld_request){target->dir->fd, target->name, "stop", ASK_SECONDS}, &answer, &why);
     ld_text_fini(&why);
     if (rc == 0) {
         json_decref(answer);
@@ -85,7 +85,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
         return ld_target_open(target) < 0 ? 1 : 0; /* says why */
     }
     ld_leftovers_find(&leftovers, target->holder.pid);
-    ld_process_end_family(target->holder.pid);
+    ld_process_end_family(target->holder.pid, pidfd);
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
     ld_leftovers_remove(&leftovers);

@@ -14,6 +14,8 @@
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
+#define LONGEST_S      1e9     /* no option takes more */
+#define LATEST_S       2.5e11  /* in the year 9892 */
 
 /* Fill in the file's name. */
 static void name_file(char *out, size_t size, const char *name) {
@@ -54,17 +56,33 @@ int ld_record_save(int dir, const char *name, const json_t *fields) {
     return rc;
 }
 
-/* Check that the open file is one that only its owner can have written. */
-static int check(int fd, struct stat *facts) {
-    if (fstat(fd, facts) < 0) {
+/* Check that the open file is one that only its owner can have written, who is that of DIR. */
+static int check(int dir, int fd, struct stat *facts) {
+    struct stat parent;
+    if (fstat(fd, facts) < 0 || fstat(dir, &parent) < 0) {
         return -errno;
     }
     if (facts->st_uid != geteuid() && geteuid() != 0) {
         return -EACCES;
     }
     bool is_private = S_ISREG(facts->st_mode) && facts->st_nlink == 1 &&
+                      facts->st_uid == parent.st_uid &&
                       (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
     return !is_private ? -EPERM : facts->st_size > SIZE_MAX_BYTES ? -EPROTO : 0;
+}
+
+/* Read SIZE bytes, and no more if the file grows as it is read. */
+static int read_bytes(int fd, size_t size, struct ld_text *text) {
+    char chunk[16384];
+    while (text->size < size) {
+        size_t left = size - text->size;
+        ssize_t got = read(fd, chunk, left < sizeof chunk ? left : sizeof chunk);
+        if (got <= 0 || text->failed) {
+            return got < 0 ? -errno : got == 0 ? -EPROTO : -ENOMEM;
+        }
+        ld_text_add(text, chunk, (size_t)got);
+    }
+    return text->failed ? -ENOMEM : 0;
 }
 
 /* Read NAME.start as JSON, a new reference. */
@@ -76,8 +94,8 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
     if (fd < 0) {
         return errno == ELOOP ? -EPERM : -errno;
     }
-    int rc = check(fd, facts);
-    rc = rc == 0 ? ld_file_read(fd, &text) : rc;
+    int rc = check(dir, fd, facts);
+    rc = rc == 0 ? read_bytes(fd, (size_t)facts->st_size, &text) : rc;
     close(fd);
     if (rc == 0) {
         *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);
@@ -116,6 +134,12 @@ static char **take_strings(const json_t *array) {
     return strings;
 }
 
+/* The number of a member from 0 to MOST, or INSTEAD: who wrote it may have had anything in mind. */
+static double take_number(const json_t *fields, const char *key, double most, double instead) {
+    double number = json_number_value(json_object_get(fields, key));
+    return number >= 0 && number <= most ? number : instead;
+}
+
 /* Read NAME.start. */
 int ld_record_load(struct ld_record *record, int dir, const char *name) {
     struct stat facts;
@@ -132,9 +156,9 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     record->script = ld_json_take_bytes(json_object_get(fields, "script"));
     record->text = ld_json_take_bytes(json_object_get(fields, "text"));
     record->log = ld_json_take_bytes(json_object_get(fields, "log"));
-    record->start_timeout = json_number_value(json_object_get(fields, "start_timeout"));
-    record->stop_timeout = json_number_value(json_object_get(fields, "stop_timeout"));
-    record->died = json_number_value(json_object_get(fields, "died"));
+    record->start_timeout = take_number(fields, "start_timeout", LONGEST_S, 0);
+    record->stop_timeout = take_number(fields, "stop_timeout", LONGEST_S, 0);
+    record->died = take_number(fields, "died", LATEST_S, 0);
     record->death = ld_json_take_bytes(json_object_get(fields, "death"));
     json_decref(fields);
     bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&

@@ -99,7 +99,7 @@ static void end_daemon(struct start *start) {
     if (start->alone) {
         ld_process_end_orphans();
     } else if (start->pid > 0) {
-        ld_process_end_family(start->pid);
+        ld_process_end_family(start->pid, start->pidfd);
     }
     if (start->pidfd >= 0) {
         ld_process_has_ended(start->pidfd, END_MS);
