@@ -13,7 +13,7 @@
 #include "service.h"
 
 #define ANSWER_MAX (16 << 20) /* bytes of an answer: a daemon with very much to tell has a few */
-#define RETRY_MS 10 /* between tries to connect to a socket whose queue is full */
+#define RETRY_MS   10         /* between tries to connect to a socket whose queue is full */
 
 /* Milliseconds on the monotonic clock. */
 static int64_t now_ms(void) {

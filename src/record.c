@@ -14,8 +14,8 @@
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
-#define LONGEST_S      1e9     /* no option takes more */
-#define LATEST_S       2.5e11  /* in the year 9892 */
+#define LONGEST_S      1e9    /* no option takes more */
+#define LATEST_S       2.5e11 /* in the year 9892 */
 
 /* Fill in the file's name. */
 static void name_file(char *out, size_t size, const char *name) {
@@ -66,8 +66,7 @@ static int check(int dir, int fd, struct stat *facts) {
         return -EACCES;
     }
     bool is_private = S_ISREG(facts->st_mode) && facts->st_nlink == 1 &&
-                      facts->st_uid == parent.st_uid &&
-                      (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
+                      facts->st_uid == parent.st_uid && (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
     return !is_private ? -EPERM : facts->st_size > SIZE_MAX_BYTES ? -EPROTO : 0;
 }
 
@@ -125,7 +124,8 @@ void ld_record_note_death(int dir, const char *name, const char *how) {
 static char **take_strings(const json_t *array) {
     size_t index;
     const json_t *item;
-    char **strings = json_is_array(array) ? calloc(json_array_size(array) + 1, sizeof *strings) : NULL;
+    char **strings =
+        json_is_array(array) ? calloc(json_array_size(array) + 1, sizeof *strings) : NULL;
     json_array_foreach(array, index, item) {
         if (strings != NULL) {
             strings[index] = ld_json_take_bytes(item);
@@ -201,7 +201,8 @@ void ld_record_death_text(struct ld_text *text, const struct ld_record *record, 
         ld_text_format(text, "was %s at ", record->death);
         add_time(text, (time_t)record->died);
     } else {
-        ld_text_puts(text, "died (killed, or the machine went down); its last sign of life was at ");
+        ld_text_puts(text,
+                     "died (killed, or the machine went down); its last sign of life was at ");
         add_time(text, last_sign(record, dir, name));
     }
 }

@@ -132,8 +132,7 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
         return 1;
     }
     if (is_bendable(service)) {
-        ld_text_format(why,
-                       "run directory %s: user %s can change the way to it: choose another",
+        ld_text_format(why, "run directory %s: user %s can change the way to it: choose another",
                        service->run_dir, service->options->user);
         return 1;
     }

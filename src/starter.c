@@ -11,9 +11,9 @@
 #include "report.h"
 #include "say.h"
 
-#define END_MS  2000 /* for the end of a daemon that is given up */
-#define LONGEST_S 1e6 /* what poll can wait; longer is for ever */
-#define SLACK_S 5.0  /* for what the daemon does around its own time limits */
+#define END_MS    2000 /* for the end of a daemon that is given up */
+#define LONGEST_S 1e6  /* what poll can wait; longer is for ever */
+#define SLACK_S   5.0  /* for what the daemon does around its own time limits */
 
 /* How a start stands. */
 struct start {
@@ -76,7 +76,8 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
         return rc == 0 ? -ETIMEDOUT : -errno;
     }
     rc = receive(start);
-    return rc == 1 && start->report.kind == LD_REPORT_BORN ? next_report(start, mask, deadline) : rc;
+    return rc == 1 && start->report.kind == LD_REPORT_BORN ? next_report(start, mask, deadline)
+                                                           : rc;
 }
 
 /* Learn who the daemon is, which is the first that it says. */

@@ -207,8 +207,7 @@ static bool may_write(const struct ld_user *user, int dir) {
 /* Whether USER may change the names in a directory. Its owner may, whatever its mode. */
 bool ld_user_can_rename_in(const struct ld_user *user, int dir) {
     struct stat facts;
-    return fstat(dir, &facts) < 0 || facts.st_uid == user->uid ||
-           (facts.st_mode & S_IWOTH) != 0 ||
+    return fstat(dir, &facts) < 0 || facts.st_uid == user->uid || (facts.st_mode & S_IWOTH) != 0 ||
            ((facts.st_mode & S_IWGRP) != 0 && is_in_group(user, facts.st_gid)) ||
            may_write(user, dir);
 }
