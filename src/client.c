@@ -116,11 +116,11 @@ static int receive_line(int fd, struct ld_text *line, int64_t deadline) {
             return -errno;
         }
         ld_text_add(line, bytes, size > 0 ? (size_t)size : 0);
-        if (line->size > ANSWER_MAX) {
-            return -EMSGSIZE;
+        if (line->failed || line->size > ANSWER_MAX) {
+            return line->failed ? -ENOMEM : -EMSGSIZE;
         }
         if (size > 0 && bytes[size - 1] == '\n') {
-            return line->failed ? -ENOMEM : 0;
+            return 0;
         }
     }
 }
