@@ -467,7 +467,8 @@ describe("Root in the run directory of another user", function()
   end
 
   local function start_theirs()
-    local result = box:run({ "start", "--run-dir", theirs, "--log", theirs .. "/s.log", box:idle("s") }, as_nobody)
+    local words = { "start", "--run-dir", theirs, "--log", theirs .. "/s.log", box:idle("s") }
+    local result = box:run(words, as_nobody)
     assert.equal(0, result.code, result.err)
     return math.tointeger(tonumber(result.out:match("%(pid (%d+)%)")))
   end
