@@ -346,7 +346,8 @@ describe("A dropped script", function()
 
   test("cannot fill the memory of a client by an answer without an end", function()
     start_answering(("x"):rep(1 << 16), true)
-    local result = box:shell("ulimit -v 300000; exec $1 reload s", {}, { env = ENV })
+    local limit = support.is_sanitized() and "" or "ulimit -v 300000; " -- sanitizers map terabytes
+    local result = box:shell(limit .. "exec $1 reload s", {}, { env = ENV })
     assert.equal(1, result.code)
     assert.truthy(result.err:find("its answer has no end", 1, true), result.err)
   end)
