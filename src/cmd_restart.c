@@ -30,23 +30,43 @@ static int become_starter(const struct ld_target *target, const struct ld_record
         ld_user_fini(&user);
     }
     if (rc < 0) {
-        ld_complain("%s: it cannot be started as the user who had started it: %s",
-                    target->name, ld_text_string(&why));
+        ld_complain("%s: it cannot be started as the user who had started it: %s", target->name,
+                    ld_text_string(&why));
     }
     ld_text_fini(&why);
     return rc < 0 ? 1 : 0;
+}
+
+/* Leave what is root's alone before this process becomes another user: the terminal, into which that
+ * user could type otherwise. 0, or 1 after complaining. */
+static int leave_terminal(const struct ld_target *target, const struct ld_record *record) {
+    if (record->uid == geteuid()) {
+        return 0;
+    }
+    if (strcmp(record->words[1], "start") != 0) {
+        ld_complain(
+            "%s: not restarted: another user runs it in the foreground, and this terminal is "
+            "not for that user's scripts",
+            target->name);
+        return 1;
+    }
+    setsid();
+    return 0;
 }
 
 /* Put this process where the service was started from: its user, directory and environment. 0, or 1
  * after complaining. */
 static int go_back(const struct ld_target *target, const struct ld_record *record) {
     const char *cwd = record->cwd != NULL ? record->cwd : "/";
+    if (leave_terminal(target, record) != 0) {
+        return 1;
+    }
     if (become_starter(target, record) != 0) {
         return 1;
     }
     if (chdir(cwd) < 0) {
-        ld_complain("%s: the directory it was started from: %s: %s", target->name,
-                    cwd, strerror(errno));
+        ld_complain("%s: the directory it was started from: %s: %s", target->name, cwd,
+                    strerror(errno));
         return 1;
     }
     environ = record->environment;
@@ -55,8 +75,7 @@ static int go_back(const struct ld_target *target, const struct ld_record *recor
 
 /* Start as RECORD says, or only CHECK that this can be done; in a process of its own. The exit
  * status. */
-static int start_again(const struct ld_target *target, const struct ld_record *record,
-                       bool check) {
+static int start_again(const struct ld_target *target, const struct ld_record *record, bool check) {
     int status = go_back(target, record);
     if (status != 0) {
         return status;

@@ -28,7 +28,7 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
 static json_t *ask(const struct ld_target *target, double seconds) {
     struct ld_text why = {0};
     json_t *report = NULL;
-    const struct ld_request request = {.run_dir = target->dir->path,
+    const struct ld_request request = {.run_fd = target->dir->fd,
                                        .name = target->name,
                                        .verb = "status",
                                        .seconds = seconds,
@@ -65,12 +65,12 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
     struct ld_text death = {0};
     ld_target_death_text(target, &death);
     if (call->options->json) {
-        json_array_append_new(
-            output.reports,
-            json_pack("{s:o, s:n, s:s, s:o, s:s*}", "name", ld_json_string(target->name), "pid", "state",
-                      left_pidfile ? "dead" : "not running", "run_dir",
-                      ld_json_string(target->dir->path), "death",
-                      ld_text_is_empty(&death) ? NULL : death.data + 2));
+        json_array_append_new(output.reports,
+                              json_pack("{s:o, s:n, s:s, s:o, s:s*}", "name",
+                                        ld_json_string(target->name), "pid", "state",
+                                        left_pidfile ? "dead" : "not running", "run_dir",
+                                        ld_json_string(target->dir->path), "death",
+                                        ld_text_is_empty(&death) ? NULL : death.data + 2));
     } else if (left_pidfile) {
         ld_say("%s: dead, but its pidfile is there, in %s (lunad stop removes it)%s", target->name,
                target->dir->path, ld_text_string(&death));
@@ -102,10 +102,21 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     return 0;
 }
 
-/* Print JSON with a newline. */
+/* Print JSON with a newline. What could act on a terminal and JSON does not escape by itself (DEL, and
+ * U+0080 to U+009F) stands only in strings, and is escaped as it may be there. */
 static void print_json(const json_t *value) {
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    puts(dump != NULL ? dump : "null");
+    const char *at = dump != NULL ? dump : "null";
+    for (; *at != '\0'; at++) {
+        const unsigned char *byte = (const unsigned char *)at;
+        if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
+            printf("\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
+            at += byte[0] == 0xC2;
+        } else {
+            putchar(*at);
+        }
+    }
+    putchar('\n');
     free(dump);
 }
 
@@ -127,8 +138,8 @@ static json_t *dead_report(const struct ld_target *target) {
     json_t *report = NULL;
     ld_target_death_text(target, &death);
     if (target->holder.state == LD_HOLDER_DEAD || !ld_text_is_empty(&death)) {
-        report = json_pack("{s:o, s:s, s:s}", "name", ld_json_string(target->name), "state", "dead", "error",
-                           ld_text_is_empty(&death) ? "it died" : death.data + 2);
+        report = json_pack("{s:o, s:s, s:s}", "name", ld_json_string(target->name), "state", "dead",
+                           "error", ld_text_is_empty(&death) ? "it died" : death.data + 2);
     }
     ld_text_fini(&death);
     return report;

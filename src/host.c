@@ -12,8 +12,8 @@
 #include "keeper.h"
 #include "log.h"
 #include "notify.h"
-#include "task.h"
 #include "reserve.h"
+#include "task.h"
 
 #define DESCRIPTORS 16 /* that the loop and a script need, and a few in reserve */
 

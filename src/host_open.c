@@ -165,8 +165,7 @@ static int hand_sockets(struct ld_host *host) {
     for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
         const struct ld_service_socket *at = &service->sockets[i];
         int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
-        rc = fd < 0 ? -errno
-                    : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
+        rc = fd < 0 ? -errno : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
     }
     return rc;
 }
@@ -190,8 +189,13 @@ static void blank_handle(uv_handle_t *handle, void *arg) {
 static void give_up(void *arg) {
     struct ld_host *host = arg;
     const struct ld_service *service = host->service;
-    const int owned[] = {service->pidfile.fd, service->claim, service->file_watch, service->channel, service->keeper,
-                         uv_backend_fd(&host->loop), host->loop.async_io_watcher.fd};
+    const int owned[] = {service->pidfile.fd,
+                         service->claim,
+                         service->file_watch,
+                         service->channel,
+                         service->keeper,
+                         uv_backend_fd(&host->loop),
+                         host->loop.async_io_watcher.fd};
     struct ld_listener_facts facts;
     int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
     ld_signals_give_up();
@@ -212,8 +216,8 @@ static void give_up(void *arg) {
 
 /* Make everything around the script. */
 int ld_host_open(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop,
-                                              answer_reopen, ask_reload,    forget_waiter};
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
+                                              forget_waiter};
     struct ld_service *service = host->service;
     uv_timer_init(&host->loop, &host->alarm);
     uv_timer_init(&host->loop, &host->watchdog);

@@ -38,6 +38,7 @@ struct keeper {
     pid_t host;
     int channel; /* to the host; -1 when it has closed its end */
     bool ready;
+    bool reported; /* how the start went */
     bool ended;
     int status;      /* as from waitpid */
     double deadline; /* of a stop, in milliseconds; 0: none */
@@ -67,9 +68,10 @@ static void answer(const struct keeper *keeper, unsigned long number, int fd) {
 static void report(struct keeper *keeper, enum ld_report_kind kind, const char *text) {
     struct ld_service *service = keeper->service;
     int status = kind == LD_REPORT_READY ? (int)keeper->host : kind == LD_REPORT_FAILED ? 1 : 0;
-    if (!keeper->ready && service->channel >= 0) {
+    if (!keeper->reported && service->channel >= 0) {
         ld_report_send(service->channel, kind, status, text);
     }
+    keeper->reported = true;
     if (kind == LD_REPORT_READY) {
         keeper->ready = true;
         if (service->channel >= 0) {
@@ -165,9 +167,10 @@ static int time_left(struct keeper *keeper) {
         return left < 1e6 ? (int)left + 1 : 1000000;
     }
     keeper->killed = true;
+    ld_process_kill(keeper->host,
+                    SIGKILL); /* first: what it has made of its log could hold us up */
     ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
            keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
-    ld_process_kill(keeper->host, SIGKILL);
     return -1;
 }
 

@@ -74,9 +74,13 @@ int ld_launch(struct ld_service *service) {
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_report_send(service->channel, LD_REPORT_BORN, 0, "");
     int status = ld_service_hold(service, &why);
-    if (status == 0 && ld_host_check_descriptors(&why) < 0) {
+    struct ld_text few = {0};
+    if (status <= 1 && ld_host_check_descriptors(&few) < 0) { /* if it failed, that is why */
         status = 1;
+        ld_text_clear(&why);
+        ld_text_append(&why, &few);
     }
+    ld_text_fini(&few);
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
         ld_service_release(service, false);

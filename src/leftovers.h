@@ -14,7 +14,8 @@ struct ld_leftovers {
         struct ld_socket_file file;
     } * list;
     size_t count;
-    struct ld_user user; /* with fewer rights than ours, whose processes are among them; or zeroed */
+    struct ld_user
+        user; /* with fewer rights than ours, whose processes are among them; or zeroed */
 };
 
 /* Find, before they are killed, which Unix sockets ROOT and the processes that descend from it listen

@@ -144,9 +144,7 @@ static void serve_request(struct ld_peer *peer, const json_t *request) {
     const struct {
         const char *verb;
         json_t *(*answer)(void *host);
-    } verbs[] = {{"status", ops->status},
-                 {"stop", ops->stop},
-                 {"reopen", ops->reopen}};
+    } verbs[] = {{"status", ops->status}, {"stop", ops->stop}, {"reopen", ops->reopen}};
     const char *verb = json_string_value(json_object_get(request, "verb"));
     if (verb == NULL) {
         send_answer(peer, failure("a request is an object with a \"verb\""));

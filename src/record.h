@@ -11,8 +11,8 @@
 #include "text.h"
 
 struct ld_record {
-    uid_t uid; /* the owner of the file: who started the service */
-    char *cwd; /* NULL if there was none: it had been removed */
+    uid_t uid;    /* the owner of the file: who started the service */
+    char *cwd;    /* NULL if there was none: it had been removed */
     char **words; /* the command line, the program first */
     char **environment;
     char *script; /* absolute; NULL for -e and stdin */

@@ -61,13 +61,13 @@ struct ld_service {
     /* What is held while it runs. */
     struct ld_place log_place; /* if privileges are dropped; else no directory is open */
     struct ld_pidfile pidfile;
-    int claim; /* -1: none */
+    int claim;                         /* -1: none */
     json_t *record;                    /* what NAME.start says; NULL: not ours to write */
     struct ld_socket_file socket_file; /* of the control socket */
-    int listener;   /* of the control socket; -1: none yet, or handed on */
-    int file_watch; /* readable when a file of ours may have gone; -1: none */
-    int channel;    /* to the process that a person started; -1 in the foreground */
-    int keeper;     /* to the keeper; -1: there is none */
+    int listener;                      /* of the control socket; -1: none yet, or handed on */
+    int file_watch;                    /* readable when a file of ours may have gone; -1: none */
+    int channel; /* to the process that a person started; -1 in the foreground */
+    int keeper;  /* to the keeper; -1: there is none */
 };
 
 /* Find out about the script and everything else that the options name: 0, or the exit status to
