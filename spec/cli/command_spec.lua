@@ -3,12 +3,12 @@
 local support = require "support"
 
 local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format rlimit start-timeout
-  stop-timeout wait-ready on-error hup path cpath]]
+  stop-timeout wait-ready no-new-privs on-error hup path cpath]]
 
 -- The options of each verb, besides those of all.
 local VERBS = {
-  run = SERVICE, start = SERVICE, stop = "timeout", reload = "", restart = "", status = "json",
-  list = "json", logs = "follow lines", reopen = "", signal = "", check = "",
+  run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout", restart = "", status = "json",
+  list = "json", logs = "follow lines", reopen = "timeout", signal = "", check = "",
 }
 
 local function each_verb(fn)
@@ -483,13 +483,18 @@ describe("lunad list", function()
     assert.truthy(list[1].uptime >= 0)
   end)
 
-  it("leaves out the dead", function()
+  it("shows what has died as dead, until it is stopped", function()
     local pid = box:start(box:idle("a"))
     box:start(box:idle("b"))
     support.kill(pid, "sigkill")
     support.wait_for("the end", function() return box:lunad("status", "a").code == 1 end)
+    assert.truthy(box:ok("list"):find("\na +%- +dead .*it died"))
+    local list = support.json.decode(box:ok("list", "--json"))
+    assert.equal(2, #list)
+    assert.equal("dead", list[1].state)
+    assert.is_nil(list[1].pid)
+    box:ok("stop", "a")
     assert.is_nil(box:ok("list"):find("\na "))
-    assert.equal(1, #support.json.decode(box:ok("list", "--json")))
   end)
 end)
 

@@ -300,6 +300,82 @@ describe("A dropped script", function()
     assert.equal("precious", support.read(secret .. "/u.sock"))
   end)
 
+  test("cannot have its log made through a stranger's link in a sticky directory", function()
+    local shared = make_dir("shared", "1777", 0)
+    local secret = make_dir("secret", "755", 0)
+    assert(uv.fs_symlink(secret, shared .. "/logs"))
+    assert(uv.fs_lchown(shared .. "/logs", 1, 1))
+    box:refused(1, "start", "--user", "nobody", "--log", shared .. "/logs/s.log", box:idle("s"))
+    assert.is_false(exists(secret .. "/s.log"))
+  end)
+
+  test("cannot stand in a directory that it cannot enter, by a link in the way of --chdir", function()
+    local mine = make_dir("mine", "755", NOBODY)
+    local secret = make_dir("secret", "700", 0)
+    assert(uv.fs_mkdir(secret .. "/sub", tonumber("755", 8)))
+    assert(uv.fs_symlink(secret .. "/sub", mine .. "/work"))
+    assert(uv.fs_lchown(mine .. "/work", NOBODY, NOBODY))
+    local err = box:refused(1, "start", "--user", "nobody", "--chdir", mine .. "/work", box:idle("s"))
+    assert.truthy(err:find("--chdir .*: Permission denied"), err)
+    box:ok("start", "--user", "nobody", "--chdir", secret .. "/sub", "s.lua") -- nobody can bend that one
+  end)
+
+  test("cannot have the files of its run directory made elsewhere", function()
+    local mine = make_dir("mine", "755", NOBODY)
+    local err = box:refused(1, "start", "--user", "nobody", "--run-dir", mine .. "/run", box:idle("s"))
+    assert.truthy(err:find("user nobody can change the way to it", 1, true), err)
+    assert.is_false(exists(mine .. "/run"))
+  end)
+
+  test("cannot keep the starter waiting by reporting without an end", function()
+    local result = box:run({ "start", "--user", "nobody", "--wait-ready", "--stop-timeout", "0", "--cpath",
+      library .. "/?.so", box:write("s.lua", [[
+        local attack = require "attack"
+        local channel = attack.channels()[1]
+        while true do attack.send(channel, "lunad/1 0 failed no reason") end
+      ]]) }, { env = ENV, seconds = 30 })
+    assert.equal(1, result.code)
+    assert.equal("lunad: no reason\n", result.err)
+    assert.same({}, box:left_files())
+  end)
+
+  -- Have the script answer on the control socket itself, and do nothing else any more.
+  local function start_answering(answer, endless)
+    start(([[
+      lunad.after(0.05, function()
+        print "answering"
+        require("attack").serve(%q, %s)
+      end)
+    ]]):format(answer, endless), "--stop-timeout", "0.1")
+    box:wait_log("s", "answering")
+  end
+
+  test("cannot fill the memory of a client by an answer without an end", function()
+    start_answering(("x"):rep(1 << 16), true)
+    local limit = support.is_sanitized() and "" or "ulimit -v 300000; " -- sanitizers map terabytes
+    local result = box:shell(limit .. "exec $1 reload s", {}, { env = ENV })
+    assert.equal(1, result.code)
+    assert.truthy(result.err:find("its answer has no end", 1, true), result.err)
+  end)
+
+  test("cannot have root shown another file than its log", function()
+    local secret = support.write(box:path("secret"), "precious\n")
+    start_answering(('{"ok": true, "log": {"file": "%s"}}\n'):format(secret), false)
+    local out = box:ok("logs", "s")
+    assert.is_nil(out:find("precious", 1, true), out)
+  end)
+
+  test("has no session keyring of root's", function()
+    local serials = {}
+    for i = 1, 2 do
+      start 'print("session", require("attack").session())'
+      serials[i] = box:wait_log("s", "session\t(%d+)\n")
+      box:ok("stop", "s")
+      os.remove(box:path("log/s.log"))
+    end
+    assert.not_equal(serials[1], serials[2])
+  end)
+
   test("gets no new rights under --no-new-privs", function()
     local pid = start(nil, "--no-new-privs")
     assert.equal("1", support.read(("/proc/%d/status"):format(pid)):match("NoNewPrivs:%s*(%d)"))
@@ -378,6 +454,70 @@ describe("The record of how a daemon was started", function()
     box:run({ "restart", "s" }, { program = box:path("lunad") })
     local made = uv.fs_stat(box:path("owned"))
     assert.is_true(made == nil or made.uid == NOBODY)
+  end)
+end)
+
+describe("Root in the run directory of another user", function()
+  local box = support.with_box(before_each, after_each)
+  local theirs, as_nobody
+
+  local function test(name, body)
+    it(name, function()
+      if not support.is_root then return pending("needs root") end
+      assert(uv.fs_copyfile(support.binary, box:path("lunad")))
+      theirs = box:path("theirs")
+      assert(uv.fs_mkdir(theirs, tonumber("755", 8)))
+      assert(uv.fs_chown(theirs, NOBODY, NOBODY))
+      as_nobody = { program = box:path("lunad"), uid = NOBODY, gid = NOBODY }
+      body()
+    end)
+  end
+
+  local function start_theirs()
+    local words = { "start", "--run-dir", theirs, "--log", theirs .. "/s.log", box:idle("s") }
+    local result = box:run(words, as_nobody)
+    assert.equal(0, result.code, result.err)
+    return math.tointeger(tonumber(result.out:match("%(pid (%d+)%)")))
+  end
+
+  test("truncates no file that has a second name there", function()
+    local precious = support.write(box:path("precious"), "precious")
+    assert(uv.fs_link(precious, theirs .. "/s.pid"))
+    box:lunad("stop", "--run-dir", theirs, "s")
+    assert(uv.fs_chown(precious, NOBODY, NOBODY)) -- one that even is of the right user
+    box:lunad("stop", "--run-dir", theirs, "s")
+    assert.equal("precious", support.read(precious))
+  end)
+
+  test("asks no other daemon, to whose socket a link was put there", function()
+    local other = box:start(box:idle("other"))
+    local pid = start_theirs()
+    support.kill(pid, "sigstop") -- so that it does not put its socket back
+    assert(uv.fs_unlink(theirs .. "/s.sock"))
+    assert(uv.fs_symlink(box:path("run/other.sock"), theirs .. "/s.sock"))
+    local err = box:refused(1, "reload", "--run-dir", theirs, "s")
+    assert.truthy(err:find("not of the user whose run directory this is", 1, true), err)
+    box:lunad("stop", "--timeout", "0.1", "--run-dir", theirs, "s")
+    assert.equal(1, box:status("other").generation)
+    assert.is_true(support.is_alive(other))
+    box.wait_gone(box, pid)
+  end)
+
+  test("stops no other daemon, whose pidfile has a second name there", function()
+    local other = box:start(box:idle("other"))
+    assert(uv.fs_link(box:path("run/other.pid"), theirs .. "/s.pid"))
+    box:refused(1, "stop", "--timeout", "0", "--run-dir", theirs, "s")
+    assert.is_true(support.is_alive(other))
+  end)
+
+  test("restarts nothing on its own terminal that the user ran in the foreground", function()
+    local run = box:spawn({ "run", "--run-dir", theirs, box:idle("s") }, as_nobody)
+    support.wait_for("its record", function() return uv.fs_stat(theirs .. "/s.sock") end)
+    local err = box:refused(1, "restart", "--run-dir", theirs, "s")
+    assert.truthy(err:find("another user runs it in the foreground", 1, true), err)
+    assert.is_nil(run.code)
+    support.kill(run.pid, "sigterm")
+    box:await(run, "its end", run.is_over)
   end)
 end)
 

@@ -104,7 +104,7 @@ describe("a stop", function()
 
   it("takes socket and pidfile along, exits with 0 and says so in the log", function()
     local pid = box:serve ""
-    assert.same({ "s.pid", "s.sock" }, box:left_files())
+    assert.same({ "s.pid", "s.sock", "s.start" }, box:left_files())
     stop(box)
     assert.is_false(support.is_alive(pid))
     assert.matches("lunad: stopping\n.*lunad: stopped\n$", box:log "s")

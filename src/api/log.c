@@ -129,8 +129,8 @@ static int l_print(lua_State *L) {
     const struct ld_setup *setup = ld_state_script(L)->setup;
     int count = lua_gettop(L);
     luaL_Buffer buffer;
-    for (int i = 1; i <= count; i++) {
-        lx_push_text(L, i);
+    for (int i = 1; i <= count; i++) { /* as Lua's print: what __tostring raises is raised */
+        luaL_tolstring(L, i, NULL);
         lua_replace(L, i);
     }
     luaL_buffinit(L, &buffer);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -13,12 +14,11 @@
 #include "posix/paths.h"
 #include "posix/process.h"
 
-#define RETRY_MS      10      /* between tries to connect to a socket whose queue is full */
-#define LOOK_MS       100     /* between looks whether the daemon is stopped */
-#define STOPPED_MS    500     /* one that is stopped so long will not answer */
-#define LIMIT_MAX     86400.0 /* seconds */
-#define SLACK_SECONDS 2.0     /* "and a little" */
-#define ANSWER_MAX    ((size_t)256 * 1024 * 1024)
+#define RETRY_MS   10  /* between tries to connect to a socket whose queue is full */
+#define LOOK_MS    100 /* between looks whether the daemon is stopped */
+#define STOPPED_MS 500 /* one that is stopped so long will not answer */
+#define ANSWER_MAX                                                                                 \
+    ((size_t)16 << 20) /* bytes: a daemon with very much to tell has a few megabytes */
 
 /* An exchange of lines. */
 struct talk {
@@ -62,11 +62,25 @@ static int wait_for(const struct talk *talk, short events) {
     }
 }
 
+/* Check that whoever listens is of the user whose directory this is: there a name of root's socket
+ * could have been put, to have our request go to another daemon. */
+static int check_peer(int fd, int run_fd) {
+    struct stat dir;
+    struct ucred peer;
+    socklen_t size = sizeof peer;
+    if (fstat(run_fd, &dir) < 0 || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) {
+        return -errno;
+    }
+    return dir.st_uid == 0 || peer.uid == dir.st_uid ? 0 : -EPERM;
+}
+
 /* Connect to the daemon; 0 or a negative errno. */
 static int connect_to(struct talk *talk) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int rc = ld_paths_socket(address.sun_path, sizeof address.sun_path, talk->request->run_dir,
-                             talk->request->name);
+    char dir[32];
+    snprintf(dir, sizeof dir, "/proc/self/fd/%d", talk->request->run_fd);
+    int rc =
+        ld_paths_socket(address.sun_path, sizeof address.sun_path, dir, talk->request->name);
     if (rc < 0) {
         return rc;
     }
@@ -81,7 +95,7 @@ static int connect_to(struct talk *talk) {
         }
         poll(NULL, 0, RETRY_MS);
     }
-    return 0;
+    return check_peer(talk->fd, talk->request->run_fd);
 }
 
 /* Send the request. */
@@ -113,7 +127,7 @@ static int receive(struct talk *talk) {
         return errno == EINTR || errno == EAGAIN ? 0 : -errno;
     }
     ld_text_add(&talk->input, bytes, (size_t)size);
-    return talk->input.failed ? -ENOMEM : talk->input.size > ANSWER_MAX ? -EPROTO : 0;
+    return talk->input.failed ? -ENOMEM : talk->input.size > ANSWER_MAX ? -EMSGSIZE : 0;
 }
 
 /* Receive the next line as JSON. */
@@ -173,6 +187,12 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
         break;
     case -ECONNREFUSED:
         ld_text_puts(why, "nobody listens on its control socket");
+        break;
+    case -EMSGSIZE:
+        ld_text_puts(why, "its answer has no end");
+        break;
+    case -EPERM:
+        ld_text_puts(why, "its control socket is not of the user whose run directory this is");
         break;
     case -ECONNRESET:
         ld_text_puts(why, "it ended before it had answered");

@@ -10,7 +10,7 @@
 
 /* Whom to ask for what. */
 struct ld_request {
-    const char *run_dir;
+    int run_fd; /* the run directory */
     const char *name;
     const char *verb;
     double seconds; /* to wait for the answer */
@@ -20,7 +20,8 @@ struct ld_request {
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true; or
  * a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it did
- * not answer, -ECONNREFUSED if there is nobody, -ECONNRESET if it died. */
+ * not answer, -ECONNREFUSED if there is nobody, -ECONNRESET if it died, -EMSGSIZE if its answer has no
+ * end, -EPERM if the socket there is another user's than the directory: it could be anybody's. */
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
 
 #endif

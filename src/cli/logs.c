@@ -16,11 +16,20 @@
 #define LOOK_MS     100 /* between looks for what is new */
 #define BLOCK       16384
 
-/* The log file of a running daemon, or NULL after complaining. */
+/* The log file of a running daemon, or NULL after complaining. Its starter has written it down; only if
+ * that cannot be read, the daemon is asked, which could name any file. */
 static char *ask_path(const struct ld_target *target) {
+    struct ld_record record;
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        char *log = record.log != NULL ? strdup(record.log) : NULL;
+        ld_record_fini(&record);
+        if (log != NULL) {
+            return log;
+        }
+    }
     struct ld_text why = {0};
     json_t *status;
-    if (ld_client_ask(&(struct ld_request){.run_dir = target->dir->path,
+    if (ld_client_ask(&(struct ld_request){.run_fd = target->dir->fd,
                                            .name = target->name,
                                            .verb = "status",
                                            .seconds = ASK_SECONDS,

@@ -21,7 +21,7 @@
 static struct ld_request make_request(const struct ld_call *call, const struct ld_target *target,
                                       const char *verb, double seconds) {
     bool is_chosen = call->options->timeout >= 0;
-    return (struct ld_request){.run_dir = target->dir->path,
+    return (struct ld_request){.run_fd = target->dir->fd,
                                .name = target->name,
                                .verb = verb,
                                .seconds = is_chosen ? call->options->timeout : seconds,

@@ -37,10 +37,30 @@ static int become_starter(const struct ld_target *target, const struct ld_record
     return rc < 0 ? 1 : 0;
 }
 
+/* Leave what is root's alone before this process becomes another user: the terminal, into which that
+ * user could type otherwise. 0, or 1 after complaining. */
+static int leave_terminal(const struct ld_target *target, const struct ld_record *record) {
+    if (record->uid == geteuid()) {
+        return 0;
+    }
+    if (strcmp(record->words[1], "start") != 0) {
+        ld_say_error(
+            "%s: not restarted: another user runs it in the foreground, and this terminal is "
+            "not for that user's scripts",
+            target->name);
+        return 1;
+    }
+    setsid();
+    return 0;
+}
+
 /* Put this process where the service was started from: its user, directory and environment. 0, or 1
  * after complaining. */
 static int go_back(const struct ld_target *target, const struct ld_record *record) {
     const char *cwd = record->cwd != NULL ? record->cwd : "/";
+    if (leave_terminal(target, record) != 0) {
+        return 1;
+    }
     if (become_starter(target, record) != 0) {
         return 1;
     }

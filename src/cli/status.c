@@ -28,7 +28,7 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
 static json_t *ask(const struct ld_target *target, double seconds) {
     struct ld_text why = {0};
     json_t *report = NULL;
-    const struct ld_request request = {.run_dir = target->dir->path,
+    const struct ld_request request = {.run_fd = target->dir->fd,
                                        .name = target->name,
                                        .verb = "status",
                                        .seconds = seconds,
@@ -102,10 +102,21 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     return 0;
 }
 
-/* Print JSON with a newline. */
+/* Print JSON with a newline. What could act on a terminal and JSON does not escape by itself (DEL, and
+ * U+0080 to U+009F) stands only in strings, and is escaped as it may be there. */
 static void print_json(const json_t *value) {
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-    puts(dump != NULL ? dump : "null");
+    const char *at = dump != NULL ? dump : "null";
+    for (; *at != '\0'; at++) {
+        const unsigned char *byte = (const unsigned char *)at;
+        if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
+            printf("\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
+            at += byte[0] == 0xC2;
+        } else {
+            putchar(*at);
+        }
+    }
+    putchar('\n');
     free(dump);
 }
 

@@ -50,7 +50,7 @@ static double own_seconds(const struct ld_target *target) {
 static bool ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
-    int rc = ld_client_ask(&(struct ld_request){.run_dir = target->dir->path,
+    int rc = ld_client_ask(&(struct ld_request){.run_fd = target->dir->fd,
                                                 .name = target->name,
                                                 .verb = "stop",
                                                 .seconds = ASK_SECONDS},
@@ -81,7 +81,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
         return ld_target_open(target) < 0 ? 1 : 0; /* says why */
     }
     ld_leftovers_find(&leftovers, target->holder.pid);
-    ld_process_end_family(target->holder.pid);
+    ld_process_end_family(target->holder.pid, pidfd);
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
     ld_leftovers_remove(&leftovers);

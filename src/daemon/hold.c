@@ -17,6 +17,8 @@
 #include "posix/inherit.h"
 #include "posix/paths.h"
 
+#define OPEN_ROUNDS 10 /* how often a log that is moved meanwhile is opened */
+
 /* Set a variable, or take it out for NULL. */
 static void set_or_unset(const char *name, const char *value) {
     if (value != NULL) {
@@ -42,30 +44,42 @@ static void set_environment(const struct ld_service *service) {
     }
 }
 
-/* Refuse a log file with several names in a directory where the user dropped to can make names: one
- * of them could be a file that this user may not write. */
-static int refuse_links(const struct ld_place *place, int fd) {
-    struct stat dir;
-    struct stat file;
-    bool is_bad =
-        fstat(place->dir, &dir) < 0 || fstat(fd, &file) < 0 ||
-        (!place->is_users && file.st_nlink > 1 && ld_user_can_rename_in(place->user, &dir));
-    if (is_bad) {
-        close(fd);
-        return -EMLINK;
+/* Check that an open log file has no other name, if the user dropped to can make names in its
+ * directory: the other could be a file that this user may not write. The count of its names means
+ * something only while the one that we know is among them: -ESTALE if it is not. */
+static int check_links(const struct ld_place *place, int fd) {
+    struct stat opened;
+    struct stat there;
+    if (place->is_users || !ld_user_can_rename_in(place->user, place->dir)) {
+        return 0;
     }
-    return fd;
+    if (fstat(fd, &opened) < 0 ||
+        fstatat(place->dir, place->name, &there, AT_SYMLINK_NOFOLLOW) < 0 ||
+        opened.st_dev != there.st_dev || opened.st_ino != there.st_ino) {
+        return -ESTALE;
+    }
+    return there.st_nlink > 1 ? -EMLINK : 0;
 }
 
-/* Open the log file at its place. */
+/* Open the log file at its place, again if somebody moves it meanwhile. */
 static int open_log_at(const struct ld_place *place, long gid) {
-    int rc = ld_place_enter(place);
-    if (rc < 0) {
-        return rc;
+    int rc = -ESTALE;
+    for (int round = 0; round < OPEN_ROUNDS && rc == -ESTALE; round++) {
+        rc = ld_place_enter(place);
+        if (rc < 0) {
+            return rc;
+        }
+        int fd = ld_file_open_log(place->dir, place->name, gid);
+        ld_place_leave(place);
+        rc = fd < 0 ? fd : check_links(place, fd);
+        if (rc == 0) {
+            return fd;
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
     }
-    int fd = ld_file_open_log(place->dir, place->name, gid);
-    ld_place_leave(place);
-    return fd < 0 ? fd : refuse_links(place, fd);
+    return rc;
 }
 
 /* Open the log file. The user dropped to may read it: it has that user's group when it is made. */
@@ -116,14 +130,39 @@ static int open_log(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? blame_log(service, rc, why) : 0;
 }
 
+/* Go to a directory; through a way that USER can bend with the rights of USER alone, as who stands in
+ * a directory can reach what is in it. */
+static int enter_dir(const struct ld_user *user, const char *dir) {
+    struct ld_place place;
+    char *way = NULL;
+    if (user == NULL) {
+        return chdir(dir) < 0 ? -errno : 0;
+    }
+    char *absolute = ld_paths_absolute(dir);
+    if (absolute == NULL || asprintf(&way, "%s/.", absolute) < 0) {
+        free(absolute);
+        return -ENOMEM;
+    }
+    int rc = ld_place_open(&place, way, user, false);
+    free(absolute);
+    free(way);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = fchdir(place.dir) < 0 ? -errno : 0;
+    ld_place_close(&place);
+    return rc;
+}
+
 /* Go to the working directory. */
 static int change_dir(const struct ld_service *service, struct ld_text *why) {
     const char *dir = service->options->chdir;
     if (dir == NULL) {
         dir = service->daemon ? "/" : NULL;
     }
-    if (dir != NULL && chdir(dir) < 0) {
-        ld_text_format(why, "--chdir %s: %s", dir, strerror(errno));
+    int rc = dir == NULL ? 0 : enter_dir(ld_service_lesser(service), dir);
+    if (rc < 0) {
+        ld_text_format(why, "--chdir %s: %s", dir, strerror(-rc));
         return 1;
     }
     return 0;

@@ -39,6 +39,7 @@ struct keeper {
     pid_t host;
     int channel; /* to the host; -1 when it has closed its end */
     bool ready;
+    bool reported; /* how the start went */
     bool ended;
     int status;      /* as from waitpid */
     double deadline; /* of a stop, in milliseconds; 0: none */
@@ -60,12 +61,11 @@ static void answer(const struct keeper *keeper, unsigned long number, int fd) {
 /* Tell the starting process how the start went, once. */
 static void report(struct keeper *keeper, enum ld_start_report_kind kind, const char *text) {
     struct ld_service *service = keeper->service;
-    int status = kind == LD_START_REPORT_READY    ? (int)keeper->host
-                 : kind == LD_START_REPORT_FAILED ? 1
-                                                  : 0;
-    if (!keeper->ready && service->channel >= 0) {
+    int status = kind == LD_START_REPORT_READY ? (int)keeper->host : kind == LD_START_REPORT_FAILED ? 1 : 0;
+    if (!keeper->reported && service->channel >= 0) {
         ld_start_report_send(service->channel, kind, status, text);
     }
+    keeper->reported = true;
     if (kind == LD_START_REPORT_READY) {
         keeper->ready = true;
         if (service->channel >= 0) {
@@ -161,9 +161,10 @@ static int time_left(struct keeper *keeper) {
         return left < 1e6 ? (int)left + 1 : 1000000;
     }
     keeper->killed = true;
+    ld_process_kill(keeper->host,
+                    SIGKILL); /* first: what it has made of its log could hold us up */
     ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
            keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
-    ld_process_kill(keeper->host, SIGKILL);
     return -1;
 }
 

@@ -75,9 +75,13 @@ int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");
     int status = ld_hold_take(service, &why);
-    if (status == 0 && ld_reserve_check_start(&why) < 0) {
+    struct ld_text few = {0};
+    if (status <= 1 && ld_reserve_check_start(&few) < 0) { /* if it failed, that is why */
         status = 1;
+        ld_text_clear(&why);
+        ld_text_append(&why, &few);
     }
+    ld_text_fini(&few);
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
         ld_hold_release(service, false);

@@ -21,6 +21,11 @@ static void name_file(char *out, size_t size, const char *name) {
     snprintf(out, size, "%s.start", name);
 }
 
+/* The name it has while it is written. One process at a time does so: who holds the name's lock. */
+static void name_draft(char *out, size_t size, const char *name) {
+    snprintf(out, size, ".%s.start.new", name);
+}
+
 /* Write BYTES to a new file NAME in DIR. */
 static int write_new(int dir, const char *name, const char *bytes) {
     unlinkat(dir, name, 0); /* of a process of the same number that died here */
@@ -39,7 +44,7 @@ int ld_record_save(int dir, const char *name, const json_t *fields) {
     char draft[100];
     json_t *copy = json_copy((json_t *)(uintptr_t)fields);
     name_file(file, sizeof file, name);
-    snprintf(draft, sizeof draft, ".%s.%d", file, (int)getpid());
+    name_draft(draft, sizeof draft, name);
     char *bytes = json_object_set_new(copy, "format", json_integer(FORMAT)) == 0
                       ? json_dumps(copy, JSON_COMPACT)
                       : NULL;
@@ -55,17 +60,32 @@ int ld_record_save(int dir, const char *name, const json_t *fields) {
     return rc;
 }
 
-/* Check that the open file is one that only its owner can have written. */
-static int check(int fd, struct stat *facts) {
-    if (fstat(fd, facts) < 0) {
+/* Check that the open file is one that only its owner can have written, who is that of DIR. */
+static int check(int dir, int fd, struct stat *facts) {
+    struct stat parent;
+    if (fstat(fd, facts) < 0 || fstat(dir, &parent) < 0) {
         return -errno;
     }
     if (facts->st_uid != geteuid() && geteuid() != 0) {
         return -EACCES;
     }
     bool is_private = S_ISREG(facts->st_mode) && facts->st_nlink == 1 &&
-                      (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
+                      facts->st_uid == parent.st_uid && (facts->st_mode & (S_IRWXG | S_IRWXO)) == 0;
     return !is_private ? -EPERM : facts->st_size > SIZE_MAX_BYTES ? -EPROTO : 0;
+}
+
+/* Read SIZE bytes, and no more if the file grows as it is read. */
+static int read_bytes(int fd, size_t size, struct ld_text *text) {
+    char chunk[16384];
+    while (text->size < size) {
+        size_t left = size - text->size;
+        ssize_t got = read(fd, chunk, left < sizeof chunk ? left : sizeof chunk);
+        if (got <= 0 || text->failed) {
+            return got < 0 ? -errno : got == 0 ? -EPROTO : -ENOMEM;
+        }
+        ld_text_add(text, chunk, (size_t)got);
+    }
+    return text->failed ? -ENOMEM : 0;
 }
 
 /* Read NAME.start as JSON, a new reference. */
@@ -77,8 +97,8 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
     if (fd < 0) {
         return errno == ELOOP ? -EPERM : -errno;
     }
-    int rc = check(fd, facts);
-    rc = rc == 0 ? ld_file_read(fd, &text) : rc;
+    int rc = check(dir, fd, facts);
+    rc = rc == 0 ? read_bytes(fd, (size_t)facts->st_size, &text) : rc;
     close(fd);
     if (rc == 0) {
         *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);
@@ -213,7 +233,9 @@ void ld_record_fini(struct ld_record *record) {
 
 /* Remove NAME.start. */
 void ld_record_remove(int dir, const char *name) {
-    char file[80];
+    char file[100];
     name_file(file, sizeof file, name);
+    unlinkat(dir, file, 0);
+    name_draft(file, sizeof file, name); /* of a process that was killed while it wrote */
     unlinkat(dir, file, 0);
 }

@@ -154,6 +154,20 @@ static int find_log(struct ld_service *service, struct ld_text *why) {
     return service->log_path != NULL ? 0 : no_path(log != NULL ? log : "log", why);
 }
 
+/* Whether the user dropped to could put something else at the path of the run directory, where files
+ * are made and removed with the starter's rights. */
+static bool is_bendable(const struct ld_service *service) {
+    struct ld_place place;
+    if (ld_service_lesser(service) == NULL) {
+        return false;
+    }
+    int rc = ld_place_open(&place, service->run_dir, ld_service_lesser(service), false);
+    if (rc == 0) {
+        ld_place_close(&place);
+    }
+    return place.is_users;
+}
+
 /* Find the run directory, making it if it is missing. */
 static int find_run_dir(struct ld_service *service, struct ld_text *why) {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
@@ -166,6 +180,11 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
                        "%s/%s.sock: a socket's path can have at most %zu bytes: choose a shorter "
                        "--run-dir or --name",
                        service->run_dir, service->name, sizeof path - 1);
+        return 1;
+    }
+    if (is_bendable(service)) {
+        ld_text_format(why, "run directory %s: user %s can change the way to it: choose another",
+                       service->run_dir, service->options->user);
         return 1;
     }
     service->run_fd = ld_paths_open_run_dir(service->run_dir, true, why);

@@ -11,8 +11,9 @@
 #include "posix/leftovers.h"
 #include "posix/process.h"
 
-#define END_MS  2000 /* for the end of a daemon that is given up */
-#define SLACK_S 5.0  /* for what the daemon does around its own time limits */
+#define END_MS    2000 /* for the end of a daemon that is given up */
+#define LONGEST_S 1e6  /* what poll can wait; longer is for ever */
+#define SLACK_S   5.0  /* for what the daemon does around its own time limits */
 
 /* How a start stands. */
 struct start {
@@ -93,7 +94,7 @@ static void end_daemon(struct start *start) {
     if (start->alone) {
         ld_process_end_orphans();
     } else if (start->pid > 0) {
-        ld_process_end_family(start->pid);
+        ld_process_end_family(start->pid, start->pidfd);
     }
     if (start->pidfd >= 0) {
         ld_process_has_ended(start->pidfd, END_MS);
@@ -120,7 +121,8 @@ static void wait_for_end(struct start *start) {
     char byte;
     int rc;
     do {
-        rc = poll(&poller, 1, (int)((deadline - ld_time_seconds()) * 1000) + 1);
+        double left = deadline - ld_time_seconds();
+        rc = left > 0 ? poll(&poller, 1, left < LONGEST_S ? (int)(left * 1000) + 1 : -1) : 0;
     } while ((rc < 0 && errno == EINTR) || (rc > 0 && read(start->channel, &byte, 1) > 0));
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
         end_daemon(start);

@@ -2,6 +2,8 @@
 
 #include <math.h>
 
+#define LONGEST_S 1e15 /* what is longer is no duration */
+
 /* Add BEFORE and a member's text. */
 void ld_status_member(struct ld_text *text, const char *before, const json_t *object,
                       const char *key) {
@@ -34,6 +36,7 @@ static long long integer_of(const json_t *object, const char *key) {
 
 /* Add a duration. */
 void ld_status_text_duration(struct ld_text *text, double seconds) {
+    seconds = seconds > 0 && seconds < LONGEST_S ? seconds : 0;
     long whole = (long)seconds;
     if (seconds < 60) {
         ld_text_format(text, "%.*fs", seconds < 10 ? 1 : 0, seconds);

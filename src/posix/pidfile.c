@@ -19,13 +19,18 @@ static void name_file(char *out, size_t size, const char *name) {
 #define LOCK_AT    0
 #define WITNESS_AT 1
 
+/* Find the facts of the file at the path, if it is still the one that FD has open. */
+static bool find_current(const struct ld_pidfile *file, struct stat *there) {
+    struct stat opened;
+    return fstat(file->fd, &opened) == 0 &&
+           fstatat(file->dir, file->name, there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           opened.st_dev == there->st_dev && opened.st_ino == there->st_ino;
+}
+
 /* Whether the file at the path is still the one that FD has open. */
 bool ld_pidfile_is_current(const struct ld_pidfile *file) {
-    struct stat opened;
     struct stat there;
-    return fstat(file->fd, &opened) == 0 &&
-           fstatat(file->dir, file->name, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
-           opened.st_dev == there.st_dev && opened.st_ino == there.st_ino;
+    return find_current(file, &there);
 }
 
 /* The kind of lock that others have on the first byte of FD and that would keep one of kind WANTED
@@ -124,10 +129,18 @@ static bool holds_lock(pid_t pid, const char *fd, const struct stat *pidfile, of
     return found;
 }
 
+/* Whether root looks at a user's pidfile, and PID is not that user's: it can hold a lock only because
+ * the descriptor was handed to it, to have root take it for the daemon. */
+static bool is_handed_on(pid_t pid, const struct stat *pidfile) {
+    uid_t uid;
+    return geteuid() == 0 && pidfile->st_uid != 0 &&
+           (ld_process_user(pid, &uid) < 0 || uid != pidfile->st_uid);
+}
+
 /* Whether PID holds a lock on byte AT of PIDFILE; 0, -ESRCH or -EACCES. */
 static int confirm_holder(pid_t pid, const struct stat *pidfile, off_t at) {
     char path[80];
-    if (pid <= 1) {
+    if (pid <= 1 || is_handed_on(pid, pidfile)) {
         return -ESRCH;
     }
     snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
@@ -165,8 +178,11 @@ static int claim(const struct ld_pidfile *file) {
         return -EINVAL;
     }
     int rc = lock(file);
-    if (rc == 0 && !ld_pidfile_is_current(file)) {
+    if (rc == 0 && !find_current(file, &facts)) {
         return -ESTALE;
+    }
+    if (rc == 0 && facts.st_nlink > 1) { /* it could be any file: only this name of it is ours */
+        return unlinkat(file->dir, file->name, 0) < 0 ? -errno : -ESTALE;
     }
     if (rc == 0 && confirm_holder(read_pid(file->fd), &facts, WITNESS_AT) == 0) {
         return -EWOULDBLOCK; /* a host whose keeper has died */
@@ -262,15 +278,20 @@ void ld_pidfile_remove(struct ld_pidfile *file) {
 int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
     char file[80];
     struct stat facts;
+    struct stat parent;
     *holder = (struct ld_holder){.state = LD_HOLDER_NONE};
     name_file(file, sizeof file, name);
     int fd = openat(dir, file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     if (fd < 0) {
         return errno == ENOENT ? 0 : -errno;
     }
-    if (fstat(fd, &facts) < 0 || !S_ISREG(facts.st_mode)) {
+    if (fstat(fd, &facts) < 0 || fstat(dir, &parent) < 0 || !S_ISREG(facts.st_mode)) {
         close(fd);
         return -EINVAL;
+    }
+    if (facts.st_uid != parent.st_uid) { /* another directory's, under a second name */
+        close(fd);
+        return -EPERM;
     }
     int rc = find_lock(fd, F_RDLCK); /* a read lock of a stranger means nothing */
     holder->owner = facts.st_uid;

@@ -19,7 +19,7 @@ struct walk {
 };
 
 /* Note whether the next step, to ENTRY in the directory, is one that the user can bend (NULL: there is
- * no such entry): from there on the way has the user's rights. 1 if that begins here, 0 if not, or a
+ * no such entry; in a sticky directory that is so for what neither root nor its owner has made): from there on the way has the user's rights. 1 if that begins here, 0 if not, or a
  * negative errno. */
 static int judge(const struct walk *walk, const struct stat *entry) {
     struct ld_place *place = walk->place;
@@ -31,9 +31,9 @@ static int judge(const struct walk *walk, const struct stat *entry) {
         return -errno;
     }
     bool owns = entry != NULL && entry->st_uid == place->user->uid;
-    bool bends = ld_user_can_rename_in(place->user, &dir);
+    bool bends = ld_user_can_rename_in(place->user, place->dir);
     if (bends && (dir.st_mode & S_ISVTX) != 0 && dir.st_uid != place->user->uid) {
-        bends = owns;
+        bends = entry != NULL && entry->st_uid != 0 && entry->st_uid != dir.st_uid;
     }
     if (!bends && !(owns && S_ISLNK(entry->st_mode))) {
         return 0;

@@ -29,18 +29,21 @@ struct entry {
     pid_t parent;
     pid_t group;
     pid_t session;
-    unsigned long long started; /* in clock ticks since the boot */
+    unsigned long long started; /* in clock ticks since the boot: a pid can be used again */
     bool is_stopped;
     bool is_exiting;
     bool is_root;
     bool in_family;
     bool detached;
+    bool is_open;      /* whether it still is who it was: to be seen, after its parent */
+    bool is_confirmed; /* it is */
 };
 
 /* All processes at one moment. */
 struct table {
     struct entry *entries;
     size_t count;
+    int patience; /* how often an exec is still waited for: of all together, or many could hold us up */
 };
 
 static struct table spared; /* processes that are nobody's family */
@@ -195,14 +198,14 @@ enum ld_activity ld_process_activity(pid_t pid) {
 
 /* Read the environment that PID was started with. In the middle of an exec it is empty for a moment,
  * and the words are too. */
-static void read_environment(pid_t pid, struct ld_text *environment) {
+static void read_environment(pid_t pid, struct ld_text *environment, int *patience) {
     struct entry entry;
-    for (int round = 0; round < EXEC_ROUNDS; round++) {
+    for (;;) {
         struct ld_text words = {0};
         bool is_known = read_proc(pid, "environ", environment) < 0 || environment->size > 0 ||
                         read_proc(pid, "cmdline", &words) < 0 || words.size > 0;
         ld_text_fini(&words);
-        if (is_known || !read_entry(pid, &entry) || entry.is_exiting) {
+        if (is_known || !read_entry(pid, &entry) || entry.is_exiting || (*patience)-- <= 0) {
             return;
         }
         poll(NULL, 0, 1);
@@ -222,12 +225,26 @@ static bool has_variable(const struct ld_text *environment, const char *beginnin
 }
 
 /* Whether the environment that PID was started with says that it is detached. */
-static bool is_marked(pid_t pid) {
+static bool is_detached(pid_t pid, int *patience) {
     struct ld_text environment = {0};
-    read_environment(pid, &environment);
+    read_environment(pid, &environment, patience);
     bool found = has_variable(&environment, LD_DETACHED_VARIABLE "=");
     ld_text_fini(&environment);
     return found;
+}
+
+/* The real user id of a process. */
+int ld_process_user(pid_t pid, uid_t *uid) {
+    struct ld_text status = {0};
+    unsigned id = 0;
+    int rc = read_proc(pid, "status", &status);
+    const char *line = rc == 0 ? strstr(ld_text_string(&status), "\nUid:") : NULL;
+    if (rc == 0 && (line == NULL || sscanf(line, "\nUid: %u", &id) != 1)) {
+        rc = -ESRCH;
+    }
+    *uid = id;
+    ld_text_fini(&status);
+    return rc;
 }
 
 /* The parent of a live process. */
@@ -316,7 +333,7 @@ void ld_process_spare_children(void) {
 }
 
 /* Draw one more generation of descendants into the family; whether there was any. */
-static bool extend_family(const struct table *table) {
+static bool extend_family(struct table *table) {
     bool extended = false;
     for (size_t i = 0; i < table->count; i++) {
         struct entry *entry = &table->entries[i];
@@ -326,7 +343,7 @@ static bool extend_family(const struct table *table) {
             continue;
         }
         entry->in_family = true;
-        entry->detached = parent->detached || is_marked(entry->pid);
+        entry->detached = parent->detached || is_detached(entry->pid, &table->patience);
         extended = true;
     }
     return extended;
@@ -362,31 +379,107 @@ static int collect_family(const struct table *table, struct ld_pids *family, boo
     return 0;
 }
 
-/* Find every live process that descends from one of the ROOTS and is not detached, and whether all of
- * them and the roots are stopped. */
-static int find_families(const struct ld_pids *roots, struct ld_pids *family, bool *frozen) {
-    struct table table = {0};
-    *family = (struct ld_pids){0};
-    int rc = read_table(&table);
-    for (size_t i = 0; i < roots->count; i++) {
-        struct entry *entry = find_entry(&table, roots->list[i]);
-        if (entry != NULL) {
+/* Whether ENTRY still is the process that it was, and a child of the same parent. */
+static bool is_unchanged(const struct table *table, const struct entry *entry) {
+    struct entry now;
+    struct entry above;
+    const struct entry *parent = find_entry(table, entry->parent);
+    return parent != NULL && read_entry(entry->pid, &now) && now.started == entry->started &&
+           now.parent == entry->parent && read_entry(parent->pid, &above) &&
+           above.started == parent->started;
+}
+
+/* Send SIGNO to one of the family if it still is who it was: a pidfd means it, and nobody else. */
+static void signal_entry(const struct entry *entry, int signo) {
+    struct entry now;
+    int pidfd = ld_process_open(entry->pid);
+    bool is_same = read_entry(entry->pid, &now) && now.started == entry->started;
+    if (is_same && pidfd >= 0) {
+        ld_process_signal(pidfd, signo);
+    } else if (is_same && pidfd != -ESRCH) { /* there are no pidfds, or no descriptors */
+        ld_process_kill(entry->pid, signo);
+    }
+    if (pidfd >= 0) {
+        close(pidfd);
+    }
+}
+
+/* Confirm the family from the top, before anybody is signalled: what came of one that has changed
+ * since the table was read is none of it. */
+static void confirm_family(struct table *table) {
+    bool again = true;
+    for (size_t i = 0; i < table->count; i++) {
+        table->entries[i].is_open = table->entries[i].in_family && !table->entries[i].detached;
+    }
+    while (again) {
+        again = false;
+        for (size_t i = 0; i < table->count; i++) {
+            struct entry *entry = &table->entries[i];
+            const struct entry *parent = entry->is_open ? find_entry(table, entry->parent) : NULL;
+            if (parent == NULL || parent->is_open) {
+                continue;
+            }
+            entry->is_open = false;
+            again = true;
+            entry->is_confirmed =
+                (parent->is_root || parent->is_confirmed) && is_unchanged(table, entry);
+        }
+    }
+}
+
+/* Send SIGNO to those of FAMILY who are confirmed. */
+static void signal_family(struct table *table, const struct ld_pids *family, int signo) {
+    confirm_family(table);
+    for (size_t i = 0; i < family->count; i++) {
+        const struct entry *entry = find_entry(table, family->list[i]);
+        if (entry->is_confirmed) {
+            signal_entry(entry, signo);
+        }
+    }
+}
+
+/* The processes that families come from; a pidfd of each, or -1, says which of that number is meant. */
+struct roots {
+    const struct ld_pids *pids;
+    const int *pidfds; /* NULL: none */
+};
+
+/* Note the roots in the table, but for those that ended before it was read. */
+static void mark_roots(struct table *table, const struct roots *roots) {
+    for (size_t i = 0; i < roots->pids->count; i++) {
+        struct entry *entry = find_entry(table, roots->pids->list[i]);
+        int pidfd = roots->pidfds != NULL ? roots->pidfds[i] : -1;
+        if (entry != NULL && (pidfd < 0 || !ld_process_has_ended(pidfd, 0))) {
             entry->is_root = true;
         }
     }
+}
+
+/* Find every live process that descends from one of the ROOTS and is not detached, and whether all of
+ * them and the roots are stopped. Unless SIGNO is 0, send it to them. */
+static int find_families(const struct roots *roots, int signo, struct ld_pids *family,
+                         bool *frozen) {
+    struct table table = {.patience = EXEC_ROUNDS};
+    *family = (struct ld_pids){0};
+    int rc = read_table(&table);
     if (rc == 0) {
+        mark_roots(&table, roots);
         while (extend_family(&table)) {
         }
         rc = collect_family(&table, family, frozen);
+    }
+    if (rc == 0 && signo != 0) {
+        signal_family(&table, family, signo);
     }
     free(table.entries);
     return rc;
 }
 
-/* Find every live process that descends from ROOT and is not detached. */
-int ld_process_family(pid_t root, struct ld_pids *family) {
+/* Find every live process that descends from ROOT and is not detached, and send SIGNO unless it is 0. */
+static int signal_descendants(pid_t root, int signo, struct ld_pids *family) {
+    const struct ld_pids pids = {.list = &root, .count = 1};
     bool frozen;
-    return find_families(&(struct ld_pids){.list = &root, .count = 1}, family, &frozen);
+    return find_families(&(struct roots){.pids = &pids}, signo, family, &frozen);
 }
 
 /* A time of CLOCK_MONOTONIC in clock ticks since the boot. */
@@ -398,9 +491,9 @@ static unsigned long long to_ticks(uint64_t monotonic) {
 
 /* Whether GONE, which started at the tick SINCE, has left a process behind. */
 static bool is_left_by(const struct entry *entry, const struct ld_gone *gone,
-                       unsigned long long since) {
+                       unsigned long long since, int *patience) {
     struct ld_text environment = {0};
-    read_environment(entry->pid, &environment);
+    read_environment(entry->pid, &environment, patience);
     bool overwritten =
         environment.size > 0 && memchr(environment.data, '=', environment.size) == NULL;
     bool is_its = entry->group == gone->pid || entry->session == gone->pid ||
@@ -413,13 +506,13 @@ static bool is_left_by(const struct entry *entry, const struct ld_gone *gone,
 
 /* Find what GONE has left behind. */
 int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays) {
-    struct table table = {0};
+    struct table table = {.patience = EXEC_ROUNDS};
     *strays = (struct ld_pids){0};
     int rc = read_table(&table);
     unsigned long long since = to_ticks(gone->started);
     for (size_t i = 0; rc == 0 && i < table.count; i++) {
         const struct entry *entry = &table.entries[i];
-        if (entry->parent == getpid() && is_left_by(entry, gone, since) &&
+        if (entry->parent == getpid() && is_left_by(entry, gone, since, &table.patience) &&
             !ld_pids_add(strays, entry->pid)) {
             rc = -ENOMEM;
         }
@@ -428,10 +521,19 @@ int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays) {
     return rc;
 }
 
-/* Send SIGNO to each of a list. */
-static void signal_each(const struct ld_pids *pids, int signo) {
-    for (size_t i = 0; i < pids->count; i++) {
-        ld_process_kill(pids->list[i], signo);
+/* Find every live process that descends from ROOT and is not detached. */
+int ld_process_family(pid_t root, struct ld_pids *family) {
+    return signal_descendants(root, 0, family);
+}
+
+/* Send SIGNO to each of the roots. */
+static void signal_roots(const struct roots *roots, int signo) {
+    for (size_t i = 0; i < roots->pids->count; i++) {
+        if (roots->pidfds != NULL && roots->pidfds[i] >= 0) {
+            ld_process_signal(roots->pidfds[i], signo);
+        } else {
+            ld_process_kill(roots->pids->list[i], signo);
+        }
     }
 }
 
@@ -441,46 +543,52 @@ static bool are_equal(const struct ld_pids *a, const struct ld_pids *b) {
            (a->count == 0 || memcmp(a->list, b->list, a->count * sizeof *a->list) == 0);
 }
 
-/* Stop the families of ROOTS, which are stopped or about to be; who they are then. Somebody may have
+/* Stop the families of ROOTS, which are stopped or about to be. Somebody may have
  * been forking as he was told to stop: nobody is missing who was not there when all had stopped. */
-static void freeze_families(const struct ld_pids *roots, struct ld_pids *family) {
+static void freeze_families(const struct roots *roots) {
     bool were_frozen = false;
-    *family = (struct ld_pids){0};
-    for (int round = 0; round < FREEZE_ROUNDS; round++) {
+    bool done = false;
+    struct ld_pids family = {0};
+    for (int round = 0; round < FREEZE_ROUNDS && !done; round++) {
         struct ld_pids found;
         bool frozen = false;
-        if (find_families(roots, &found, &frozen) < 0) {
-            return;
+        if (find_families(roots, SIGSTOP, &found, &frozen) < 0) {
+            break;
         }
-        bool same = are_equal(&found, family);
-        ld_pids_fini(family);
-        *family = found;
-        if (same && were_frozen) {
-            return;
-        }
-        signal_each(family, SIGSTOP);
+        bool same = are_equal(&found, &family);
+        ld_pids_fini(&family);
+        family = found;
+        done = same && were_frozen;
         were_frozen = frozen;
         if (same && !frozen) {
             poll(NULL, 0, 1);
         }
     }
+    ld_pids_fini(&family);
 }
 
 /* End ROOTS and their families. They are stopped first: what is stopped cannot fork, and while its
  * root lives nobody's parent changes. */
-void ld_process_end_families(const struct ld_pids *roots) {
+static void end_families(const struct roots *roots) {
     struct ld_pids family;
-    signal_each(roots, SIGSTOP);
-    freeze_families(roots, &family);
-    signal_each(&family, SIGKILL);
-    signal_each(roots, SIGKILL);
+    bool frozen;
+    signal_roots(roots, SIGSTOP);
+    freeze_families(roots);
+    find_families(roots, SIGKILL, &family, &frozen);
+    signal_roots(roots, SIGKILL);
     ld_pids_fini(&family);
 }
 
+/* End children of ours and their families. */
+void ld_process_end_families(const struct ld_pids *roots) {
+    end_families(&(struct roots){.pids = roots});
+}
+
 /* End ROOT and its family. */
-void ld_process_end_family(pid_t root) {
+void ld_process_end_family(pid_t root, int pidfd) {
+    const struct ld_pids pids = {.list = &root, .count = 1};
     if (root > 1) { /* those of 0 and 1 are everybody */
-        ld_process_end_families(&(struct ld_pids){.list = &root, .count = 1});
+        end_families(&(struct roots){.pids = &pids, .pidfds = &pidfd});
     }
 }
 
@@ -489,10 +597,7 @@ void ld_process_end_family(pid_t root) {
 void ld_process_end_orphans(void) {
     struct ld_pids family;
     for (int round = 0; round < END_ROUNDS; round++) {
-        int rc = ld_process_family(getpid(), &family);
-        for (size_t i = 0; rc == 0 && i < family.count; i++) {
-            ld_process_kill(family.list[i], SIGKILL);
-        }
+        int rc = signal_descendants(getpid(), SIGKILL, &family);
         bool gone = rc < 0 || family.count == 0;
         ld_pids_fini(&family);
         if (gone) {

@@ -80,11 +80,16 @@ int ld_process_strays(const struct ld_gone *gone, struct ld_pids *strays);
  * the functions here. It had them before it was this program. */
 void ld_process_spare_children(void);
 
+/* The real user id of a process: 0 or a negative errno. */
+int ld_process_user(pid_t pid, uid_t *uid);
+
 /* The parent of a process; 0 if that one does not live. */
 pid_t ld_process_parent(pid_t pid);
 
-/* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. */
-void ld_process_end_family(pid_t root);
+/* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. PIDFD, which stays
+ * the caller's, says which process of that number is meant; -1 for a child that is not reaped. Nobody
+ * is signalled who has got the number of one that ended meanwhile. */
+void ld_process_end_family(pid_t root, int pidfd);
 
 /* The same for several at once; each must be above 1, and a child of ours that is not reaped. */
 void ld_process_end_families(const struct ld_pids *roots);

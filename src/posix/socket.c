@@ -233,8 +233,11 @@ int ld_socket_listen(const struct ld_address *address, const struct ld_listen_op
 
 /* Whether the file at the place is a socket; its facts. */
 static bool find_socket(const struct ld_place *place, struct stat *facts) {
-    return fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISSOCK(facts->st_mode);
+    int rc = fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW);
+    if (rc < 0 && errno != ENOENT) { /* a disk may fail for a moment: try once more */
+        rc = fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW);
+    }
+    return rc == 0 && S_ISSOCK(facts->st_mode);
 }
 
 /* Note the file at an open place, which is taken over. */
@@ -269,7 +272,8 @@ bool ld_socket_file_is_current(const struct ld_socket_file *file) {
 /* Remove a file. */
 void ld_socket_file_remove(struct ld_socket_file *file) {
     if (file->noted && ld_place_enter(&file->place) == 0) {
-        if (ld_socket_file_is_current(file)) {
+        if (ld_socket_file_is_current(file) && unlinkat(file->place.dir, file->place.name, 0) < 0 &&
+            errno != ENOENT) {
             unlinkat(file->place.dir, file->place.name, 0);
         }
         ld_place_leave(&file->place);

@@ -1,11 +1,18 @@
 #include "posix/user.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <linux/securebits.h>
 #include <pwd.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/parse.h"
@@ -217,16 +224,53 @@ static bool is_in_group(const struct ld_user *user, gid_t gid) {
     return found;
 }
 
+/* Whether the kernel lets USER write to a directory: a list of access rights says more than its mode. */
+static bool may_write(const struct ld_user *user, int dir) {
+    if ((prctl(PR_GET_SECUREBITS) & SECBIT_NO_SETUID_FIXUP) != 0) {
+        return false; /* it would speak of root's rights; to become the user is refused later */
+    }
+    if (ld_user_enter(user) < 0) {
+        return true;
+    }
+    bool may = faccessat(dir, "", W_OK, AT_EACCESS | AT_EMPTY_PATH) == 0;
+    ld_user_leave(user);
+    return may;
+}
+
 /* Whether USER may change the names in a directory. Its owner may, whatever its mode. */
-bool ld_user_can_rename_in(const struct ld_user *user, const struct stat *directory) {
-    return directory->st_uid == user->uid || (directory->st_mode & S_IWOTH) != 0 ||
-           ((directory->st_mode & S_IWGRP) != 0 && is_in_group(user, directory->st_gid));
+bool ld_user_can_rename_in(const struct ld_user *user, int dir) {
+    struct stat facts;
+    return fstat(dir, &facts) < 0 || facts.st_uid == user->uid || (facts.st_mode & S_IWOTH) != 0 ||
+           ((facts.st_mode & S_IWGRP) != 0 && is_in_group(user, facts.st_gid)) ||
+           may_write(user, dir);
+}
+
+/* Give up the session keyring: its keys are of use to whoever has it, whatever its ids. Where keyrings
+ * are denied there is nothing to give up. */
+static int leave_keys(struct ld_text *why) {
+    if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL) < 0 && errno != ENOSYS &&
+        errno != EPERM && errno != EACCES) {
+        return failed(why, "keyctl");
+    }
+    return 0;
+}
+
+/* Give up capabilities, which some settings keep over a change of ids. */
+static int leave_capabilities(struct ld_text *why) {
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {{0}};
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+    return syscall(SYS_capset, &head, none) < 0 ? failed(why, "capset") : 0;
 }
 
 /* Become another user for good. */
 int ld_user_become(const struct ld_user *user, struct ld_text *why) {
     if (geteuid() != 0 && getuid() == user->uid && getgid() == user->gid) {
         return 0; /* an unprivileged caller who names itself: nothing to give up */
+    }
+    int rc = leave_keys(why);
+    if (rc < 0) {
+        return rc;
     }
     if (setgroups((size_t)user->group_count, user->groups) < 0) {
         return failed(why, "setgroups");
@@ -237,5 +281,6 @@ int ld_user_become(const struct ld_user *user, struct ld_text *why) {
     if (setresuid(user->uid, user->uid, user->uid) < 0) {
         return failed(why, "setresuid");
     }
-    return prove_drop(user, why);
+    rc = prove_drop(user, why);
+    return rc == 0 && user->uid != 0 ? leave_capabilities(why) : rc;
 }

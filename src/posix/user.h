@@ -35,8 +35,9 @@ bool ld_user_is_lesser(const struct ld_user *user);
 int ld_user_enter(const struct ld_user *user);
 void ld_user_leave(const struct ld_user *user);
 
-/* Whether USER may change the names in a directory. */
-bool ld_user_can_rename_in(const struct ld_user *user, const struct stat *directory);
+/* Whether USER may change the names in a directory, by its mode or by what else the kernel goes by. DIR
+ * may be O_PATH. */
+bool ld_user_can_rename_in(const struct ld_user *user, int dir);
 
 /* Become USER for good, groups included, and prove that root cannot be regained. 0, or a negative
  * errno with the step that failed in WHY; the process must end then. */

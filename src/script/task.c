@@ -114,15 +114,17 @@ static void explain_barely(struct explanation *explanation) {
     explanation->message_size = explanation->trace.size;
 }
 
+/* Whether a task was ended before it began, because its script is being closed. */
+static bool never_began(const struct ld_task *task) {
+    lua_Debug ar;
+    return task->script->closing && !lua_getstack(task->co, 0, &ar);
+}
+
 /* Whether a task ended because it was cancelled, or by os.exit, or because it went on when its script
  * was to end: it was woken by the end of what it waited for, and that is no error. */
 static bool ended_by_will(const struct ld_task *task) {
     if (task->script->exited) {
         return true;
-    }
-    lua_Debug ar;
-    if (task->script->closing && !lua_getstack(task->co, 0, &ar)) {
-        return true; /* it never began */
     }
     const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
     return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
@@ -172,9 +174,10 @@ static enum ld_outcome judge(struct explanation *explanation) {
 /* Handle the end of a task by an error. Closing the variables of one that was cancelled may fail. */
 static void end_failed(struct ld_task *task) {
     struct explanation explanation = {.task = task};
-    enum ld_outcome outcome = judge(&explanation);
+    bool began = !never_began(task);
+    enum ld_outcome outcome = began ? judge(&explanation) : LD_OUTCOME_CANCELLED;
     reset_coroutine(task);
-    if (outcome == LD_OUTCOME_CANCELLED) {
+    if (began && outcome == LD_OUTCOME_CANCELLED) {
         outcome = judge(&explanation);
     }
     task->has_failed = true;
@@ -221,7 +224,8 @@ static void end_interrupted(struct ld_task *task, const char *reason) {
 /* End a copy of the process whose outermost call is over: what would go on now is the original's. */
 _Noreturn static void leave_copy(struct ld_task *task, int status) {
     struct ld_script *script = task->script;
-    bool failed = status != LUA_OK && status != LUA_YIELD && !ended_by_will(task);
+    bool failed =
+        status != LUA_OK && status != LUA_YIELD && !never_began(task) && !ended_by_will(task);
     script->current = task; /* what is called now is not outermost */
     if (failed) {
         struct explanation explanation = {.task = task};

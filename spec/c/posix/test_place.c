@@ -257,7 +257,7 @@ static void test_sticky(void) {
     REQUIRE(chown(box_path("sticky/third"), THIRD, 0) == 0);
     check_place(&nobody, box_path("sticky/none"), box_path("sticky"), "none", false);
     check_place(&nobody, box_path("sticky/roots"), box_path("sticky"), "roots", false);
-    check_place(&nobody, box_path("sticky/third"), box_path("sticky"), "third", false);
+    check_place(&nobody, box_path("sticky/third"), box_path("sticky"), "third", true);
     check_place(&nobody, box_path("sticky/own"), box_path("sticky"), "own", true);
     make_dir("sticky/dir", 0, 0, 0755);
     make_dir("sticky/own-dir", NOBODY, 0, 0755);
@@ -414,7 +414,7 @@ static const struct check_case cases[] = {
     {"missing directories are made", test_make},
     {"who gives no rights up bends nothing", test_same_user},
     {"directories that the user can rename in are the user's", test_directories},
-    {"in a sticky directory only the user's entries are", test_sticky},
+    {"in a sticky directory what neither root nor its owner has made is", test_sticky},
     {"links of root's lead on, those of the user are the user's", test_links},
     {"directories are made with the rights of the way", test_make_as},
     {"a file is touched with the rights of its place", test_rights},

@@ -48,7 +48,7 @@ static pid_t unsafe_root;
 /* In a namespace: end the family of a pid below 2, which would be everybody. */
 static void end_unsafe_family(void) {
     pid_t victim = fork_sleeper();
-    ld_process_end_family(unsafe_root);
+    ld_process_end_family(unsafe_root, -1);
     CHECK(is_unharmed(victim));
     end_child(victim);
 }
@@ -208,7 +208,7 @@ static void test_family(void) {
     CHECK_INT(0, ld_process_family(members[IN_SESSION], &family));
     CHECK_INT(0, family.count);
     ld_pids_fini(&family);
-    ld_process_end_family(root);
+    ld_process_end_family(root, -1);
     wait_child(root);
     for (int i = CHILD; i <= NAMED; i++) {
         CHECK(wait_gone(members[i]));
@@ -286,7 +286,7 @@ static void test_detached(void) {
     CHECK_INT(1, family.count);
     CHECK(has(&family, members[1]));
     ld_pids_fini(&family);
-    ld_process_end_family(root);
+    ld_process_end_family(root, -1);
     wait_child(root);
     CHECK(wait_gone(members[1]));
     CHECK(is_unharmed(members[0]));
@@ -360,7 +360,7 @@ static void test_nobody_escapes(void) {
         pid_t member;
         pid_t root = start_family(be_root_of_breeders, &member, 20);
         REQUIRE(root > 1);
-        ld_process_end_family(root);
+        ld_process_end_family(root, -1);
         int status = wait_child(root);
         CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
         uint64_t start = now_ns();
