@@ -1,36 +1,20 @@
--- The public face of lunad: what C gives, and what is made of it here. Returns what lunad's own Lua
--- shares with C.
+-- Completes the module with what is written in Lua. Called with its table, and with the table that
+-- lunad's own Lua shares with C: functions that scripts do not see.
 
-local lunad, load_part, raise = ...
+local lunad, core = ...
 
--- What only lunad's own parts may use.
-local core = {
-  raise = raise,
-  after = lunad.after,
-  now = lunad.now,
-  spawn = lunad.spawn,
-  log = lunad.log,
-}
+-- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
+core.after, core.now, core.spawn, core.log = lunad.after, lunad.now, lunad.spawn, lunad.log
 
-local own = {
-  "check_task", "drop_claim", "end_child", "give_way", "is_over", "note_child", "note_command", "note_give_up", "report",
-  "spawn_marked", "strays",
-}
-for _, name in ipairs(own) do
-  core[name], lunad[name] = lunad[name], nil
-end
-
--- A function that another part returns. Most scripts need few of them: each is loaded when it is called.
-local function of_part(name)
+-- The function that another file returns. Few scripts need all: each file is run at the first call.
+local function from_file(name)
   local fn
   return function(...)
-    fn = fn or load_part(name, core)
+    fn = fn or core.run(name, core)
     return fn(...)
   end
 end
 
-lunad.by_line = of_part("by_line.lua")
-lunad.exec = of_part("exec.lua")
-lunad.supervise = of_part("supervise.lua")
-
-return core
+lunad.by_line = from_file("by_line.lua")
+lunad.exec = from_file("exec.lua")
+lunad.supervise = from_file("supervise.lua")

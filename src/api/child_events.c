@@ -1,13 +1,11 @@
 /* What happens to a child: its output, what it has taken, its end; and the boxes that are told. */
+#include "api/child_events.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "api/child.h"
-#include "base/parse.h"
+#include "api/child_box.h"
 #include "script/luax.h"
-
-static const char boxes_key; /* of the table from halves to boxes in the registry */
 
 /* What an output callback is called with. */
 struct output {
@@ -17,45 +15,10 @@ struct output {
     size_t size;
 };
 
-/* Push the box of a half. */
-void ld_api_child_push_box(lua_State *L, const struct ld_child_half *half) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_rawgetp(L, -1, half);
-    lua_remove(L, -2);
-}
-
-/* Unpin the box of a half: the key is there, so nothing is allocated. */
-void ld_api_child_unpin(lua_State *L, const struct ld_child_half *half) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_pushnil(L);
-    lua_rawsetp(L, -2, half);
-    lua_pop(L, 1);
-}
-
-/* Push the table that says how a child ended. */
-void ld_api_child_push_exit(lua_State *L, const struct ld_child_box *box) {
-    lua_createtable(L, 0, 5);
-    lua_pushboolean(L, !box->exit.signaled && box->exit.status == 0);
-    lua_setfield(L, -2, "ok");
-    if (box->exit.signaled) {
-        lua_pushstring(L, ld_parse_signal_name(box->exit.status));
-        lua_setfield(L, -2, "signal");
-    } else {
-        lua_pushinteger(L, box->exit.status);
-        lua_setfield(L, -2, "code");
-    }
-    lua_pushboolean(L, box->exit.core);
-    lua_setfield(L, -2, "core");
-    lua_pushnumber(L, box->seconds);
-    lua_setfield(L, -2, "seconds");
-    lua_pushboolean(L, box->timed_out);
-    lua_setfield(L, -2, "timed_out");
-}
-
 /* Push an output callback and its argument. */
 static int push_output(lua_State *co, void *arg) {
     const struct output *output = arg;
-    ld_api_child_push_box(co, output->half);
+    ld_api_child_box_push(co, output->half);
     lua_getiuservalue(co, -1, output->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
     if (output->bytes != NULL) {
         lua_pushlstring(co, output->bytes, output->size);
@@ -139,9 +102,9 @@ static void on_drained(void *owner) {
 /* Push the on_exit function, how the child ended, and the child. */
 static int push_on_exit(lua_State *co, void *arg) {
     const struct ld_child_half *half = arg;
-    ld_api_child_push_box(co, half);
+    ld_api_child_box_push(co, half);
     lua_getiuservalue(co, 1, LD_CHILD_ON_EXIT);
-    ld_api_child_push_exit(co, half->box);
+    ld_api_child_box_push_exit(co, half->box);
     lua_pushvalue(co, 1);
     lua_remove(co, 1);
     return 2;
@@ -172,7 +135,7 @@ static void on_finished(void *owner) {
     half->child = NULL;
     wake_all(&half->flushers);
     wake_all(&half->waiters);
-    ld_api_child_push_box(L, half);
+    ld_api_child_box_push(L, half);
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
     struct ld_task *task = has_callback && !script->closing
@@ -181,25 +144,9 @@ static void on_finished(void *owner) {
     if (task != NULL) {
         ld_task_start_with(task, push_on_exit, half);
     }
-    ld_api_child_unpin(L, half);
+    ld_api_child_box_unpin(L, half);
     ld_handle_detach(&half->handle);
     free(half);
 }
 
-const struct ld_child_ops ld_child_events = {on_output, on_drained, on_finished};
-
-/* Make the table of boxes. */
-void ld_api_child_make_boxes(lua_State *L) {
-    lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
-}
-
-/* Pin a box. */
-void ld_api_child_pin(lua_State *L, int box, struct ld_child_half *half) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_pushlightuserdata(L, half);
-    lua_pushvalue(L, box);
-    half->box->half = half; /* from here on __gc frees it */
-    lua_rawset(L, -3);
-    lua_pop(L, 1);
-}
+const struct ld_child_ops ld_api_child_events = {on_output, on_drained, on_finished};

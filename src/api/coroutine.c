@@ -2,7 +2,7 @@
  * must know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
 #include <lauxlib.h>
 
-#include "api/parts.h"
+#include "api/module.h"
 #include "script/interrupt.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -132,7 +132,7 @@ static int l_running(lua_State *L) {
 }
 
 /* Open this part: it replaces functions of Lua's library. */
-int luaopen_lunad_coroutine(lua_State *L) {
+static int set_up(lua_State *L) {
     static const luaL_Reg functions[] = {
         {"resume", l_resume},   {"wrap", l_wrap}, {"yield", l_yield},
         {"running", l_running}, {NULL, NULL},
@@ -144,3 +144,8 @@ int luaopen_lunad_coroutine(lua_State *L) {
     lua_setfield(L, -2, "close");
     return 0;
 }
+
+const struct ld_part ld_api_coroutine_part = {
+    .name = "coroutine",
+    .open = set_up,
+};

@@ -3,8 +3,8 @@
 #include <lauxlib.h>
 #include <unistd.h>
 
+#include "api/life.h"
 #include "api/module.h"
-#include "api/parts.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "posix/forked.h"
@@ -243,12 +243,21 @@ void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
     ld_task_start_with(task, push_on_stop, script);
 }
 
+/* Run the on_stop functions of a generation that has been replaced. */
+static void retire(struct ld_script *old, struct ld_script *next) {
+    (void)next;
+    ld_api_life_run_on_stop(old, "reload");
+}
+
 static const luaL_Reg functions[] = {
-    {"reload", l_reload},   {"stop", l_stop},
-    {"ready", l_ready},     {"status", l_status},
-    {"stats", l_stats},     {"on_reload", l_on_reload},
-    {"on_stop", l_on_stop}, {"on_error", l_on_error},
-    {"is_over", l_is_over}, {"note_give_up", l_note_give_up},
+    {"reload", l_reload},   {"stop", l_stop},         {"ready", l_ready},
+    {"status", l_status},   {"stats", l_stats},       {"on_reload", l_on_reload},
+    {"on_stop", l_on_stop}, {"on_error", l_on_error}, {NULL, NULL},
+};
+
+static const luaL_Reg own[] = {
+    {"is_over", l_is_over},
+    {"note_give_up", l_note_give_up},
     {NULL, NULL},
 };
 
@@ -282,12 +291,11 @@ static void set_arg(lua_State *L) {
 }
 
 /* Open this part. */
-int luaopen_lunad_life(lua_State *L) {
+static int set_up(lua_State *L) {
     lua_pushvalue(L, 1);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &on_stop_key);
-    luaL_setfuncs(L, functions, 0);
     set_facts(L);
     set_arg(L);
     lua_getglobal(L, "os");
@@ -295,3 +303,11 @@ int luaopen_lunad_life(lua_State *L) {
     lua_setfield(L, -2, "exit");
     return 0;
 }
+
+const struct ld_part ld_api_life_part = {
+    .name = "life",
+    .functions = functions,
+    .own = own,
+    .open = set_up,
+    .retire = retire,
+};

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/parts.h"
+#include "api/module.h"
 #include "engine/listener.h"
 #include "engine/mute.h"
 #include "script/luax.h"
@@ -73,13 +73,20 @@ static int l_listen(lua_State *L) {
     return 1;
 }
 
+/* Let no client come to a generation that has been replaced, where on_stop has not closed its sockets
+ * itself. */
+static void deafen(struct ld_script *old, struct ld_script *next) {
+    (void)next;
+    ld_script_deafen(old);
+}
+
 static const luaL_Reg functions[] = {
     {"listen", l_listen},
     {NULL, NULL},
 };
 
-/* Open this part. */
-int luaopen_lunad_listen(lua_State *L) {
-    luaL_setfuncs(L, functions, 0);
-    return 0;
-}
+const struct ld_part ld_api_listen_part = {
+    .name = "listen",
+    .functions = functions,
+    .retire = deafen,
+};

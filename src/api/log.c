@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/parts.h"
+#include "api/module.h"
 #include "base/log.h"
 #include "script/luax.h"
 #include "script/script.h"
@@ -161,10 +161,15 @@ static const luaL_Reg levels[] = {
 };
 
 /* Open this part. */
-int luaopen_lunad_log(lua_State *L) {
+static int set_up(lua_State *L) {
     luaL_newlib(L, levels);
     lua_setfield(L, 1, "log");
     lua_pushcfunction(L, l_print);
     lua_setglobal(L, "print");
     return 0;
 }
+
+const struct ld_part ld_api_log_part = {
+    .name = "log",
+    .open = set_up,
+};

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
-#include "api/parts.h"
+#include "api/module.h"
 #include "script/luax.h"
 
 #ifdef LUNAD_LUV
@@ -371,9 +371,14 @@ static int l_load(lua_State *L) {
 #endif
 
 /* Open this part: `require "luv"` finds it before any file. */
-int luaopen_lunad_luv(lua_State *L) {
+static int set_up(lua_State *L) {
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
     lua_pushcfunction(L, l_load);
     lua_setfield(L, -2, "luv");
     return 0;
 }
+
+const struct ld_part ld_api_luv_part = {
+    .name = "luv",
+    .open = set_up,
+};

@@ -1,62 +1,30 @@
 #include "api/module.h"
 
-#include <lauxlib.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/embedded.h"
-#include "api/parts.h"
-#include "script/luax.h"
+#include "api/core.h"
 
-static const char core_key; /* of what lunad's own Lua shares with C */
+/* All parts, in the order of their members in the status report, and of what a replaced generation ends:
+ * cron jobs that came due go to the next generation before the timers are dropped; then its on_stop
+ * functions run, which may use its listeners and children, before those are closed and ended. */
+static const struct ld_part *const parts[] = {
+    &ld_api_timer_cron_part, &ld_api_timer_part, &ld_api_signal_part, &ld_api_life_part,
+    &ld_api_listen_part,     &ld_api_child_part, &ld_api_task_part,   &ld_api_coroutine_part,
+    &ld_api_luv_part,        &ld_api_os_part,    &ld_api_log_part,
+};
 
-/* Push that. */
-void ld_api_module_push_core(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
-}
-
-/* Find one of lunad's own Lua chunks; NULL for none. */
-static const struct ld_embedded *find_chunk(const char *name) {
-    for (const struct ld_embedded *chunk = ld_embedded; chunk->name != NULL; chunk++) {
-        if (strcmp(chunk->name, name) == 0) {
-            return chunk;
-        }
-    }
-    return NULL;
-}
-
-/* Raise an error of lunad's own Lua at the line of the script: raise(message). */
-static int l_raise(lua_State *L) {
-    lx_error(L, "%s", luaL_checkstring(L, 1));
-}
-
-/* Run one of lunad's own Lua chunks: load_part(name, ...) -> what it returns. */
-static int l_load_part(lua_State *L) {
-    const char *name = luaL_checkstring(L, 1);
-    const struct ld_embedded *chunk = find_chunk(name);
-    if (chunk == NULL) {
-        return luaL_error(L, "there is no part '%s'", name);
-    }
-    lua_pushfstring(L, "=" LX_OWN_CHUNK "%s", name);
-    if (luaL_loadbufferx(L, chunk->text, chunk->size, lua_tostring(L, -1), "t") != LUA_OK) {
-        return lua_error(L);
-    }
-    lua_replace(L, 1);
-    lua_pop(L, 1);
-    lua_call(L, lua_gettop(L) - 1, 1);
-    return 1;
-}
-
-/* Push the templates for the folder of a file, with DIR for it. */
+/* Push the templates for the folder of a file, with the folder in the place of DIR. */
 static void push_templates(lua_State *L, const char *templates, const char *file) {
     lua_pushlstring(L, file, (size_t)(strrchr(file, '/') - file));
     luaL_gsub(L, templates, "DIR", lua_tostring(L, -1));
     lua_remove(L, -2);
 }
 
-/* Put FIRST (if it is not NULL) and the templates for the script's folder, with DIR for it, before
- * what `package` has in FIELD. A script that is called by a link has two folders: the link's comes first. */
+/* Put FIRST (if it is not NULL) and the templates for the script's folder before what `package` has in
+ * FIELD. A script that is called by a link has two folders: the link's comes first. */
 static void extend_search(lua_State *L, const char *field, const char *first,
                           const char *folder_templates) {
     char real[PATH_MAX];
@@ -83,32 +51,87 @@ static void extend_search(lua_State *L, const char *field, const char *first,
     lua_pop(L, 1);
 }
 
-static const lua_CFunction parts[] = {
-    luaopen_lunad_timer,  luaopen_lunad_cron,  luaopen_lunad_task,   luaopen_lunad_coroutine,
-    luaopen_lunad_signal, luaopen_lunad_child, luaopen_lunad_listen, luaopen_lunad_luv,
-    luaopen_lunad_os,     luaopen_lunad_log,   luaopen_lunad_life,
-};
+/* Open one part: its functions for scripts go to the table at MODULE, its own to the one at CORE. */
+static void open_part(lua_State *L, const struct ld_part *part, int module, int core) {
+    if (part->functions != NULL) {
+        lua_pushvalue(L, module);
+        luaL_setfuncs(L, part->functions, 0);
+        lua_pop(L, 1);
+    }
+    if (part->own != NULL) {
+        lua_pushvalue(L, core);
+        luaL_setfuncs(L, part->own, 0);
+        lua_pop(L, 1);
+    }
+    if (part->open != NULL) {
+        lua_pushcfunction(L, part->open);
+        lua_pushvalue(L, module);
+        lua_call(L, 1, 0);
+    }
+}
 
 /* Open the module. */
 int ld_api_module_open(lua_State *L) {
     const struct ld_setup *setup = ld_state_script(L)->setup;
     lua_newtable(L);
+    int module = lua_gettop(L);
+    ld_api_core_open(L);
+    int core = lua_gettop(L);
     for (size_t i = 0; i < LD_COUNT(parts); i++) {
-        lua_pushcfunction(L, parts[i]);
-        lua_pushvalue(L, -2);
-        lua_call(L, 1, 0);
+        open_part(L, parts[i], module, core);
     }
     extend_search(L, "path", setup->path, "DIR/?.lua;DIR/?/init.lua;");
     extend_search(L, "cpath", setup->cpath, "DIR/?.so;");
-    lua_pushcfunction(L, l_load_part);
-    lua_pushliteral(L, "init.lua");
-    lua_pushvalue(L, -3);
-    lua_pushcfunction(L, l_load_part);
-    lua_pushcfunction(L, l_raise);
-    lua_call(L, 4, 1);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
+    ld_api_core_run(L, module);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_pushvalue(L, -2);
+    lua_pushvalue(L, module);
     lua_setfield(L, -2, "lunad");
+    return 0;
+}
+
+/* Take over in every part. */
+void ld_api_module_take_over(struct ld_script *script) {
+    for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        if (parts[i]->take_over != NULL) {
+            parts[i]->take_over(script);
+        }
+    }
+}
+
+/* Retire in every part. */
+void ld_api_module_retire(struct ld_script *old, struct ld_script *next) {
+    for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        if (parts[i]->retire != NULL) {
+            parts[i]->retire(old, next);
+        }
+    }
+}
+
+/* Discard in every part. */
+void ld_api_module_discard(struct ld_script *script) {
+    for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        if (parts[i]->discard != NULL) {
+            parts[i]->discard(script);
+        }
+    }
+}
+
+/* Name what is unfinished in every part. */
+void ld_api_module_name_unfinished(struct ld_script *script, struct ld_text *text) {
+    for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        if (parts[i]->name_unfinished != NULL) {
+            parts[i]->name_unfinished(script, text);
+        }
+    }
+}
+
+/* Add every part's member to the report. */
+int ld_api_module_report(struct ld_script *script, json_t *report) {
+    for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        if (parts[i]->report != NULL &&
+            json_object_set_new(report, parts[i]->name, parts[i]->report(script)) < 0) {
+            return -ENOMEM;
+        }
+    }
     return 0;
 }

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "api/parts.h"
+#include "api/module.h"
 #include "posix/process.h"
 #include "script/luax.h"
 #include "script/script.h"
@@ -189,7 +189,7 @@ static int l_popen(lua_State *L) {
 }
 
 /* Open this part: it replaces functions of Lua's libraries. */
-int luaopen_lunad_os(lua_State *L) {
+static int set_up(lua_State *L) {
     lua_getglobal(L, "os");
     lua_pushcfunction(L, l_execute);
     lua_setfield(L, -2, "execute");
@@ -198,3 +198,8 @@ int luaopen_lunad_os(lua_State *L) {
     lua_setfield(L, -2, "popen");
     return 0;
 }
+
+const struct ld_part ld_api_os_part = {
+    .name = "os",
+    .open = set_up,
+};

@@ -6,7 +6,7 @@
 #include <strings.h>
 
 #include "api/module.h"
-#include "api/parts.h"
+#include "api/signal.h"
 #include "base/parse.h"
 #include "engine/signals.h"
 #include "script/luax.h"
@@ -231,7 +231,8 @@ static void drop_list(struct ld_script *script, int signo) {
 }
 
 /* Drop all handlers. */
-void ld_api_signal_drop_all(struct ld_script *script) {
+static void drop_all(struct ld_script *script, struct ld_script *next) {
+    (void)next;
     for (int signo = 1; signo < 65; signo++) {
         if (script->signals[signo].handlers > 0) {
             drop_list(script, signo);
@@ -240,7 +241,7 @@ void ld_api_signal_drop_all(struct ld_script *script) {
 }
 
 /* The signals that have handlers, for the status report. */
-json_t *ld_api_signal_report(struct ld_script *script) {
+static json_t *report_signals(struct ld_script *script) {
     json_t *list = json_array();
     for (int signo = 1; signo < 65; signo++) {
         if (script->signals[signo].handlers > 0) {
@@ -264,13 +265,19 @@ static const luaL_Reg methods[] = {
 };
 
 /* Open this part. */
-int luaopen_lunad_signal(lua_State *L) {
+static int set_up(lua_State *L) {
     lua_newtable(L);
     ld_state_shelve(L, LD_SHELF_SIGNALS);
     lx_new_type(L, HANDLE_TYPE, methods);
     lua_pushcfunction(L, mt_gc);
     lua_setfield(L, -2, "__gc");
-    lua_settop(L, 1);
-    luaL_setfuncs(L, functions, 0);
     return 0;
 }
+
+const struct ld_part ld_api_signal_part = {
+    .name = "signals",
+    .functions = functions,
+    .open = set_up,
+    .retire = drop_all,
+    .report = report_signals,
+};

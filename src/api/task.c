@@ -2,7 +2,7 @@
 #include <lauxlib.h>
 
 #include "api/module.h"
-#include "api/parts.h"
+#include "api/task.h"
 #include "base/json.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -260,7 +260,7 @@ static int report_all(lua_State *L) {
 }
 
 /* The tasks, for the status report. */
-json_t *ld_api_task_report(struct ld_script *script) {
+static json_t *report_tasks(struct ld_script *script) {
     struct report report = {.script = script, .list = json_array()};
     ld_state_protect(script, report_all, &report, NULL);
     return report.list;
@@ -286,6 +286,10 @@ void ld_api_task_traceback(struct ld_script *script, struct ld_text *text) {
 
 static const luaL_Reg functions[] = {
     {"task", l_task},
+    {NULL, NULL},
+};
+
+static const luaL_Reg own[] = {
     {"check_task", l_check_task},
     {"report", l_report},
     {NULL, NULL},
@@ -299,13 +303,19 @@ static const luaL_Reg methods[] = {
 };
 
 /* Open this part. */
-int luaopen_lunad_task(lua_State *L) {
+static int set_up(lua_State *L) {
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
     lx_new_type(L, TASK_TYPE, methods);
     lua_pushcfunction(L, mt_tostring);
     lua_setfield(L, -2, "__tostring");
-    lua_settop(L, 1);
-    luaL_setfuncs(L, functions, 0);
     return 0;
 }
+
+const struct ld_part ld_api_task_part = {
+    .name = "tasks",
+    .functions = functions,
+    .own = own,
+    .open = set_up,
+    .report = report_tasks,
+};

@@ -1,102 +1,34 @@
-/* lunad.after, lunad.every, lunad.sleep and lunad.now.
- *
- * What a timer calls stands in one table, by the timer's index; for a task that sleeps, the task
- * stands there as light userdata. The userdata that a script holds is only a name for the timer:
- * dropping it changes nothing. */
+/* lunad.after, lunad.every, lunad.sleep and lunad.now, the methods of a timer, and the report of all. */
 #include <lauxlib.h>
 #include <uv.h>
 
 #include "api/module.h"
-#include "api/parts.h"
-#include "api/timer.h"
+#include "api/timer_box.h"
+#include "api/timer_cron.h"
+#include "base/json.h"
 #include "base/time.h"
 #include "engine/turn.h"
 #include "script/luax.h"
 #include "script/task.h"
 
 #define UPVALUES_MAX 254
-#define RETRY_NS     100000000
 
-/* Where a timer's callback stands in the table. */
-static lua_Integer place_of(ld_timer timer) {
-    return (lua_Integer)ld_wheel_index(timer) + 1;
-}
-
-/* Make a timer for the value at INDEX. */
-ld_timer ld_api_timer_make(lua_State *L, int index) {
-    struct ld_script *script = ld_state_script(L);
-    ld_timer timer = ld_timers_reserve(script->timers);
-    if (timer == 0) {
-        lx_error(L, "not enough memory");
-    }
-    index = lua_absindex(L, index);
-    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
-    lua_pushvalue(L, index);
-    lua_rawseti(L, -2, place_of(timer));
-    lua_pop(L, 1);
-    return ld_timers_add(script->timers);
-}
-
-/* Free a timer and forget its callback: the key is there, so nothing is allocated. */
-void ld_api_timer_free(struct ld_script *script, ld_timer timer) {
-    lua_pushnil(script->shelf);
-    lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
-    ld_timers_free(script->timers, timer);
-}
-
-/* Note the end of a timer's call: the next beat may call again, and what is not armed is done with. */
-static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
-    (void)results;
-    struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
-    if (info != NULL) {
-        info->busy = false;
-        info->errors += outcome == LD_OUTCOME_FAILED;
-        if (!info->armed) {
-            ld_api_timer_free(task->script, task->number);
-        }
-    }
-    return false;
-}
-
-/* Call the value at the top of the shelf, which is popped. The timer is there until the call is over, so
- * that arming it again makes nothing. */
-void ld_api_timer_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
-    bool again = info->armed;
-    struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
-    if (task == NULL) {
-        lua_pop(script->shelf, 1);
-        if (!again) { /* no memory now: try once more in a while */
-            ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
-        }
-        return;
-    }
-    lua_xmove(script->shelf, task->co, 1);
-    info->runs++;
-    info->busy = true;
-    task->number = timer;
-    task->on_end = on_call_end;
-    ld_task_start(task, 0);
-}
-
-/* Push what a timer calls, on the shelf. */
-int ld_api_timer_push(struct ld_script *script, ld_timer timer) {
-    return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
-}
+static const char *const kinds[] = {"after", "every", "cron"};
 
 /* Handle a timer that is due. Nothing here allocates but the taking of a task. */
 static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
     struct ld_script *script = arg;
     if (info->by_clock) {
-        ld_api_cron_due(script, timer, info);
+        ld_api_timer_cron_due(script, timer, info);
     } else if (info->busy && info->interval > 0) {
         info->missed++;
-    } else if (ld_api_timer_push(script, timer) == LUA_TLIGHTUSERDATA) {
+    } else if (ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA) {
         struct ld_task *sleeper = lua_touserdata(script->shelf, -1);
         lua_pop(script->shelf, 1);
-        ld_api_timer_free(script, timer);
+        ld_api_timer_box_free(script, timer);
         ld_task_wake(sleeper);
     } else {
-        ld_api_timer_call(script, timer, info);
+        ld_api_timer_box_call(script, timer, info);
     }
     return script->wants == 0;
 }
@@ -120,11 +52,6 @@ static int call_packed(lua_State *L) {
     return 0;
 }
 
-/* Whether a function is a packed call. */
-bool ld_api_timer_is_packed(lua_CFunction function) {
-    return function == call_packed;
-}
-
 /* Replace the function at index 2 and the arguments behind it by one value to call. */
 static void pack_arguments(lua_State *L) {
     int values = lua_gettop(L) - 1;
@@ -136,31 +63,6 @@ static void pack_arguments(lua_State *L) {
     }
 }
 
-/* Push the userdata for a timer that calls the value at INDEX. */
-struct ld_timer_box *ld_api_timer_push_box(lua_State *L, int index) {
-    struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
-    *box = (struct ld_timer_box){0};
-    ld_state_push_shelved(L, LD_SHELF_TIMER_TYPE);
-    lua_setmetatable(L, -2);
-    lua_pushvalue(L, index);
-    lua_setiuservalue(L, -2, 1);
-    box->timer = ld_api_timer_make(L, index);
-    return box;
-}
-
-/* The box in argument 1. */
-struct ld_timer_box *ld_api_timer_check_box(lua_State *L) {
-    struct ld_timer_box *box = lua_touserdata(L, 1);
-    if (box != NULL && lua_getmetatable(L, 1)) {
-        bool is_timer = lua_topointer(L, -1) == ld_state_script(L)->timer_type;
-        lua_pop(L, 1);
-        if (is_timer) {
-            return box;
-        }
-    }
-    return luaL_checkudata(L, 1, LD_TIMER_TYPE); /* which raises */
-}
-
 /* Make a timer and its userdata from the arguments: seconds, function, its arguments. */
 static int start(lua_State *L, bool repeats) {
     struct ld_script *script = ld_state_script(L);
@@ -168,7 +70,7 @@ static int start(lua_State *L, bool repeats) {
     uint64_t period = lx_check_seconds(L, 1, repeats);
     lx_check_callable(L, 2);
     pack_arguments(L);
-    struct ld_timer_box *box = ld_api_timer_push_box(L, 2);
+    struct ld_timer_box *box = ld_api_timer_box_new(L, 2);
     box->period = period;
     box->kind = repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER;
     ld_timers_arm(script->timers, box->timer, uv_hrtime() + period, repeats ? period : 0);
@@ -193,7 +95,7 @@ static int l_now(lua_State *L) {
 
 /* Stop what wakes a sleeping task. */
 static void abandon_sleep(struct ld_task *task) {
-    ld_api_timer_free(task->script, task->timer);
+    ld_api_timer_box_free(task->script, task->timer);
 }
 
 /* Return from sleep. */
@@ -208,7 +110,7 @@ static int sleep_resumed(lua_State *L, int status, lua_KContext context) {
 static int suspend_for(lua_State *L, uint64_t ns, lua_KFunction resumed) {
     struct ld_task *task = ld_task_check(L, "sleep");
     lua_pushlightuserdata(L, task);
-    task->timer = ld_api_timer_make(L, -1);
+    task->timer = ld_api_timer_box_make(L, -1);
     lua_pop(L, 1);
     ld_timers_arm(task->script->timers, task->timer, uv_hrtime() + ns, 0);
     return ld_task_suspend(L, "sleep", abandon_sleep, resumed);
@@ -242,37 +144,196 @@ static int l_give_way(lua_State *L) {
     return suspend_for(L, 0, way_given);
 }
 
+/* What is known of a box's timer; NULL if it has fired or was stopped. */
+static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *box) {
+    struct ld_timers *timers = ld_state_script(L)->timers;
+    return timers != NULL ? ld_timers_info(timers, box->timer) : NULL;
+}
+
+/* timer:stop() */
+static int m_stop(lua_State *L) {
+    struct ld_timer_box *box = ld_api_timer_box_check(L);
+    const struct ld_timer_info *info = find_info(L, box);
+    if (info != NULL) {
+        box->missed = info->missed;
+        if (info->busy) { /* again() must know that its function still runs */
+            ld_timers_disarm(ld_state_script(L)->timers, box->timer);
+        } else {
+            ld_api_timer_box_free(ld_state_script(L), box->timer);
+        }
+    }
+    return 0;
+}
+
+/* timer:again([seconds]) */
+static int m_again(lua_State *L) {
+    struct ld_timer_box *box = ld_api_timer_box_check(L);
+    struct ld_timers *timers = ld_state_script(L)->timers;
+    ld_state_check_active(L);
+    if (box->kind == LD_TIMER_CRON) {
+        ld_state_check_current(L, "cron");
+    }
+    if (!lua_isnoneornil(L, 2)) {
+        luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer goes by the clock alone");
+        box->period = lx_check_seconds(L, 2, box->kind == LD_TIMER_EVERY);
+    }
+    if (find_info(L, box) == NULL) {
+        lua_getiuservalue(L, 1, 1);
+        box->timer = ld_api_timer_box_make(L, -1);
+    }
+    box->missed = 0;
+    ld_timers_info(timers, box->timer)->missed = 0;
+    if (box->kind == LD_TIMER_CRON) {
+        lua_getiuservalue(L, 1, 1);
+        ld_api_timer_cron_arm(L, box->timer);
+    } else {
+        ld_timers_arm(timers, box->timer, uv_hrtime() + box->period,
+                      box->kind == LD_TIMER_EVERY ? box->period : 0);
+    }
+    return 0;
+}
+
+/* timer:active() -> boolean */
+static int m_active(lua_State *L) {
+    const struct ld_timer_info *info = find_info(L, ld_api_timer_box_check(L));
+    lua_pushboolean(L, info != NULL && info->armed);
+    return 1;
+}
+
+/* timer:due() -> seconds | nil */
+static int m_due(lua_State *L) {
+    const struct ld_timer_info *info = find_info(L, ld_api_timer_box_check(L));
+    if (info == NULL || !info->armed) {
+        return 0;
+    }
+    uint64_t now = uv_hrtime();
+    lua_pushnumber(L, info->due > now ? (lua_Number)(info->due - now) / 1e9 : 0);
+    return 1;
+}
+
+/* timer:missed() -> count */
+static int m_missed(lua_State *L) {
+    const struct ld_timer_box *box = ld_api_timer_box_check(L);
+    const struct ld_timer_info *info = find_info(L, box);
+    lua_pushinteger(L, (lua_Integer)(info != NULL ? info->missed : box->missed));
+    return 1;
+}
+
+/* A timer as text. */
+static int mt_tostring(lua_State *L) {
+    const struct ld_timer_box *box = ld_api_timer_box_check(L);
+    const struct ld_timer_info *info = find_info(L, box);
+    lua_pushfstring(L, "timer (%s, %s)", kinds[box->kind],
+                    info != NULL && info->armed ? "active" : "stopped");
+    return 1;
+}
+
+/* What a report is made into. */
+struct report {
+    struct ld_script *script;
+    json_t *list;
+};
+
+/* Put the script's own function in the place of what a timer calls, at the top of the stack. */
+static void unwrap(lua_State *L, const struct ld_timer_info *info) {
+    if (info->by_clock) {
+        ld_api_timer_cron_unwrap(L);
+    } else if (lua_tocfunction(L, -1) == call_packed) {
+        lua_getupvalue(L, -1, 1);
+        lua_replace(L, -2);
+    }
+}
+
+/* Add one timer to a report; the script's function that it calls is at the top of the stack. */
+static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info *info) {
+    uint64_t now = uv_hrtime();
+    enum ld_timer_kind kind = info->by_clock       ? LD_TIMER_CRON
+                              : info->interval > 0 ? LD_TIMER_EVERY
+                                                   : LD_TIMER_AFTER;
+    lx_push_function_place(L, -1);
+    json_t *timer = json_pack(
+        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind",
+        kinds[kind], "interval",
+        info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null(), "due",
+        info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)info->runs,
+        "missed", (json_int_t)info->missed, "errors", (json_int_t)info->errors);
+    json_array_append_new(list, timer);
+    lua_pop(L, 1);
+}
+
+/* Report all timers. Runs protected. */
+static int report_all(lua_State *L) {
+    const struct report *report = lua_touserdata(L, 1);
+    struct ld_timers *timers = report->script->timers;
+    for (ld_timer at = ld_timers_next(timers, 0); at != 0; at = ld_timers_next(timers, at)) {
+        bool is_callback = ld_api_timer_box_push_callback(report->script, at) != LUA_TLIGHTUSERDATA;
+        lua_xmove(report->script->shelf, L, 1);
+        if (is_callback) {
+            unwrap(L, ld_timers_info(timers, at));
+        }
+        if (is_callback && !lx_is_own(L, -1)) {
+            report_timer(L, report->list, ld_timers_info(timers, at));
+        }
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+/* The timers, for the status report. */
+static json_t *report_timers(struct ld_script *script) {
+    struct report report = {.script = script, .list = json_array()};
+    ld_state_protect(script, report_all, &report, NULL);
+    return report.list;
+}
+
 /* Drop every timer, but not those that tasks sleep by. */
-void ld_api_timer_drop_all(struct ld_script *script) {
-    ld_timer next = ld_timers_next(script->timers, 0);
-    while (next != 0) {
-        ld_timer timer = next;
-        next = ld_timers_next(script->timers, timer);
-        bool sleeps = ld_api_timer_push(script, timer) == LUA_TLIGHTUSERDATA;
+static void drop_all(struct ld_script *script, struct ld_script *next) {
+    (void)next;
+    ld_timer following = ld_timers_next(script->timers, 0);
+    while (following != 0) {
+        ld_timer timer = following;
+        following = ld_timers_next(script->timers, timer);
+        bool sleeps = ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA;
         lua_pop(script->shelf, 1);
         if (!sleeps) {
-            ld_api_timer_free(script, timer);
+            ld_api_timer_box_free(script, timer);
         }
     }
 }
 
 static const luaL_Reg functions[] = {
-    {"after", l_after}, {"every", l_every},       {"sleep", l_sleep},
-    {"now", l_now},     {"give_way", l_give_way}, {NULL, NULL},
+    {"after", l_after}, {"every", l_every}, {"sleep", l_sleep}, {"now", l_now}, {NULL, NULL},
 };
 
-/* Open this part. */
-int luaopen_lunad_timer(lua_State *L) {
+static const luaL_Reg own[] = {
+    {"give_way", l_give_way},
+    {NULL, NULL},
+};
+
+static const luaL_Reg methods[] = {
+    {"stop", m_stop}, {"again", m_again},   {"active", m_active},
+    {"due", m_due},   {"missed", m_missed}, {NULL, NULL},
+};
+
+/* Make the type of timers, and the script's queue of them. */
+static int set_up(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
-    lua_newtable(L);
-    ld_state_shelve(L, LD_SHELF_CALLBACKS);
-    ld_api_timer_set_methods(L);
-    script->timer_type = lua_topointer(L, -1);
-    ld_state_shelve(L, LD_SHELF_TIMER_TYPE);
+    lx_new_type(L, LD_TIMER_TYPE, methods);
+    lua_pushcfunction(L, mt_tostring);
+    lua_setfield(L, -2, "__tostring");
+    ld_api_timer_box_open(L);
     script->timers = ld_timers_new(script->setup->loop, on_due, script, script->setup->lag);
     if (script->timers == NULL) {
         return luaL_error(L, "not enough memory");
     }
-    luaL_setfuncs(L, functions, 0);
     return 0;
 }
+
+const struct ld_part ld_api_timer_part = {
+    .name = "timers",
+    .functions = functions,
+    .own = own,
+    .open = set_up,
+    .retire = drop_all,
+    .report = report_timers,
+};

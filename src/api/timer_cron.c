@@ -1,13 +1,14 @@
 /* lunad.cron. A cron timer is armed by the monotonic clock for a moment of the clock on the wall, and
  * looks at that one when it is due; when the clock is set or the zone changes, all of them are armed
  * again. */
+#include "api/timer_cron.h"
+
 #include <lauxlib.h>
 #include <string.h>
 #include <uv.h>
 
 #include "api/module.h"
-#include "api/parts.h"
-#include "api/timer.h"
+#include "api/timer_box.h"
 #include "base/time.h"
 #include "engine/cron.h"
 #include "script/luax.h"
@@ -58,7 +59,7 @@ static void arm_at(struct ld_script *script, ld_timer timer, struct job *job) {
 }
 
 /* Arm a timer for the moment after now. */
-void ld_api_cron_arm(lua_State *L, ld_timer timer) {
+void ld_api_timer_cron_arm(lua_State *L, ld_timer timer) {
     struct job *job = lua_touserdata(L, -1);
     time_t now = now_in_seconds();
     set_next(job, ld_cron_next(&job->cron, now), now);
@@ -66,14 +67,14 @@ void ld_api_cron_arm(lua_State *L, ld_timer timer) {
 }
 
 /* Put the function in the place of the job at the top of the stack. */
-void ld_api_cron_unwrap(lua_State *L) {
+void ld_api_timer_cron_unwrap(lua_State *L) {
     lua_getiuservalue(L, -1, 1);
     lua_replace(L, -2);
 }
 
 /* The job of a timer. */
 static struct job *job_of(struct ld_script *script, ld_timer timer) {
-    ld_api_timer_push(script, timer);
+    ld_api_timer_box_push_callback(script, timer);
     struct job *job = lua_touserdata(script->shelf, -1);
     lua_pop(script->shelf, 1);
     return job;
@@ -85,9 +86,9 @@ static void run(struct ld_script *script, ld_timer timer, struct ld_timer_info *
         info->missed++;
         return;
     }
-    ld_api_timer_push(script, timer);
-    ld_api_cron_unwrap(script->shelf);
-    ld_api_timer_call(script, timer, info);
+    ld_api_timer_box_push_callback(script, timer);
+    ld_api_timer_cron_unwrap(script->shelf);
+    ld_api_timer_box_call(script, timer, info);
 }
 
 /* Whether the moment that a job was armed for has really come; else it has a new one. The clock on the
@@ -113,14 +114,14 @@ static bool is_loading(const struct ld_script *script) {
 }
 
 /* Handle a timer that is due. While a generation is loaded, the one before does what both are to do. */
-void ld_api_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+void ld_api_timer_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     struct job *job = job_of(script, timer);
     if (!has_come(job)) {
         arm_at(script, timer, job);
         return;
     }
-    ld_api_timer_push(script, timer);
-    ld_api_cron_arm(script->shelf, timer);
+    ld_api_timer_box_push_callback(script, timer);
+    ld_api_timer_cron_arm(script->shelf, timer);
     lua_pop(script->shelf, 1);
     if (is_loading(script)) {
         job->held = true;
@@ -190,7 +191,7 @@ static void run_twin(struct ld_script *script, ld_timer timer) {
 }
 
 /* Run what came due while a generation was loaded, and that neither has run. */
-void ld_api_cron_hand_over(struct ld_script *old, struct ld_script *next) {
+static void hand_over(struct ld_script *old, struct ld_script *next) {
     struct ld_timer_info *info;
     ld_timer timer = 0;
     while ((timer = next_cron(old, timer, &info)) != 0) {
@@ -202,7 +203,7 @@ void ld_api_cron_hand_over(struct ld_script *old, struct ld_script *next) {
         if (twin != 0) {
             run_twin(next, twin);
         } else {
-            ld_api_cron_due(old, timer, info);
+            ld_api_timer_cron_due(old, timer, info);
         }
     }
     while ((timer = next_cron(next, timer, &info)) != 0) {
@@ -253,10 +254,10 @@ static int l_cron(lua_State *L) {
     *job = (struct job){.cron = cron};
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
-    struct ld_timer_box *box = ld_api_timer_push_box(L, 3);
+    struct ld_timer_box *box = ld_api_timer_box_new(L, 3);
     box->kind = LD_TIMER_CRON;
     lua_pushvalue(L, 3);
-    ld_api_cron_arm(L, box->timer);
+    ld_api_timer_cron_arm(L, box->timer);
     lua_pop(L, 1);
     return 1;
 }
@@ -266,8 +267,8 @@ static const luaL_Reg functions[] = {
     {NULL, NULL},
 };
 
-/* Open this part. */
-int luaopen_lunad_cron(lua_State *L) {
-    luaL_setfuncs(L, functions, 0);
-    return 0;
-}
+const struct ld_part ld_api_timer_cron_part = {
+    .name = "cron",
+    .functions = functions,
+    .retire = hand_over,
+};

@@ -79,8 +79,7 @@ static int connect_to(struct talk *talk) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     char dir[32];
     snprintf(dir, sizeof dir, "/proc/self/fd/%d", talk->request->run_fd);
-    int rc =
-        ld_paths_socket(address.sun_path, sizeof address.sun_path, dir, talk->request->name);
+    int rc = ld_paths_socket(address.sun_path, sizeof address.sun_path, dir, talk->request->name);
     if (rc < 0) {
         return rc;
     }

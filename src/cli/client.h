@@ -8,6 +8,8 @@
 
 #include "base/text.h"
 
+#define LD_CLIENT_SECONDS 2.0 /* for an answer of a daemon whose loop turns */
+
 /* Whom to ask for what. */
 struct ld_request {
     int run_fd; /* the run directory */

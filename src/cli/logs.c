@@ -1,4 +1,4 @@
-/* logs. */
+/* lunad logs */
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -10,11 +10,11 @@
 #include "cli/client.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
+#include "daemon/record.h"
 #include "posix/paths.h"
 
-#define ASK_SECONDS 2.0
-#define LOOK_MS     100 /* between looks for what is new */
-#define BLOCK       16384
+#define LOOK_MS 100 /* between checks for what is new */
+#define BLOCK   16384
 
 /* The log file of a running daemon, or NULL after complaining. Its starter has written it down; only if
  * that cannot be read, the daemon is asked, which could name any file. */
@@ -29,12 +29,8 @@ static char *ask_path(const struct ld_target *target) {
     }
     struct ld_text why = {0};
     json_t *status;
-    if (ld_client_ask(&(struct ld_request){.run_fd = target->dir->fd,
-                                           .name = target->name,
-                                           .verb = "status",
-                                           .seconds = ASK_SECONDS,
-                                           .pid = target->holder.pid},
-                      &status, &why) < 0) {
+    const struct ld_request request = ld_target_request(target, "status", LD_CLIENT_SECONDS);
+    if (ld_client_ask(&request, &status, &why) < 0) {
         ld_text_fini(&why);
         return ld_paths_log_file(target->name);
     }
@@ -213,7 +209,7 @@ static int show(const struct ld_call *call, const char *name, const char *path) 
 }
 
 /* Show the end of a daemon's log. */
-int ld_cmd_logs(const struct ld_call *call) {
+static int run(const struct ld_call *call) {
     struct ld_rundir dir;
     struct ld_target target;
     int status = ld_rundir_open(&dir, call->options->run_dir);
@@ -229,3 +225,13 @@ int ld_cmd_logs(const struct ld_call *call) {
     ld_rundir_close(&dir);
     return status;
 }
+
+const struct ld_verb ld_verb_logs = {
+    .name = "logs",
+    .operands = "NAME",
+    .summary = "show the end of a daemon's log",
+    .options = LD_OPTIONS_TAIL,
+    .least = 1,
+    .most = 1,
+    .run = run,
+};

@@ -1,4 +1,4 @@
-/* restart. */
+/* lunad restart */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -8,10 +8,9 @@
 #include "base/say.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
+#include "daemon/record.h"
 #include "posix/process.h"
 #include "posix/user.h"
-
-extern char **environ;
 
 /* Become the starter of the service for good, if that was another user: only root can, and loses by
  * that. The owner of the record says who it was, and the user database the groups. 0, or 1 after
@@ -73,14 +72,22 @@ static int go_back(const struct ld_target *target, const struct ld_record *recor
     return 0;
 }
 
-/* Start as RECORD says, or only CHECK that this can be done; in a process of its own. The exit
- * status. */
+/* Call the verb that started the service, run or start, with the words of RECORD; or only CHECK that
+ * this can be done. Called in a process of its own. The exit status. */
 static int start_again(const struct ld_target *target, const struct ld_record *record, bool check) {
+    static const struct ld_verb *const verbs[] = {&ld_verb_run, &ld_verb_start};
     int status = go_back(target, record);
     if (status != 0) {
         return status;
     }
-    return check ? ld_cmd_check_again(record->words) : ld_cmd_again(record->words);
+    for (size_t i = 0; i < LD_COUNT(verbs); i++) {
+        if (strcmp(verbs[i]->name, record->words[1]) == 0) {
+            return ld_verbs_call(verbs[i], check ? verbs[i]->check : verbs[i]->run,
+                                 record->words + 1);
+        }
+    }
+    ld_say_error("it was not started by run or start");
+    return 1;
 }
 
 static volatile sig_atomic_t start_pid; /* of the child that starts */
@@ -164,7 +171,7 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
         ld_say_error("%s: not restarted: it keeps running as it is", target->name);
     }
     if (status == 0 && is_alive) {
-        status = ld_stop_target(target, -1);
+        status = ld_target_stop(target, -1);
     }
     return status == 0 ? start_in_child(target, record, false) : status;
 }
@@ -189,6 +196,15 @@ static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
 }
 
 /* Restart daemons. */
-int ld_cmd_restart(const struct ld_call *call) {
+static int run(const struct ld_call *call) {
     return ld_target_each(call, restart_one);
 }
+
+const struct ld_verb ld_verb_restart = {
+    .name = "restart",
+    .operands = "NAME...",
+    .summary = "stop, then start as it was started",
+    .least = 1,
+    .most = -1,
+    .run = run,
+};

@@ -1,95 +1,25 @@
 #include "cli/target.h"
 
-#include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <pwd.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/grow.h"
 #include "base/parse.h"
 #include "base/say.h"
-#include "cli/verbs.h"
+#include "base/time.h"
+#include "daemon/hold.h"
+#include "daemon/record.h"
+#include "posix/leftovers.h"
 #include "posix/paths.h"
+#include "posix/process.h"
 
-/* Open the run directory. */
-int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
-    struct ld_text why = {0};
-    *dir = (struct ld_rundir){.path = ld_paths_run_dir(chosen), .fd = -1};
-    if (dir->path == NULL) {
-        ld_say_error("run directory: %s", ld_paths_why_not());
-        return 1;
-    }
-    int fd = ld_paths_open_run_dir(dir->path, false, &why);
-    dir->fd = fd < 0 ? -1 : fd;
-    ld_text_format(&dir->where, "looked in %s%s", dir->path,
-                   fd == -ENOENT ? ", which does not exist" : "");
-    if (fd < 0 && fd != -ENOENT) {
-        ld_say_error("%s", ld_text_string(&why));
-    }
-    ld_text_fini(&why);
-    return fd < 0 && fd != -ENOENT ? 1 : 0;
-}
-
-/* Close the run directory. */
-void ld_rundir_close(struct ld_rundir *dir) {
-    free(dir->path);
-    ld_text_fini(&dir->where);
-    if (dir->fd >= 0) {
-        close(dir->fd);
-    }
-}
-
-/* Whether a directory entry is a pidfile or a record; its name without the ending in NAME. */
-static bool is_of_daemon(const char *entry, char *name, size_t size) {
-    static const char *const endings[] = {".pid", ".start"};
-    size_t length = strlen(entry);
-    for (size_t i = 0; i < LD_COUNT(endings); i++) {
-        size_t ending = strlen(endings[i]);
-        if (length > ending && length - ending < size &&
-            strcmp(entry + length - ending, endings[i]) == 0) {
-            memcpy(name, entry, length - ending);
-            name[length - ending] = '\0';
-            return ld_parse_is_name(name);
-        }
-    }
-    return false;
-}
-
-/* Order names. */
-static int compare_names(const void *left, const void *right) {
-    return strcmp(left, right);
-}
-
-/* Call EACH with every name. */
-void ld_rundir_each(const struct ld_rundir *dir, bool (*each)(const char *name, void *arg),
-                    void *arg) {
-    char(*names)[LD_NAME_MAX + 1] = NULL;
-    size_t count = 0;
-    DIR *entries = dir->fd >= 0 ? opendir(dir->path) : NULL;
-    const struct dirent *entry;
-    while (entries != NULL && (entry = readdir(entries)) != NULL) {
-        char name[LD_NAME_MAX + 1];
-        void *grown = is_of_daemon(entry->d_name, name, sizeof name)
-                          ? ld_grow(names, count, sizeof *names)
-                          : NULL;
-        if (grown != NULL) {
-            names = grown;
-            memcpy(names[count++], name, sizeof name);
-        }
-    }
-    if (entries != NULL) {
-        closedir(entries);
-    }
-    if (count > 0) {
-        qsort(names, count, sizeof *names, compare_names);
-    }
-    bool more = true;
-    for (size_t i = 0; i < count && more; i++) {
-        more = (i > 0 && strcmp(names[i], names[i - 1]) == 0) || each(names[i], arg);
-    }
-    free(names);
-}
+#define DEFAULT_SECONDS 10.0 /* where no record says the daemon's own time to stop */
+#define SLACK_SECONDS   2.0  /* "and a little" */
+#define LOOK_MS         5    /* between checks of the lock */
 
 /* A search for the daemon that runs a script. */
 struct search {
@@ -263,16 +193,145 @@ int ld_target_open(const struct ld_target *target) {
     return pidfd;
 }
 
+/* Make a request. */
+struct ld_request ld_target_request(const struct ld_target *target, const char *verb,
+                                    double seconds) {
+    return (struct ld_request){.run_fd = target->dir->fd,
+                               .name = target->name,
+                               .verb = verb,
+                               .seconds = seconds,
+                               .pid = target->holder.pid};
+}
+
+/* Make a request with the time of the command line. */
+struct ld_request ld_target_timed_request(const struct ld_call *call,
+                                          const struct ld_target *target, const char *verb,
+                                          double seconds) {
+    struct ld_request request = ld_target_request(target, verb, seconds);
+    if (call->options->timeout >= 0) {
+        request.seconds = call->options->timeout;
+        request.patient = true;
+    }
+    return request;
+}
+
 /* Remove what a dead daemon has left behind. */
 void ld_target_clear(const struct ld_target *target) {
-    struct ld_pidfile file;
-    char socket[sizeof target->name + 8];
-    if (target->dir->fd >= 0 && ld_pidfile_acquire(&file, target->dir->fd, target->name) == 0) {
-        snprintf(socket, sizeof socket, "%s.sock", target->name);
-        unlinkat(target->dir->fd, socket, 0);
-        ld_record_remove(target->dir->fd, target->name);
-        ld_pidfile_remove(&file);
+    if (target->dir->fd >= 0) {
+        ld_hold_remove_stale(target->dir->fd, target->name);
     }
+}
+
+/* Whether TARGET's lock is free, or held by another one by now. */
+static bool has_ended(const struct ld_target *target) {
+    struct ld_holder holder;
+    return ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0 ||
+           holder.state != LD_HOLDER_ALIVE ||
+           (holder.pid != 0 && target->holder.pid != 0 && holder.pid != target->holder.pid);
+}
+
+/* Wait until the lock is free; false when the time is up. */
+static bool wait_for_end(const struct ld_target *target, double deadline) {
+    while (!has_ended(target)) {
+        if (ld_time_seconds() >= deadline) {
+            return false;
+        }
+        poll(NULL, 0, LOOK_MS);
+    }
+    return true;
+}
+
+/* How many seconds a graceful stop of TARGET may take, as its starter has written down. */
+static double own_seconds(const struct ld_target *target) {
+    struct ld_record record;
+    double seconds = DEFAULT_SECONDS;
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        seconds = record.stop_timeout;
+        ld_record_fini(&record);
+    }
+    return seconds + SLACK_SECONDS;
+}
+
+/* Ask for a graceful stop, over the socket or else by SIGTERM; false if neither can be done. */
+static bool ask_to_stop(const struct ld_target *target) {
+    struct ld_text why = {0};
+    json_t *answer;
+    struct ld_request request = ld_target_request(target, "stop", LD_CLIENT_SECONDS);
+    request.patient = true;
+    int rc = ld_client_ask(&request, &answer, &why);
+    ld_text_fini(&why);
+    if (rc == 0) {
+        json_decref(answer);
+    } else if (!has_ended(target)) {
+        int pidfd = ld_target_open(target);
+        if (pidfd < 0) {
+            return false;
+        }
+        ld_process_signal(pidfd, SIGTERM);
+        close(pidfd);
+    }
+    return true;
+}
+
+/* Kill what did not end in time, and everything that came from it. What ended by itself meanwhile, or
+ * by another stop, needs none of that. */
+static int kill_target(const struct ld_target *target, double seconds) {
+    struct ld_leftovers leftovers = {0};
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    if (pidfd < 0 && has_ended(target)) {
+        return 0;
+    }
+    if (pidfd < 0) {
+        return ld_target_open(target) < 0 ? 1 : 0; /* says why */
+    }
+    ld_leftovers_find(&leftovers, target->holder.pid);
+    ld_process_end_family(target->holder.pid, pidfd);
+    ld_process_has_ended(pidfd, 2000);
+    close(pidfd);
+    ld_leftovers_remove(&leftovers);
+    if (!wait_for_end(target, ld_time_seconds() + SLACK_SECONDS)) {
+        ld_say_error("%s: pid %d survived SIGKILL", target->name, (int)target->holder.pid);
+        return 1;
+    }
+    ld_say_error("%s: it did not stop within %.10g s and was killed", target->name, seconds);
+    return 0;
+}
+
+/* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
+static int stop_in(const struct ld_target *target, double seconds) {
+    double limit = seconds >= 0 ? seconds : own_seconds(target);
+    double deadline = ld_time_seconds() + limit;
+    if (!ask_to_stop(target)) {
+        return has_ended(target) ? 0 : 1;
+    }
+    int status = wait_for_end(target, deadline) ? 0 : kill_target(target, limit);
+    if (status == 0) {
+        ld_target_clear(target);
+    }
+    return status;
+}
+
+/* Wait for the end of a process, unless PIDFD is none. */
+static void see_end(int pidfd, bool wait) {
+    if (pidfd >= 0) {
+        if (wait) {
+            ld_process_has_ended(pidfd, SLACK_SECONDS * 1000);
+        }
+        close(pidfd);
+    }
+}
+
+/* Stop a daemon that runs, and see its process go, and its keeper: the lock is free a moment
+ * earlier. */
+int ld_target_stop(const struct ld_target *target, double seconds) {
+    struct ld_holder keeper = target->holder;
+    keeper.pid = ld_process_parent(target->holder.pid);
+    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
+    int keeper_pidfd = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
+    int status = stop_in(target, seconds);
+    see_end(pidfd, status == 0);
+    see_end(keeper_pidfd, status == 0);
+    return status;
 }
 
 /* Call EACH for every operand. */

@@ -1,38 +1,49 @@
-/* The verbs. Each takes options that are parsed already and returns the exit status: 0 done, 1
- * failed, 2 usage, 3 not running, 4 already running. */
+/* The verbs of the command line. Each declares itself at the end of its own file; main.c lists them. */
 #ifndef LD_CLI_VERBS_H
 #define LD_CLI_VERBS_H
 
+#include <stdbool.h>
+
 #include "daemon/options.h"
 
-/* What a verb is called with: argv[0] is the verb itself (argv[-1] the program), operands follow
- * from argv[operand]. */
+/* What a verb is called with: argv[0] is the verb itself (argv[-1] the program), its operands begin
+ * at argv[operand]. */
 struct ld_call {
     const struct ld_options *options;
     char **argv;
     int operand;
 };
 
-/* Parse WORDS, a whole command line, and run its verb; the exit status. */
-int ld_cmd_again(char **words);
+/* Does the work of a verb. The exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 already
+ * running; it has complained then. */
+typedef int ld_verb_work(const struct ld_call *call);
 
-/* Check, without starting anything, that the command line WORDS of run or start could do its work; the
- * exit status it would have failed with. Changes the user of this process. */
-int ld_cmd_check_again(char **words);
+struct ld_verb {
+    const char *name;
+    const char *operands; /* as --help shows them */
+    const char *summary;  /* as --help shows it: "To SUMMARY." */
+    unsigned options;     /* groups of them: enum ld_option_group */
+    int least;            /* operands, unless there is -e */
+    int most;             /* -1: any number */
+    ld_verb_work *run;
+    ld_verb_work *check; /* whether run could do its work, without starting anything. May change the
+                            user of this process. NULL: nothing asks for that */
+};
 
-/* The part of ld_cmd_check_again that knows what starting takes. */
-int ld_cmd_check_start(const struct ld_call *call);
+extern const struct ld_verb ld_verb_run;
+extern const struct ld_verb ld_verb_start;
+extern const struct ld_verb ld_verb_stop;
+extern const struct ld_verb ld_verb_reload;
+extern const struct ld_verb ld_verb_restart;
+extern const struct ld_verb ld_verb_status;
+extern const struct ld_verb ld_verb_list;
+extern const struct ld_verb ld_verb_logs;
+extern const struct ld_verb ld_verb_reopen;
+extern const struct ld_verb ld_verb_signal;
+extern const struct ld_verb ld_verb_check;
 
-int ld_cmd_run(const struct ld_call *call);
-int ld_cmd_start(const struct ld_call *call);
-int ld_cmd_stop(const struct ld_call *call);
-int ld_cmd_reload(const struct ld_call *call);
-int ld_cmd_restart(const struct ld_call *call);
-int ld_cmd_status(const struct ld_call *call);
-int ld_cmd_list(const struct ld_call *call);
-int ld_cmd_logs(const struct ld_call *call);
-int ld_cmd_reopen(const struct ld_call *call);
-int ld_cmd_signal(const struct ld_call *call);
-int ld_cmd_check(const struct ld_call *call);
+/* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. Answers
+ * --help and --version itself. The exit status. */
+int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv);
 
 #endif

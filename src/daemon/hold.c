@@ -533,3 +533,15 @@ void ld_hold_release(struct ld_service *service, bool died) {
         service->claim = -1;
     }
 }
+
+/* Remove what a dead daemon left. */
+void ld_hold_remove_stale(int dir, const char *name) {
+    struct ld_pidfile file;
+    char socket[LD_NAME_MAX + 8];
+    if (ld_pidfile_acquire(&file, dir, name) == 0) {
+        snprintf(socket, sizeof socket, "%s.sock", name);
+        unlinkat(dir, socket, 0);
+        ld_record_remove(dir, name);
+        ld_pidfile_remove(&file);
+    }
+}

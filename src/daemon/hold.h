@@ -29,4 +29,8 @@ void ld_hold_restore_files(struct ld_service *service, pid_t host);
 /* Remove the files and let go; the record stays of one that DIED. */
 void ld_hold_release(struct ld_service *service, bool died);
 
+/* Remove pidfile, control socket and record that a dead daemon left in the run directory DIR; does nothing
+ * while a process holds the lock. */
+void ld_hold_remove_stale(int dir, const char *name);
+
 #endif

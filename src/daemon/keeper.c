@@ -122,7 +122,8 @@ static void reap(struct keeper *keeper) {
  * does not listen there gets the signal. */
 static void stop_host(struct keeper *keeper) {
     if (keeper->deadline == 0) {
-        keeper->deadline = (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
+        keeper->deadline =
+            (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
     }
     if (!keeper->ended && ld_packet_send(keeper->channel, 0, word_stop, "", 0, -1) < 0) {
         ld_process_kill(keeper->host, SIGTERM);
@@ -295,7 +296,7 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
 
 /* Tell the starting process how the start went. */
 void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind,
-                      const char *text) {
+                            const char *text) {
     const char *word = kind == LD_START_REPORT_READY      ? word_ready
                        : kind == LD_START_REPORT_FINISHED ? word_finished
                                                           : word_failed;

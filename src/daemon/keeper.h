@@ -26,7 +26,8 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why);
 
 /* In the host, or in a service without a keeper: tell the starting process, if it still waits, how
  * the start went. KIND is READY, FINISHED or FAILED; TEXT is for the last. */
-void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind, const char *text);
+void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind,
+                            const char *text);
 
 /* In the host: have the keeper open the log; a descriptor or a negative errno. For
  * ld_log_set_opener; ARG is the service. */

@@ -16,7 +16,7 @@ struct row {
     const char *name; /* long, or NULL */
     char letter;      /* short, or 0 */
     const char *value;
-    unsigned verbs;
+    unsigned groups; /* of which it is a part */
     setter *set;
     size_t offset;
     const char *wants; /* what a good value is; for a choice, the choices with "|" between */
@@ -142,7 +142,7 @@ static bool add_rlimit(struct ld_options *options, const struct row *row, const 
 }
 
 #define AT(field)  offsetof(struct ld_options, field)
-#define SERVICE    (LD_VERB_RUN | LD_VERB_START)
+#define SERVICE    LD_OPTIONS_SERVICE
 #define EVERY_VERB (~0U)
 
 static const char name_wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash";
@@ -152,7 +152,7 @@ static const char path_wants[] = "a path";
 static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 
 static const struct row rows[] = {
-    {NULL, 'e', "CHUNK", LD_VERB_RUN, set_text, AT(chunk), "a piece of Lua",
+    {NULL, 'e', "CHUNK", LD_OPTIONS_CHUNK, set_text, AT(chunk), "a piece of Lua",
      "run this piece of Lua instead of a script"},
     {"name", 'n', "NAME", SERVICE, set_name, AT(name), name_wants,
      "the daemon's name (default: the script's file name without .lua)"},
@@ -193,14 +193,14 @@ static const struct row rows[] = {
      "put before package.path (a template, or a directory)"},
     {"cpath", 0, "PATH", SERVICE, set_text, AT(cpath), path_wants,
      "put before package.cpath (a template, or a directory)"},
-    {"timeout", 0, "SECONDS", LD_VERB_STOP, set_seconds, AT(timeout), seconds_wants,
+    {"timeout", 0, "SECONDS", LD_OPTIONS_STOP, set_seconds, AT(timeout), seconds_wants,
      "kill after this time (default: the daemon's own --stop-timeout and a little)"},
-    {"timeout", 0, "SECONDS", LD_VERB_ASK, set_seconds, AT(timeout), seconds_wants,
+    {"timeout", 0, "SECONDS", LD_OPTIONS_ASK, set_seconds, AT(timeout), seconds_wants,
      "wait no longer for the answer (default: the daemon's own limit and a little)"},
-    {"json", 0, NULL, LD_VERB_STATUS | LD_VERB_LIST, set_flag, AT(json), NULL, "print JSON"},
-    {"follow", 'f', NULL, LD_VERB_LOGS, set_flag, AT(follow), NULL,
+    {"json", 0, NULL, LD_OPTIONS_JSON, set_flag, AT(json), NULL, "print JSON"},
+    {"follow", 'f', NULL, LD_OPTIONS_TAIL, set_flag, AT(follow), NULL,
      "go on with what is written, until Ctrl-C"},
-    {"lines", 'n', "LINES", LD_VERB_LOGS, set_lines, AT(lines), "a count of lines",
+    {"lines", 'n', "LINES", LD_OPTIONS_TAIL, set_lines, AT(lines), "a count of lines",
      "how many lines to show (default: 10)"},
     {"run-dir", 0, "DIR", EVERY_VERB, set_text, AT(run_dir), path_wants,
      "directory of pidfiles and sockets (default: $LUNAD_RUN_DIR, /run/lunad, ...)"},
@@ -214,16 +214,21 @@ struct getopt_tables {
     char shorts[2 * LD_COUNT(rows) + 3];
 };
 
+/* Whether a verb that takes GROUPS takes the option of ROW. */
+static bool belongs(const struct row *row, unsigned groups) {
+    return row->groups == EVERY_VERB || (row->groups & groups) != 0;
+}
+
 /* Fill getopt's tables: the value of a row is its index + 256, or its letter. */
-static void fill_tables(struct getopt_tables *tables, enum ld_verb verb) {
+static void fill_tables(struct getopt_tables *tables, unsigned groups) {
     size_t count = 0;
     char *shorts = tables->shorts;
-    if (verb == LD_VERB_RUN || verb == LD_VERB_START) {
+    if ((groups & LD_OPTIONS_SERVICE) != 0) {
         *shorts++ = '+';
     }
     *shorts++ = ':';
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
-        if ((rows[i].verbs & verb) == 0) {
+        if (!belongs(&rows[i], groups)) {
             continue;
         }
         int has_value = rows[i].value != NULL ? required_argument : no_argument;
@@ -239,12 +244,12 @@ static void fill_tables(struct getopt_tables *tables, enum ld_verb verb) {
 }
 
 /* The row of what getopt_long returned. */
-static const struct row *find_row(int code, enum ld_verb verb) {
+static const struct row *find_row(int code, unsigned groups) {
     if (code >= 256) {
         return &rows[code - 256];
     }
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
-        if (rows[i].letter == code && (rows[i].verbs & verb) != 0) {
+        if (rows[i].letter == code && belongs(&rows[i], groups)) {
             return &rows[i];
         }
     }
@@ -285,8 +290,7 @@ static int count_arguments(char **argv) {
     return count;
 }
 
-/* Parse the options of one verb. */
-int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
+int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                      struct ld_text *why) {
     *options = (struct ld_options){.umask = LD_UMASK_DEFAULT,
                                    .log_level = LD_LOG_INFO,
@@ -295,10 +299,10 @@ int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
                                    .timeout = -1,
                                    .lines = 10};
     struct getopt_tables tables;
-    fill_tables(&tables, verb);
+    fill_tables(&tables, groups);
     int count = count_arguments(argv);
     opterr = 0;
-    optind = 0; /* glibc: start anew */
+    optind = 0; /* glibc: start again */
     for (;;) {
         int before = optind == 0 ? 1 : optind;
         int code = getopt_long(count, argv, tables.shorts, tables.longs, NULL);
@@ -309,7 +313,7 @@ int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
             complain_of_word(why, code, argv[optind > before ? optind - 1 : before]);
             return -1;
         }
-        const struct row *row = find_row(code, verb);
+        const struct row *row = find_row(code, groups);
         if (!row->set(options, row, optarg)) {
             complain_of_value(why, row, optarg);
             return -1;
@@ -325,10 +329,10 @@ void ld_options_fini(struct ld_options *options) {
 }
 
 /* Add a line of help for each option of a verb. */
-void ld_options_help(struct ld_text *help, enum ld_verb verb) {
+void ld_options_add_help(struct ld_text *help, unsigned groups) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
         const struct row *row = &rows[i];
-        if ((row->verbs & verb) == 0) {
+        if (!belongs(row, groups)) {
             continue;
         }
         char left[64] = "    ";

@@ -8,16 +8,14 @@
 
 #include "base/text.h"
 
-/* A bit for each verb that takes options, so that a row can say where it belongs. */
-enum ld_verb {
-    LD_VERB_RUN = 1 << 0,
-    LD_VERB_START = 1 << 1,
-    LD_VERB_STOP = 1 << 2,
-    LD_VERB_STATUS = 1 << 3,
-    LD_VERB_LIST = 1 << 4,
-    LD_VERB_LOGS = 1 << 5,
-    LD_VERB_ASK = 1 << 7,   /* reload and reopen */
-    LD_VERB_OTHER = 1 << 6, /* verbs with the common options only */
+/* The options that a verb can take, in groups; every verb takes --run-dir, --version and --help. */
+enum ld_option_group {
+    LD_OPTIONS_SERVICE = 1 << 0, /* what to run, and how; the first operand ends these options */
+    LD_OPTIONS_CHUNK = 1 << 1,   /* -e */
+    LD_OPTIONS_STOP = 1 << 2,    /* --timeout before SIGKILL */
+    LD_OPTIONS_ASK = 1 << 3,     /* --timeout for an answer */
+    LD_OPTIONS_JSON = 1 << 4,    /* --json */
+    LD_OPTIONS_TAIL = 1 << 5,    /* --follow and --lines */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -64,13 +62,12 @@ struct ld_options {
     long lines;
 };
 
-/* Parse argv[1…] for VERB into OPTIONS (initialised here). The index of the first operand, or -1
- * with a complaint in WHY. The first operand of run and start ends the options. */
-int ld_options_parse(struct ld_options *options, enum ld_verb verb, char **argv,
-                     struct ld_text *why);
+/* Parse argv[1...] into OPTIONS (initialised here) for a verb that takes GROUPS. The index of the first
+ * operand, or -1 with a complaint in WHY. With LD_OPTIONS_SERVICE the first operand ends the options. */
+int ld_options_parse(struct ld_options *options, unsigned groups, char **argv, struct ld_text *why);
 void ld_options_fini(struct ld_options *options);
 
-/* Add a line of help for each option of VERB. */
-void ld_options_help(struct ld_text *help, enum ld_verb verb);
+/* Add a line of help for each option of a verb that takes GROUPS. */
+void ld_options_add_help(struct ld_text *help, unsigned groups);
 
 #endif

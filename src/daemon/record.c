@@ -208,7 +208,7 @@ static time_t last_sign(const struct ld_record *record, int dir, const char *nam
 
 /* Say when and how the service ended. */
 void ld_record_describe_death(struct ld_text *text, const struct ld_record *record, int dir,
-                          const char *name) {
+                              const char *name) {
     if (record->death != NULL) {
         ld_text_format(text, "was %s at ", record->death);
         add_time(text, (time_t)record->died);

@@ -39,7 +39,7 @@ void ld_record_fini(struct ld_record *record);
 /* Say when and how the service of a record ended that is not running: "was killed by SIGKILL at
  * 2026-11-22T10:11:12Z", or when there was its last sign of life. */
 void ld_record_describe_death(struct ld_text *text, const struct ld_record *record, int dir,
-                          const char *name);
+                              const char *name);
 
 /* Remove NAME.start. */
 void ld_record_remove(int dir, const char *name);

@@ -7,6 +7,7 @@
 
 #include "base/say.h"
 #include "base/time.h"
+#include "daemon/hold.h"
 #include "daemon/start_report.h"
 #include "posix/leftovers.h"
 #include "posix/process.h"
@@ -102,18 +103,6 @@ static void end_daemon(struct start *start) {
     ld_leftovers_remove(&leftovers);
 }
 
-/* Remove what a daemon that died has left behind; another one's is not touched. */
-static void clean_up(const struct ld_service *service) {
-    struct ld_pidfile file;
-    if (ld_pidfile_acquire(&file, service->run_fd, service->name) == 0) {
-        char socket[80];
-        snprintf(socket, sizeof socket, "%s.sock", service->name);
-        unlinkat(service->run_fd, socket, 0);
-        ld_record_remove(service->run_fd, service->name);
-        ld_pidfile_remove(&file);
-    }
-}
-
 /* Wait until the daemon has cleaned up and is gone. */
 static void wait_for_end(struct start *start) {
     struct pollfd poller = {.fd = start->channel, .events = POLLIN};
@@ -127,7 +116,7 @@ static void wait_for_end(struct start *start) {
     if (rc <= 0 || (start->pidfd >= 0 && !ld_process_has_ended(start->pidfd, END_MS))) {
         end_daemon(start);
     }
-    clean_up(start->service);
+    ld_hold_remove_stale(start->service->run_fd, start->service->name);
 }
 
 /* Say how a start that was reported on went. */
@@ -155,7 +144,7 @@ static int conclude(struct start *start) {
 static int give_up(struct start *start, int rc) {
     const struct ld_service *service = start->service;
     end_daemon(start);
-    clean_up(service);
+    ld_hold_remove_stale(service->run_fd, service->name);
     if (rc == -EINTR) {
         ld_say_error("%s: start cancelled", service->name);
     } else if (rc == -ETIMEDOUT) {
@@ -174,7 +163,8 @@ int ld_starter_wait(const struct ld_service *service, int channel, bool alone) {
     struct start start = {.service = service, .channel = channel, .pidfd = -1, .alone = alone};
     sigset_t mask;
     catch_interrupts(&mask);
-    int rc = next_report(&start, &mask, ld_time_seconds() + service->options->start_timeout + SLACK_S);
+    int rc =
+        next_report(&start, &mask, ld_time_seconds() + service->options->start_timeout + SLACK_S);
     int status = rc == 1 ? conclude(&start) : give_up(&start, rc);
     if (start.pidfd >= 0) {
         close(start.pidfd);

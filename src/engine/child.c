@@ -18,10 +18,57 @@
 #include <unistd.h>
 
 #include "base/base.h"
-#include "engine/child_internal.h"
+#include "base/text.h"
+#include "engine/log_lines.h"
+#include "engine/pipes.h"
 #include "posix/process.h"
 
 #define LINGER_MS 1000
+
+enum life { LIFE_RUNNING, LIFE_LINGERING, LIFE_FINISHED };
+
+/* What the timer is for. */
+enum deadline { TO_TERM, TO_KILL, TO_GIVE_UP };
+
+struct ld_child {
+    struct ld_children *children;
+    struct ld_child *next;
+    struct ld_child *previous;
+    struct ld_watch watch;
+    uv_timer_t timer;
+    struct ld_inlet input;
+    struct ld_outlet outputs[2];  /* stdout, stderr */
+    struct ld_log_lines lines[2]; /* what of them goes to the log */
+    bool to_log[2];
+    unsigned open_handles;
+    enum life life;
+    enum deadline deadline;
+    uint64_t kill_after_ms;
+    uint64_t mark;
+    uint64_t started;
+    uint64_t ended;
+    struct ld_exit exit;
+    bool timed_out;
+    bool detached;
+    const struct ld_child_ops *ops; /* NULL: released */
+    void *owner;
+    void *claimant; /* or NULL */
+    char *name;
+    char *command;
+    char *identity; /* or NULL */
+    unsigned restarts;
+    bool has_last;
+    struct ld_exit last;
+};
+
+struct ld_children {
+    uv_loop_t *loop;
+    struct ld_reaper *reaper;
+    struct ld_child *first;
+    struct ld_child *last;
+    int null_fd;
+    char *name;
+};
 
 /* Make the set of children. */
 struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, const char *name) {
@@ -42,7 +89,7 @@ struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, c
 
 /* Free a child when nothing refers to it any more. */
 static void free_if_done(struct ld_child *child) {
-    if (child->life != LD_LIFE_FINISHED || child->open_handles > 0 || child->ops != NULL) {
+    if (child->life != LIFE_FINISHED || child->open_handles > 0 || child->ops != NULL) {
         return;
     }
     ld_log_lines_fini(&child->lines[0]);
@@ -54,7 +101,7 @@ static void free_if_done(struct ld_child *child) {
 }
 
 /* Free a child after its last handle is closed. */
-void ld_child_on_handle_closed(void *owner) {
+static void on_handle_closed(void *owner) {
     struct ld_child *child = owner;
     child->open_handles--;
     free_if_done(child);
@@ -62,11 +109,11 @@ void ld_child_on_handle_closed(void *owner) {
 
 /* Handle the closing of the timer. */
 static void on_timer_closed(uv_handle_t *handle) {
-    ld_child_on_handle_closed(handle->data);
+    on_handle_closed(handle->data);
 }
 
 /* Close everything that is still open. */
-void ld_child_close_all(struct ld_child *child) {
+static void close_all(struct ld_child *child) {
     ld_pipes_close_inlet(&child->input);
     ld_pipes_close_outlet(&child->outputs[0]);
     ld_pipes_close_outlet(&child->outputs[1]);
@@ -98,9 +145,9 @@ static void leave_set(struct ld_child *child) {
 
 /* Finish a child that is reaped and whose output is all handed on. */
 static void finish(struct ld_child *child) {
-    child->life = LD_LIFE_FINISHED;
+    child->life = LIFE_FINISHED;
     leave_set(child);
-    ld_child_close_all(child);
+    close_all(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
     if (ops != NULL) {
@@ -123,16 +170,16 @@ static bool is_flowing(const struct ld_outlet *output) {
 
 /* Whether a stop has to wait for the child. */
 bool ld_child_is_awaited(const struct ld_child *child) {
-    if (child->life == LD_LIFE_LINGERING) {
+    if (child->life == LIFE_LINGERING) {
         bool flows = is_flowing(&child->outputs[0]) || is_flowing(&child->outputs[1]);
         return flows && uv_hrtime() - child->ended < LINGER_MS * UINT64_C(1000000);
     }
-    return child->life == LD_LIFE_RUNNING;
+    return child->life == LIFE_RUNNING;
 }
 
 /* Finish the child if it is reaped and no output is to come. */
 static void finish_if_over(struct ld_child *child) {
-    if (child->life == LD_LIFE_LINGERING && is_over(&child->outputs[0]) &&
+    if (child->life == LIFE_LINGERING && is_over(&child->outputs[0]) &&
         is_over(&child->outputs[1])) {
         finish(child);
     }
@@ -154,39 +201,39 @@ static void give_up_outputs(struct ld_child *child) {
 static void on_timer(uv_timer_t *timer) {
     struct ld_child *child = timer->data;
     switch (child->deadline) {
-    case LD_TO_TERM:
+    case TO_TERM:
         child->timed_out = true;
         ld_child_end(child);
         break;
-    case LD_TO_KILL:
+    case TO_KILL:
         ld_child_kill(child, SIGKILL);
         break;
-    case LD_TO_GIVE_UP:
+    case TO_GIVE_UP:
         give_up_outputs(child);
         break;
     }
 }
 
 /* Set what happens to the child in MS milliseconds. */
-void ld_child_set_deadline(struct ld_child *child, enum ld_deadline deadline, uint64_t ms) {
+static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
     child->deadline = deadline;
     uv_update_time(child->timer.loop);
     uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* of whole milliseconds: never early */
 }
 
 /* Handle the reaping. */
-void ld_child_on_exit(struct ld_watch *watch, const struct ld_exit *exit) {
+static void on_reaped(struct ld_watch *watch, const struct ld_exit *exit) {
     struct ld_child *child = LD_CONTAINER_OF(watch, struct ld_child, watch);
     child->exit = *exit;
     child->ended = uv_hrtime();
-    child->life = LD_LIFE_LINGERING;
+    child->life = LIFE_LINGERING;
     uv_timer_stop(&child->timer);
-    ld_child_set_deadline(child, LD_TO_GIVE_UP, LINGER_MS);
+    set_deadline(child, TO_GIVE_UP, LINGER_MS);
     finish_if_over(child);
 }
 
 /* Handle output of a child, or its end. */
-void ld_child_on_output(struct ld_outlet *output, const char *bytes, size_t size) {
+static void on_output(struct ld_outlet *output, const char *bytes, size_t size) {
     struct ld_child *child = output->owner;
     deliver(child, output == &child->outputs[0] ? 1 : 2, bytes, size);
     if (bytes == NULL) {
@@ -195,18 +242,204 @@ void ld_child_on_output(struct ld_outlet *output, const char *bytes, size_t size
 }
 
 /* Handle that nothing waits to be written. */
-void ld_child_on_drained(struct ld_inlet *input) {
+static void on_drained(struct ld_inlet *input) {
     struct ld_child *child = input->owner;
     if (child->ops != NULL) {
         child->ops->on_drained(child->owner);
     }
 }
 
+/* Open a pipe for a standard stream; the child's end in *THEIRS. */
+static int open_stream(struct ld_child *child, int index, int *theirs) {
+    uv_loop_t *loop = child->children->loop;
+    int rc = index == 0 ? ld_pipes_open_inlet(&child->input, loop, theirs)
+                        : ld_pipes_open_outlet(&child->outputs[index - 1], loop, theirs);
+    child->open_handles += *theirs >= 0;
+    return rc;
+}
+
+/* Find or make the child's end of a standard stream. */
+static int connect_stream(struct ld_child *child, const struct ld_child_config *config, int index,
+                          struct ld_spawn_fd *fd) {
+    fd->child = index;
+    switch (config->streams[index].kind) {
+    case LD_STREAM_NULL:
+    case LD_STREAM_JOIN:
+        fd->parent = child->children->null_fd;
+        return 0;
+    case LD_STREAM_INHERIT:
+        fd->parent = index;
+        return 0;
+    case LD_STREAM_FD:
+        fd->parent = config->streams[index].fd;
+        return 0;
+    case LD_STREAM_LOG:
+        child->to_log[index - 1] = true;
+        return open_stream(child, index, &fd->parent);
+    case LD_STREAM_PIPE:
+        return open_stream(child, index, &fd->parent);
+    }
+    return -EINVAL;
+}
+
+/* Spawn a child and watch it. */
+static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
+                           const char **step) {
+    pid_t pid = 0;
+    int pidfd;
+    child->started = uv_hrtime();
+    int rc = ld_spawn_start(spawn, &pid, &pidfd, step);
+    if (rc == 0) {
+        child->watch.on_exit = on_reaped;
+        rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
+        if (rc < 0) { /* nobody would learn of its end: take it back */
+            *step = "pidfd_open";
+            ld_process_kill_group(pid, SIGKILL);
+        }
+    }
+    return rc;
+}
+
+/* Spawn with all descriptors in FDS; the standard streams come first. */
+static int spawn_with(struct ld_child *child, const struct ld_child_config *config,
+                      struct ld_spawn_fd *fds, const char **step) {
+    struct ld_spawn spawn = config->spawn;
+    int rc = 0;
+    *step = "pipe";
+    for (int index = 0; index < 3 && rc == 0; index++) {
+        rc = connect_stream(child, config, index, &fds[index]);
+    }
+    if (config->streams[2].kind == LD_STREAM_JOIN) {
+        fds[2].parent = fds[1].parent;
+    }
+    if (rc == 0) {
+        for (size_t i = 0; i < config->spawn.fd_count; i++) {
+            fds[3 + i] = config->spawn.fds[i];
+        }
+        spawn.fds = fds;
+        spawn.fd_count = config->spawn.fd_count + 3;
+        rc = spawn_and_watch(child, &spawn, step);
+    }
+    return rc;
+}
+
+/* Close the child's ends of the pipes that were made. */
+static void close_their_ends(const struct ld_child *child, const struct ld_spawn_fd *fds) {
+    const bool made[3] = {child->input.open, child->outputs[0].open, child->outputs[1].open};
+    for (int index = 0; index < 3; index++) {
+        if (made[index]) {
+            close(fds[index].parent);
+        }
+    }
+}
+
+/* The words of a command with spaces between. */
+static char *join_words(char *const *argv) {
+    struct ld_text words = {0};
+    for (size_t i = 0; argv[i] != NULL; i++) {
+        if (i > 0) {
+            ld_text_putc(&words, ' ');
+        }
+        ld_text_puts(&words, argv[i]);
+    }
+    return words.data;
+}
+
+/* Make a child that does not run yet; NULL when memory ran out. */
+static struct ld_child *make_child(struct ld_children *children,
+                                   const struct ld_child_config *config) {
+    struct ld_child *child = calloc(1, sizeof *child);
+    if (child == NULL) {
+        return NULL;
+    }
+    child->name = strdup(config->name);
+    child->command = join_words(config->spawn.argv);
+    child->identity = config->identity != NULL ? strdup(config->identity) : NULL;
+    bool has_identity = config->identity == NULL || child->identity != NULL;
+    if (child->name == NULL || child->command == NULL || !has_identity) {
+        free(child->name);
+        free(child->command);
+        free(child->identity);
+        free(child);
+        return NULL;
+    }
+    child->children = children;
+    child->input.owner = child;
+    child->input.on_drained = on_drained;
+    child->input.on_closed = on_handle_closed;
+    for (int i = 0; i < 2; i++) {
+        child->outputs[i].owner = child;
+        child->outputs[i].on_bytes = on_output;
+        child->outputs[i].on_closed = on_handle_closed;
+    }
+    child->mark = config->mark;
+    child->kill_after_ms = config->kill_after_ms;
+    child->detached = config->spawn.session;
+    uv_timer_init(children->loop, &child->timer);
+    child->timer.data = child;
+    child->open_handles = 1;
+    return child;
+}
+
+/* Put a child that runs into the set, and begin to read. */
+static void enter_set(struct ld_child *child, const struct ld_child_config *config) {
+    struct ld_children *children = child->children;
+    child->ops = config->ops;
+    child->owner = config->owner;
+    child->previous = children->last;
+    if (child->previous != NULL) {
+        child->previous->next = child;
+    } else {
+        children->first = child;
+    }
+    children->last = child;
+    for (int i = 0; i < 2; i++) {
+        if (child->outputs[i].open) {
+            ld_log_lines_init(&child->lines[i], children->name, child->name, child->watch.pid,
+                              i == 1);
+        }
+        ld_pipes_read(&child->outputs[i]);
+    }
+    if (config->timeout_ms > 0) {
+        set_deadline(child, TO_TERM, config->timeout_ms);
+    }
+}
+
+/* Start a child. */
+int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
+                   struct ld_child **out, const char **step) {
+    *step = "malloc";
+    struct ld_child *child = make_child(children, config);
+    struct ld_spawn_fd *fds = calloc(config->spawn.fd_count + 3, sizeof *fds);
+    if (child == NULL || fds == NULL) {
+        free(fds);
+        if (child != NULL) {
+            child->life = LIFE_FINISHED;
+            close_all(child);
+        }
+        return -ENOMEM;
+    }
+    for (int index = 0; index < 3; index++) {
+        fds[index].parent = -1;
+    }
+    int rc = spawn_with(child, config, fds, step);
+    close_their_ends(child, fds);
+    free(fds);
+    if (rc < 0) {
+        child->life = LIFE_FINISHED;
+        close_all(child);
+        return rc;
+    }
+    enter_set(child, config);
+    *out = child;
+    return 0;
+}
+
 /* Give a child up. */
 void ld_child_release(struct ld_child *child) {
     child->ops = NULL;
     child->owner = NULL;
-    if (child->life == LD_LIFE_FINISHED) {
+    if (child->life == LIFE_FINISHED) {
         free_if_done(child);
         return;
     }
@@ -224,13 +457,13 @@ void ld_child_abandon(struct ld_child *child) {
 
 /* The facts of a child. */
 void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts) {
-    uint64_t until = child->life == LD_LIFE_RUNNING ? uv_hrtime() : child->ended;
+    uint64_t until = child->life == LIFE_RUNNING ? uv_hrtime() : child->ended;
     *facts = (struct ld_child_facts){.name = child->name,
                                      .command = child->command,
                                      .pid = child->watch.pid,
                                      .mark = child->mark,
                                      .start = child->started,
-                                     .running = child->life == LD_LIFE_RUNNING,
+                                     .running = child->life == LIFE_RUNNING,
                                      .detached = child->detached,
                                      .keep = child->identity != NULL,
                                      .restarts = child->restarts,
@@ -282,8 +515,8 @@ void ld_child_hand_over(struct ld_child *child, const bool to_log[2]) {
 
 /* Go on after a hand-over. */
 void ld_child_settle(struct ld_child *child) {
-    if (child->life == LD_LIFE_LINGERING) {
-        ld_child_set_deadline(child, LD_TO_GIVE_UP, LINGER_MS);
+    if (child->life == LIFE_LINGERING) {
+        set_deadline(child, TO_GIVE_UP, LINGER_MS);
     }
     finish_if_over(child);
 }
@@ -302,7 +535,7 @@ void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, 
 
 /* Signal the child's group. Once the child is reaped its number may belong to others. */
 int ld_child_kill(struct ld_child *child, int signo) {
-    return child->life == LD_LIFE_RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
+    return child->life == LIFE_RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
 }
 
 /* Ask the child to end. One that was stopped must go on to see the signal. */
@@ -313,16 +546,16 @@ void ld_child_terminate(struct ld_child *child) {
 
 /* End the child. */
 void ld_child_end(struct ld_child *child) {
-    bool is_ending = uv_is_active((uv_handle_t *)&child->timer) && child->deadline == LD_TO_KILL;
-    if (child->life == LD_LIFE_RUNNING && !is_ending) {
+    bool is_ending = uv_is_active((uv_handle_t *)&child->timer) && child->deadline == TO_KILL;
+    if (child->life == LIFE_RUNNING && !is_ending) {
         ld_child_terminate(child);
-        ld_child_set_deadline(child, LD_TO_KILL, child->kill_after_ms);
+        set_deadline(child, TO_KILL, child->kill_after_ms);
     }
 }
 
 /* Write to the child. */
 int ld_child_write(struct ld_child *child, const char *bytes, size_t size) {
-    return child->life == LD_LIFE_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
+    return child->life == LIFE_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
 }
 
 /* How much waits to be written. */
@@ -360,7 +593,7 @@ struct ld_child *ld_children_next(struct ld_children *children, struct ld_child 
 /* The running child PID. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid) {
     struct ld_watch *watch = ld_reaper_find(children->reaper, pid);
-    bool is_ours = watch != NULL && watch->on_exit == ld_child_on_exit;
+    bool is_ours = watch != NULL && watch->on_exit == on_reaped;
     return is_ours ? LD_CONTAINER_OF(watch, struct ld_child, watch) : NULL;
 }
 

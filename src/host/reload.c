@@ -4,6 +4,7 @@
 #include <lua.h>
 #include <stdlib.h>
 
+#include "api/life.h"
 #include "api/module.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -78,7 +79,7 @@ static void close_next(struct ld_host *host) {
     }
     if (next != NULL) {
         ld_reserve_lend();
-        ld_api_child_kill_all(next);
+        ld_api_module_discard(next);
         ld_reserve_take_back();
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
@@ -212,7 +213,7 @@ static void log_unfinished(struct ld_script *script, const char *why) {
     if (script->guest != NULL) {
         ld_guest_name_connected(script->guest, &names);
     }
-    ld_api_child_name_unfinished(script, &names);
+    ld_api_module_name_unfinished(script, &names);
     if (!ld_text_is_empty(&names)) {
         ld_log_with(LD_LOG_WARN, &names,
                     "generation %u is closed %s, and with it: ", script->generation, why);
@@ -241,11 +242,7 @@ static const char finished[] = "as it has finished";
  * its clients and its commands may take their time. */
 static void retire(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
-    ld_api_timer_drop_all(script);
-    ld_api_signal_drop_all(script);
-    ld_api_life_run_on_stop(script, "reload");
-    ld_script_deafen(script); /* where on_stop has not closed it itself */
-    ld_api_child_retire(script);
+    ld_api_module_retire(script, host->script);
     if (retired == NULL || !has_to_go_on(script)) {
         close_replaced(host, script,
                        retired == NULL ? "without delay, as memory is short" : finished);
@@ -270,14 +267,13 @@ static void commit(struct ld_host *host) {
         host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
     }
     host->seen_errors = 0;
-    ld_api_child_take_over(host->script);
+    ld_api_module_take_over(host->script);
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     reload->next = NULL;
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
-    ld_api_cron_hand_over(old, host->script);
     retire(host, old); /* before anybody is told: what it listened on alone is closed then */
     tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
                                      (int)host->script->generation, "ms", reload->last_ms));

@@ -3,7 +3,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/module.h"
+#include "api/signal.h"
+#include "api/task.h"
 #include "base/log.h"
 #include "daemon/keeper.h"
 #include "engine/signals.h"

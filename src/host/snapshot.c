@@ -160,10 +160,10 @@ json_t *ld_host_snapshot(struct ld_host *host) {
         json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss", resident_size(),
                   "limit"));
     add(&report, "loop", report_loop(host));
-    add(&report, "timers", ld_api_timer_report(script));
-    add(&report, "signals", ld_api_signal_report(script));
-    add(&report, "children", ld_api_child_report(script));
-    add(&report, "tasks", ld_api_task_report(script));
+    if (ld_api_module_report(script, report) < 0) {
+        json_decref(report);
+        report = NULL;
+    }
     add(&report, "listeners", report_listeners(host));
     add(&report, "retiring", report_retiring(host));
     add(&report, "log", report_log());

@@ -3,7 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
-#include "api/module.h"
+#include "api/life.h"
 #include "base/log.h"
 #include "host/internal.h"
 #include "posix/notify.h"

@@ -8,12 +8,20 @@
 
 #define WORDS_MAX 8
 
-static const enum ld_verb verbs[] = {LD_VERB_RUN,  LD_VERB_START, LD_VERB_STOP, LD_VERB_STATUS,
-                                     LD_VERB_LIST, LD_VERB_LOGS,  LD_VERB_ASK,  LD_VERB_OTHER};
+/* The groups of options that the verbs take. */
+#define RUN    (LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK)
+#define START  LD_OPTIONS_SERVICE
+#define STOP   LD_OPTIONS_STOP
+#define STATUS LD_OPTIONS_JSON
+#define LOGS   LD_OPTIONS_TAIL
+#define ASK    LD_OPTIONS_ASK
+#define OTHER  0
+
+static const unsigned verbs[] = {RUN, START, STOP, STATUS, LOGS, ASK, OTHER};
 
 /* Parse words for a verb; what was complained of must be REASON ("": nothing). The index of the
  * first operand among the words, or -1. */
-static int parse(struct ld_options *options, enum ld_verb verb, const char *const *words,
+static int parse(struct ld_options *options, unsigned verb, const char *const *words,
                  const char *reason) {
     static char *argv[WORDS_MAX + 2];
     static char copies[WORDS_MAX][128];
@@ -72,7 +80,7 @@ static void test_defaults(void) {
 
 static void test_strings(void) {
     for (size_t i = 0; i < 2; i++) {
-        enum ld_verb verb = verbs[i];
+        unsigned verb = verbs[i];
         CHECK_STRING_OPTION(verb, "--user", user);
         CHECK_STRING_OPTION(verb, "--chdir", chdir);
         CHECK_STRING_OPTION(verb, "--log", log);
@@ -88,32 +96,30 @@ static void test_name(void) {
     struct ld_options options;
     static const char wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash";
     static const char *const bad[] = {"a/b", "", ".x", "-x", "a b"};
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "--name", "beat"));
+    CHECK_INT(2, PARSE(&options, RUN, "", "--name", "beat"));
     CHECK_STR("beat", options.name);
-    CHECK_INT(2, PARSE(&options, LD_VERB_START, "", "-n", "beat"));
+    CHECK_INT(2, PARSE(&options, START, "", "-n", "beat"));
     CHECK_STR("beat", options.name);
-    CHECK_INT(1, PARSE(&options, LD_VERB_START, "", "-nbeat"));
+    CHECK_INT(1, PARSE(&options, START, "", "-nbeat"));
     CHECK_STR("beat", options.name);
     for (size_t i = 0; i < LD_COUNT(bad); i++) {
         char reason[128];
         snprintf(reason, sizeof reason, "--name: \"%s\" is not %s", bad[i], wants);
-        CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, reason, "--name", bad[i]));
+        CHECK_INT(-1, PARSE(&options, RUN, reason, "--name", bad[i]));
     }
 }
 
 static void test_flags(void) {
     struct ld_options options;
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "--clear-env", "--wait-ready"));
+    CHECK_INT(2, PARSE(&options, RUN, "", "--clear-env", "--wait-ready"));
     CHECK(options.clear_env && options.wait_ready);
-    CHECK_INT(2, PARSE(&options, LD_VERB_START, "", "--clear-env", "--clear-env"));
+    CHECK_INT(2, PARSE(&options, START, "", "--clear-env", "--clear-env"));
     CHECK(options.clear_env && !options.wait_ready);
-    CHECK_INT(1, PARSE(&options, LD_VERB_STATUS, "", "--json"));
+    CHECK_INT(1, PARSE(&options, STATUS, "", "--json"));
     CHECK(options.json);
-    CHECK_INT(1, PARSE(&options, LD_VERB_LIST, "", "--json"));
-    CHECK(options.json);
-    CHECK_INT(1, PARSE(&options, LD_VERB_LOGS, "", "-f"));
+    CHECK_INT(1, PARSE(&options, LOGS, "", "-f"));
     CHECK(options.follow);
-    CHECK_INT(1, PARSE(&options, LD_VERB_LOGS, "", "--follow"));
+    CHECK_INT(1, PARSE(&options, LOGS, "", "--follow"));
     CHECK(options.follow);
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
         CHECK_INT(1, PARSE(&options, verbs[i], "", "--help"));
@@ -127,28 +133,27 @@ static void test_flags(void) {
 
 static void test_seconds(void) {
     struct ld_options options;
-    CHECK_INT(4, PARSE(&options, LD_VERB_RUN, "", "--start-timeout", "2.5", "--stop-timeout", "0"));
+    CHECK_INT(4, PARSE(&options, RUN, "", "--start-timeout", "2.5", "--stop-timeout", "0"));
     CHECK(options.start_timeout == 2.5 && options.stop_timeout == 0);
-    CHECK_INT(1, PARSE(&options, LD_VERB_STOP, "", "--timeout=0"));
+    CHECK_INT(1, PARSE(&options, STOP, "", "--timeout=0"));
     CHECK(options.timeout == 0);
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN,
+    CHECK_INT(-1, PARSE(&options, RUN,
                         "--start-timeout: \"0\" is not a time in seconds above 0, such as 2.5",
                         "--start-timeout", "0"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_START,
-                        "--stop-timeout: \"-1\" is not a time in seconds, such as 2.5",
-                        "--stop-timeout", "-1"));
     CHECK_INT(-1,
-              PARSE(&options, LD_VERB_STOP,
-                    "--timeout: \"soon\" is not a time in seconds, such as 2.5", "--timeout=soon"));
+              PARSE(&options, START, "--stop-timeout: \"-1\" is not a time in seconds, such as 2.5",
+                    "--stop-timeout", "-1"));
+    CHECK_INT(-1, PARSE(&options, STOP, "--timeout: \"soon\" is not a time in seconds, such as 2.5",
+                        "--timeout=soon"));
 }
 
 static void test_mask(void) {
     struct ld_options options;
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "--umask", "027"));
+    CHECK_INT(2, PARSE(&options, RUN, "", "--umask", "027"));
     CHECK_INT(027, options.umask);
-    CHECK_INT(1, PARSE(&options, LD_VERB_START, "", "--umask=0"));
+    CHECK_INT(1, PARSE(&options, START, "", "--umask=0"));
     CHECK_INT(0, options.umask);
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--umask: \"99\" is not an octal mask such as 027",
+    CHECK_INT(-1, PARSE(&options, RUN, "--umask: \"99\" is not an octal mask such as 027",
                         "--umask", "99"));
 }
 
@@ -157,20 +162,20 @@ static void test_choices(void) {
     static const char *const hups[] = {"reload", "ignore", "stop"};
     struct ld_options options;
     for (int i = 0; i < 4; i++) {
-        CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "--log-level", levels[i]));
+        CHECK_INT(2, PARSE(&options, RUN, "", "--log-level", levels[i]));
         CHECK_INT(i, options.log_level);
     }
     for (int i = 0; i < 3; i++) {
-        CHECK_INT(2, PARSE(&options, LD_VERB_START, "", "--hup", hups[i]));
+        CHECK_INT(2, PARSE(&options, START, "", "--hup", hups[i]));
         CHECK_INT(i, options.hup);
     }
-    CHECK_INT(1, PARSE(&options, LD_VERB_RUN, "", "--log-format=text"));
+    CHECK_INT(1, PARSE(&options, RUN, "", "--log-format=text"));
     CHECK_INT(0, options.log_format);
-    CHECK_INT(1, PARSE(&options, LD_VERB_RUN, "", "--log-format=json"));
+    CHECK_INT(1, PARSE(&options, RUN, "", "--log-format=json"));
     CHECK_INT(1, options.log_format);
-    CHECK_INT(1, PARSE(&options, LD_VERB_RUN, "", "--on-error=continue"));
+    CHECK_INT(1, PARSE(&options, RUN, "", "--on-error=continue"));
     CHECK_INT(LD_ON_ERROR_CONTINUE, options.on_error);
-    CHECK_INT(1, PARSE(&options, LD_VERB_RUN, "", "--on-error=exit"));
+    CHECK_INT(1, PARSE(&options, RUN, "", "--on-error=exit"));
     CHECK_INT(LD_ON_ERROR_EXIT, options.on_error);
 }
 
@@ -181,19 +186,18 @@ static void test_bad_choices(void) {
         char reason[128];
         snprintf(reason, sizeof reason, "--log-level: \"%s\" is not one of debug|info|warn|error",
                  bad[i]);
-        CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, reason, "--log-level", bad[i]));
+        CHECK_INT(-1, PARSE(&options, RUN, reason, "--log-level", bad[i]));
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--hup: \"x\" is not one of reload|ignore|stop",
-                        "--hup=x"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--on-error: \"x\" is not one of continue|exit",
-                        "--on-error=x"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--log-format: \"x\" is not one of text|json",
-                        "--log-format=x"));
+    CHECK_INT(-1, PARSE(&options, RUN, "--hup: \"x\" is not one of reload|ignore|stop", "--hup=x"));
+    CHECK_INT(
+        -1, PARSE(&options, RUN, "--on-error: \"x\" is not one of continue|exit", "--on-error=x"));
+    CHECK_INT(
+        -1, PARSE(&options, RUN, "--log-format: \"x\" is not one of text|json", "--log-format=x"));
 }
 
 static void test_env(void) {
     struct ld_options options;
-    CHECK_INT(6, PARSE(&options, LD_VERB_RUN, "", "--env", "A=1", "--env", "B=", "--env", "A=x=y"));
+    CHECK_INT(6, PARSE(&options, RUN, "", "--env", "A=1", "--env", "B=", "--env", "A=x=y"));
     CHECK_INT(3, options.env_count);
     CHECK_STR("A=1", options.env[0]);
     CHECK_STR("B=", options.env[1]);
@@ -201,16 +205,16 @@ static void test_env(void) {
     ld_options_fini(&options);
     CHECK_INT(0, options.env_count);
     ld_options_fini(&options);
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--env: \"A\" is not KEY=VALUE", "--env", "A"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--env: \"=1\" is not KEY=VALUE", "--env", "=1"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--env: \"\" is not KEY=VALUE", "--env", "B=2",
-                        "--env", ""));
+    CHECK_INT(-1, PARSE(&options, RUN, "--env: \"A\" is not KEY=VALUE", "--env", "A"));
+    CHECK_INT(-1, PARSE(&options, RUN, "--env: \"=1\" is not KEY=VALUE", "--env", "=1"));
+    CHECK_INT(-1,
+              PARSE(&options, RUN, "--env: \"\" is not KEY=VALUE", "--env", "B=2", "--env", ""));
     ld_options_fini(&options); /* of those before the bad one */
 }
 
 static void test_rlimits(void) {
     struct ld_options options;
-    CHECK_INT(6, PARSE(&options, LD_VERB_RUN, "", "--rlimit", "nofile=64", "--rlimit", "core=0:1K",
+    CHECK_INT(6, PARSE(&options, RUN, "", "--rlimit", "nofile=64", "--rlimit", "core=0:1K",
                        "--rlimit", "nofile=128:256"));
     CHECK_INT(2, options.rlimit_count);
     CHECK_INT(RLIMIT_NOFILE, options.rlimits[0].resource);
@@ -224,7 +228,7 @@ static void test_rlimits(void) {
         char reason[128];
         snprintf(reason, sizeof reason,
                  "--rlimit: \"%s\" is not NAME=SOFT[:HARD], such as nofile=256:512", bad[i]);
-        CHECK_INT(-1, PARSE(&options, LD_VERB_START, reason, "--rlimit", bad[i]));
+        CHECK_INT(-1, PARSE(&options, START, reason, "--rlimit", bad[i]));
     }
 }
 
@@ -241,23 +245,22 @@ static void test_every_rlimit(void) {
         snprintf(words[i], sizeof words[0], "--rlimit=%s=%zu", names[i], i);
         argv[i + 1] = words[i];
     }
-    CHECK_INT(LD_COUNT(names) + 1, ld_options_parse(&options, LD_VERB_RUN, argv, &why));
+    CHECK_INT(LD_COUNT(names) + 1, ld_options_parse(&options, RUN, argv, &why));
     CHECK_INT(LD_COUNT(names), options.rlimit_count);
 }
 
 static void test_lines_and_chunk(void) {
     struct ld_options options;
-    CHECK_INT(2, PARSE(&options, LD_VERB_LOGS, "", "-n", "0"));
+    CHECK_INT(2, PARSE(&options, LOGS, "", "-n", "0"));
     CHECK_INT(0, options.lines);
-    CHECK_INT(1, PARSE(&options, LD_VERB_LOGS, "", "--lines=25"));
+    CHECK_INT(1, PARSE(&options, LOGS, "", "--lines=25"));
     CHECK_INT(25, options.lines);
-    CHECK_INT(-1,
-              PARSE(&options, LD_VERB_LOGS, "--lines: \"-1\" is not a count of lines", "-n", "-1"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_LOGS, "--lines: \"x\" is not a count of lines", "-nx"));
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "-e", "print(1)"));
+    CHECK_INT(-1, PARSE(&options, LOGS, "--lines: \"-1\" is not a count of lines", "-n", "-1"));
+    CHECK_INT(-1, PARSE(&options, LOGS, "--lines: \"x\" is not a count of lines", "-nx"));
+    CHECK_INT(2, PARSE(&options, RUN, "", "-e", "print(1)"));
     CHECK_STR("print(1)", options.chunk);
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "-e: \"\" is not a piece of Lua", "-e", ""));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_START, "unknown option -e", "-e", "print(1)"));
+    CHECK_INT(-1, PARSE(&options, RUN, "-e: \"\" is not a piece of Lua", "-e", ""));
+    CHECK_INT(-1, PARSE(&options, START, "unknown option -e", "-e", "print(1)"));
 }
 
 static void test_empty_values(void) {
@@ -268,9 +271,9 @@ static void test_empty_values(void) {
         char reason[64];
         snprintf(option, sizeof option, "--%s", names[i]);
         snprintf(reason, sizeof reason, "--%s: \"\" is not a path", names[i]);
-        CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, reason, option, ""));
+        CHECK_INT(-1, PARSE(&options, RUN, reason, option, ""));
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--user: \"\" is not USER[:GROUP]", "--user="));
+    CHECK_INT(-1, PARSE(&options, RUN, "--user: \"\" is not USER[:GROUP]", "--user="));
 }
 
 static void test_missing_values(void) {
@@ -282,12 +285,12 @@ static void test_missing_values(void) {
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         char reason[64];
         snprintf(reason, sizeof reason, "%s needs a value", names[i]);
-        CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, reason, names[i]));
-        CHECK_INT(-1, PARSE(&options, LD_VERB_START, reason, "--clear-env", names[i]));
+        CHECK_INT(-1, PARSE(&options, RUN, reason, names[i]));
+        CHECK_INT(-1, PARSE(&options, START, reason, "--clear-env", names[i]));
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "-e needs a value", "-e"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_STOP, "--timeout needs a value", "x", "--timeout"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_LOGS, "-n needs a value", "x", "-n"));
+    CHECK_INT(-1, PARSE(&options, RUN, "-e needs a value", "-e"));
+    CHECK_INT(-1, PARSE(&options, STOP, "--timeout needs a value", "x", "--timeout"));
+    CHECK_INT(-1, PARSE(&options, LOGS, "-n needs a value", "x", "-n"));
 }
 
 static void test_unknown(void) {
@@ -297,11 +300,11 @@ static void test_unknown(void) {
         CHECK_INT(-1, PARSE(&options, verbs[i], "unknown option -x", "-x"));
         CHECK_INT(-1, PARSE(&options, verbs[i], "unknown option -x", "-hx"));
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "unknown option --bad=5", "--bad=5"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_STOP, "unknown option --bad", "a", "--bad", "b"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_STATUS, "--json takes no value", "--json=1"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "--help takes no value", "--help=yes"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN,
+    CHECK_INT(-1, PARSE(&options, RUN, "unknown option --bad=5", "--bad=5"));
+    CHECK_INT(-1, PARSE(&options, STOP, "unknown option --bad", "a", "--bad", "b"));
+    CHECK_INT(-1, PARSE(&options, STATUS, "--json takes no value", "--json=1"));
+    CHECK_INT(-1, PARSE(&options, RUN, "--help takes no value", "--help=yes"));
+    CHECK_INT(-1, PARSE(&options, RUN,
                         "--name: \"a\\x0A\\x1B\" is not a name: 1 to 64 of "
                         "A-Z a-z 0-9 . _ -, no leading dot or dash",
                         "--name", "a\n\x1B")); /* nothing that acts on a terminal */
@@ -322,31 +325,31 @@ static void test_where_they_belong(void) {
             CHECK_INT(-1, PARSE(&options, verbs[v], reason, service[i]));
         }
     }
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "unknown option --timeout=1", "--timeout=1"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_RUN, "unknown option --json", "--json"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_STATUS, "unknown option -f", "-f"));
-    CHECK_INT(-1, PARSE(&options, LD_VERB_OTHER, "unknown option -n", "-n", "1"));
+    CHECK_INT(-1, PARSE(&options, RUN, "unknown option --timeout=1", "--timeout=1"));
+    CHECK_INT(-1, PARSE(&options, RUN, "unknown option --json", "--json"));
+    CHECK_INT(-1, PARSE(&options, STATUS, "unknown option -f", "-f"));
+    CHECK_INT(-1, PARSE(&options, OTHER, "unknown option -n", "-n", "1"));
 }
 
 static void test_operand_ends_options(void) {
     struct ld_options options;
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "-n", "x", "s.lua", "--bad", "-n", "y"));
+    CHECK_INT(2, PARSE(&options, RUN, "", "-n", "x", "s.lua", "--bad", "-n", "y"));
     CHECK_STR("x", options.name);
-    CHECK_INT(0, PARSE(&options, LD_VERB_START, "", "s.lua", "--clear-env"));
+    CHECK_INT(0, PARSE(&options, START, "", "s.lua", "--clear-env"));
     CHECK(!options.clear_env);
-    CHECK_INT(1, PARSE(&options, LD_VERB_RUN, "", "--", "--clear-env"));
+    CHECK_INT(1, PARSE(&options, RUN, "", "--", "--clear-env"));
     CHECK(!options.clear_env);
-    CHECK_INT(0, PARSE(&options, LD_VERB_RUN, "", "-", "--clear-env")); /* stdin */
-    CHECK_INT(2, PARSE(&options, LD_VERB_RUN, "", "-e", "x", "an", "--argument"));
+    CHECK_INT(0, PARSE(&options, RUN, "", "-", "--clear-env")); /* stdin */
+    CHECK_INT(2, PARSE(&options, RUN, "", "-e", "x", "an", "--argument"));
 }
 
 static void test_operands_anywhere(void) {
     struct ld_options options;
-    CHECK_INT(2, PARSE(&options, LD_VERB_STOP, "", "a", "--timeout", "3", "b"));
+    CHECK_INT(2, PARSE(&options, STOP, "", "a", "--timeout", "3", "b"));
     CHECK(options.timeout == 3);
-    CHECK_INT(1, PARSE(&options, LD_VERB_STATUS, "", "a", "--json"));
+    CHECK_INT(1, PARSE(&options, STATUS, "", "a", "--json"));
     CHECK(options.json);
-    CHECK_INT(1, PARSE(&options, LD_VERB_STATUS, "", "--", "--json"));
+    CHECK_INT(1, PARSE(&options, STATUS, "", "--", "--json"));
     CHECK(!options.json);
 }
 
@@ -355,7 +358,7 @@ static void test_help(void) {
         struct ld_text help = {0};
         struct ld_options options;
         char option[32];
-        ld_options_help(&help, verbs[v]);
+        ld_options_add_help(&help, verbs[v]);
         CHECK(strstr(ld_text_string(&help), "--help") != NULL);
         CHECK(strstr(ld_text_string(&help), "--version") != NULL);
         CHECK(strstr(ld_text_string(&help), "--run-dir DIR") != NULL);
@@ -399,7 +402,7 @@ static void test_help_is_whole(void) {
                                         "--recycle",      "--memory-limit", "--stuck-after",
                                         "--log-max-size", "--log-keep",     "--notify-fd"};
     struct ld_text help = {0};
-    ld_options_help(&help, LD_VERB_START);
+    ld_options_add_help(&help, START);
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         CHECK_STR(names[i], strstr(help.data, names[i]) != NULL ? names[i] : "");
     }

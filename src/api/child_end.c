@@ -1,0 +1,115 @@
+/* How children end with their generation, and what they leave behind. */
+#include "api/child_end.h"
+
+#include <signal.h>
+
+#include "api/child_box.h"
+#include "api/spawn_options.h"
+#include "posix/process.h"
+#include "script/script.h"
+
+/* Kill the children of a script: with one look for all that came of them, however many there are. */
+void ld_api_child_end_discard(struct ld_script *script) {
+    struct ld_pids roots = {0};
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
+        const struct ld_child_half *owner = ld_child_owner(child);
+        struct ld_child_facts facts;
+        ld_child_describe(child, &facts);
+        if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
+            ld_pids_add(&roots, facts.pid); /* without memory: it ends as any child of a script */
+        }
+    }
+    if (roots.count > 0) {
+        ld_process_end_families(&roots);
+    }
+    ld_pids_fini(&roots);
+}
+
+/* Call EACH for every running child of a script that ends with it. */
+static void each_child(struct ld_script *script,
+                       void (*each)(const struct ld_child_half *half, void *arg), void *arg) {
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
+        const struct ld_child_half *owner = ld_child_owner(child);
+        struct ld_child_facts facts;
+        ld_child_describe(child, &facts);
+        if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
+            each(owner, arg);
+        }
+    }
+}
+
+/* End a child that the script had before it was replaced, but no command. */
+static void end_early(const struct ld_child_half *half, void *arg) {
+    (void)arg;
+    if (!half->late && !half->command) {
+        ld_child_end(half->child);
+    }
+}
+
+/* End what a script that has been replaced had started before. */
+void ld_api_child_end_retire(struct ld_script *old, struct ld_script *next) {
+    (void)next;
+    each_child(old, end_early, NULL);
+}
+
+/* Name a child that has not been told to end. */
+static void name_one(const struct ld_child_half *half, void *arg) {
+    if (half->late || half->command) {
+        ld_text_format(arg, "%s%s %s (pid %d)", ld_text_is_empty(arg) ? "" : ", ",
+                       half->command ? "command" : "child", half->box->name, (int)half->box->pid);
+    }
+}
+
+/* Name what of a script that has been replaced still runs. */
+void ld_api_child_end_name_unfinished(struct ld_script *script, struct ld_text *text) {
+    each_child(script, name_one, text);
+}
+
+/* Take those out of a list whose end another part of this process waits for. */
+static void forget_known(const struct ld_setup *setup, struct ld_pids *pids) {
+    size_t kept = 0;
+    for (size_t i = 0; i < pids->count; i++) {
+        pid_t pid = pids->list[i];
+        if (ld_reaper_find(setup->reaper, pid) == NULL && !ld_guest_has_child(pid)) {
+            pids->list[kept++] = pid;
+        }
+    }
+    pids->count = kept;
+}
+
+/* Ask processes to end, and all that descends from them. What was stopped goes on to see the signal. */
+static void ask_to_end(const struct ld_pids *roots) {
+    for (size_t i = 0; i < roots->count; i++) {
+        struct ld_pids family = {0};
+        ld_process_family(roots->list[i], &family);
+        ld_pids_add(&family, roots->list[i]);
+        for (size_t j = 0; j < family.count; j++) {
+            ld_process_kill(family.list[j], SIGTERM);
+            ld_process_kill(family.list[j], SIGCONT);
+        }
+        ld_pids_fini(&family);
+    }
+}
+
+/* Count what a child has left behind, and end it. */
+size_t ld_api_child_end_strays(const struct ld_script *script, const struct ld_child_box *box,
+                               enum ld_strays how) {
+    char mark[LD_SPAWN_MARK_SIZE];
+    struct ld_pids strays = {0};
+    if (box->finished && box->mark != 0) {
+        ld_spawn_mark(mark, box->mark);
+        ld_process_strays(&(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark},
+                          &strays);
+        forget_known(script->setup, &strays);
+    }
+    if (how == LD_STRAYS_TERM) {
+        ask_to_end(&strays);
+    } else if (how == LD_STRAYS_KILL && strays.count > 0) {
+        ld_process_end_families(&strays);
+    }
+    size_t count = strays.count;
+    ld_pids_fini(&strays);
+    return count;
+}

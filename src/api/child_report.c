@@ -1,0 +1,81 @@
+#include "api/child_report.h"
+
+#include <lauxlib.h>
+
+#include "api/child_box.h"
+#include "api/core.h"
+#include "base/json.h"
+#include "base/parse.h"
+#include "script/script.h"
+
+/* The JSON of how a child ended. */
+static json_t *report_exit(const struct ld_exit *exit) {
+    return exit->signaled
+               ? json_pack("{s:b, s:s}", "ok", 0, "signal", ld_parse_signal_name(exit->status))
+               : json_pack("{s:b, s:i}", "ok", exit->status == 0, "code", exit->status);
+}
+
+/* The report of one child. */
+static json_t *report_child(const struct ld_child *child) {
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    return json_pack("{s:s, s:i, s:o, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
+                     (int)facts.pid, "command", ld_json_string(facts.command), "state",
+                     facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",
+                     (int)facts.restarts, "keep", facts.keep, "last_exit",
+                     facts.has_last ? report_exit(&facts.last) : json_null());
+}
+
+/* Push a member of the table at the top, as text. */
+static const char *member(lua_State *L, const char *name) {
+    lua_getfield(L, -1, name);
+    const char *text = luaL_tolstring(L, -1, NULL);
+    lua_remove(L, -2);
+    lua_insert(L, -2);
+    return text;
+}
+
+/* Add one that waits to be started anew, in the table at the top. */
+static void report_waiting_one(lua_State *L, json_t *list) {
+    lua_getfield(L, -1, "last");
+    const struct ld_child_box *last = luaL_testudata(L, -1, LD_CHILD_TYPE);
+    lua_pop(L, 1);
+    lua_getfield(L, -1, "restarts");
+    lua_getfield(L, -2, "keep");
+    int restarts = (int)lua_tointeger(L, -2);
+    int keep = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    const char *name = member(L, "name");
+    json_array_append_new(list, json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name,
+                                          "pid", "command", ld_json_string(member(L, "command")),
+                                          "state", "waiting", "seconds", 0.0, "restarts", restarts,
+                                          "keep", keep, "last_exit",
+                                          last != NULL ? report_exit(&last->exit) : json_null()));
+    lua_pop(L, 3);
+}
+
+/* Add what waits to be started anew to the list in the argument. Runs protected. */
+static int report_waiting(lua_State *L) {
+    json_t *list = lua_touserdata(L, 1);
+    ld_api_core_push(L);
+    if (lua_getfield(L, -1, "waiting") == LUA_TNIL) {
+        return 0; /* nobody has used supervise */
+    }
+    lua_call(L, 0, 1);
+    int waiting = lua_gettop(L);
+    for (lua_Integer i = 1; lua_rawgeti(L, waiting, i) == LUA_TTABLE; i++) {
+        report_waiting_one(L, list);
+    }
+    return 0;
+}
+
+/* The children, for the status report. */
+json_t *ld_api_child_report(struct ld_script *script) {
+    json_t *list = json_array();
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
+        json_array_append_new(list, report_child(child));
+    }
+    ld_state_protect(script, report_waiting, list, NULL);
+    return list;
+}

@@ -1,0 +1,12 @@
+/* The children in the status report. */
+#ifndef LD_API_CHILD_REPORT_H
+#define LD_API_CHILD_REPORT_H
+
+#include <jansson.h>
+
+#include "script/script.h"
+
+/* Report all children, and those that a supervisor will start again. A new reference, or NULL. */
+json_t *ld_api_child_report(struct ld_script *script);
+
+#endif

@@ -1,0 +1,69 @@
+#include "api/core.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+#include "api/embedded.h"
+#include "script/luax.h"
+
+static const char core_key; /* of the shared table in the registry */
+
+/* Find an embedded file; NULL if there is none of that name. */
+static const struct ld_embedded *find_chunk(const char *name) {
+    for (const struct ld_embedded *chunk = ld_embedded; chunk->name != NULL; chunk++) {
+        if (strcmp(chunk->name, name) == 0) {
+            return chunk;
+        }
+    }
+    return NULL;
+}
+
+/* Raise an error at the line of the script: raise(message). */
+static int l_raise(lua_State *L) {
+    lx_error(L, "%s", luaL_checkstring(L, 1));
+}
+
+/* Run an embedded file: run(name, ...) -> what it returns. */
+static int l_run(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1);
+    const struct ld_embedded *chunk = find_chunk(name);
+    if (chunk == NULL) {
+        return luaL_error(L, "there is no embedded file '%s'", name);
+    }
+    lua_pushfstring(L, "=" LX_OWN_CHUNK "%s", name);
+    if (luaL_loadbufferx(L, chunk->text, chunk->size, lua_tostring(L, -1), "t") != LUA_OK) {
+        return lua_error(L);
+    }
+    lua_replace(L, 1);
+    lua_pop(L, 1);
+    lua_call(L, lua_gettop(L) - 1, 1);
+    return 1;
+}
+
+static const luaL_Reg own[] = {
+    {"raise", l_raise},
+    {"run", l_run},
+    {NULL, NULL},
+};
+
+/* Make the shared table. */
+void ld_api_core_open(lua_State *L) {
+    luaL_newlib(L, own);
+    lua_pushvalue(L, -1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &core_key);
+}
+
+/* Push the shared table. */
+void ld_api_core_push(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
+}
+
+/* Run init.lua. */
+void ld_api_core_run(lua_State *L, int module) {
+    module = lua_absindex(L, module);
+    lua_pushcfunction(L, l_run);
+    lua_pushliteral(L, "init.lua");
+    lua_pushvalue(L, module);
+    ld_api_core_push(L);
+    lua_call(L, 3, 0);
+}

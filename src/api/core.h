@@ -1,0 +1,16 @@
+/* lunad's own Lua: the files of lua/lunad, and the table that they share with C. */
+#ifndef LD_API_CORE_H
+#define LD_API_CORE_H
+
+#include <lua.h>
+
+/* Make that table and push it. */
+void ld_api_core_open(lua_State *L);
+
+/* Push it. */
+void ld_api_core_push(lua_State *L);
+
+/* Run init.lua, which completes the table of the module at index MODULE. Raises what it raises. */
+void ld_api_core_run(lua_State *L, int module);
+
+#endif

@@ -1,0 +1,21 @@
+/* What the host asks of a script at the end of its life, and at a reload. */
+#ifndef LD_API_LIFE_H
+#define LD_API_LIFE_H
+
+#include "script/script.h"
+#include "script/task.h"
+
+/* Take a task that is to be started without arguments and calls the script's on_reload function;
+ * NULL in *TASK if there is no such function. 0 or -ENOMEM. */
+int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task);
+
+/* Set lunad.state to a copy of the value at the top of FROM, made before DEADLINE (uv_hrtime); 0, or -1
+ * with the reason in WHY, or -ETIME. */
+int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
+                          struct ld_text *why);
+
+/* Run the on_stop functions, the last one first, one after the other; script->stop_done is set when
+ * they are done, at once or later. REASON is static. */
+void ld_api_life_run_on_stop(struct ld_script *script, const char *reason);
+
+#endif

@@ -1,0 +1,112 @@
+/* What a timer calls is in one table, by the timer's index; for a task that sleeps, the task is there
+ * as light userdata. The userdata that a script holds is only a name for the timer: dropping it changes
+ * nothing. */
+#include "api/timer_box.h"
+
+#include <lauxlib.h>
+#include <uv.h>
+
+#include "script/luax.h"
+#include "script/task.h"
+
+#define RETRY_NS 100000000
+
+/* Where a timer's callback stands in the table. */
+static lua_Integer place_of(ld_timer timer) {
+    return (lua_Integer)ld_wheel_index(timer) + 1;
+}
+
+/* Make a timer for the value at INDEX. */
+ld_timer ld_api_timer_box_make(lua_State *L, int index) {
+    struct ld_script *script = ld_state_script(L);
+    ld_timer timer = ld_timers_reserve(script->timers);
+    if (timer == 0) {
+        lx_error(L, "not enough memory");
+    }
+    index = lua_absindex(L, index);
+    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
+    lua_pushvalue(L, index);
+    lua_rawseti(L, -2, place_of(timer));
+    lua_pop(L, 1);
+    return ld_timers_add(script->timers);
+}
+
+/* Free a timer and forget its callback: the key is there, so nothing is allocated. */
+void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
+    lua_pushnil(script->shelf);
+    lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
+    ld_timers_free(script->timers, timer);
+}
+
+/* Note the end of a timer's call: the next beat may call again, and what is not armed is done with. */
+static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
+    (void)results;
+    struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
+    if (info != NULL) {
+        info->busy = false;
+        info->errors += outcome == LD_OUTCOME_FAILED;
+        if (!info->armed) {
+            ld_api_timer_box_free(task->script, task->number);
+        }
+    }
+    return false;
+}
+
+/* Call the value at the top of the shelf, which is popped. The timer is there until the call is over, so
+ * that arming it again makes nothing. */
+void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+    bool again = info->armed;
+    struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
+    if (task == NULL) {
+        lua_pop(script->shelf, 1);
+        if (!again) { /* no memory now: try once more in a while */
+            ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
+        }
+        return;
+    }
+    lua_xmove(script->shelf, task->co, 1);
+    info->runs++;
+    info->busy = true;
+    task->number = timer;
+    task->on_end = on_call_end;
+    ld_task_start(task, 0);
+}
+
+/* Push what a timer calls, on the shelf. */
+int ld_api_timer_box_push_callback(struct ld_script *script, ld_timer timer) {
+    return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
+}
+
+/* Push the userdata for a timer that calls the value at INDEX. */
+struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index) {
+    struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    *box = (struct ld_timer_box){0};
+    ld_state_push_shelved(L, LD_SHELF_TIMER_TYPE);
+    lua_setmetatable(L, -2);
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, -2, 1);
+    box->timer = ld_api_timer_box_make(L, index);
+    return box;
+}
+
+/* The box in argument 1. */
+struct ld_timer_box *ld_api_timer_box_check(lua_State *L) {
+    struct ld_timer_box *box = lua_touserdata(L, 1);
+    if (box != NULL && lua_getmetatable(L, 1)) {
+        bool is_timer = lua_topointer(L, -1) == ld_state_script(L)->timer_type;
+        lua_pop(L, 1);
+        if (is_timer) {
+            return box;
+        }
+    }
+    return luaL_checkudata(L, 1, LD_TIMER_TYPE); /* which raises */
+}
+
+/* Make the table of what timers call, and shelve the metatable at the top. */
+void ld_api_timer_box_open(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    script->timer_type = lua_topointer(L, -1);
+    ld_state_shelve(L, LD_SHELF_TIMER_TYPE);
+    lua_newtable(L);
+    ld_state_shelve(L, LD_SHELF_CALLBACKS);
+}

@@ -1,0 +1,41 @@
+/* A timer as a script holds it, and the calling of its function. */
+#ifndef LD_API_TIMER_BOX_H
+#define LD_API_TIMER_BOX_H
+
+#include "script/script.h"
+
+#define LD_TIMER_TYPE "lunad.timer"
+
+enum ld_timer_kind { LD_TIMER_AFTER, LD_TIMER_EVERY, LD_TIMER_CRON };
+
+/* What a script holds. Its user value is the value to call, or the job of a cron timer. */
+struct ld_timer_box {
+    ld_timer timer;
+    uint64_t period; /* nanoseconds */
+    enum ld_timer_kind kind;
+    uint32_t missed; /* when the timer itself is gone */
+};
+
+/* Make the table of what timers call, and keep the metatable of boxes, at the top, at hand; popped. */
+void ld_api_timer_box_open(lua_State *L);
+
+/* Make a timer for the value at INDEX. Raises if there is no memory, with nothing made. */
+ld_timer ld_api_timer_box_make(lua_State *L, int index);
+
+/* Free a timer. Does not raise. */
+void ld_api_timer_box_free(struct ld_script *script, ld_timer timer);
+
+/* Push a box with a new timer that calls the value at INDEX, which is not relative to the top. */
+struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index);
+
+/* The box in argument 1; raises for any other value. */
+struct ld_timer_box *ld_api_timer_box_check(lua_State *L);
+
+/* Push what a timer calls on the script's shelf; returns its type. Does not raise. */
+int ld_api_timer_box_push_callback(struct ld_script *script, ld_timer timer);
+
+/* Call the value at the top of the shelf, which is popped. A timer that is not armed when the call is
+ * over is freed. */
+void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info);
+
+#endif

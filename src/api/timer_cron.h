@@ -1,0 +1,16 @@
+/* Timers that follow the wall clock. */
+#ifndef LD_API_TIMER_CRON_H
+#define LD_API_TIMER_CRON_H
+
+#include "script/script.h"
+
+/* Handle a cron timer that is due. */
+void ld_api_timer_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info);
+
+/* Arm the cron timer whose job is at the top of the stack for its next moment. */
+void ld_api_timer_cron_arm(lua_State *L, ld_timer timer);
+
+/* Replace the job at the top of the stack by the script's function. */
+void ld_api_timer_cron_unwrap(lua_State *L);
+
+#endif

@@ -1,0 +1,148 @@
+/* lunad list */
+#include <stdio.h>
+
+#include "base/json.h"
+#include "base/say.h"
+#include "cli/client.h"
+#include "cli/rundir.h"
+#include "cli/status_report.h"
+#include "cli/target.h"
+#include "cli/verbs.h"
+#include "host/status_text.h"
+
+#define SHORT_SECONDS 0.2 /* for an answer, after SILENT_MAX daemons did not give one */
+#define SILENT_MAX    3
+
+/* The list that is being made. */
+struct list {
+    const struct ld_rundir *dir;
+    json_t *reports;
+    int silent; /* how many did not answer */
+};
+
+/* Make the report of a daemon that has died, a new reference; NULL if nothing is left of it. */
+static json_t *dead_report(const struct ld_target *target) {
+    struct ld_text death = {0};
+    json_t *report = NULL;
+    ld_target_describe_death(target, &death);
+    if (target->holder.state == LD_HOLDER_DEAD || !ld_text_is_empty(&death)) {
+        report = json_pack("{s:o, s:s, s:s}", "name", ld_json_string(target->name), "state", "dead",
+                           "error", ld_text_is_empty(&death) ? "it died" : death.data + 2);
+    }
+    ld_text_fini(&death);
+    return report;
+}
+
+/* Add one to the list: what runs, and what has died. */
+static bool add_one(const char *name, void *arg) {
+    struct list *list = arg;
+    struct ld_target target = {.dir = list->dir};
+    snprintf(target.name, sizeof target.name, "%s", name);
+    if (ld_pidfile_inspect(&target.holder, list->dir->fd, name) == 0) {
+        bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
+        double seconds = list->silent < SILENT_MAX ? LD_CLIENT_SECONDS : SHORT_SECONDS;
+        json_t *report = is_alive ? ld_status_report_ask(&target, seconds) : dead_report(&target);
+        list->silent += is_alive && json_object_get(report, "error") != NULL;
+        if (report != NULL) {
+            json_array_append_new(list->reports, report);
+        }
+    }
+    return true;
+}
+
+/* Take from a report what a list shows; what a silent daemon does not say is null. */
+static json_t *shorten_one(const json_t *report) {
+    static const char *const keys[] = {"name",  "pid",        "script", "mode",
+                                       "state", "generation", "uptime", "error"};
+    json_t *item = json_object();
+    for (size_t i = 0; i < LD_COUNT(keys); i++) {
+        json_t *value = json_object_get(report, keys[i]);
+        json_object_set_new(item, keys[i], value != NULL ? json_incref(value) : json_null());
+    }
+    return item;
+}
+
+/* Make the list for --json. */
+static json_t *shorten(const json_t *reports) {
+    size_t index;
+    const json_t *report;
+    json_t *list = json_array();
+    json_array_foreach(reports, index, report) {
+        json_array_append_new(list, shorten_one(report));
+    }
+    return list;
+}
+
+/* Print a row of the list, in which any text may have come from anywhere. */
+static void print_row(const json_t *report) {
+    struct ld_text row = {0};
+    struct ld_text uptime = {0};
+    bool answers = json_is_string(json_object_get(report, "script"));
+    ld_status_text_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
+    ld_status_member(&row, "", report, "name");
+    char pid[16] = "-";
+    const json_t *number = json_object_get(report, "pid");
+    if (json_is_integer(number)) {
+        snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
+    }
+    ld_text_format(&row, "%*s %8s  ", row.size < 20 ? (int)(20 - row.size) : 0, "", pid);
+    size_t before = row.size;
+    ld_status_member(&row, "", report, "state");
+    size_t width = row.size - before;
+    ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
+                   (int)json_integer_value(json_object_get(report, "generation")),
+                   answers ? ld_text_string(&uptime) : "-");
+    ld_status_member(&row, "", report, answers ? "script" : "error");
+    ld_say_text(&row);
+    ld_text_fini(&row);
+    ld_text_fini(&uptime);
+}
+
+/* Print the list for people. */
+static void print_list(const struct ld_rundir *dir, const json_t *reports) {
+    size_t index;
+    const json_t *report;
+    if (json_array_size(reports) == 0) {
+        ld_say("no daemon is running (%s)", ld_text_string(&dir->where));
+        return;
+    }
+    ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
+    json_array_foreach(reports, index, report) {
+        print_row(report);
+    }
+}
+
+/* Print the list of what is in a run directory. */
+static void print(const struct ld_call *call, const struct ld_rundir *dir) {
+    struct list list = {.dir = dir, .reports = json_array()};
+    ld_rundir_each(dir, add_one, &list);
+    if (call->options->json) {
+        json_t *items = shorten(list.reports);
+        ld_status_report_print(items);
+        json_decref(items);
+    } else {
+        print_list(dir, list.reports);
+    }
+    json_decref(list.reports);
+}
+
+/* List the daemons. */
+static int run(const struct ld_call *call) {
+    struct ld_rundir dir;
+    int status = ld_rundir_open(&dir, call->options->run_dir);
+    if (status == 0) {
+        print(call, &dir);
+    }
+    ld_rundir_close(&dir);
+    return status;
+}
+
+const struct ld_verb ld_verb_list = {
+    .name = "list",
+    .operands = "",
+    .summary = "list the running daemons",
+    .options = LD_OPTIONS_JSON,
+    .least = 0,
+    .most = 0,
+    .run = run,
+};

@@ -1,0 +1,76 @@
+/* lunad run */
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/prepare.h"
+#include "cli/verbs.h"
+#include "daemon/launch.h"
+#include "host/host.h"
+#include "posix/fds.h"
+#include "posix/inherit.h"
+#include "posix/process.h"
+
+/* End as other programs do when nobody reads what they write. Returns if that is not to be. */
+static void die_of_pipe(void) {
+    sigset_t pipe;
+    sigemptyset(&pipe);
+    sigaddset(&pipe, SIGPIPE);
+    signal(SIGPIPE, SIG_DFL);
+    raise(SIGPIPE);
+    sigprocmask(SIG_UNBLOCK, &pipe, NULL);
+}
+
+/* Whether a signal is ignored. */
+static bool is_ignored(int signo) {
+    struct sigaction action = {.sa_handler = SIG_DFL};
+    sigaction(signo, NULL, &action);
+    return action.sa_handler == SIG_IGN;
+}
+
+/* Note what there is around a script in the foreground. A service manager that has SIGPIPE ignored
+ * gives a socket for stdout, and wants the service to outlive the reader of that. */
+static void look_around(struct ld_service *service) {
+    struct stat out;
+    bool is_pipe = fstat(STDOUT_FILENO, &out) == 0 && S_ISFIFO(out.st_mode);
+    service->has_terminal = ld_inherit_has_terminal();
+    service->ignores_hup = is_ignored(SIGHUP);
+    service->needs_reader = is_pipe || !is_ignored(SIGPIPE);
+    if (ld_prepare_has_children()) {
+        ld_process_spare_children();
+    }
+}
+
+/* Run a script in the foreground. */
+static int run(const struct ld_call *call) {
+    struct ld_service service = {.daemon = false};
+    ld_inherit_seal_fds(true);
+    ld_fds_note(LD_FD_INHERITED);
+    int status = ld_prepare_service(&service, call);
+    if (status == 0) {
+        look_around(&service);
+        ld_inherit_reset_signals();
+        status = ld_launch_run(&service, ld_host_run);
+        if (status == LD_STATUS_NO_READER && !ld_inherit_has_reader()) {
+            die_of_pipe();
+        }
+    }
+    ld_service_fini(&service);
+    return status;
+}
+
+/* Check that a script could be run. */
+static int check(const struct ld_call *call) {
+    return ld_prepare_check(call, false);
+}
+
+const struct ld_verb ld_verb_run = {
+    .name = "run",
+    .operands = "SCRIPT|-|-e CHUNK [ARG...]",
+    .summary = "run a script in the foreground",
+    .options = LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK,
+    .least = 1,
+    .most = -1,
+    .run = run,
+    .check = check,
+};

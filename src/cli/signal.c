@@ -1,0 +1,57 @@
+/* lunad signal */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+#include "base/say.h"
+#include "cli/target.h"
+#include "cli/verbs.h"
+#include "posix/process.h"
+
+/* Send a signal to the daemon of a directory. */
+static int send_signal(const struct ld_rundir *dir, const char *argument, int signo) {
+    struct ld_target target;
+    int status = ld_target_find_running(&target, dir, argument);
+    if (status != 0) {
+        return status;
+    }
+    int pidfd = ld_target_open(&target);
+    if (pidfd < 0) {
+        return 1;
+    }
+    int rc = ld_process_signal(pidfd, signo);
+    close(pidfd);
+    if (rc < 0) {
+        ld_say_error("%s: %s", target.name, strerror(-rc));
+        return 1;
+    }
+    ld_say("%s: SIG%s sent to pid %d", target.name, ld_parse_signal_name(signo),
+           (int)target.holder.pid);
+    return 0;
+}
+
+/* Send a signal. */
+static int run(const struct ld_call *call) {
+    struct ld_rundir dir;
+    int signo;
+    const char *word = call->argv[call->operand + 1];
+    if (!ld_parse_signal(word, &signo)) {
+        ld_say_error("signal: \"%s\" is no signal (TERM, HUP, USR1, ... or a number)", word);
+        return 2;
+    }
+    int status = ld_rundir_open(&dir, call->options->run_dir);
+    if (status == 0) {
+        status = send_signal(&dir, call->argv[call->operand], signo);
+    }
+    ld_rundir_close(&dir);
+    return status;
+}
+
+const struct ld_verb ld_verb_signal = {
+    .name = "signal",
+    .operands = "NAME SIGNAL",
+    .summary = "send a signal, by name or number",
+    .least = 2,
+    .most = 2,
+    .run = run,
+};

@@ -1,0 +1,47 @@
+#include "cli/status_report.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "cli/client.h"
+
+/* Make the report of a daemon that does not answer. */
+static json_t *silent_report(const struct ld_target *target, const char *why) {
+    return json_pack("{s:o, s:i, s:s, s:o}", "name", ld_json_string(target->name), "pid",
+                     (int)target->holder.pid, "state", "running", "error", ld_json_string(why));
+}
+
+/* Ask a running daemon for its report. */
+json_t *ld_status_report_ask(const struct ld_target *target, double seconds) {
+    struct ld_text why = {0};
+    json_t *report = NULL;
+    const struct ld_request request = ld_target_request(target, "status", seconds);
+    if (ld_client_ask(&request, &report, &why) < 0) {
+        report = silent_report(target, ld_text_string(&why));
+    } else {
+        json_object_del(report, "ok");
+        json_object_set_new(report, "name", json_string(target->name));
+        json_object_set_new(report, "pid", json_integer(target->holder.pid));
+    }
+    ld_text_fini(&why);
+    return report;
+}
+
+/* Print JSON. What could act on a terminal and JSON does not escape by itself (DEL, and U+0080 to
+ * U+009F) stands only in strings, and is escaped as it may be there. */
+void ld_status_report_print(const json_t *value) {
+    char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    const char *at = dump != NULL ? dump : "null";
+    for (; *at != '\0'; at++) {
+        const unsigned char *byte = (const unsigned char *)at;
+        if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
+            printf("\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
+            at += byte[0] == 0xC2;
+        } else {
+            putchar(*at);
+        }
+    }
+    putchar('\n');
+    free(dump);
+}

@@ -1,0 +1,63 @@
+#include "cli/verbs.h"
+
+#include <stdio.h>
+
+#include "base/say.h"
+#include "base/version.h"
+
+/* Print what a verb can do. */
+static void print_help(const struct ld_verb *verb) {
+    struct ld_text text = {0};
+    const char *space = verb->operands[0] != '\0' ? " " : "";
+    ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\nTo %s.\n\nOptions:\n", verb->name,
+                   space, verb->operands, verb->summary);
+    ld_options_add_help(&text, verb->options);
+    fputs(ld_text_string(&text), stdout);
+    ld_text_fini(&text);
+}
+
+/* Check the number of operands. */
+static bool check_operands(const struct ld_verb *verb, const struct ld_call *call) {
+    int count = 0;
+    while (call->argv[call->operand + count] != NULL) {
+        count++;
+    }
+    int least = call->options->chunk != NULL ? 0 : verb->least;
+    if (count >= least && (verb->most < 0 || count <= verb->most)) {
+        return true;
+    }
+    ld_say_error("%s: %s; usage: lunad %s [OPTION...] %s", verb->name,
+                 count < least ? "an argument is missing" : "too many arguments", verb->name,
+                 verb->operands);
+    return false;
+}
+
+/* Do WORK with its parsed options. */
+static int call_parsed(const struct ld_verb *verb, ld_verb_work *work, const struct ld_call *call) {
+    if (call->options->help) {
+        print_help(verb);
+        return 0;
+    }
+    if (call->options->version) {
+        ld_say("lunad %s", LD_VERSION);
+        return 0;
+    }
+    return check_operands(verb, call) ? work(call) : 2;
+}
+
+/* Parse the options of a verb and do its work. */
+int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv) {
+    struct ld_options options;
+    struct ld_text why = {0};
+    int status = 2;
+    int operand = ld_options_parse(&options, verb->options, argv, &why);
+    if (operand < 0) {
+        ld_say_error("%s: %s (lunad %s --help)", verb->name, ld_text_string(&why), verb->name);
+    } else {
+        const struct ld_call call = {.options = &options, .argv = argv, .operand = operand};
+        status = call_parsed(verb, work, &call);
+    }
+    ld_text_fini(&why);
+    ld_options_fini(&options);
+    return status;
+}
