@@ -22,7 +22,9 @@ local function files(folder, pattern)
 end
 
 local PAGES = files("doc", "%.md$")
-PAGES[#PAGES + 1] = "README.md"
+for _, page in ipairs { "README.md", "CONTRIBUTING.md", "spec/README.md" } do
+  PAGES[#PAGES + 1] = page
+end
 
 -- What is written under a heading, up to the next of its level or above.
 local function section(text, heading)
@@ -214,6 +216,18 @@ describe("the documents", function()
       end
     end)
   end
+end)
+
+describe("CONTRIBUTING.md", function()
+  it("quotes lines that are in the files it names", function()
+    local quotes = 0
+    local pattern = "%]%(([^()]+)%):\n\n```%l+\n(.-)```"
+    for path, sample in support.read("CONTRIBUTING.md"):gmatch(pattern) do
+      assert.truthy(support.read(path):find(sample, 1, true), path)
+      quotes = quotes + 1
+    end
+    assert.equal(5, quotes)
+  end)
 end)
 
 describe("README.md", function()

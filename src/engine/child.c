@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/base.h"
@@ -32,8 +33,7 @@ enum deadline { TO_TERM, TO_KILL, TO_GIVE_UP };
 
 struct ld_child {
     struct ld_children *children;
-    struct ld_child *next;
-    struct ld_child *previous;
+    TAILQ_ENTRY(ld_child) link;
     struct ld_watch watch;
     uv_timer_t timer;
     struct ld_inlet input;
@@ -64,8 +64,7 @@ struct ld_child {
 struct ld_children {
     uv_loop_t *loop;
     struct ld_reaper *reaper;
-    struct ld_child *first;
-    struct ld_child *last;
+    TAILQ_HEAD(, ld_child) list;
     int null_fd;
     char *name;
 };
@@ -76,6 +75,7 @@ struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, c
     if (children == NULL) {
         return NULL;
     }
+    TAILQ_INIT(&children->list);
     children->loop = loop;
     children->reaper = reaper;
     children->name = strdup(name);
@@ -129,24 +129,10 @@ static void deliver(struct ld_child *child, int stream, const char *bytes, size_
     }
 }
 
-/* Take a child out of the set. */
-static void leave_set(struct ld_child *child) {
-    if (child->previous != NULL) {
-        child->previous->next = child->next;
-    } else {
-        child->children->first = child->next;
-    }
-    if (child->next != NULL) {
-        child->next->previous = child->previous;
-    } else {
-        child->children->last = child->previous;
-    }
-}
-
 /* Finish a child that is reaped and whose output is all handed on. */
 static void finish(struct ld_child *child) {
     child->life = LIFE_FINISHED;
-    leave_set(child);
+    TAILQ_REMOVE(&child->children->list, child, link);
     close_all(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
@@ -386,13 +372,7 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     struct ld_children *children = child->children;
     child->ops = config->ops;
     child->owner = config->owner;
-    child->previous = children->last;
-    if (child->previous != NULL) {
-        child->previous->next = child;
-    } else {
-        children->first = child;
-    }
-    children->last = child;
+    TAILQ_INSERT_TAIL(&children->list, child, link);
     for (int i = 0; i < 2; i++) {
         if (child->outputs[i].open) {
             ld_log_lines_init(&child->lines[i], children->name, child->name, child->watch.pid,
@@ -587,7 +567,7 @@ void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
 
 /* The child after another. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous) {
-    return previous == NULL ? children->first : previous->next;
+    return previous == NULL ? TAILQ_FIRST(&children->list) : TAILQ_NEXT(previous, link);
 }
 
 /* The running child PID. */
@@ -599,7 +579,7 @@ struct ld_child *ld_children_find(struct ld_children *children, pid_t pid) {
 
 /* Free the set. */
 void ld_children_close(struct ld_children *children) {
-    LD_ASSERT(children->first == NULL);
+    LD_ASSERT(TAILQ_EMPTY(&children->list));
     if (children->null_fd >= 0) {
         close(children->null_fd);
     }

@@ -9,14 +9,13 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "base/log.h"
 #include "base/text.h"
-#include "engine/epoll.h"
+#include "engine/signals.h"
 
 struct ld_guest {
     uv_loop_t loop;
@@ -330,6 +329,11 @@ uv_loop_t *ld_guest_loop_of_fd(int fd) {
     return guest != NULL ? &guest->loop : NULL;
 }
 
+/* Whether a guest's loop is running that has an epoll set. */
+bool ld_guest_is_running(int set) {
+    return running != NULL && set == uv_backend_fd(&running->loop);
+}
+
 /* Look for a child. */
 static void find_child(uv_handle_t *handle, void *arg) {
     struct search *search = arg;
@@ -400,7 +404,7 @@ static void give_signal_up(uv_handle_t *handle, void *arg) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
     (void)arg;
     if (handle->type == UV_SIGNAL && uv_is_active(handle)) {
-        sigaction(((uv_signal_t *)handle)->signum, &dfl, NULL);
+        ld_signals_sigaction(((uv_signal_t *)handle)->signum, &dfl, NULL);
     }
 }
 
@@ -411,21 +415,4 @@ void ld_guest_give_up_all(int blank) {
         dup3(blank, uv_backend_fd(&guest->loop), O_CLOEXEC);
         dup3(blank, guest->loop.async_io_watcher.fd, O_CLOEXEC);
     }
-}
-
-/* Take the place of the C library's function for libuv, which aborts when a descriptor cannot be watched:
- * a script may have closed it under its handle, or have opened a file as a stream. Such a handle hears
- * nothing any more. One whose number is another file's by now is watched anew. */
-int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
-    int rc = ld_epoll_ctl(set, operation, fd, event);
-    bool is_watching = operation == EPOLL_CTL_ADD || operation == EPOLL_CTL_MOD;
-    if (rc == 0 || errno == EEXIST || !is_watching || running == NULL ||
-        set != uv_backend_fd(&running->loop)) {
-        return rc;
-    }
-    if (errno == ENOENT && ld_epoll_ctl(set, EPOLL_CTL_ADD, fd, event) == 0) {
-        return 0;
-    }
-    ld_log(LD_LOG_WARN, "luv: descriptor %d cannot be watched: %s", fd, strerror(errno));
-    return 0;
 }

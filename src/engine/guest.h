@@ -51,6 +51,9 @@ enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd);
 /* The loop of the guest on which a stream has the descriptor FD; NULL for none. */
 uv_loop_t *ld_guest_loop_of_fd(int fd);
 
+/* Whether SET is the epoll set of the guest whose loop is running now. */
+bool ld_guest_is_running(int set);
+
 /* Close all streams on it that listen; or everything. No callback of the library is called. */
 void ld_guest_close_listeners(struct ld_guest *guest);
 void ld_guest_close_handles(struct ld_guest *guest);

@@ -1,15 +1,13 @@
 #include "engine/mute.h"
 
-#include <dlfcn.h>
 #include <errno.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
 
 #include "base/grow.h"
 #include "engine/guest.h"
+#include "engine/libc.h"
 
 struct muted {
     int fd;
@@ -60,26 +58,20 @@ void ld_mute_stop(int fd) {
     uv_loop_t *loop = silenced ? ld_guest_loop_of_fd(fd) : NULL;
     if (loop != NULL) {
         struct epoll_event event = {.events = EPOLLIN, .data = {.fd = fd}};
-        epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_ADD, fd, &event);
+        ld_libc_epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_ADD, fd, &event);
     }
 }
 
-/* Take the place of the C library's function for libuv: from a muted socket nothing is accepted.
- * It would be ready for ever, so its loop polls it no more until it is unmuted. */
-int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict size, int flags) {
-    static int (*real)(int, struct sockaddr *restrict, socklen_t *restrict, int);
+/* Refuse what comes from a muted socket. It stays readable, so its loop stops polling it. */
+bool ld_mute_refuse(int fd) {
     struct muted *entry = find(fd);
-    if (entry != NULL) {
-        uv_loop_t *loop = ld_guest_loop_of_fd(fd);
-        if (loop != NULL) {
-            epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_DEL, fd, NULL);
-            entry->silenced = true;
-        }
-        errno = EAGAIN;
-        return -1;
+    if (entry == NULL) {
+        return false;
     }
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "accept4");
+    uv_loop_t *loop = ld_guest_loop_of_fd(fd);
+    if (loop != NULL) {
+        ld_libc_epoll_ctl(uv_backend_fd(loop), EPOLL_CTL_DEL, fd, NULL);
+        entry->silenced = true;
     }
-    return real(fd, address, size, flags);
+    return true;
 }

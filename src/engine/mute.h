@@ -3,10 +3,16 @@
 #ifndef LD_ENGINE_MUTE_H
 #define LD_ENGINE_MUTE_H
 
+#include <stdbool.h>
+
 /* Take no client from FD on any guest; 0 or a negative errno. */
 int ld_mute_start(int fd);
 
 /* Take clients from FD from now on; nothing if it was not muted. */
 void ld_mute_stop(int fd);
+
+/* Whether FD is muted and nothing may be accepted from it. Its guest does not poll it until it is
+ * unmuted. */
+bool ld_mute_refuse(int fd);
 
 #endif

@@ -1,6 +1,5 @@
 #include "engine/signals.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
+#include "engine/libc.h"
 #include "engine/turn.h"
 
 static struct {
@@ -33,22 +33,10 @@ static unsigned long long flag(int signo) {
     return 1ULL << (signo - 1);
 }
 
-/* The C library's sigaction. */
-static int real_sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
-    static int (*real)(int, const struct sigaction *, struct sigaction *);
-    if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "sigaction");
-    }
-    return real(signo, action, before);
-}
-
-/* Take the place of the C library's function for the libraries in this process. libuv, when a
- * script has it catch a signal or start a process, would put its handler in the place of ours, and
- * the default in the place of that when it is done. For a signal that we catch the handler is only
- * noted: ours calls it. */
-int sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
+/* Do what sigaction does; for a signal that we catch, only note it. */
+int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
     if (signo < 1 || signo > 64 || state.users[signo] == 0) {
-        return real_sigaction(signo, action, before);
+        return ld_libc_sigaction(signo, action, before);
     }
     if (before != NULL) {
         *before = state.others[signo];
@@ -134,7 +122,7 @@ int ld_signals_catch(int signo) {
     }
     struct sigaction action = {.sa_sigaction = note, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&action.sa_mask);
-    if (real_sigaction(signo, &action, &state.others[signo]) < 0) {
+    if (ld_libc_sigaction(signo, &action, &state.others[signo]) < 0) {
         state.users[signo]--;
         return -errno;
     }
@@ -144,7 +132,8 @@ int ld_signals_catch(int signo) {
 /* Let a signal do its default again when nobody else catches it. */
 void ld_signals_release(int signo) {
     if (--state.users[signo] == 0) {
-        real_sigaction(signo, &state.others[signo], NULL); /* the default, if nobody else asked */
+        ld_libc_sigaction(signo, &state.others[signo],
+                          NULL); /* the default, if nobody else asked */
     }
 }
 
@@ -153,7 +142,7 @@ void ld_signals_give_up(void) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
     for (int signo = 1; signo <= 64; signo++) {
         if (state.users[signo] > 0) {
-            real_sigaction(signo, &dfl, NULL);
+            ld_libc_sigaction(signo, &dfl, NULL);
             state.users[signo] = 0;
         }
     }

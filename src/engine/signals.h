@@ -4,6 +4,7 @@
 #ifndef LD_ENGINE_SIGNALS_H
 #define LD_ENGINE_SIGNALS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <uv.h>
 
@@ -28,8 +29,12 @@ void ld_signals_release(int signo);
  * signal handler may. */
 void ld_signals_give_up(void);
 
+/* Do what sigaction does for another part of the process (libuv, for a script that uses it). The action for
+ * a signal that we catch is only noted: our handler calls its handler. 0, or -1 with errno. */
+int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigaction *before);
+
 /* Whether somebody else in this process (libuv, for a script that uses it) has asked for a signal
- * that we catch. He gets it too: see sigaction in signals.c. */
+ * that we catch. */
 bool ld_signals_is_shared(int signo);
 
 /* The descriptor that is readable when something has arrived, and the delivery of it. */

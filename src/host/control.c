@@ -23,7 +23,7 @@ struct ld_control {
     uv_timer_t retry;     /* accepts who could not be accepted */
     uv_idle_t backlog;    /* serves those that have sent many requests */
     unsigned open_handles;
-    struct ld_peer *first;
+    LIST_HEAD(, ld_peer) peers;
     size_t peer_count;
     uid_t owner;
     const struct ld_control_ops *ops;
@@ -42,16 +42,9 @@ static void release(struct ld_control *control) {
 /* Take a peer that closes out of the list. */
 static void on_peer_closing(struct ld_peer *peer) {
     struct ld_control *control = peer->control;
-    if (peer->previous != NULL) {
-        peer->previous->next = peer->next;
-    } else {
-        control->first = peer->next;
-    }
-    if (peer->next != NULL) {
-        peer->next->previous = peer->previous;
-    }
+    LIST_REMOVE(peer, link);
     control->peer_count--;
-    if (control->first == NULL) {
+    if (LIST_EMPTY(&control->peers)) {
         uv_timer_stop(&control->timer);
     }
 }
@@ -68,8 +61,8 @@ static void on_backlog(uv_idle_t *idle) {
     struct ld_control *control = LD_CONTAINER_OF(idle, struct ld_control, backlog);
     struct ld_peer *next;
     uv_idle_stop(idle); /* who has still more starts it again */
-    for (struct ld_peer *peer = control->first; peer != NULL; peer = next) {
-        next = peer->next;
+    for (struct ld_peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
+        next = LIST_NEXT(peer, link);
         if (ld_peer_is_behind(peer)) {
             ld_peer_serve_next(peer);
         }
@@ -89,8 +82,8 @@ static void on_timer(uv_timer_t *timer) {
     struct ld_control *control = LD_CONTAINER_OF(timer, struct ld_control, timer);
     uint64_t now = uv_now(timer->loop);
     struct ld_peer *next;
-    for (struct ld_peer *peer = control->first; peer != NULL; peer = next) {
-        next = peer->next;
+    for (struct ld_peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
+        next = LIST_NEXT(peer, link);
         if (!peer->waiting && now - peer->last > IDLE_MS) {
             ld_peer_close(peer);
         }
@@ -101,7 +94,8 @@ static void on_timer(uv_timer_t *timer) {
 static struct ld_peer *find_oldest(const struct ld_control *control, size_t *count) {
     struct ld_peer *oldest = NULL;
     size_t idle = 0;
-    for (struct ld_peer *peer = control->first; peer != NULL; peer = peer->next) {
+    struct ld_peer *peer;
+    LIST_FOREACH(peer, &control->peers, link) {
         if (!peer->waiting) {
             idle++;
             oldest = oldest == NULL || peer->last <= oldest->last ? peer : oldest;
@@ -135,11 +129,7 @@ static bool is_allowed(const struct ld_control *control, const struct ld_peer *p
 /* Put a new peer into the list and begin to serve it. */
 static void welcome(struct ld_control *control, struct ld_peer *peer) {
     peer->last = uv_now(control->timer.loop);
-    peer->next = control->first;
-    if (peer->next != NULL) {
-        peer->next->previous = peer;
-    }
-    control->first = peer;
+    LIST_INSERT_HEAD(&control->peers, peer, link);
     control->peer_count++;
     uv_timer_start(&control->timer, on_timer, IDLE_MS, IDLE_MS);
     if (is_allowed(control, peer)) {
@@ -285,8 +275,8 @@ static void on_closed(uv_handle_t *handle) {
 
 /* Close the control socket. */
 void ld_control_close(struct ld_control *control) {
-    while (control->first != NULL) {
-        ld_peer_close(control->first);
+    while (!LIST_EMPTY(&control->peers)) {
+        ld_peer_close(LIST_FIRST(&control->peers));
     }
     control->first_pipe.data = control;
     control->timer.data = control;

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <uv.h>
 
 #include "base/text.h"
@@ -24,8 +25,7 @@ struct ld_peer {
     void *control;
     const struct ld_control_ops *ops;
     void *host;
-    struct ld_peer *next; /* the control's */
-    struct ld_peer *previous;
+    LIST_ENTRY(ld_peer) link; /* of the control */
     struct ld_text input;
     size_t start;    /* of the input that is not served yet */
     size_t searched; /* from the start to here there is no newline */

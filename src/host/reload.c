@@ -324,7 +324,7 @@ static void step_asking(struct ld_host *host) {
 /* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
  * there is something to wait for. */
 static bool is_about_to_show(const struct ld_script *script) {
-    bool has_more = !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+    bool has_more = !script->chunk_done || !LIST_EMPTY(&script->tasks) || script->keepers > 0 ||
                     (script->guest != NULL && ld_guest_is_alive(script->guest));
     uint64_t soon = uv_hrtime() + SOON_NS;
     ld_timer timer = has_more ? 0 : ld_timers_next(script->timers, 0);

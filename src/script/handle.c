@@ -5,12 +5,7 @@ void ld_handle_attach(struct ld_handle *handle, struct ld_script *script,
                       void (*drop)(struct ld_handle *)) {
     handle->script = script;
     handle->drop = drop;
-    handle->previous = NULL;
-    handle->next = script->handles;
-    if (handle->next != NULL) {
-        handle->next->previous = handle;
-    }
-    script->handles = handle;
+    LIST_INSERT_HEAD(&script->handles, handle, link);
     script->keepers++;
 }
 
@@ -20,14 +15,7 @@ void ld_handle_detach(struct ld_handle *handle) {
     if (script == NULL) {
         return;
     }
-    if (handle->previous != NULL) {
-        handle->previous->next = handle->next;
-    } else {
-        script->handles = handle->next;
-    }
-    if (handle->next != NULL) {
-        handle->next->previous = handle->previous;
-    }
+    LIST_REMOVE(handle, link);
     handle->script = NULL;
     script->keepers--;
 }
@@ -35,7 +23,7 @@ void ld_handle_detach(struct ld_handle *handle) {
 /* Drop every handle of a script. */
 void ld_handle_drop_all(struct ld_script *script) {
     struct ld_handle *handle;
-    while ((handle = script->handles) != NULL) {
+    while ((handle = LIST_FIRST(&script->handles)) != NULL) {
         ld_handle_detach(handle);
         handle->drop(handle);
     }

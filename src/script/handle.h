@@ -5,12 +5,13 @@
 #ifndef LD_SCRIPT_HANDLE_H
 #define LD_SCRIPT_HANDLE_H
 
+#include <sys/queue.h>
+
 #include "script/script.h"
 
 struct ld_handle {
     struct ld_script *script; /* NULL: the Lua half is gone */
-    struct ld_handle *next;
-    struct ld_handle *previous;
+    LIST_ENTRY(ld_handle) link;
     /* Called when the script is closed; the handle is detached already. */
     void (*drop)(struct ld_handle *handle);
 };

@@ -197,7 +197,7 @@ bool ld_script_is_ready(const struct ld_script *script) {
 
 /* Whether anything of the script is left. */
 bool ld_script_is_alive(const struct ld_script *script) {
-    return !script->chunk_done || script->tasks != NULL || script->keepers > 0 ||
+    return !script->chunk_done || !LIST_EMPTY(&script->tasks) || script->keepers > 0 ||
            ld_timers_armed(script->timers) > 0 ||
            (script->guest != NULL && ld_guest_is_alive(script->guest));
 }

@@ -10,6 +10,7 @@
 #include <lua.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <uv.h>
 
 #include "engine/child.h"
@@ -67,18 +68,18 @@ struct ld_script {
     lua_State *L;
     unsigned generation;
     struct ld_timers *timers;
-    lua_State *shelf;            /* see enum ld_shelf */
-    const void *timer_type;      /* their metatable's address */
-    struct ld_wall_clock *clock; /* of cron timers, if there are any */
-    struct ld_guest *guest;      /* of luv, if it is used */
-    struct ld_handle *handles;   /* the half of them that libuv knows */
-    size_t heap;                 /* bytes that Lua has */
-    size_t commands;             /* of lunad.exec that have not finished */
-    size_t keepers;              /* things that keep the script alive, beside timers and tasks */
+    lua_State *shelf;               /* see enum ld_shelf */
+    const void *timer_type;         /* their metatable's address */
+    struct ld_wall_clock *clock;    /* of cron timers, if there are any */
+    struct ld_guest *guest;         /* of luv, if it is used */
+    LIST_HEAD(, ld_handle) handles; /* the half of them that libuv knows */
+    size_t heap;                    /* bytes that Lua has */
+    size_t commands;                /* of lunad.exec that have not finished */
+    size_t keepers;                 /* things that keep the script alive, beside timers and tasks */
 
-    struct ld_task *root;  /* what stands for no task, in the main coroutine's place */
-    struct ld_task *tasks; /* that are or were suspended, and have not ended */
-    struct ld_task *idle;  /* whose coroutines can be used again */
+    struct ld_task *root;       /* what stands for no task, in the main coroutine's place */
+    LIST_HEAD(, ld_task) tasks; /* that are or were suspended, and have not ended */
+    LIST_HEAD(, ld_task) idle;  /* whose coroutines can be used again */
     size_t idle_count;
     struct ld_task *woken; /* to go on when the current call is over, first and last */
     struct ld_task *woken_last;

@@ -48,32 +48,20 @@ struct ld_script *ld_state_script(lua_State *L) {
     return nearest_task(L)->script;
 }
 
-/* List a task that is suspended for the first time. */
+/* List a task, unless it was suspended before. */
 static void link_task(struct ld_task *task) {
-    struct ld_script *script = task->script;
-    task->next = script->tasks;
-    if (task->next != NULL) {
-        task->next->previous = task;
+    if (!task->is_listed) {
+        LIST_INSERT_HEAD(&task->script->tasks, task, link);
+        task->is_listed = true;
     }
-    script->tasks = task;
 }
 
-/* Take a task out of the list. */
+/* Take a task out of the list, if it is there. */
 static void unlink_task(struct ld_task *task) {
-    struct ld_script *script = task->script;
-    if (task->previous == NULL && script->tasks != task) {
-        return; /* it was never suspended */
+    if (task->is_listed) {
+        LIST_REMOVE(task, link);
+        task->is_listed = false;
     }
-    if (task->previous != NULL) {
-        task->previous->next = task->next;
-    } else {
-        script->tasks = task->next;
-    }
-    if (task->next != NULL) {
-        task->next->previous = task->previous;
-    }
-    task->next = NULL;
-    task->previous = NULL;
 }
 
 /* The error of a task, made readable. */
@@ -382,9 +370,7 @@ int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct 
                     lua_KFunction resumed) {
     struct ld_task *task = ld_task_of(L);
     LD_ASSERT(task != NULL);
-    if (task->previous == NULL && task->script->tasks != task) {
-        link_task(task);
-    }
+    link_task(task);
     task->waits_for = waits_for;
     task->abandon = abandon;
     return lua_yieldk(L, 0, (lua_KContext)lua_gettop(L), resumed);
@@ -451,10 +437,10 @@ void ld_task_cancel(struct ld_task *task) {
  * are marked first, so that none goes on because another one ended. */
 void ld_task_end_all(struct ld_script *script) {
     struct ld_task *task;
-    for (task = script->tasks; task != NULL; task = task->next) {
+    LIST_FOREACH(task, &script->tasks, link) {
         task->cancelled = true;
     }
-    while ((task = script->tasks) != NULL) {
+    while ((task = LIST_FIRST(&script->tasks)) != NULL) {
         ld_task_cancel(task);
     }
     ld_task_drain_pool(script);

@@ -21,6 +21,7 @@ struct ld_task {
     enum ld_task_state state;
     bool cancelled;        /* the error is still to be raised */
     bool was_cancelled;    /* it was raised */
+    bool is_listed;        /* among the script's tasks: it was suspended once */
     bool woken;            /* it is in the script's list of those */
     bool is_known;         /* the script has seen its coroutine, and may keep it */
     bool has_failed;       /* its coroutine has ended by an error */
@@ -31,12 +32,11 @@ struct ld_task {
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
      * are on the top of co. Errors are reported if this returns false. Must not raise. */
     bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
-    void *owner;          /* on_end's */
-    uint64_t number;      /* on_end's too */
-    void *waits_on;       /* abandon's */
-    uint64_t timer;       /* abandon's too */
-    struct ld_task *next; /* in the list of the script's tasks, or of the idle ones */
-    struct ld_task *previous;
+    void *owner;              /* on_end's */
+    uint64_t number;          /* on_end's too */
+    void *waits_on;           /* abandon's */
+    uint64_t timer;           /* abandon's too */
+    LIST_ENTRY(ld_task) link; /* of the script's tasks, if it is listed, or of the idle ones */
     struct ld_task *next_woken;
     struct ld_task *next_waiter; /* among those that wait for one thing */
 };

@@ -40,11 +40,10 @@ static struct ld_task *make_task(struct ld_script *script) {
 
 /* Take a task from the pool. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
-    struct ld_task *task = script->idle;
+    struct ld_task *task = LIST_FIRST(&script->idle);
     if (task != NULL) {
-        script->idle = task->next;
+        LIST_REMOVE(task, link);
         script->idle_count--;
-        task->next = NULL;
     } else {
         task = make_task(script);
     }
@@ -109,7 +108,7 @@ void ld_task_drop(struct ld_task *task) {
     lua_sethook(task->co, NULL, 0, 0);
     bool is_used_up = task->is_known || script->idle_count >= IDLE_MAX ||
                       (task->has_failed && !calls_hooks(task->co));
-    LD_ASSERT(task->previous == NULL && !task->woken);
+    LD_ASSERT(!task->is_listed && !task->woken);
     task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
@@ -120,16 +119,15 @@ void ld_task_drop(struct ld_task *task) {
         free_task(task);
         return;
     }
-    task->next = script->idle;
-    script->idle = task;
+    LIST_INSERT_HEAD(&script->idle, task, link);
     script->idle_count++;
 }
 
 /* Free the pool. */
 void ld_task_drain_pool(struct ld_script *script) {
     struct ld_task *task;
-    while ((task = script->idle) != NULL) {
-        script->idle = task->next;
+    while ((task = LIST_FIRST(&script->idle)) != NULL) {
+        LIST_REMOVE(task, link);
         free_task(task);
     }
     script->idle_count = 0;
