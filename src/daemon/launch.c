@@ -9,7 +9,6 @@
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
-#include "posix/reserve.h"
 #include "posix/title.h"
 
 /* Tell the starting process, or the person in the foreground, why the service failed before its host
@@ -75,9 +74,6 @@ int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
     ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");
     int status = ld_hold_take(service, &why);
-    if (status == 0 && ld_reserve_check_start(&why) < 0) {
-        status = 1;
-    }
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
         ld_hold_release(service, false);

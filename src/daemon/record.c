@@ -78,7 +78,9 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
         return errno == ELOOP ? -EPERM : -errno;
     }
     int rc = check(fd, facts);
-    rc = rc == 0 ? ld_file_read(fd, &text) : rc;
+    if (rc == 0) {
+        rc = ld_file_read(fd, &text);
+    }
     close(fd);
     if (rc == 0) {
         *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);
