@@ -14,8 +14,6 @@
 #include "script/luax.h"
 #include "script/script.h"
 
-extern char **environ;
-
 /* The program behind a stream of io.popen; it may outlive the stream. */
 struct program {
     struct ld_watch watch;

@@ -12,8 +12,6 @@
 #include "posix/process.h"
 #include "script/luax.h"
 
-extern char **environ;
-
 /* Push a vector for COUNT strings and its end. */
 static const char **push_vector(lua_State *L, size_t count) {
     const char **vector = lua_newuserdatauv(L, (count + 1) * sizeof *vector, 0);

@@ -152,8 +152,10 @@ static int receive_answer(struct talk *talk, json_t **answer) {
 /* Ask and wait for the answer. */
 static int converse(struct talk *talk, json_t **answer) {
     int rc = connect_to(talk);
-    rc = rc == 0 ? send_request(talk) : rc;
-    return rc == 0 ? receive_answer(talk, answer) : rc;
+    if (rc == 0) {
+        rc = send_request(talk);
+    }
+    return rc < 0 ? rc : receive_answer(talk, answer);
 }
 
 /* What a daemon that does not answer is busy with, as far as that can be seen from here. */

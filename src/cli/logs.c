@@ -179,7 +179,9 @@ static int follow(int *fd, const char *path) {
         if (next >= 0) {
             close(*fd);
             *fd = next;
-            rc = rc == 0 ? copy_new(*fd) : rc;
+            if (rc == 0) {
+                rc = copy_new(*fd);
+            }
         }
     }
     return rc;

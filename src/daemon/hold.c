@@ -16,6 +16,7 @@
 #include "posix/claim.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
+#include "posix/reserve.h"
 
 #define OPEN_ROUNDS 10 /* how often a log that is moved meanwhile is opened */
 
@@ -29,8 +30,9 @@ static void set_or_unset(const char *name, const char *value) {
 }
 
 /* Make the environment that was asked for. */
-static void set_environment(const struct ld_service *service) {
+static int set_environment(struct ld_service *service, struct ld_text *why) {
     const struct ld_options *options = service->options;
+    (void)why;
     if (options->clear_env) {
         clearenv();
     }
@@ -42,6 +44,31 @@ static void set_environment(const struct ld_service *service) {
     for (size_t i = 0; i < options->env_count; i++) {
         putenv((char *)(uintptr_t)options->env[i]);
     }
+    return 0;
+}
+
+/* Give a daemon /dev/null for stdin. */
+static int close_stdin(struct ld_service *service, struct ld_text *why) {
+    if (service->daemon && ld_inherit_null_stdin() < 0) {
+        ld_text_format(why, "/dev/null: %s", strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
+/* Clear the file mode mask, so that the modes of our own files are exact. */
+static int clear_mask(struct ld_service *service, struct ld_text *why) {
+    (void)service;
+    (void)why;
+    umask(0);
+    return 0;
+}
+
+/* Set the file mode mask. */
+static int set_mask(struct ld_service *service, struct ld_text *why) {
+    (void)why;
+    umask(service->options->umask);
+    return 0;
 }
 
 /* Check that an open log file has no other name, if the user dropped to can make names in its
@@ -155,7 +182,7 @@ static int enter_dir(const struct ld_user *user, const char *dir) {
 }
 
 /* Go to the working directory. */
-static int change_dir(const struct ld_service *service, struct ld_text *why) {
+static int change_dir(struct ld_service *service, struct ld_text *why) {
     const char *dir = service->options->chdir;
     if (dir == NULL) {
         dir = service->daemon ? "/" : NULL;
@@ -323,29 +350,34 @@ static void watch_files(struct ld_service *service) {
     }
 }
 
+/* See that files which are removed from the run directory are made again. */
+static int begin_watch(struct ld_service *service, struct ld_text *why) {
+    (void)why;
+    watch_files(service);
+    return 0;
+}
+
+/* Check that enough descriptors may be open. */
+static int check_descriptors(struct ld_service *service, struct ld_text *why) {
+    (void)service;
+    return ld_reserve_check_start(why) < 0 ? 1 : 0;
+}
+
 /* Take hold of everything that must be held before the script runs. */
 int ld_hold_take(struct ld_service *service, struct ld_text *why) {
-    if (service->daemon && ld_inherit_null_stdin() < 0) {
-        ld_text_format(why, "/dev/null: %s", strerror(errno));
-        return 1;
-    }
-    umask(0);
-    int rc = open_log(service, why);
-    umask(service->options->umask);
-    set_environment(service);
-    rc = rc == 0 ? change_dir(service, why) : rc;
-    rc = rc == 0 ? take_pidfile(service, why) : rc;
-    rc = rc == 0 ? write_record(service, why) : rc;
-    rc = rc == 0 ? make_socket(service, why) : rc;
-    rc = rc == 0 ? listen_all(service, why) : rc;
-    if (rc == 0) {
-        watch_files(service);
-    }
-    return rc;
+    static ld_service_step *const steps[] = {
+        close_stdin,                            /* 9 */
+        clear_mask,      open_log,    set_mask, /* 10 */
+        set_environment, change_dir,            /* 11 */
+        take_pidfile,                           /* 12 */
+        write_record,    make_socket,           /* 13 */
+        listen_all,      begin_watch, check_descriptors, NULL,
+    };
+    return ld_service_take_steps(service, steps, why);
 }
 
 /* Set the resource limits. */
-static int set_limits(const struct ld_service *service, struct ld_text *why) {
+static int set_limits(struct ld_service *service, struct ld_text *why) {
     const struct ld_options *options = service->options;
     for (size_t i = 0; i < options->rlimit_count; i++) {
         if (setrlimit(options->rlimits[i].resource, &options->rlimits[i].limit) < 0) {
@@ -356,8 +388,17 @@ static int set_limits(const struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Close what only the keeper may have, and keep the witness instead of the lock. */
-static int leave_to_keeper(struct ld_service *service) {
+/* Write our pid into the pidfile. */
+static int write_pid(struct ld_service *service, struct ld_text *why) {
+    int rc = ld_pidfile_write(&service->pidfile, getpid());
+    return rc < 0 ? blame_pidfile(service, rc, why) : 0;
+}
+
+/* Below a keeper, close what only the keeper may have, and keep the witness instead of the lock. */
+static int leave_to_keeper(struct ld_service *service, struct ld_text *why) {
+    if (service->keeper < 0) {
+        return 0;
+    }
     int *fds[] = {&service->run_fd, &service->claim, &service->file_watch, &service->channel};
     int rc = ld_pidfile_witness(&service->pidfile);
     for (size_t i = 0; i < LD_COUNT(fds); i++) {
@@ -371,12 +412,15 @@ static int leave_to_keeper(struct ld_service *service) {
     for (size_t i = 0; i < service->socket_count; i++) {
         ld_socket_file_forget(&service->sockets[i].file);
     }
-    return rc;
+    return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
 /* Become the user of --user. No process of that user may look into this one afterwards. */
-static int become_user(const struct ld_service *service, struct ld_text *why) {
+static int become_user(struct ld_service *service, struct ld_text *why) {
     struct ld_text reason = {0};
+    if (!service->has_user) {
+        return 0;
+    }
     bool is_lesser = ld_service_lesser(service) != NULL;
     int rc = ld_user_become(&service->user, &reason);
     if (rc == 0 && is_lesser && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) {
@@ -390,20 +434,22 @@ static int become_user(const struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
+/* See that no program which is executed can gain rights, where that was asked for. */
+static int renounce_rights(struct ld_service *service, struct ld_text *why) {
+    if (service->options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+        ld_text_format(why, "--no-new-privs: %s", strerror(errno));
+        return 1;
+    }
+    return 0;
+}
+
 /* Become what the script runs as. */
 int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
-    int rc = ld_pidfile_write(&service->pidfile, getpid());
-    rc = rc == 0 && service->keeper >= 0 ? leave_to_keeper(service) : rc;
-    if (rc < 0) {
-        return blame_pidfile(service, rc, why);
-    }
-    rc = set_limits(service, why);
-    rc = rc == 0 && service->has_user ? become_user(service, why) : rc;
-    if (rc == 0 && service->options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
-        ld_text_format(why, "--no-new-privs: %s", strerror(errno));
-        rc = 1;
-    }
-    return rc;
+    static ld_service_step *const steps[] = {
+        write_pid,   leave_to_keeper, set_limits, /* 14 */
+        become_user, renounce_rights, NULL,
+    };
+    return ld_service_take_steps(service, steps, why);
 }
 
 /* Check that the log can be opened, without leaving one that was not there. */
@@ -428,10 +474,8 @@ static int check_log(struct ld_service *service, struct ld_text *why) {
 
 /* Check that the service could be held and dropped. */
 int ld_hold_check(struct ld_service *service, struct ld_text *why) {
-    int rc = check_log(service, why);
-    rc = rc == 0 ? change_dir(service, why) : rc;
-    rc = rc == 0 ? set_limits(service, why) : rc;
-    return rc == 0 && service->has_user ? become_user(service, why) : rc;
+    static ld_service_step *const steps[] = {check_log, change_dir, set_limits, become_user, NULL};
+    return ld_service_take_steps(service, steps, why);
 }
 
 /* Open the run directory again if the one at its path is not the one that is open: 1 then, else 0. */

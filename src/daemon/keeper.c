@@ -265,20 +265,35 @@ static void release_signals(void) {
     ld_signals_close();
 }
 
+/* Make the channel, its end of the keeper first, and fork the host: its pid (0 in the host), or a negative
+ * errno. */
+static pid_t fork_with_channel(int ends[2]) {
+    int rc = catch_signals();
+    if (rc < 0) {
+        return rc;
+    }
+    rc = ld_packet_open(ends);
+    if (rc < 0) {
+        return rc;
+    }
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    pid_t host = fork();
+    if (host < 0) {
+        rc = -errno;
+        close(ends[0]);
+        close(ends[1]);
+        return rc;
+    }
+    return host;
+}
+
 /* Fork the host, when everything that the keeper needs is there. All signals are blocked here; the
  * host and the keeper catch their own. */
 int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
-    int ends[2] = {-1, -1};
-    int rc = catch_signals();
-    rc = rc == 0 ? ld_packet_open(ends) : rc;
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    pid_t host = rc == 0 ? fork() : -1;
+    int ends[2];
+    pid_t host = fork_with_channel(ends);
     if (host < 0) {
-        ld_text_format(why, "the keeper: %s", strerror(rc < 0 ? -rc : errno));
-        if (rc == 0) {
-            close(ends[0]);
-            close(ends[1]);
-        }
+        ld_text_format(why, "the keeper: %s", strerror(-host));
         return 1;
     }
     if (host == 0) {

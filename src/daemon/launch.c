@@ -9,7 +9,6 @@
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
-#include "posix/reserve.h"
 #include "posix/title.h"
 
 /* Tell the starting process, or the person in the foreground, why the service failed before its host
@@ -76,8 +75,7 @@ int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
     ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");
     int status = ld_hold_take(service, &why);
     struct ld_text few = {0};
-    if (status <= 1 && ld_reserve_check_start(&few) < 0) { /* if it failed, that is why */
-        status = 1;
+    if (status == 1 && ld_reserve_check_start(&few) < 0) { /* that is why it failed */
         ld_text_clear(&why);
         ld_text_append(&why, &few);
     }

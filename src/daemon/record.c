@@ -98,7 +98,9 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
         return errno == ELOOP ? -EPERM : -errno;
     }
     int rc = check(dir, fd, facts);
-    rc = rc == 0 ? read_bytes(fd, (size_t)facts->st_size, &text) : rc;
+    if (rc == 0) {
+        rc = read_bytes(fd, (size_t)facts->st_size, &text);
+    }
     close(fd);
     if (rc == 0) {
         *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);

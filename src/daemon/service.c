@@ -14,8 +14,6 @@
 #include "posix/paths.h"
 #include "posix/process.h"
 
-extern char **environ;
-
 /* Note that memory ran out. */
 static int no_memory(struct ld_text *why) {
     ld_text_puts(why, strerror(ENOMEM));
@@ -40,12 +38,23 @@ static char *name_of_script(const char *script, long instance) {
     return rc < 0 ? NULL : numbered;
 }
 
+/* The script as the command line names it; NULL with -e. */
+static const char *operand_of(const struct ld_service *service) {
+    return service->options->chunk == NULL ? service->words[service->script_word] : NULL;
+}
+
+/* Whether the operand names a stream that is open, which can be read once. */
+static bool is_stream(const char *operand) {
+    return strcmp(operand, "-") == 0 || ld_paths_descriptor(operand) >= 0;
+}
+
 /* Find the name: chosen, or from the script, or from our pid. */
-static int find_name(struct ld_service *service, const char *operand, struct ld_text *why) {
+static int find_name(struct ld_service *service, struct ld_text *why) {
+    const char *operand = operand_of(service);
     char number[32];
     if (service->options->name != NULL) {
         service->name = strdup(service->options->name);
-    } else if (operand == NULL) {
+    } else if (operand == NULL || is_stream(operand)) {
         snprintf(number, sizeof number, "lunad-%d", (int)getpid());
         service->name = strdup(number);
     } else {
@@ -62,11 +71,6 @@ static int find_name(struct ld_service *service, const char *operand, struct ld_
         return 2;
     }
     return 0;
-}
-
-/* Whether the operand names a stream that is open, which can be read once. */
-static bool is_stream(const char *operand) {
-    return strcmp(operand, "-") == 0 || ld_paths_descriptor(operand) >= 0;
 }
 
 /* Read the script from a stream. */
@@ -86,7 +90,8 @@ static int read_stream(struct ld_service *service, const char *operand) {
 }
 
 /* Find the script: a file, a text on the command line, or a text on stdin. */
-static int find_script(struct ld_service *service, const char *operand, struct ld_text *why) {
+static int find_script(struct ld_service *service, struct ld_text *why) {
+    const char *operand = operand_of(service);
     const char *chunk = service->options->chunk;
     if (operand == NULL) {
         service->text_title = "=(command line)";
@@ -263,7 +268,6 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     const char *watchdog = getenv("WATCHDOG_USEC");
     const char *watchdog_pid = getenv("WATCHDOG_PID");
     service->starter_uid = geteuid();
-    service->starter_gid = getegid();
     if (notify != NULL) {
         service->notify_socket = strdup(notify);
     }
@@ -295,11 +299,22 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
     return failed ? no_path("--path or --cpath", why) : 0;
 }
 
+/* Take steps. */
+int ld_service_take_steps(struct ld_service *service, ld_service_step *const *steps,
+                          struct ld_text *why) {
+    int status = 0;
+    for (size_t i = 0; status == 0 && steps[i] != NULL; i++) {
+        status = steps[i](service, why);
+    }
+    return status;
+}
+
 /* Find out about everything that the options name. */
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
-    const char *script = options->chunk == NULL ? argv[operand] : NULL;
-    bool is_named = script != NULL && !is_stream(script);
+    static ld_service_step *const steps[] = {
+        note_origin, find_name, find_log, find_script, find_user, find_paths, find_run_dir, NULL,
+    };
     *service = (struct ld_service){.options = options,
                                    .daemon = service->daemon,
                                    .words = argv - 1,
@@ -312,13 +327,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .listener = -1,
                                    .channel = -1,
                                    .keeper = -1};
-    int rc = note_origin(service, why);
-    rc = rc == 0 ? find_name(service, is_named ? script : NULL, why) : rc;
-    rc = rc == 0 ? find_log(service, why) : rc;
-    rc = rc == 0 ? find_script(service, script, why) : rc;
-    rc = rc == 0 ? find_user(service, why) : rc;
-    rc = rc == 0 ? find_paths(service, why) : rc;
-    return rc == 0 ? find_run_dir(service, why) : rc;
+    return ld_service_take_steps(service, steps, why);
 }
 
 /* Free what a service owns. */

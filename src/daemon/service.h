@@ -40,7 +40,6 @@ struct ld_service {
 
     /* How it was started, for `restart`. */
     uid_t starter_uid;
-    gid_t starter_gid;
     char *cwd; /* NULL: it has been removed */
     char **environment;
 
@@ -76,6 +75,13 @@ struct ld_service {
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);
+
+/* A step towards a running service: 0, or the exit status to take, with the reason in WHY. */
+typedef int ld_service_step(struct ld_service *service, struct ld_text *why);
+
+/* Take STEPS, which end with NULL, until one fails; what the last one returned. */
+int ld_service_take_steps(struct ld_service *service, ld_service_step *const *steps,
+                          struct ld_text *why);
 
 /* Add a listening socket, which is taken over with its name and its file; false when memory ran out. */
 bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket);

@@ -17,8 +17,6 @@
 #include "base/parse.h"
 #include "posix/process.h"
 
-extern char **environ;
-
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U
 #endif
