@@ -129,6 +129,80 @@ describe("lunad restart", function()
     assert.equal(pid, box:status("x").pid)
   end)
 
+  describe("is refused before anything is stopped if", function()
+    -- What the start needs: options, how it is broken, what the refusal names, and whether only root can try.
+    local CASES = {
+      ["the directory it was started from is gone"] = {
+        break_it = function() os.remove(box:path("here")) end,
+        names = "the directory it was started from: .*here",
+      },
+      ["--chdir is gone"] = {
+        options = { "--chdir", "there" }, break_it = function() os.remove(box:path("there")) end,
+        names = "--chdir .*there: No such file",
+      },
+      ["the log cannot be opened"] = {
+        options = { "--log", "x.log" },
+        break_it = function()
+          os.remove(box:path("x.log"))
+          assert(uv.fs_mkdir(box:path("x.log"), tonumber("755", 8)))
+        end,
+        names = "log .*x%.log: Is a directory",
+      },
+      ["the log has become a link"] = {
+        options = { "--log", "x.log" },
+        break_it = function()
+          os.remove(box:path("x.log"))
+          assert(uv.fs_symlink(box:path("elsewhere"), box:path("x.log")))
+        end,
+        names = "log .*x%.log: it is a symbolic link",
+      },
+      ["the run directory has become unsafe"] = {
+        break_it = function() assert(uv.fs_chmod(box:path("run"), tonumber("777", 8))) end,
+        mend = function() assert(uv.fs_chmod(box:path("run"), tonumber("755", 8))) end,
+        names = "run directory .*others may write",
+      },
+      ["the user can no longer read the script"] = {
+        options = { "--user", "nobody" }, root = true,
+        break_it = function() assert(uv.fs_chmod(box:path("x.lua"), tonumber("600", 8))) end,
+        names = "x%.lua: Permission denied",
+      },
+      ["the user can no longer enter the working directory"] = {
+        options = { "--user", "nobody", "--chdir", "there" }, root = true,
+        break_it = function() assert(uv.fs_chmod(box:path("there"), tonumber("700", 8))) end,
+        names = "x%.lua: Permission denied", moves = true,
+      },
+    }
+    for what, case in pairs(CASES) do
+      it(what, function()
+        if case.root and not support.is_root then return pending("needs root") end
+        for _, dir in ipairs { "here", "there" } do
+          assert(uv.fs_mkdir(box:path(dir), tonumber("755", 8)))
+        end
+        local words = { "start" }
+        for _, word in ipairs(case.options or {}) do
+          local is_path = word == "there" or word == "x.log"
+          words[#words + 1] = is_path and box:path(word) or word
+        end
+        words[#words + 1] = box:idle("x")
+        if case.moves then -- into the directory that will be closed
+          assert(uv.fs_rename(box:path("x.lua"), box:path("there/x.lua")))
+          words[#words] = box:path("there/x.lua")
+        end
+        local started = box:run(words, { cwd = box:path("here"), env = { ASAN_OPTIONS = "detect_leaks=0" } })
+        assert.equal(0, started.code, started.err)
+        local pid = tonumber(box:read("run/x.pid"))
+        case.break_it()
+        local result = box:run({ "restart", "x" }, { cwd = "/" })
+        assert.equal(1, result.code, result.out)
+        assert.truthy(result.err:find(case.names), result.err)
+        assert.truthy(result.err:find("x: not restarted: it keeps running as it is\n", 1, true), result.err)
+        if case.mend then case.mend() end
+        assert.is_true(support.is_alive(pid))
+        assert.equal(pid, box:status("x").pid)
+      end)
+    end
+  end)
+
   it("shows what fails at the start that follows, and leaves nothing", function()
     box:start(box:idle("x"))
     box:write("x.lua", 'error("boom")')

@@ -452,22 +452,30 @@ int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
     return ld_service_take_steps(service, steps, why);
 }
 
+/* Remove the log file, which was not there before. */
+static void remove_log(const struct ld_service *service) {
+    const struct ld_place *place = &service->log_place;
+    if (place->dir < 0) {
+        unlink(service->log_path);
+    } else if (ld_place_enter(place) == 0) {
+        unlinkat(place->dir, place->name, 0);
+        ld_place_leave(place);
+    }
+}
+
 /* Check that the log can be opened, without leaving one that was not there. */
 static int check_log(struct ld_service *service, struct ld_text *why) {
-    bool was_there = service->log_path != NULL && access(service->log_path, F_OK) == 0;
-    int fd = service->sink == LD_LOG_FILE ? ld_hold_open_log(service) : -1;
-    if (service->sink == LD_LOG_FILE && fd < 0) {
+    if (service->sink != LD_LOG_FILE) {
+        return 0;
+    }
+    bool was_there = access(service->log_path, F_OK) == 0;
+    int fd = ld_hold_open_log(service);
+    if (fd < 0) {
         return blame_log(service, fd, why);
     }
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (fd >= 0 && !was_there) {
-        struct ld_place *place = &service->log_place;
-        int dir = place->dir >= 0 ? place->dir : AT_FDCWD;
-        ld_place_enter(place);
-        unlinkat(dir, dir >= 0 ? place->name : service->log_path, 0);
-        ld_place_leave(place);
+    close(fd);
+    if (!was_there) {
+        remove_log(service);
     }
     return 0;
 }
