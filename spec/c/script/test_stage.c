@@ -1,4 +1,5 @@
 /* The stages of a generation. */
+#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
