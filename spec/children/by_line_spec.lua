@@ -1,6 +1,6 @@
 local support = require "support"
 
--- For scripts: by_line fed with chunks (then the end), and the lines that came, in one string.
+-- For scripts: by_line given chunks and the end; returns the lines as one string.
 local FEED = [[
 local function feed(max, ...)
   local lines = {}
@@ -35,7 +35,7 @@ describe("lunad.by_line", function()
     ]])
   end)
 
-  it("gives a line at once, not at the end", function()
+  it("gives a line as soon as it is complete", function()
     box:inside [[
       local got
       local add = lunad.by_line(function(line) got = line end)
@@ -68,7 +68,7 @@ describe("lunad.by_line", function()
     ]])
   end)
 
-  it("cuts no character, unless that alone has more than max bytes", function()
+  it("does not cut a character, unless the character alone has more than max bytes", function()
     box:inside(FEED .. [[
       equal("<aéb><é>", feed(4, "aébé\n"))
       equal("<ab><éc>", feed(3, "abéc\n"))

@@ -71,7 +71,7 @@ describe("The command of lunad.spawn", function()
     ]])
   end)
 
-  it("is found by the child's PATH, past what cannot be run", function()
+  it("is found by the child's PATH, which skips files that cannot be run", function()
     for _, dir in ipairs { "one", "two" } do
       assert(support.uv.fs_mkdir(box:path(dir), tonumber("755", 8)))
       box:write(dir .. "/tool", "#!/bin/sh\necho " .. dir)
@@ -159,7 +159,7 @@ describe("The end of a child", function()
   end
   ]]
 
-  it("is told as ok, code or signal, core, seconds and timed_out", function()
+  it("is reported as ok, code or signal, core, seconds and timed_out", function()
     box:inside(EXITS .. [[
       is(true, 0, nil, "exit 0")
       is(false, 1, nil, "exit 1")
@@ -171,7 +171,7 @@ describe("The end of a child", function()
     ]])
   end)
 
-  it("has the seconds that it ran", function()
+  it("has the number of seconds that it ran", function()
     box:inside(COLLECT .. [[
       truthy(collect({ "sleep", "0.1" }).exit.seconds >= 0.1)
     ]])
@@ -227,7 +227,7 @@ describe("The end of a child", function()
     ]]
   end)
 
-  it("comes, and the output goes on, after an error in a callback", function()
+  it("comes after an error in a callback, and so does further output", function()
     local result = box:inside([[
       eventually(function() return lunad.stats().ready end)
       local chunks, exit = {}, nil
@@ -241,7 +241,7 @@ describe("The end of a child", function()
     assert.truthy(result.err:find("uncaught error in an on_exit callback: [^\n]*in on_exit"))
   end)
 
-  it("is told by wait as well, to all that wait, and ever after", function()
+  it("is returned by wait too, to all that wait, and after the end", function()
     box:inside [[
       local child = lunad.spawn { "sh", "-c", "sleep 0.02; exit 4" }
       equal(true, child:running())
@@ -260,7 +260,7 @@ describe("The end of a child", function()
     ]]
   end)
 
-  it("waits a second for a grandchild that holds the streams, and no longer", function()
+  it("waits no longer than a second for a grandchild that holds the streams", function()
     box:inside(COLLECT .. [[
       local start = lunad.now()
       local got = shell("(sleep 0.05; echo late; exec sleep 100) & echo early; exit 5")
@@ -281,7 +281,7 @@ describe("The end of a child", function()
     ]])
   end)
 
-  it("is not missed for any of many, however short they live", function()
+  it("is not missed for any of many children, however short they live", function()
     box:inside [[
       local fds, right, running = lunad.stats().fds, 0, 0
       for i = 1, 300 do
@@ -347,14 +347,14 @@ describe("The streams of a child:", function()
     assert.truthy(result.err:find("inside/echo%[%d+%]: x\n"))
   end)
 
-  it("a name with other characters keeps to the alphabet of names in the log", function()
+  it("characters that a name must not have are replaced in the log", function()
     box:write("a b[1]:x", "#!/bin/sh\necho said\n")
     assert(support.uv.fs_chmod(box:path("a b[1]:x"), tonumber("755", 8)))
     local result = box:inside("lunad.spawn { './a b[1]:x' }:wait()")
     assert.truthy(result.err:find(" inside/a_b_1__x%[%d+%]: said\n"), result.err)
   end)
 
-  it("'null' throws away", function()
+  it("'null' discards the output", function()
     local result = box:inside(COLLECT .. [[
       local got = shell("readlink /proc/self/fd/1; echo x; readlink /proc/self/fd/2 >&2",
         { stdout = "null", stderr = "null" })
@@ -443,7 +443,7 @@ describe("The streams of a child:", function()
   end)
 end)
 
-describe("The surroundings of a child:", function()
+describe("The environment of a child:", function()
   local box = support.with_box(before_each, after_each)
 
   it("cwd is its working directory, else the host's", function()
@@ -485,7 +485,7 @@ describe("The surroundings of a child:", function()
     ]], { env = { KEPT = "kept" } })
   end)
 
-  it("it leads a process group of its own, in the host's session", function()
+  it("it leads its own process group, in the host's session", function()
     box:inside(COLLECT .. [[
       local got = shell("cat /proc/$$/stat; cat /proc/$PPID/stat")
       local pid, group, session = got.out:match("^(%d+) %(.-%) %a %d+ (%d+) (%d+)")
@@ -554,7 +554,7 @@ end)
 describe("detach", function()
   local box = support.with_box(before_each, after_each)
 
-  it("gives a session of its own", function()
+  it("gives the child its own session", function()
     box:inside(COLLECT .. [[
       local got = shell("cat /proc/$$/stat", { detach = true })
       local pid, group, session = got.out:match("^(%d+) %(.-%) %a %d+ (%d+) (%d+)")
@@ -665,7 +665,7 @@ describe("child:kill", function()
     ]])
   end)
 
-  it("after the end signals nobody and returns ESRCH", function()
+  it("after the end sends nothing and returns ESRCH", function()
     box:inside [[
       local child = lunad.spawn { "true" }
       child:wait()
@@ -745,7 +745,7 @@ describe("child:write, flush and close_stdin", function()
     ]])
   end)
 
-  it("write to a child that has gone returns EPIPE, and flush the triple", function()
+  it("write to a child that has ended returns EPIPE, and flush returns nil, message and code", function()
     box:inside [[
       local child = lunad.spawn { "true", stdin = "pipe" }
       child:wait()
@@ -754,7 +754,7 @@ describe("child:write, flush and close_stdin", function()
     ]]
   end)
 
-  it("to a child that reads no more fail with EPIPE, and do not raise", function()
+  it("to a child that has closed its stdin fail with EPIPE, and do not raise", function()
     box:inside [[
       local closed = false
       local child = lunad.spawn { "sh", "-c", "exec <&-; echo closed; sleep 1000", stdin = "pipe",
@@ -768,7 +768,7 @@ describe("child:write, flush and close_stdin", function()
     ]]
   end)
 
-  it("flush wakes with the triple when the child goes while something waits to be written", function()
+  it("flush returns nil, message and code when the child ends before everything is written", function()
     box:inside [[
       local child = lunad.spawn { "sleep", "1000", stdin = "pipe" }
       child:write(("x"):rep(1000000))
@@ -790,7 +790,7 @@ describe("child:write, flush and close_stdin", function()
     ]]
   end)
 
-  it("raise where stdin is no pipe", function()
+  it("raise where stdin is not a pipe", function()
     box:inside [[
       local child = lunad.spawn { "sleep", "1000" }
       for _, method in ipairs { "write", "flush", "close_stdin" } do
@@ -805,7 +805,7 @@ end)
 describe("child:pause and resume", function()
   local box = support.with_box(before_each, after_each)
 
-  it("hold the output back, and let it go on", function()
+  it("hold the output back, and release it", function()
     box:inside [[
       local got, child = 0, nil
       child = lunad.spawn { "head", "-c", "5000000", "/dev/zero", stdout = function(chunk)
@@ -944,7 +944,7 @@ describe("A child", function()
     ]]
   end)
 
-  it("that is dropped goes on, and its callbacks are called", function()
+  it("keeps running when its handle is dropped, and its callbacks are called", function()
     box:inside [[
       local weak, out, exit = setmetatable({}, { __mode = "v" }), "", nil
       local function start()

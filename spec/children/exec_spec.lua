@@ -43,7 +43,7 @@ describe("lunad.exec", function()
     ]]):format(box:path("beaten")))
   end)
 
-  it("returns what the system refuses, with nothing left behind", function()
+  it("returns the error of the system, and leaves nothing behind", function()
     box:inside [[
       local fds = lunad.stats().fds
       fails("ENOENT", lunad.exec { "/no/such/command" })
@@ -58,7 +58,7 @@ describe("lunad.exec", function()
     ]]
   end)
 
-  it("gives the command its input, and the end of it", function()
+  it("gives the command its input, then end of file", function()
     box:inside [[
       equal("words", lunad.exec { "cat", input = "words" }.stdout)
       equal("", lunad.exec { "cat", input = "" }.stdout)
@@ -124,7 +124,7 @@ describe("lunad.exec", function()
     ]]
   end)
 
-  it("kills a command that resists kill_after seconds later", function()
+  it("kills a command that ignores SIGTERM kill_after seconds later", function()
     box:inside [[
       local result = lunad.exec { "sh", "-c", "trap '' TERM; while :; do sleep 0.02; done",
         timeout = 0.4, kill_after = 0.1 }
@@ -134,7 +134,7 @@ describe("lunad.exec", function()
     ]]
   end)
 
-  it("says timed_out also when the command then ends well", function()
+  it("sets timed_out also when the command then exits with 0", function()
     box:inside [[
       local result = lunad.exec { "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.02; done",
         timeout = 0.4 }
@@ -143,7 +143,7 @@ describe("lunad.exec", function()
     ]]
   end)
 
-  it("keeps at most max_output of each stream, drops the rest, and lets the command run on", function()
+  it("keeps at most max_output of each stream, drops the rest, and lets the command continue", function()
     box:inside [[
       local result = lunad.exec { "sh", "-c",
         "printf 12345678; printf abcdefgh >&2; head -c 500000 /dev/zero; exit 6", max_output = 5 }
@@ -154,7 +154,7 @@ describe("lunad.exec", function()
     ]]
   end)
 
-  it("says truncated only if something was dropped, of either stream", function()
+  it("sets truncated only if output of a stream was dropped", function()
     box:inside [[
       local function truncated(command, max)
         return lunad.exec { "sh", "-c", command, max_output = max }.truncated

@@ -2,7 +2,7 @@
 
 local support = require "support"
 
--- The child "kept" of the daemon "s" by its status.
+-- The child "kept" of the daemon "s", from its status.
 local function kept(box, name)
   for _, child in ipairs(box:status("s").children) do
     if child.name == (name or "kept") and child.state ~= "waiting" then
@@ -11,7 +11,7 @@ local function kept(box, name)
   end
 end
 
--- How many children the status has, when those that were told to end have.
+-- The number of children in the status, after those that were told to end have ended.
 local function wait_children(box, count)
   support.wait_for(count .. " children", function() return #box:status("s").children == count end)
 end
@@ -68,7 +68,7 @@ describe("A kept child", function()
     box:wait_gone(pid)
   end)
 
-  it("is replaced when the command line, cwd or env is another", function()
+  it("is replaced when the command line, cwd or env has changed", function()
     local text = "lunad.spawn { 'sh', '-c', 'sleep 1000', name = 'kept', keep = true, %s }"
     box:serve(text:format "")
     local pid = kept(box).pid
@@ -84,7 +84,7 @@ describe("A kept child", function()
     end
   end)
 
-  it("is replaced when the user is another", function()
+  it("is replaced when the user has changed", function()
     if not support.is_root then return pending("needs root") end
     local text = "lunad.spawn { 'sleep', '1000', name = 'kept', keep = true, user = %q }"
     box:serve(text:format "nobody")
@@ -96,7 +96,7 @@ describe("A kept child", function()
     wait_children(box, 1)
   end)
 
-  it("is the same though the order of env is another", function()
+  it("is kept when only the order of env has changed", function()
     local names = {}
     for i = 1, 40 do names[i] = ("V%d = '%d'"):format(i, i) end
     local text = "lunad.spawn { 'sleep', '1000', name = 'kept', keep = true, env = { %s } }"
@@ -127,7 +127,7 @@ describe("A kept child", function()
     assert.is_false(support.is_alive(pid))
   end)
 
-  it("that has ended before the reload is started anew", function()
+  it("that has ended before the reload is started again", function()
     box:serve(SLEEPER)
     local pid = kept(box).pid
     support.kill(pid, "sigkill")
@@ -137,7 +137,7 @@ describe("A kept child", function()
     assert.not_equal(pid, kept(box).pid)
   end)
 
-  it("needs a name, and one that no other has", function()
+  it("needs a name that no other kept child has", function()
     box:inside [[
       raises("keep", lunad.spawn, { "sleep", "1000", keep = true })
       local child = lunad.spawn { "sleep", "1000", keep = true, name = "x" }
@@ -205,7 +205,7 @@ describe("The object of a kept child", function()
     box:wait_log("s", "false\t[^\n]*close_stdin.*ended in\t2\t0")
   end)
 
-  it("lets a task of the old generation wait no longer", function()
+  it("ends the wait of a task of the old generation", function()
     box:serve(SLEEPER .. "lunad.task(function() print('waited', child:wait()) end)")
     local pid = kept(box).pid
     box:reload(SLEEPER .. "lunad.task(function() print('ended', child:wait().signal) end)")
@@ -214,7 +214,7 @@ describe("The object of a kept child", function()
     assert.not_matches("waited", box:log "s")
   end)
 
-  it("writes to the same stdin, behind what the old generation has written", function()
+  it("writes to the same stdin, after what the old generation has written", function()
     local text = [[
       local got = ""
       child = lunad.spawn { "sh", "-c", "kill -STOP $$; exec cat", name = "kept", keep = true, stdin = "pipe",
@@ -237,7 +237,7 @@ end)
 describe("The output of a kept child", function()
   local box = support.with_box(before_each, after_each)
 
-  -- A child that counts fast, and takes no care where a write ends.
+  -- A child that counts fast, and whose writes end anywhere.
   local COUNTER = [["awk", "BEGIN { for (;;) { print ++i; for (k = 0; k < 1000; k++); } }",
     name = "kept", keep = true]]
 
@@ -261,7 +261,7 @@ describe("The output of a kept child", function()
     assert.is_true(expected >= least, expected)
   end
 
-  -- Reload 12 times, every fourth in vain, while the child counts in the file; then stop.
+  -- Reload 12 times, every fourth refused, while the child counts in the file; then stop.
   local function reload_often(text, file)
     local size = 0
     local function grow()
@@ -299,7 +299,7 @@ describe("The output of a kept child", function()
     assert_counted(table.concat(numbers, "\n") .. "\n", 100)
   end)
 
-  it("is whole when the function sleeps, whatever lines it has yet to be given", function()
+  it("is whole when the function sleeps, with lines still to be delivered", function()
     local text = TO_FILE .. [[
       lunad.spawn { "sh", "-c", "seq 1 8; sleep 0.01; kill -STOP $$; seq 9 12; sleep 1000", name = "kept",
         keep = true, stdout = lunad.by_line(function(line)
@@ -386,7 +386,7 @@ describe("A failed reload", function()
     support.wait_for("the end of its process", function() return #box:marked() == 1 end)
   end)
 
-  it("leaves one that another command was asked for under the same name", function()
+  it("leaves a kept child when the new script asks for another command under its name", function()
     box:serve(SLEEPER)
     local pid = kept(box).pid
     assert.equal(1, box:reload(SLEEPER:gsub("1000", "2000") .. "error 'x'").code)
@@ -394,7 +394,7 @@ describe("A failed reload", function()
     assert.equal(pid, kept(box).pid)
   end)
 
-  it("leaves what it had claimed to be claimed again", function()
+  it("leaves what it had claimed to the next reload", function()
     box:serve(SLEEPER)
     local pid = kept(box).pid
     for _ = 1, 5 do
@@ -475,7 +475,7 @@ describe("supervise with keep", function()
     assert.same(before, workers(3))
   end)
 
-  it("goes on to start them again, before and after", function()
+  it("restarts them before and after a reload", function()
     box:serve(WORKERS:format(2))
     for _ = 1, 3 do
       local before = workers(2)
@@ -486,7 +486,7 @@ describe("supervise with keep", function()
     end
   end)
 
-  it("with another count keeps those that are wanted still", function()
+  it("with another count keeps those that are still wanted", function()
     box:serve(WORKERS:format(3))
     local before = workers(3)
     assert.equal(0, box:reload(WORKERS:format(2)).code)
@@ -510,7 +510,7 @@ describe("supervise with keep", function()
     workers(0)
   end)
 
-  it("that is not asked for any more ends them", function()
+  it("that the new script does not ask for ends them", function()
     box:serve(WORKERS:format(3))
     assert.equal(0, box:reload("").code)
     workers(0)
@@ -531,7 +531,7 @@ describe("supervise with keep", function()
     assert.same({ 0, 3 }, { box:status("s").errors.count, #box:status("s").children })
   end)
 
-  it("does not lose what the status says of a child by a reload that fails", function()
+  it("keeps the status of a child over a reload that fails", function()
     box:serve(WORKERS:format(1))
     support.kill(workers(1).w, "sigkill")
     support.wait_for("the restart", function() return (kept(box, "w") or {}).restarts == 1 end)

@@ -1,4 +1,4 @@
--- A child's life: what may happen to it, in each of its states, and what is told of that.
+-- A child's life: what may happen to it in each of its states, and which callbacks follow.
 --
 --   running     it runs, and its streams are open
 --   streams     it runs, and has closed its streams
@@ -7,7 +7,7 @@
 
 local support = require "support"
 
--- For scripts: a child in one of these states, and what is told of it, in order.
+-- For scripts: a child in one of these states, and its callbacks in order.
 local STATES = [[
 local children = require "children"
 local commands = {
@@ -88,7 +88,7 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("a signal ends it if it runs, and reaches nobody else", function()
+  it("a signal ends it if it runs, and reaches no other process", function()
     box:inside(STATES .. [[
       for _, signal in ipairs { "TERM", "KILL", "HUP" } do
         each("running streams", function(_, child, told)
@@ -104,7 +104,7 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("a write is taken, or is EPIPE", function()
+  it("a write is accepted, or fails with EPIPE", function()
     box:inside(STATES .. [[
       each("running", function(_, child, told)
         equal(true, child:write "word\n")
@@ -126,7 +126,7 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("the end of its stdin is an end for it, or nothing", function()
+  it("close_stdin gives it end of file, or does nothing", function()
     box:inside(STATES .. [[
       each("running streams lingering over", function(state, child, told)
         child:close_stdin()
@@ -137,7 +137,7 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("pause and resume lose nothing and hold up no end for ever", function()
+  it("pause and resume lose nothing, and do not delay the end for ever", function()
     box:inside(STATES .. [[
       each("running streams lingering over", function(state, child, told)
         child:pause()
@@ -150,7 +150,7 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("a timeout ends it if it runs, and is told", function()
+  it("a timeout ends it if it runs, and is reported", function()
     box:inside(STATES .. [[
       each("running streams", function(_, _, told)
         finish(told, nil, "TERM")
@@ -163,14 +163,14 @@ describe("In each state of a child", function()
     ]])
   end)
 
-  it("the stop of the host ends it, and what it has left", function()
+  it("the stop of the host ends it, and what it has left behind", function()
     for _, state in ipairs { "running", "streams", "lingering", "over" } do
       box:inside(STATES .. ("new %q lunad.stop()"):format(state))
       assert.same({}, box:marked())
     end
   end)
 
-  it("os.exit of the script ends it, and what it has left", function()
+  it("os.exit of the script ends it, and what it has left behind", function()
     for _, state in ipairs { "running", "streams", "lingering", "over" } do
       box:inside(STATES .. ("new %q os.exit(0)"):format(state))
       assert.same({}, box:marked())
@@ -223,7 +223,7 @@ describe("A child that", function()
     ]]
   end)
 
-  it("cannot be executed is never seen: no callback, no child, no process", function()
+  it("cannot be executed leaves no trace: no callback, no child, no process", function()
     box:inside [[
       local function never() error("called") end
       for _ = 1, 50 do
@@ -266,7 +266,7 @@ describe("A child that", function()
     ]]
   end)
 
-  it("closes its stdin while much is being written goes on, and the writing ends", function()
+  it("closes its stdin while much is being written keeps running, and the writing ends", function()
     box:inside [[
       local command = "head -c 100000 >/dev/null; exec <&-; sleep 1000"
       local child = lunad.spawn { "sh", "-c", command, stdin = "pipe" }
@@ -278,7 +278,7 @@ describe("A child that", function()
     ]]
   end)
 
-  it("ends while its callback sleeps is told to the end, in order", function()
+  it("ends while its callback sleeps has all callbacks called, in order", function()
     box:inside [[
       local told = {}
       local child = lunad.spawn { "sh", "-c", "echo one; sleep 0.01; echo two; exit 3",
@@ -302,7 +302,7 @@ describe("A child that", function()
     assert.matches("killing them", box:log "s")
   end)
 
-  it("was stopped (STOP) ends at a stop all the same", function()
+  it("was stopped by SIGSTOP still ends at a stop", function()
     box:serve "child = lunad.spawn { 'sleep', '1000' } child:kill('STOP')"
     box:ok("stop", "s")
     assert.not_matches("killing them", box:log "s")
@@ -312,7 +312,7 @@ end)
 describe("What children leave behind", function()
   local box = support.with_box(before_each, after_each)
 
-  -- For scripts: the children that the kernel knows of us, as a list of pids.
+  -- For scripts: the children that the host has according to the kernel, as a list of pids.
   local KERNEL = [[
   local function own_children()
     local list = {}
@@ -372,7 +372,7 @@ describe("What children leave behind", function()
     assert.same({}, sleeps())
   end)
 
-  it("is ended by KILL at a stop when it ignores TERM in a session of its own", function()
+  it("is ended by KILL at a stop when it ignores TERM in its own session", function()
     box:write("deaf.sh", "trap '' TERM; echo deaf; while :; do sleep 1; done")
     box:serve(("lunad.spawn { 'sh', '-c', 'setsid sh %s & exit 0' }"):format(box:path "deaf.sh"),
       "--stop-timeout", "0.3")
@@ -380,7 +380,7 @@ describe("What children leave behind", function()
     stop_clean(box)
   end)
 
-  it("and what was detached stays, with its descendants", function()
+  it("is left alone if it was detached, with its descendants", function()
     box:serve [[
       local command = "echo pid $$; sleep 1000 & echo pid $!; setsid sleep 1000 & echo pid $!; wait"
       lunad.spawn { "sh", "-c", command, detach = true, stdout = "inherit" }
@@ -437,7 +437,7 @@ describe("Two thousand children", function()
   end
   ]]
 
-  it("live at once, and each end is told", function()
+  it("live at once, and each end is reported", function()
     box:inside(MANY .. "many(2000) lunad.sleep(0) truthy(lunad.stats().fds < 40)",
       { args = { "--rlimit", "nofile=4096" }, seconds = 60 })
   end)

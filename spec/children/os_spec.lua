@@ -3,7 +3,7 @@ local support = require "support"
 describe("os.execute", function()
   local box = support.with_box(before_each, after_each)
 
-  it("returns true statuses", function()
+  it("returns the status of the command", function()
     box:inside [[
       local function is(ok, kind, status, ...)
         equal(3, select("#", ...))
@@ -39,7 +39,7 @@ describe("os.execute", function()
     assert.truthy(result.err:find("oops", 1, true))
   end)
 
-  it("hands on the environment and the working directory", function()
+  it("passes on the environment and the working directory", function()
     local result = box:inside("os.execute('echo $WORD; pwd')", { env = { WORD = "given" } })
     assert.equal("given\n" .. box.dir .. "\n", result.out)
   end)
@@ -90,7 +90,7 @@ end)
 describe("io.popen", function()
   local box = support.with_box(before_each, after_each)
 
-  it("reads, and close returns the true status", function()
+  it("reads, and close returns the status of the command", function()
     box:inside [[
       local function is(kind, status, command)
         local file = io.popen(command)
@@ -121,7 +121,7 @@ describe("io.popen", function()
     ]]
   end)
 
-  it("writes, and the command sees the end of it", function()
+  it("writes, and the command gets end of file", function()
     local path = box:path("written")
     box:inside(([[
       local file = io.popen("cat > %s", "w")
@@ -133,7 +133,7 @@ describe("io.popen", function()
     ]]):format(path, path))
   end)
 
-  it("to a command that does not read fails with EPIPE, and harms nobody", function()
+  it("to a command that does not read fails with EPIPE, and does no harm", function()
     box:inside [[
       local file = io.popen("exec 0<&-; exit 5", "w")
       local chunk, failed = ("x"):rep(65536), nil
@@ -146,7 +146,7 @@ describe("io.popen", function()
     ]]
   end)
 
-  it("tells the status of a command that ended long before the close", function()
+  it("returns the status of a command that ended long before the close", function()
     box:inside [[
       for status = 1, 50 do
         local file = io.popen("exit " .. status)
@@ -178,7 +178,7 @@ describe("io.popen", function()
     ]]
   end)
 
-  it("does not hand its pipes on to other children", function()
+  it("does not pass its pipes on to other children", function()
     box:inside [[
       local file = io.popen("cat", "w")
       local child = lunad.spawn { "sleep", "100" }
@@ -196,7 +196,7 @@ describe("io.popen", function()
     ]]
   end)
 
-  it("leaves nobody behind when the script ends", function()
+  it("leaves no process behind when the script ends", function()
     local result = box:inside "kept = io.popen('echo $$; exec sleep 100') print(kept:read('n'))"
     local pid = math.tointeger(tonumber(result.out))
     assert.falsy(support.is_alive(pid))

@@ -1,4 +1,4 @@
--- The options of lunad.spawn: what a child is given, and what the system or we refuse.
+-- The options of lunad.spawn: what a child is given, and what lunad or the system refuses.
 
 local support = require "support"
 
@@ -15,7 +15,7 @@ local function root_it(describe_it, name, test)
   end)
 end
 
--- For scripts: every value of an option is refused, and the option named.
+-- For scripts: every value of an option is refused, and the error names the option.
 local REFUSED = CHILDREN .. [[
 local function refused(option, values)
   for i = 1, values.n or #values do
@@ -47,7 +47,7 @@ describe("fds", function()
   end
   ]]
 
-  it("hands on descriptors under the numbers asked for", function()
+  it("passes on descriptors under the numbers asked for", function()
     box:inside(FILES .. [[
       equal("AB", read({ [3] = a, [4] = b }, 3, 4))
       equal("AB", read({ [9] = b, [7] = a }, 7, 9))
@@ -56,7 +56,7 @@ describe("fds", function()
     ]])
   end)
 
-  it("hands on descriptors that are each other's target, or their own", function()
+  it("passes on descriptors that are each other's target, or their own", function()
     box:inside(FILES .. [[
       equal("BA", read({ [a] = b, [b] = a }, a, b))
       equal("AB", read({ [a] = a, [b] = b }, a, b))
@@ -73,7 +73,7 @@ describe("fds", function()
     ]])
   end)
 
-  it("come beside the standard streams, and nothing else is inherited", function()
+  it("are inherited besides the standard streams, and nothing else", function()
     local result = box:inside(FILES .. [[
       equal("0\n1\n2\n5\n", shell("ls /proc/$$/fd", { fds = { [5] = a } }).out)
       equal("0\n1\n2\n", shell("ls /proc/$$/fd", { fds = {} }).out)
@@ -93,7 +93,7 @@ describe("fds", function()
     ]])
   end)
 
-  it("let a child talk to us in both directions", function()
+  it("let a child and the script talk in both directions", function()
     box:inside(FILES .. [[
       local pair = assert(uv.socketpair(nil, nil, { nonblock = true }))
       local said, pipe = "", uv.new_pipe()
@@ -117,7 +117,7 @@ describe("fds", function()
     ]]
   end)
 
-  it("refuse what is no descriptor", function()
+  it("refuse what is not a descriptor", function()
     box:inside(REFUSED .. [[
       local many = {}
       for i = 3, 1023 do many[i] = 0 end
@@ -246,7 +246,7 @@ describe("user and group", function()
     assert.equal("EPERM\nEPERM\ntrue\n", result.out)
   end)
 
-  it("refuse what is no name and no number", function()
+  it("refuse what is neither a name nor a number", function()
     box:inside(REFUSED .. [[
       for _, option in ipairs { "user", "group" } do
         refused(option, { true, {}, print, "", -1, 1.5, "a:b", ("x"):rep(10000) })
@@ -268,13 +268,13 @@ describe("umask", function()
     ]], { args = { "--umask", "022" } })
   end)
 
-  it("is what files of the child are made with", function()
+  it("applies to files that the child makes", function()
     box:inside(CHILDREN .. [[
       equal("640\n", shell("echo >made; stat -c %a made", { umask = "026" }).out)
     ]])
   end)
 
-  it("refuses what is no mask", function()
+  it("refuses what is not a mask", function()
     box:inside(REFUSED .. "refused('umask', { true, {}, '', '8', '-1', '1000', '0x1', -1, 512, 1.5 })")
   end)
 end)
@@ -305,7 +305,7 @@ describe("nice", function()
     assert.equal("EACCES\ntrue\n", result.out)
   end)
 
-  it("refuses what is no whole number", function()
+  it("refuses what is not an integer", function()
     box:inside(REFUSED .. "refused('nice', { true, {}, '', 'x', 1.5, 41, -41, 0/0 })")
   end)
 end)
@@ -330,13 +330,13 @@ describe("rlimit", function()
     ]])
   end)
 
-  it("does not hinder descriptors of higher numbers", function()
+  it("allows descriptors with higher numbers", function()
     box:inside(CHILDREN .. [[
       equal("x\n", shell("echo x", { rlimit = { nofile = 4 }, fds = { [9] = 1 } }).out)
     ]])
   end)
 
-  root_it(it, "over our own is a returned error for others than root", function()
+  root_it(it, "above the host's is a returned error for other users", function()
     local result = box:run_as(4242, [[
       print(select(3, lunad.spawn { "true", rlimit = { nofile = "64:512" } }))
       print(lunad.exec { "true", rlimit = { nofile = "64:128" } }.ok)
@@ -344,13 +344,13 @@ describe("rlimit", function()
     assert.equal("EPERM\ntrue\n", result.out)
   end)
 
-  it("can kill the child, and that is told", function()
+  it("can kill the child, and that is reported", function()
     box:inside(CHILDREN .. [[
       equal("XFSZ", shell("exec head -c 5000 /dev/zero >big", { rlimit = { fsize = 4096 } }).exit.signal)
     ]])
   end)
 
-  it("takes every resource, in any case, and refuses one that is there twice", function()
+  it("takes every resource, in any case, and refuses one that is given twice", function()
     box:inside(REFUSED .. [[
       local all = { as = "1G", core = 0, cpu = 10, data = "1G", fsize = "1G", locks = 10, memlock = 4096,
         msgqueue = 0, nice = 0, nofile = 64, nproc = 1000, rss = "1G", rtprio = 0, rttime = 1000000,
@@ -364,7 +364,7 @@ describe("rlimit", function()
     ]])
   end)
 
-  it("refuses what is no limit", function()
+  it("refuses what is not a limit", function()
     box:inside(REFUSED .. [[
       refused("rlimit", { true, 64, "nofile=64", { files = 64 }, { 64 }, { [true] = 1 }, { nofile = true },
         { nofile = "x" }, { nofile = "" }, { nofile = -1 }, { nofile = 1.5 }, { nofile = "128:64" },
@@ -453,7 +453,7 @@ describe("The standard streams", function()
     end
   end)
 
-  it("refuse what is none of their forms, by name", function()
+  it("refuse other values, naming the option", function()
     box:inside(REFUSED .. [[
       refused("stdin", { true, {}, print, "log", "inherit", "stdout", "pipes", "", -1, 1.5 })
       refused("stdout", { true, {}, "pipe", "stdout", "stderr", "", -1, 0.5 })
@@ -470,10 +470,10 @@ describe("The standard streams", function()
   end)
 end)
 
-describe("A value that cannot be right", function()
+describe("A bad value of an option", function()
   local box = support.with_box(before_each, after_each)
 
-  it("is refused by the name of its option", function()
+  it("is refused, naming the option", function()
     box:inside(REFUSED .. [[
       refused("name", { true, {}, "", ".x", "-x", "a b", "a/b", ("x"):rep(65) })
       refused("cwd", { true, {}, print })
@@ -488,7 +488,7 @@ describe("A value that cannot be right", function()
     ]])
   end)
 
-  it("is an option that there is not, and named", function()
+  it("is refused, naming the option, if that is unknown", function()
     box:inside(CHILDREN .. [[
       for _, option in ipairs { "input", "shell", "Name", "std_out", "max_output", "count" } do
         raises(option, lunad.spawn, { "true", [option] = "x" })
@@ -498,7 +498,7 @@ describe("A value that cannot be right", function()
     ]])
   end)
 
-  it("is a command that is none", function()
+  it("is refused as a command", function()
     box:inside(CHILDREN .. [[
       for _, options in ipairs { {}, { "" }, { true }, { {} }, { "true", {} }, { "true", "a\0b" },
           { "true", false, "x" }, { nil, "true" }, { "true", nil, "x" }, { [0] = "true", "true" } } do
@@ -570,7 +570,7 @@ describe("PATH", function()
     ]])
   end)
 
-  it("is searched past what is no command, which is what is said if there is none", function()
+  it("skips what is not a command, and the error names it if there is nothing else", function()
     make("denied", "644")
     make("good")
     make("nonsense", "755", "neither a script nor a program\n")
@@ -629,7 +629,7 @@ describe("Dispositions and mask", function()
   end)
 end)
 
-describe("A child that says a lot", function()
+describe("A child that writes a lot", function()
   local box = support.with_box(before_each, after_each)
 
   -- For scripts: how much memory the host uses, in MB; what a child has written.
@@ -643,7 +643,7 @@ describe("A child that says a lot", function()
   local MANY = 300 * 1024 * 1024
   ]]
 
-  it("costs no memory, whatever it says to a function", function()
+  it("costs no memory, however much it writes to a function", function()
     box:inside(MEMORY .. [[
       local before, size, most = memory(), 0, 0
       local child = lunad.spawn { "head", "-c", tostring(MANY), "/dev/zero", stdout = function(chunk)
@@ -656,7 +656,7 @@ describe("A child that says a lot", function()
     ]])
   end)
 
-  it("costs no memory while it is paused: it is the child that waits", function()
+  it("costs no memory while it is paused: the child waits", function()
     box:inside(MEMORY .. [[
       local before, size, child = memory(), 0, nil
       child = lunad.spawn { "head", "-c", tostring(MANY), "/dev/zero", stdout = function(chunk)
@@ -692,7 +692,7 @@ describe("A child that says a lot", function()
     ]])
   end)
 
-  it("does not hold up the loop, however slow its callback is", function()
+  it("does not delay the loop, however slow its callback is", function()
     box:inside(MEMORY .. [[
       local calls, since, most = 0, 0, 0
       lunad.task(function() while true do lunad.sleep(0) since = 0 end end)
@@ -727,7 +727,7 @@ describe("A child that says a lot", function()
     ]])
   end)
 
-  it("without ever a newline costs no memory in the log either", function()
+  it("costs no memory in the log either, without a newline", function()
     box:inside(MEMORY .. [[
       local before = memory()
       equal(true, lunad.spawn { "sh", "-c", "head -c 20000000 /dev/zero | tr '\\0' x" }:wait().ok)
@@ -757,7 +757,7 @@ describe("Writes to a child that reads slowly", function()
     ]])
   end)
 
-  it("do not hold up the loop", function()
+  it("do not delay the loop", function()
     box:inside [[
       local ticks, child = 0, lunad.spawn { "sleep", "1000", stdin = "pipe" }
       lunad.every(0.001, function() ticks = ticks + 1 end)
@@ -773,10 +773,10 @@ describe("Writes to a child that reads slowly", function()
   end)
 end)
 
-describe("A spawn for which there is not enough", function()
+describe("A spawn that runs out", function()
   local box = support.with_box(before_each, after_each)
 
-  it("of descriptors is EMFILE, whatever is still free, and the next one works", function()
+  it("of descriptors is EMFILE, however many are still free, and the next one works", function()
     box:inside(CHILDREN .. [[
       collect { "true", stdin = "pipe" }
       lunad.sleep(0)
@@ -816,7 +816,7 @@ describe("A spawn for which there is not enough", function()
     ]], { args = { "--rlimit", "nofile=64" } })
   end)
 
-  it("of descriptors never runs the command and says that it did not", function()
+  it("of descriptors never runs the command if it reports an error", function()
     box:inside(CHILDREN .. [[
       collect { "true" }
       local files = {}
@@ -938,7 +938,7 @@ describe("A command that cannot be executed", function()
     check("EACCES", "/etc is a directory$", "'/etc'")
   end)
 
-  it("says what is no program, and which loader a program lacks", function()
+  it("names what is not a program, and the loader that a program lacks", function()
     tool("text", "echo\n")
     tool("empty", "")
     local elf, count = support.read("/bin/true"):gsub("/lib64/ld%-linux", "/lib64/no-linux")
@@ -950,7 +950,7 @@ describe("A command that cannot be executed", function()
     end
   end)
 
-  it("names the directory that is missing, and says how much too many words have", function()
+  it("names the directory that is missing, and the size of arguments that are too long", function()
     check("ENOENT", "cwd /no/such %(for true%)", "'true', cwd = '/no/such'")
     check("ENOTDIR", "cwd /etc/passwd %(for true%)", "'true', cwd = '/etc/passwd'")
     check("E2BIG", "true: 200006 bytes of words", "'true', ('x'):rep(200000)")

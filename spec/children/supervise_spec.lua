@@ -2,7 +2,7 @@
 
 local support = require "support"
 
--- A world for lua/lunad/supervise.lua in which time passes when the spec says so.
+-- An environment for lua/lunad/supervise.lua in which time passes when the spec says so.
 local World = {}
 World.__index = World
 
@@ -136,7 +136,7 @@ describe("A supervisor", function()
     assert.equal(4, #world:alive())
   end)
 
-  it("names one child as asked, and several with a number behind", function()
+  it("names one child as asked, and several with a number after the name", function()
     world.supervise { "/bin/cmd", name = "one" }
     world.supervise { "/bin/cmd" }
     world.supervise { "/bin/cmd", name = "many", count = 2 }
@@ -144,7 +144,7 @@ describe("A supervisor", function()
     assert.equal("one - many-1 many-2 a_b-1 a_b-2", names())
   end)
 
-  it("hands on the options of spawn and no other, and tells each of several its number", function()
+  it("passes on the options of spawn and no other, and gives each of several its number", function()
     local options = { "cmd", "x", count = 2, env = { A = "1" }, cwd = "/tmp", stdout = "null", keep = false,
       restart = "never", backoff = { 1 }, max_restarts = 1, within = 1, on_give_up = print, on_exit = print }
     world.supervise(options)
@@ -160,7 +160,7 @@ describe("A supervisor", function()
     assert.equal(print, options.on_exit)
   end)
 
-  it("returns what the system refuses, and leaves no child running", function()
+  it("returns the error of the system, and leaves no child running", function()
     local spawn = world.spawn
     world.spawn = function(self, options)
       self.refusal = #self.children == 2 and "EAGAIN" or nil
@@ -176,7 +176,7 @@ describe("A supervisor", function()
     assert.equal(2, #world.children)
   end)
 
-  it("tells of every exit by on_exit", function()
+  it("calls on_exit at every exit", function()
     local exits = {}
     world.supervise(patient { "cmd", on_exit = function(exit, child)
       exits[#exits + 1] = exit.code or exit.signal
@@ -197,7 +197,7 @@ describe("A supervisor", function()
     assert.same({ world.children[1], world.children[4], world.children[3] }, supervisor:children())
   end)
 
-  it("refuses what cannot be right, by name", function()
+  it("refuses bad values, naming the option", function()
     local wrong = {
       count = { 0, -1, 1.5, "2", true }, restart = { "sometimes", true, 1 },
       backoff = { 1, {}, { -1 }, { 2, 1 }, { "a", 1 }, { 0 / 0, 1 }, { 1, 1 / 0 } },
@@ -250,7 +250,7 @@ describe("restart =", function()
     end
   end)
 
-  it("concerns the child that ended, and no other", function()
+  it("applies to the child that ended, and no other", function()
     local supervisor = world.supervise { "cmd", count = 2, restart = "on-failure" }
     world:exit(world.children[1], 0)
     world:exit(world.children[2], 1)
@@ -270,7 +270,7 @@ describe("The back-off of a supervisor", function()
     end
   end)
 
-  it("has the bounds that it is given, also after a thousand failures", function()
+  it("has the limits that it is given, also after a thousand failures", function()
     world.supervise(patient { "cmd", backoff = { 1, 5 }, max_restarts = 3000 })
     for _, delay in ipairs { 1, 2, 4, 5, 5 } do
       assert.equal(delay, world:cycle(1))
@@ -280,7 +280,7 @@ describe("The back-off of a supervisor", function()
     end
   end)
 
-  it("can be the same all the time, or nothing", function()
+  it("can be constant, or zero", function()
     world.supervise(patient { "cmd", backoff = { 2 } })
     assert.same({ 2, 2, 2 }, { world:cycle(1), world:cycle(1), world:cycle(1) })
     world.supervise(patient { "cmd", backoff = { 0, 0 } })
@@ -295,7 +295,7 @@ describe("The back-off of a supervisor", function()
     assert.equal(0.2, world:cycle(1))
   end)
 
-  it("is each child's own", function()
+  it("is kept for each child", function()
     world.supervise(patient { "cmd", count = 2 })
     world:exit(world.children[1], 1)
     world:pass(0.1)
@@ -343,7 +343,7 @@ describe("The intensity limit of a supervisor", function()
     assert.equal(1, #given_up)
   end)
 
-  it("does not count restarts that are longer ago", function()
+  it("does not count older restarts", function()
     world.supervise { "cmd", backoff = { 0, 0 }, on_give_up = on_give_up }
     for _ = 1, 30 do
       world:cycle(1, 2.1) -- at most five in any 10 s
@@ -351,7 +351,7 @@ describe("The intensity limit of a supervisor", function()
     assert.equal(0, #given_up)
   end)
 
-  it("is what it is asked to be", function()
+  it("is set by intensity and period", function()
     world.supervise { "cmd", backoff = { 0, 0 }, max_restarts = 2, within = 100, on_give_up = on_give_up }
     world:cycle(1, 45)
     world:cycle(1, 45)
@@ -428,7 +428,7 @@ describe("The end of a supervised child", function()
     assert.equal(1, #world.ends)
   end)
 
-  it("has the next start wait for what was left behind, which is killed in the end", function()
+  it("delays the next start until what was left behind has ended or is killed", function()
     world.supervise(patient { "cmd", kill_after = 2 })
     world:last().strays = 1
     world:exit(world:last(), 0)
@@ -476,7 +476,7 @@ describe("supervisor:stop", function()
     assert.same({}, supervisor:children())
   end)
 
-  it("gives up what is only claimed, and does not end it", function()
+  it("releases what is only claimed, and does not end it", function()
     local supervisor = world.supervise(patient { "cmd", count = 2 })
     world.children[1].claimed = true
     supervisor:stop()
@@ -517,7 +517,7 @@ describe("The end of the script", function()
     world.core.spawn, world.core.after = error, error
   end
 
-  it("is no reason to start a child again", function()
+  it("does not restart a child", function()
     local exits = 0
     world.supervise(patient { "cmd", count = 2, on_exit = function() exits = exits + 1 end })
     finish()
@@ -542,7 +542,7 @@ describe("supervisor:restart", function()
   local world
   before_each(function() world = new_world() end)
 
-  -- Which children have been told to end and live still.
+  -- The children that were told to end and still live.
   local function told()
     local list = {}
     for _, child in ipairs(world:alive()) do
@@ -565,7 +565,7 @@ describe("supervisor:restart", function()
     assert.equal(6, #world.children)
   end)
 
-  it("waits for nothing else and counts as no failure", function()
+  it("does not wait for the back-off, and does not count as a failure", function()
     local supervisor = world.supervise { "cmd", max_restarts = 0, restart = "never" }
     for i = 1, 20 do
       supervisor:restart()
@@ -586,7 +586,7 @@ describe("supervisor:restart", function()
     assert.equal(2, #world:alive())
   end)
 
-  it("asked for meanwhile goes round once more", function()
+  it("asked for during a restart runs once more", function()
     local supervisor = world.supervise { "cmd", count = 2 }
     supervisor:restart()
     for _ = 1, 5 do supervisor:restart() end
@@ -598,7 +598,7 @@ describe("supervisor:restart", function()
     assert.equal(6, #world.children)
   end)
 
-  it("goes on when another child ends by itself meanwhile", function()
+  it("continues when another child ends by itself meanwhile", function()
     local supervisor = world.supervise(patient { "cmd", count = 3, backoff = { 5 } })
     supervisor:restart()
     world:exit(world.children[2], 1) -- its turn is yet to come
@@ -610,7 +610,7 @@ describe("supervisor:restart", function()
     assert.equal(6, #world.children)
   end)
 
-  it("does not go on when the supervisor has given up", function()
+  it("does not continue when the supervisor has given up", function()
     local given_up = 0
     local supervisor = world.supervise { "cmd", count = 3, max_restarts = 0, on_give_up = function()
       given_up, world.refusal = given_up + 1, nil
@@ -636,7 +636,7 @@ describe("supervisor:restart", function()
   end)
 end)
 
-describe("What the status says of a supervisor", function()
+describe("The status of a supervisor", function()
   local world
   before_each(function() world = new_world() end)
 
@@ -684,7 +684,7 @@ describe("lunad.supervise", function()
     ]]
   end)
 
-  it("tells each of several children its number", function()
+  it("gives each of several children its number", function()
     local result = box:inside [[
       lunad.supervise { "sh", "-c", "echo number $LUNAD_INSTANCE", count = 3, name = "w", restart = "never" }
     ]]
@@ -705,7 +705,7 @@ describe("lunad.supervise", function()
     ]]
   end)
 
-  it("gives up a child that cannot stay up, and the script goes on", function()
+  it("gives up a child that cannot stay up, and the script continues", function()
     local result = box:inside [[
       local starts, given_up = 0, nil
       local supervisor
@@ -747,7 +747,7 @@ describe("lunad.supervise", function()
     assert.matches("warn  s: supervised child ended " .. exit .. second .. " ", result.err)
   end)
 
-  it("shows one that waits for its next start without a pid, and no timer of its own", function()
+  it("shows one that waits for its next start without a pid, and does not show its timer", function()
     box:serve [[
       lunad.supervise { "false", name = "web", backoff = { 60, 60 } }
     ]]
@@ -776,14 +776,14 @@ describe("lunad.supervise", function()
     return result.err
   end
 
-  it("says of a command that it puts itself in the background, and leaves no copy per restart", function()
+  it("warns of a command that puts itself in the background, and leaves no copy per restart", function()
     local err = leave_behind "setsid sleep 1000 >/dev/null & echo $! >left"
     local _, count = err:gsub("has put itself in the background: have the command stay in the foreground", "")
     assert.equal(3, count)
     assert.matches("name=bg pid=%d+ processes=1", err)
   end)
 
-  it("ends what was left also where that ignores SIGTERM, before it is started again", function()
+  it("ends what was left, even if it ignores SIGTERM, before the next start", function()
     leave_behind "trap '' TERM; setsid sleep 1000 >/dev/null & echo $! >left"
   end)
 
@@ -792,7 +792,7 @@ describe("lunad.supervise", function()
     assert.matches("has left processes behind; what it left is ended", err)
   end)
 
-  it("knows as its own what has overwritten its environment for a title", function()
+  it("recognizes what has overwritten its environment for a title", function()
     assert(os.execute(("cc -O1 -o %s %s/spec/fixtures/titled.c"):format(box:path "titled", support.root)))
     local err = leave_behind "./titled >left"
     assert.matches("has put itself in the background", err)
@@ -813,7 +813,7 @@ describe("lunad.supervise", function()
     assert.equal("true\n", result.out)
   end)
 
-  it("returns what the system refuses", function()
+  it("returns the error of the system", function()
     box:inside [[
       fails("ENOENT", lunad.supervise { "/no/such/command", count = 3 })
       fails("ENOENT", lunad.supervise { "true", cwd = "/no/such" })
@@ -823,7 +823,7 @@ describe("lunad.supervise", function()
     ]]
   end)
 
-  it("finishes with the script when nothing is left to be done", function()
+  it("lets the script finish when nothing is left to do", function()
     local result = box:inside [[
       lunad.supervise { "sh", "-c", "exit 0", restart = "on-failure", count = 2 }
       lunad.supervise { "sh", "-c", "exit 1", restart = "never" }
@@ -831,7 +831,7 @@ describe("lunad.supervise", function()
     assert.matches("finished", result.err)
   end)
 
-  it("keeps its children running though it is dropped", function()
+  it("keeps its children running when its handle is dropped", function()
     box:inside [[
       local starts = 0
       lunad.supervise { "sh", "-c", "echo x", backoff = { 0, 0 }, max_restarts = 1e6,
@@ -841,7 +841,7 @@ describe("lunad.supervise", function()
     ]]
   end)
 
-  it("restarts its children one after the other, so that never more than one is away", function()
+  it("restarts its children one after the other, so that at most one is down", function()
     box:inside [[
       local command = "trap 'sleep 0.02; exit 0' TERM; sleep 1000 & wait"
       local supervisor = lunad.supervise { "sh", "-c", command, count = 4, max_restarts = 0 }

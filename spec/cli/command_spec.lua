@@ -67,7 +67,7 @@ describe("lunad --help", function()
     assert.truthy(box:ok("logs", "--help"):find("-n, --lines", 1, true))
   end)
 
-  it("wins over what is missing", function()
+  it("wins over missing arguments", function()
     for _, verb in ipairs { "start", "stop", "signal", "check" } do
       local result = box:lunad(verb, "--help")
       assert.equal(0, result.code)
@@ -79,7 +79,7 @@ end)
 describe("lunad --version", function()
   local box = support.with_box(before_each, after_each)
 
-  it("shows the version, also behind each verb", function()
+  it("shows the version, also after each verb", function()
     local version = box:ok("--version")
     assert.truthy(version:match("^lunad %d+%.%d+"))
     each_verb(function(verb)
@@ -181,7 +181,7 @@ describe("A verb about a daemon that does not run", function()
     assert.equal("", result.err)
   end)
 
-  it("says where it was looked for, by whatever way that was chosen", function()
+  it("names the run directory, however that was chosen", function()
     local dir = support.pattern(box:path("other"))
     assert(support.uv.fs_mkdir(box:path("other"), tonumber("700", 8)))
     for _, words in ipairs { { "status", "x" }, { "stop", "x" }, { "list" }, { "stop", "./x.lua" },
@@ -209,7 +209,7 @@ describe("Of several NAMEs", function()
     assert.truthy(result.out:find("one: running, pid %d+"))
   end)
 
-  it("one that is no name makes it 2, and the others are served", function()
+  it("one that is not a name makes it 2, and the others are served", function()
     local result = box:lunad("reopen", "one", "-x", "--", "a b")
     assert.equal(2, result.code)
     result = box:lunad("reopen", "a b", "one")
@@ -276,7 +276,7 @@ describe("lunad check", function()
     assert.truthy(box:refused(1, "check", "x.lua"):find("x%.lua:2: "))
   end)
 
-  it("refuses what is no script", function()
+  it("refuses what is not a script", function()
     box:write("code.lua", string.dump(load("return 1")))
     box:write("nul.lua", ("\0"):rep(64))
     assert.truthy(box:refused(1, "check", "missing.lua"):find("missing.lua", 1, true))
@@ -331,21 +331,21 @@ describe("lunad signal", function()
     box:ok("signal", "x", "CLD")
   end)
 
-  it("refuses what is no signal with 2, before looking for the daemon", function()
+  it("refuses what is not a signal with 2, before looking for the daemon", function()
     for _, word in ipairs { "BOGUS", "SIG", "", "0", "65", "TERM ", "1x", "SIGSIGTERM" } do
       local err = box:refused(2, "signal", "x", word)
       assert.truthy(err:find('"' .. word .. '"', 1, true), err)
     end
   end)
 
-  it("refuses what is no signal with 2 though there is a daemon, and harms nobody", function()
+  it("refuses what is not a signal with 2 though there is a daemon, and does no harm", function()
     listen_for("USR1")
     box:refused(2, "signal", "x", "-9")
     box:refused(2, "signal", "x", "32x")
     assert.truthy(box:ok("status", "x"):find("running", 1, true))
   end)
 
-  it("ends a daemon by KILL, as one would expect", function()
+  it("ends a daemon by KILL", function()
     local pid = box:start(box:idle("idle"))
     box:ok("signal", "idle", "KILL")
     support.wait_for("the end", function() return not support.is_alive(pid) end)
@@ -356,7 +356,7 @@ end)
 describe("lunad reopen", function()
   local box = support.with_box(before_each, after_each)
 
-  it("has a rotated log file opened anew", function()
+  it("reopens a rotated log file", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.signal("WINCH", function() print "after" end)
@@ -412,7 +412,7 @@ describe("What is shown on a terminal", function()
     end
   end)
 
-  it("has what a script says in the place where it belongs", function()
+  it("has what a script says only in its place", function()
     box:start(box:write("x.lua", ([[
       local lunad = require "lunad"
       lunad.status(%q)
@@ -435,7 +435,7 @@ end)
 describe("A verb without memory", function()
   local box = support.with_box(before_each, after_each)
 
-  it("says so, or whatever it has to say, behind its name", function()
+  it("says so, or its usual message, after its name", function()
     if support.is_sanitized() then return pending("the sanitizer has an allocator of its own") end
     local library = box:path("famine.so")
     assert(os.execute(("cc -shared -fPIC -O1 -o %s %s/spec/fixtures/famine.c"):format(library, support.root)))
@@ -455,7 +455,7 @@ end)
 describe("lunad list", function()
   local box = support.with_box(before_each, after_each)
 
-  it("is empty where no daemon runs, and makes no directory", function()
+  it("is empty when no daemon runs, and makes no directory", function()
     assert.matches("^no daemon is running %(looked in [^\n]+/run, which does not exist%)\n$", box:ok("list"))
     assert.equal("[]\n", box:ok("list", "--json"))
     assert.is_nil(support.uv.fs_stat(box:path("run")))
@@ -555,7 +555,7 @@ describe("Another user's daemon", function()
     return box:run({ ... }, { program = box:path("lunad"), uid = 65534, gid = 65534 })
   end
 
-  it("is refused with 1 and words, and never called not running", function()
+  it("is refused with 1 and a reason, and never called not running", function()
     if not support.is_root then return pending("needs root") end
     assert(support.uv.fs_copyfile(support.binary, box:path("lunad")))
     box:start(box:idle("a"))
@@ -569,7 +569,7 @@ describe("Another user's daemon", function()
     assert.equal(0, box:lunad("status", "a").code)
   end)
 
-  it("is refused likewise when its run directory cannot even be entered", function()
+  it("is refused in the same way when its run directory cannot be entered", function()
     if not support.is_root then return pending("needs root") end
     assert(support.uv.fs_copyfile(support.binary, box:path("lunad")))
     box:start(box:idle("a"))

@@ -1,8 +1,8 @@
--- The names of daemons, and what stands where NAME is asked for.
+-- The names of daemons, and what may be given in place of NAME.
 
 local support = require "support"
 
--- Words that are no names, and no paths either.
+-- Words that are neither names nor paths.
 local BAD = { "", ".x", "-x", "a b", "a;b", "a\nb", "\xC3\xA9", "a:b", "*", "a\\b", ("a"):rep(65) }
 
 describe("A daemon's name", function()
@@ -45,7 +45,7 @@ describe("A daemon's name", function()
     assert.is_nil(support.uv.fs_stat(box:path("run")))
   end)
 
-  it("that a script's file name cannot give is asked for", function()
+  it("must be given if the script's file name cannot be one", function()
     for _, name in ipairs { "my script", ".hidden", ("x"):rep(65) } do
       local script = box:idle(name)
       assert.truthy(box:refused(2, "start", script):find("--name", 1, true), name)
@@ -55,10 +55,10 @@ describe("A daemon's name", function()
   end)
 end)
 
-describe("Where NAME is asked for", function()
+describe("In place of NAME,", function()
   local box = support.with_box(before_each, after_each)
 
-  it("what is no name is refused with 2 by every verb", function()
+  it("what is not a name is refused with 2 by every verb", function()
     for _, verb in ipairs { "stop", "reload", "restart", "status", "logs", "reopen" } do
       for _, name in ipairs(BAD) do
         box:refused(2, verb, "--", name)
@@ -96,7 +96,7 @@ describe("Where NAME is asked for", function()
     assert.truthy(box:ok("status", "x.lua"):find("^a: running"))
   end)
 
-  it("a script's path that nobody runs is a daemon that does not run", function()
+  it("a script's path that no daemon runs is a daemon that does not run", function()
     box:idle("x")
     assert.equal(3, box:lunad("status", "x.lua").code)
     assert.matches("^x: not running [^\n]+\n$", box:ok("stop", "./x.lua"))
@@ -118,7 +118,7 @@ describe("Where NAME is asked for", function()
     assert.truthy(box:ok("status", box:path("x.lua")):find("^other: running"))
   end)
 
-  it("a daemon that bears a name with .lua is found by it", function()
+  it("a name that ends in .lua finds its daemon", function()
     box:start("--name", "web.lua", box:idle("x"))
     assert.truthy(box:ok("status", "web.lua"):find("^web%.lua: running"))
     assert.equal("web.lua: stopped\n", box:ok("stop", "web.lua"))

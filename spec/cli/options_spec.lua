@@ -66,7 +66,7 @@ describe("A bad value", function()
     end
   end)
 
-  it("of --log, stderr, is one for start alone", function()
+  it("stderr of --log is refused by start alone", function()
     local err = box:refused(2, "start", "--log", "stderr", box:idle("x"))
     assert.truthy(err:find("--log", 1, true))
     assert.truthy(err:find('"stderr"', 1, true))
@@ -89,11 +89,11 @@ end
 describe("Options", function()
   local box = support.with_box(before_each, after_each)
 
-  it("end at the script; what follows is the script's", function()
+  it("end at the script; what follows belongs to the script", function()
     assert.equal("--name\ty\n", printed(box, {}, "print(...)", "--name", "y"))
   end)
 
-  it("may be written with = or a blank, and the last one wins", function()
+  it("may be written with = or a space, and the last one wins", function()
     local text = 'print(require("lunad").name)'
     assert.equal("a\n", printed(box, { "--name=a" }, text))
     assert.equal("b\n", printed(box, { "--name", "a", "--name=b" }, text))
@@ -150,7 +150,7 @@ describe("--umask", function()
     return support.proc_status(pid).Umask
   end
 
-  it("is 022, whatever it was for the caller", function()
+  it("is 022, whatever the caller's is", function()
     for _, callers in ipairs { "000", "777", "077" } do
       assert.equal(0, box:shell('umask $2; "$1" start "$3"', { callers, box:idle("x") }).code)
       assert.equal("0022", mask(box:status("x").pid), callers)
@@ -193,7 +193,7 @@ describe("The environment", function()
     assert.equal("1\tx y\t1-x y\n", result.out)
   end)
 
-  it("gets what --env adds, for the script and its children", function()
+  it("gets the variables of --env, for the script and its children", function()
     assert.equal("1\t2=3\t1-2=3\n", printed(box, { "--env", "A=1", "--env=B=2=3" }, SHOW))
     assert.equal("\t2\t-2\n", printed(box, { "--env", "A=", "--env", "B=1", "--env", "B=2" }, SHOW))
   end)
@@ -204,7 +204,7 @@ describe("The environment", function()
     assert.equal("new\tnil\tnew-\n", result.out)
   end)
 
-  it("is empty with --clear-env, but for --env, in any order", function()
+  it("is empty with --clear-env, except for --env, in any order", function()
     box:write("x.lua", 'print((io.popen("/usr/bin/env"):read("a"):gsub("PWD=[^\\n]*\\n", "")))')
     for _, options in ipairs { { "--clear-env", "--env", "A=1" }, { "--env", "A=1", "--clear-env" } } do
       local out = box:run({ "run", "--log", "none", options[1], options[2], options[3], "x.lua" },
@@ -385,7 +385,7 @@ describe("--hup", function()
     assert.same({}, box:left_files())
   end)
 
-  it("means nothing to a script that has its own handler", function()
+  it("does not apply to a script that has its own handler", function()
     box:start("--hup", "stop", box:write("x.lua", [[
       require("lunad").signal("HUP", function() print "mine" end)
     ]]))
@@ -412,7 +412,7 @@ describe("--path", function()
     assert.truthy(box:log("x"):find("x: near", 1, true))
   end)
 
-  it("is put before everything else", function()
+  it("is searched before everything else", function()
     local first, second = module("a/m.lua", "return 'a'"), module("b/m.lua", "return 'b'")
     box:write("m.lua", "return 'own'")
     assert.equal("a\n", printed(box, { "--path", first .. ";" .. second }, 'print((require "m"))'))
@@ -428,7 +428,7 @@ describe("--path", function()
     assert.equal("init\n", printed(box, { "--path", "u" }, 'print((require "deep"))'))
   end)
 
-  it("and --cpath stand first in package.path and package.cpath, made absolute", function()
+  it("and --cpath come first in package.path and package.cpath, made absolute", function()
     local text = "print(package.path) print(package.cpath)"
     local path, cpath = printed(box, { "--path", "p", "--cpath", "c;d/?.x" }, text):match("^(.-)\n(.-)\n$")
     local here = box.dir

@@ -16,7 +16,7 @@ local function make_dir(path, octal)
   return path
 end
 
--- Options for running a copy of the binary as a user without rights, who has a home in the box.
+-- Options for running a copy of the binary as an ordinary user whose home is in the box.
 local function as_nobody(box, env)
   assert(uv.fs_copyfile(support.binary, box:path("lunad")))
   assert(uv.fs_chown(make_dir(box:path("home"), "755"), NOBODY, NOBODY))
@@ -63,7 +63,7 @@ describe("The run directory", function()
     end
   end)
 
-  it("is made 0700 for others, whatever the umask", function()
+  it("is made 0700 for other users, whatever the umask", function()
     if not support.is_root then return pending("needs root") end
     local env = { LUNAD_RUN_DIR = box:path("home/run"), LUNAD_LOG_DIR = box:path("home/log") }
     local options = as_nobody(box, env)
@@ -87,7 +87,7 @@ describe("The run directory", function()
 
 end)
 
-describe("The run directory of others than root", function()
+describe("The run directory of an ordinary user", function()
   local box = support.with_box(before_each, after_each)
 
   local STRANGER = 64321 -- nobody else's, without an entry in the user database
@@ -186,7 +186,7 @@ describe("The run directory of others than root", function()
     assert.is_nil(uv.fs_stat(box:path("home/x.pid")))
   end)
 
-  it("is named where a log has no place to be, with a word about --log", function()
+  it("is named in the error when there is no place for a log, with a hint at --log", function()
     local options = as_stranger("/nonexistent", { LUNAD_LOG_DIR = false })
     local result = box:run({ "start", box:idle("x") }, options)
     uv.fs_rmdir(FALLBACK)
@@ -215,7 +215,7 @@ describe("Relative directories", function()
     assert.equal("x: stopped\n", box:run({ "stop", "x" }, { env = env }).out)
   end)
 
-  it("are looked at from the caller's directory, whatever --chdir says", function()
+  it("are relative to the caller's directory, whatever --chdir says", function()
     box:ok("start", "--run-dir", "a/../b", "--log", "own.log", "--chdir", "/usr", box:idle("x"))
     assert.truthy(box:read("b/x.pid") and box:read("own.log"))
     box:ok("stop", "--run-dir", box:path("b"), "x")
@@ -231,7 +231,7 @@ describe("A caller whose directory was removed", function()
       { "-", ... }, { env = { BINARY = support.binary } })
   end
 
-  it("can start, run, ask and stop what does not need it", function()
+  it("can start, run, query and stop what does not need it", function()
     local result = run_lost("start", box:idle("x"))
     assert.matches("^x: started", result.out, result.err)
     assert.equal(0, run_lost("status", "x").code)
@@ -305,7 +305,7 @@ describe("A run directory", function()
     assert_empty(dir)
   end)
 
-  it("that belongs to root is refused for others", function()
+  it("that belongs to root is refused for other users", function()
     if not support.is_root then return pending("needs root") end
     local options = as_nobody(box, { LUNAD_LOG_DIR = box:path("home") })
     local dir = make_dir(box:path("roots"), "755")
@@ -314,7 +314,7 @@ describe("A run directory", function()
     assert.truthy(result.err:find("^lunad: .*another user"), result.err)
   end)
 
-  it("that is no directory, or cannot be made, is refused", function()
+  it("that is not a directory, or cannot be made, is refused", function()
     box:write("file", "")
     assert_refused(box:path("file"), "irectory")
     assert_refused(box:path("file/below"), "irectory")

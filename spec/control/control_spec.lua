@@ -69,7 +69,7 @@ end)
 describe("a request", function()
   local box = support.with_box(before_each, after_each)
 
-  -- What is no request is answered with an error, and the connection can still be used.
+  -- What is not a request is answered with an error, and the connection can still be used.
   local function refused(line)
     local client = box:connect "s"
     client:send(line .. "\n")
@@ -80,7 +80,7 @@ describe("a request", function()
     client:close()
   end
 
-  it("that is no JSON object with a verb is answered with an error", function()
+  it("that is not a JSON object with a verb is answered with an error", function()
     box:serve ""
     for _, line in ipairs {
       "garbage", "", " ", "{", "}", "null", "true", "42", '"status"', "[]", '["status"]', "{}",
@@ -147,7 +147,7 @@ describe("a request", function()
     end
   end)
 
-  it("of a reload keeps those behind it waiting, and they are answered in order", function()
+  it("of a reload delays those after it, and they are answered in order", function()
     box:serve "lunad.on_reload(function() lunad.sleep(0.05) end)"
     local client = box:connect "s"
     client:send '{"verb": "reload"}\n{"verb": "status"}\n{"verb": "reload"}\n{"verb": "status"}\n'
@@ -183,7 +183,7 @@ describe("a request", function()
   end)
 end)
 
-describe("clients that are up to no good", function()
+describe("hostile clients", function()
   local box = support.with_box(before_each, after_each)
 
   local TICKING = "tick = lunad.every(0.01, function() end)"
@@ -209,7 +209,7 @@ describe("clients that are up to no good", function()
     assert.equal(0, box:status("s").errors.count)
   end
 
-  it("and send nothing, 200 of them, disturb nobody", function()
+  it("that send nothing, 200 of them, disturb no other client", function()
     box:serve(TICKING)
     local fds = box:status("s").fds
     for _ = 1, 200 do
@@ -220,7 +220,7 @@ describe("clients that are up to no good", function()
     assert.equal(0, box:lunad("reload", "s").code)
   end)
 
-  it("and send half a request, 200 of them, disturb nobody", function()
+  it("that send half a request, 200 of them, disturb no other client", function()
     box:serve(TICKING)
     for _ = 1, 200 do
       box:connect("s"):send '{"verb": '
@@ -228,7 +228,7 @@ describe("clients that are up to no good", function()
     beat_goes_on(function() end)
   end)
 
-  it("and send garbage all the time disturb nobody", function()
+  it("that send garbage all the time disturb no other client", function()
     box:serve(TICKING)
     local garbage = ("\0\1\2garbage{[\n"):rep(1000)
     beat_goes_on(function()
@@ -240,7 +240,7 @@ describe("clients that are up to no good", function()
     end)
   end)
 
-  it("and send requests without end and take no answer disturb nobody", function()
+  it("that send requests without end and read no answer disturb no other client", function()
     box:serve(TICKING)
     local before = box:status("s").memory.rss
     local requests = ('{"verb": "status"}\n'):rep(20000)
@@ -253,7 +253,7 @@ describe("clients that are up to no good", function()
     end
   end)
 
-  it("and send megabytes without a newline disturb nobody", function()
+  it("that send megabytes without a newline disturb no other client", function()
     box:serve(TICKING)
     local flood = ("x"):rep(300000)
     beat_goes_on(function()
@@ -265,7 +265,7 @@ describe("clients that are up to no good", function()
     end)
   end)
 
-  it("and come and go as fast as they can disturb nobody", function()
+  it("that connect and close as fast as they can disturb no other client", function()
     box:serve(TICKING)
     local fds = box:status("s").fds
     beat_goes_on(function()
@@ -307,7 +307,7 @@ describe("a peer of the control socket", function()
     return assert(json.decode(result.out))
   end
 
-  -- Let everybody connect, as far as the file system is concerned.
+  -- Let all users connect, as far as the file system is concerned.
   local function open_up(path)
     assert(uv.fs_chmod(path, tonumber("666", 8)))
     assert(uv.fs_chmod(path:match "^(.*)/", tonumber("755", 8)))
@@ -319,7 +319,7 @@ describe("a peer of the control socket", function()
     assert.is_nil(answer.pid)
   end
 
-  it("that is neither root nor the starter is refused with words", function()
+  it("that is neither root nor the starter is refused with a reason", function()
     if not support.is_root then
       return pending "needs root"
     end

@@ -21,7 +21,7 @@ describe("a daemon that does not answer", function()
     check(0, "list")
   end
 
-  it("because it is stopped is told so at once, by every verb", function()
+  it("because it is stopped is reported so at once, by every verb", function()
     local pid = box:serve ""
     support.kill(pid, "sigstop")
     each_verb(function(code, ...)
@@ -37,7 +37,7 @@ describe("a daemon that does not answer", function()
     assert.is_nil(box:status("s").error)
   end)
 
-  it("because it is stopped is told of in all lines of a list, without waiting for each", function()
+  it("because it is stopped is reported in all lines of a list, without waiting for each", function()
     local pids = {}
     for i = 1, 8 do
       pids[i] = box:start("-n", "d" .. i, box:idle("d"))
@@ -50,7 +50,7 @@ describe("a daemon that does not answer", function()
     for i = 1, 8 do support.kill(pids[i], "sigcont") end
   end)
 
-  it("because it is stopped does not hold up the search for a script's path", function()
+  it("because it is stopped does not delay the search for a script's path", function()
     local pid = box:start("-n", "a", box:idle "a")
     local path = box:idle "b"
     box:start("-n", "z", path)
@@ -65,7 +65,7 @@ describe("a daemon that does not answer", function()
       "os.execute('while ! [ -e ' .. lunad.script .. '.go ]; do sleep 0.1; done')",
   }
   for what, text in pairs(BUSY) do
-    it("because it " .. what .. " is told so when --timeout is over", function()
+    it("because it " .. what .. " is reported so when --timeout is over", function()
       local words = what == "computes" and "something in it computes" or "a call in it blocks"
       local pid = box:serve(("lunad.after(0, function() print 'busy' %s end)"):format(text))
       box:wait_log("s", "s: busy")
@@ -84,7 +84,7 @@ describe("a daemon that does not answer", function()
     end)
   end
 
-  it("in time, but later, is waited for as long as its own limit allows", function()
+  it("in time, but later, is waited for until its own limit", function()
     box:serve([[
       lunad.on_reload(function() lunad.sleep(0.5) end)
       if lunad.generation > 1 then lunad.sleep(0.5) lunad.ready() else lunad.ready() end
@@ -92,7 +92,7 @@ describe("a daemon that does not answer", function()
     assert.equal(0, box:lunad("reload", "s").code)
   end)
 
-  it("a reload within --timeout may still be doing it, and it is no refusal", function()
+  it("a reload within --timeout may still do it, and has not refused it", function()
     box:serve "lunad.on_reload(function() lunad.sleep(1) end)"
     local result = box:lunad("reload", "--timeout", "0.1", "s")
     assert.equal(1, result.code)

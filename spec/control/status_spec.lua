@@ -39,7 +39,7 @@ describe("the status report", function()
     assert.equal("text", status.text)
   end)
 
-  it("has null for what there is none of", function()
+  it("has null for what is missing", function()
     box:serve ""
     local text = box:ok("status", "--json", "s"):gsub("%s+", "")
     for _, pair in ipairs { '"text":null', '"limit":null', '"last":null', '"signals":%[%]', '"tasks":%[%]',
@@ -48,7 +48,7 @@ describe("the status report", function()
     end
   end)
 
-  it("tells who it is", function()
+  it("tells name, pid and script", function()
     local pid = box:serve("", "-n", "other")
     local status = box:status "other"
     assert.same({ "other", pid, box:path "s.lua", "daemon", "running", true, 1 }, { status.name, status.pid,
@@ -58,7 +58,7 @@ describe("the status report", function()
     assert.equal(2, box:status("other").generation)
   end)
 
-  it("tells of run what it tells of start", function()
+  it("is the same for run as for start", function()
     local process = box:spawn { "run", box:write("s.lua", support.BEAT) }
     support.wait_for("the service", function() return box:lunad("status", "s").code == 0 end)
     local status = box:status "s"
@@ -80,7 +80,7 @@ describe("the status report", function()
     assert.is_true(first >= 0 and second <= (uv.hrtime() - before) / 1e9)
   end)
 
-  it("tells for people whether it runs and by which pid", function()
+  it("tells in words whether it runs, and its pid", function()
     local pid = box:serve "lunad.status 'three clients'\nlunad.task(function() lunad.sleep(60) end)"
     local text = box:ok("status", "s")
     for _, part in ipairs { "^s: running, pid " .. pid .. ",", "three clients", "s%.lua", "s%.lua:1",
@@ -160,7 +160,7 @@ describe("the report on timers", function()
     assert.equal(3, box:status("s").errors.count)
   end)
 
-  it("names the function's line also when it has arguments", function()
+  it("names the line of the function also when it has arguments", function()
     box:serve "local function named(a)\n return a end\nlunad.after(60, named, 1, 2)"
     one(box:status("s").timers, function(timer)
       return timer.kind == "after" and at_line(1)(timer)
@@ -263,7 +263,7 @@ describe("the report on errors", function()
     assert.is_true(math.abs(os.time() - errors.last.time) < 60)
   end)
 
-  it("goes on counting over reloads", function()
+  it("continues counting over reloads", function()
     box:serve "lunad.after(0.01, error, 'x')"
     support.wait_for("an error", function() return box:status("s").errors.count == 1 end)
     box:ok("reload", "s")
@@ -321,7 +321,7 @@ describe("the report on resources", function()
     assert.same({ file = box:path "log/s.log", level = "debug", dropped = 0 }, box:status("s").log)
   end)
 
-  it("has \"none\" for no log", function()
+  it("is \"none\" without a log", function()
     box:serve("", "--log", "none")
     assert.equal("none", box:status("s").log.file)
   end)
@@ -334,7 +334,7 @@ describe("the status of a service with odd names", function()
     ["spaces and quotes"] = "a \"b\" 'c' \\d", ["a newline and ESC"] = "a\nb\27[31m",
     ["UTF-8"] = "\u{e9}\u{1f600}", ["bytes that are no UTF-8"] = "a\xFFb",
   } do
-    it("can be had: a script's path with " .. what, function()
+    it("is shown: a script's path with " .. what, function()
       assert(uv.fs_mkdir(box:path(dir), tonumber("755", 8)))
       local path = box:write(dir .. "/s.lua", support.BEAT .. "\nlunad.task(function() lunad.sleep(60) end)")
       box:start("--log", box:path(dir .. "/s.log"), path)

@@ -11,7 +11,7 @@ local function run_example(box, name, env)
   return process
 end
 
--- Stop it; it must end well, having complained of nothing.
+-- Stop it; it must exit with 0 and without an error in its log.
 local function stop(box, process)
   support.kill(process.pid)
   box:await(process, "the end", process.is_over)
@@ -32,7 +32,7 @@ describe("examples/http.lua", function()
     process = run_example(box, "http", { HTTP_ADDRESS = "127.0.0.1:" .. port })
   end)
 
-  -- What the server says to a text, and it must end the connection then.
+  -- The answer of the server to a text; then it must end the connection.
   local function ask(text)
     local answer, err = net.ask(port, text)
     assert.is_nil(err)
@@ -93,14 +93,14 @@ describe("examples/http.lua", function()
     assert.equal("HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n", answer)
   end)
 
-  it("says 404 for what is not there, and goes on", function()
+  it("answers 404 for what does not exist, and keeps the connection", function()
     local client = net.connect(port):send "GET /nothing HTTP/1.1\r\n\r\n"
     client:wait "^HTTP/1.1 404 Not Found\r\n.*Connection: keep%-alive"
     client:send "GET /hello HTTP/1.1\r\n\r\n":wait "hello\n$"
     client:close()
   end)
 
-  it("sends a body back whole, also to who has said all he wants to", function()
+  it("sends a body back whole, also to a client that has closed its sending side", function()
     local body = ("0123456789abcde\n"):rep(60000)
     local request = ("POST /echo HTTP/1.1\r\nContent-Length: %d\r\n\r\n"):format(#body) .. body
     local answer, err = net.connect(port):send(request:rep(10)):finish():wait_end()
@@ -139,7 +139,7 @@ describe("examples/http.lua", function()
     client:close()
   end)
 
-  it("refuses a request line that is too long, though the client goes on", function()
+  it("refuses a request line that is too long, though the client sends more", function()
     refused(431, "GET /" .. ("x"):rep(17000) .. " HTTP/1.1\r\n\r\n")
     refused(431, "GET /" .. ("x"):rep(1000000))
   end)
@@ -153,7 +153,7 @@ describe("examples/http.lua", function()
     assert.matches("hello\n$", ask(head .. ("x"):rep(16 * 1024 - #head - 4) .. "\r\n\r\n"))
   end)
 
-  it("hands its count and its clients on at a reload", function()
+  it("passes its count and its clients on at a reload", function()
     local client = net.connect(port):send "GET /stats HTTP/1.1\r\n\r\n"
     client:wait "served 1, generation 1\n"
     box:ok("reload", "http")
@@ -180,7 +180,7 @@ describe("examples/echo.lua", function()
     assert.is_nil(uv.fs_lstat(box:path "echo.sock"))
   end)
 
-  it("counts its clients in the status, and lets them go on over a reload", function()
+  it("counts its clients in the status, and keeps them over a reload", function()
     local port = net.free_port()
     local process = run_example(box, "echo", { ECHO_ADDRESS = "127.0.0.1:" .. port })
     local clients = {}
@@ -214,7 +214,7 @@ describe("examples/prefork.lua", function()
     assert.same({}, box:left_files())
   end)
 
-  it("starts a worker again that died", function()
+  it("restarts a worker that died", function()
     local port = net.free_port()
     local process = run_example(box, "prefork", { HTTP_ADDRESS = "127.0.0.1:" .. port, WORKERS = "1" })
     local dead = box:status("prefork").children[1].pid

@@ -16,7 +16,7 @@ describe("a low limit of open files", function()
 
   for _, user in ipairs(users) do
     for _, verb in ipairs { "start", "run" } do
-      it("makes " .. verb .. " " .. table.concat(user, " ") .. " work, or fail with words", function()
+      it("makes " .. verb .. " " .. table.concat(user, " ") .. " work, or fail with a reason", function()
         local script = box:write("s.lua", 'require("lunad").after(0, print, "done")')
         local works = 0
         for limit = 4, 40 do
@@ -33,7 +33,7 @@ describe("a low limit of open files", function()
             end
           else
             assert.equal(1, result.code, told)
-            -- with fewer it is the dynamic linker that says so
+            -- with fewer the dynamic linker fails
             assert.truthy(result.err:find "^lunad: " or result.err:find "error lunad: ", told)
             assert.truthy(result.err:find("file", 1, true), told)
           end
@@ -44,7 +44,7 @@ describe("a low limit of open files", function()
     end
   end
 
-  it("is an error that names it", function()
+  it("is named in the error", function()
     local script = box:idle "s"
     for _, limit in ipairs { 9, 16 } do
       local result = run_with(limit, "start", script)

@@ -18,7 +18,7 @@ local function faults(box, ...)
   end
   local result, said = soak(box, table.unpack(words))
   if result.code == 77 then
-    pending("no process can be traced here")
+    pending("this machine does not allow tracing")
     return
   end
   assert.equal(0, result.code, said)
@@ -28,7 +28,7 @@ end
 describe("A system call that fails", function()
   local box = support.with_box(before_each, after_each)
 
-  it("in a start gives words and leaves nothing, or is survived", function()
+  it("in a start is reported and leaves nothing, or is survived", function()
     faults(box, "start/plain/0/openat/2/EMFILE", "start/plain/2/openat/1/EIO",
       "start/plain/2/eventfd2/1/EMFILE", "start/plain/2/epoll_create1/1/ENOMEM", "start/plain/2/read/1/EINTR")
   end)

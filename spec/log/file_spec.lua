@@ -33,7 +33,7 @@ describe("The log file", function()
     assert.truthy(box:read("own.log"):find("^before\n.*started"))
   end)
 
-  it("is in XDG_STATE_HOME for others than root, else in ~/.local/state", function()
+  it("is in XDG_STATE_HOME for other users than root, else in ~/.local/state", function()
     if not support.is_root then return pending("needs root") end
     assert(uv.fs_copyfile(support.binary, box:path("lunad")))
     assert(uv.fs_mkdir(box:path("home"), tonumber("755", 8)))
@@ -62,7 +62,7 @@ describe("The log file", function()
     assert.same({}, box:left_files())
   end)
 
-  it("is refused where it cannot be one, by name, and nothing is left", function()
+  it("is refused, by name, where it cannot be a file, and nothing is left", function()
     box:write("file", "")
     assert.equal(0, box:run({ box:path("fifo") }, { program = "mkfifo" }).code)
     for _, log in ipairs { ".", "run", "file/x.log", "fifo", "/proc/none.log" } do
@@ -80,7 +80,7 @@ describe("The log file", function()
     assert.truthy(status.log.dropped > 0)
   end)
 
-  it("on a full disk loses lines, says how many later, and stops nobody", function()
+  it("on a full disk loses lines, says later how many, and does not stop the daemon", function()
     if not support.is_root then return pending("needs root") end
     assert(uv.fs_mkdir(box:path("small"), tonumber("755", 8)))
     local result = box:shell([[

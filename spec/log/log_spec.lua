@@ -51,7 +51,7 @@ describe("a line of the log", function()
     assert.matches("info  other%.name: x\n", box:lunad("run", "-n", "other.name", path).err)
   end)
 
-  it("has fields behind the message, sorted, with their types", function()
+  it("has fields after the message, sorted, with their types", function()
     assert.equal("tick a=1 b=2.5 c=true d=word e=false", message(box,
       "'tick', { b = 2.5, a = 1, d = 'word', c = true, e = false }"))
   end)
@@ -66,7 +66,7 @@ describe("a line of the log", function()
     end
   end)
 
-  it("has values that are no plain data as tostring makes them", function()
+  it("has values that are not plain data as tostring makes them", function()
     assert.equal("m t=shown", message(box,
       "'m', { t = setmetatable({}, { __tostring = function() return 'shown' end }) }"))
     assert.matches("^m f=\"?function: ", message(box, "'m', { f = print }"))
@@ -87,7 +87,7 @@ describe("a line of the log", function()
     assert.equal([[\x80\x85\x9B]], message(box, [["\u{80}\u{85}\u{9b}"]]))
   end)
 
-  it("escapes bytes that are no UTF-8", function()
+  it("escapes bytes that are not UTF-8", function()
     assert.equal([[\xFF\xC3(\x80\xED\xA0\x80\xC0\xAF\xF4\x90\x80\x80\xE2\x82]],
       message(box, [["\xFF\xC3(\x80\xED\xA0\x80\xC0\xAF\xF4\x90\x80\x80\xE2\x82"]]))
   end)
@@ -151,7 +151,7 @@ describe("no output can forge a line:", function()
     not_forged(box:log "s")
   end)
 
-  it("a line of a child that looks like one stands behind the child's name", function()
+  it("a line of a child that looks like one comes after the child's name", function()
     local text = logged(box, ("lunad.spawn { 'printf', 'x\\n%s\\n' }"):format(FORGED))
     assert.matches(STAMP .. " info  s/printf%[%d+%]: x\n" .. STAMP .. " info  s/printf%[%d+%]: 2026", text)
   end)
@@ -171,7 +171,7 @@ describe("the lines of children", function()
     assert.matches("s/my%.child%[(%d+)%]: out %1\n", text)
   end)
 
-  it("are whole, whatever pieces they come in, also the last one without a newline", function()
+  it("are whole, in whatever pieces they come, also the last one without a newline", function()
     local text = logged(box, [[
       lunad.spawn { "sh", "-c",
         "printf one; sleep 0.02; printf 'more\\ntwo\\n\\nthr'; sleep 0.02; printf ee" }
@@ -210,7 +210,7 @@ describe("the lines of children", function()
     assert.equal(3, part)
   end)
 
-  it("have names that keep to the alphabet of NAME", function()
+  it("have names with the characters of NAME only", function()
     local odd = box:write("o\ndd \27name", "#!/bin/sh\necho hello\n")
     assert(uv.fs_chmod(odd, tonumber("755", 8)))
     local text = logged(box, ("lunad.spawn { %q }"):format(odd))
@@ -319,7 +319,7 @@ describe("lunad.log", function()
     ]]
   end)
 
-  -- Values whose text cannot be had, as code, and what stands for them.
+  -- Values that cannot be converted to text, as code, and what is logged for them.
   local FAILED = "%(a table whose __tostring failed: "
   local ODD = {
     ["__tostring = function() error 'oops' end"] = FAILED .. "[^\n]*s%.lua:1: oops%)",
@@ -424,7 +424,7 @@ describe("--log-format json", function()
     assert.matches("^table: ", object.t)
   end)
 
-  it("has fields never over its own members", function()
+  it("never replaces its own members by fields", function()
     local object = objects([[
       log.info("m", { time = "T", level = "L", source = "S", pid = -1, message = "M" })
     ]]).m
@@ -560,7 +560,7 @@ describe("reopening the log", function()
     box:wait_log("s", "s: after")
   end)
 
-  it("is nothing to do for a log that is no file", function()
+  it("does nothing for a log that is not a file", function()
     box:serve("", "--log", "none")
     box:ok("reopen", "s")
     assert.same({}, { box:read "log/s.log" })
@@ -570,7 +570,7 @@ end)
 describe("a log that takes no lines", function()
   local box = support.with_box(before_each, after_each)
 
-  -- The timer that ticks has gone on, though lines have been dropped. Returns the number of them.
+  -- The timer has kept ticking, though lines were dropped. Returns the number of those.
   local function ticks_go_on()
     local function runs() return box:status("s").timers[1].runs end
     support.wait_for("dropped lines", function() return box:status("s").log.dropped > 0 end)
@@ -604,7 +604,7 @@ describe("a log that takes no lines", function()
     assert.equal("syslog", box:status("s").log.file)
   end)
 
-  it("does not stop the daemon: a full disk; and what was dropped is said when there is room", function()
+  it("does not stop the daemon: a full disk; dropped lines are counted and logged later", function()
     if not support.is_root then
       return pending "needs root"
     end
@@ -627,7 +627,7 @@ describe("a log that takes no lines", function()
     end
   end)
 
-  -- Run a script with its stderr to a pipe that nobody reads yet.
+  -- Run a script with its stderr to a pipe that is not read yet.
   local function run_unread(path)
     local process = box:spawn({ "-c", 'mkfifo fifo && exec 9<>fifo && exec "$0" run -n s "$1" 2>fifo',
       support.binary, path }, { program = "sh" })
@@ -699,7 +699,7 @@ describe("a log that takes no lines", function()
     stop(process)
   end)
 
-  it("is not taken for one because a signal comes while its reader is slow", function()
+  it("is not assumed because a signal comes while the reader is slow", function()
     local path = box:write("s.lua", [[
       local lunad = require "lunad"
       for i = 1, 100 do

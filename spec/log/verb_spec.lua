@@ -33,7 +33,7 @@ describe("lunad logs", function()
     assert.equal("", box:ok("logs", "-n", "0", "x"))
   end)
 
-  it("refuses what is no count, naming option and value", function()
+  it("refuses what is not a count, naming option and value", function()
     for _, value in ipairs { "", "-1", "x", "1.5", "1K", " 2", "99999999999999999999" } do
       local err = box:refused(2, "logs", "-n", value, "x")
       assert.truthy(err:find("--lines", 1, true) or err:find("-n", 1, true), err)
@@ -41,7 +41,7 @@ describe("lunad logs", function()
     end
   end)
 
-  it("counts a last line without its end, and empty lines", function()
+  it("counts a last line without a newline, and empty lines", function()
     box:write("log/x.log", "a\nb\nunfinished")
     assert.equal("unfinished", box:ok("logs", "-n", "1", "x"))
     assert.equal("b\nunfinished", box:ok("logs", "-n", "2", "x"))
@@ -91,7 +91,7 @@ describe("lunad logs", function()
     assert.equal("lunad: x: its log /dev/full: a device, not a regular file\n", err)
   end)
 
-  it("takes nothing out of a FIFO, and does not disturb who writes to it", function()
+  it("takes nothing out of a FIFO, and does not disturb its writer", function()
     local result = box:shell([[
       mkfifo log/y.log || exit 9
       echo kept >log/y.log & writer=$!
@@ -156,7 +156,7 @@ describe("lunad logs -f", function()
     assert.equal("", process.err())
   end
 
-  it("goes on with what is written, until Ctrl-C", function()
+  it("shows what is written, until Ctrl-C", function()
     local process, shows = follow("-n", "1", "x")
     shows("line 3\n")
     append("line 4\nhalf")
@@ -204,7 +204,7 @@ describe("lunad logs -f", function()
     interrupt(process)
   end)
 
-  it("begins again in a file that was cut", function()
+  it("starts again in a file that was truncated", function()
     local process, shows = follow("-n", "1", "x")
     shows("line 3\n")
     box:write("log/x.log", "")
@@ -213,7 +213,7 @@ describe("lunad logs -f", function()
     interrupt(process)
   end)
 
-  it("does not take up what cannot be a log, and waits for one that can", function()
+  it("does not open what cannot be a log, and waits for a file that can", function()
     local process, shows = follow("-n", "1", "x")
     shows("line 3\n")
     local old = assert(io.open(box:path("log/x.log"), "ab"))
@@ -236,7 +236,7 @@ describe("lunad logs -f", function()
     interrupt(process)
   end)
 
-  it("follows a file that is removed and made again, and cut to something shorter", function()
+  it("follows a file that is removed, made again and truncated", function()
     local process, shows = follow("-n", "1", "x")
     shows("line 3\n")
     assert(os.remove(box:path("log/x.log")))
@@ -249,7 +249,7 @@ describe("lunad logs -f", function()
     interrupt(process)
   end)
 
-  it("does not turn in circles when its terminal is gone", function()
+  it("does not spin when its terminal is gone", function()
     local result = box:shell([[
       mkfifo in; sleep 60 <>in & holder=$!
       script -qefc "echo \$\$ >pid; exec \"$1\" logs -f x" /dev/null >/dev/null 2>&1 <in & terminal=$!
@@ -263,7 +263,7 @@ describe("lunad logs -f", function()
     assert.equal("", result.out)
   end)
 
-  it("ends when nobody reads any more", function()
+  it("ends when its output is not read any longer", function()
     local result = box:shell('"$1" logs -f x | head -n 1')
     assert.equal("line 1\n", result.out)
   end)

@@ -1,4 +1,4 @@
--- Whatever number of a descriptor a script gives to luv: no abort, no spinning, and nobody else is harmed.
+-- Whatever number of a descriptor a script gives to luv: no abort, no busy loop, and no harm to others.
 
 local net = require "support.net"
 local support = require "support"
@@ -13,7 +13,7 @@ describe("A descriptor that a script names by its number", function()
     return tonumber(user) + tonumber(system)
   end
 
-  -- Check that a daemon is whole: it beats, serves, logs, knows its children, and does not spin.
+  -- Check that a daemon works: it beats, serves, logs, knows its children, and does not spin.
   local function check(pid, generation)
     local from, before = #box:log("s"), used(pid)
     support.wait_for("beats", function()
@@ -65,7 +65,7 @@ describe("A descriptor that a script names by its number", function()
     end)
   end
 
-  -- Run the script with a socket that listens as descriptor 3, by a lunad of its own; returns the port and
+  -- Run the script with a socket that listens as descriptor 3, by another lunad; returns the port and
   -- the pid of the inner one.
   local function serve_three(text)
     box:write("inner.lua", support.BEAT .. BEAT .. text)
@@ -89,7 +89,7 @@ describe("A descriptor that a script names by its number", function()
     end))
   ]]
 
-  it("may be one that the process was started with, in every generation", function()
+  it("may be inherited from the starting process, in every generation", function()
     local port, pid = serve_three(SERVE)
     for generation = 1, 5 do
       for _ = 1, 5 do
@@ -109,7 +109,7 @@ describe("A descriptor that a script names by its number", function()
     assert.equal(0, box:lunad("stop", "inner").code)
   end)
 
-  it("is nobody else's when the old generation hands it on", function()
+  it("belongs to the new generation when the old one passes it on", function()
     box:write("s.lua", support.BEAT .. [[
       local uv = require "luv"
       local fds = uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true })
@@ -148,7 +148,7 @@ describe("A descriptor that a script names by its number", function()
     ]]
   end)
 
-  it("is closed by its number where it is the script's own", function()
+  it("is closed by its number if the script opened it", function()
     box:inside(([[
       local uv = require "luv"
       local path = %q
@@ -169,7 +169,7 @@ describe("A descriptor that a script names by its number", function()
     ]]):format(box:path "file"))
   end)
 
-  it("that is closed under its handle makes that one deaf, and no more", function()
+  it("that is closed under its handle silences that handle only", function()
     box:inside([[
       local uv = require "luv"
       local fds = uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true })

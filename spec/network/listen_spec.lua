@@ -4,7 +4,7 @@ local uv = support.uv
 
 local SERVE = net.SERVE
 
--- The inode of the socket that a daemon's status tells of.
+-- The inode of the socket in a daemon's status.
 local function inode(box, name, index)
   local status = box:status(name)
   local fd = status.listeners[index or 1].fd
@@ -33,7 +33,7 @@ describe("lunad.listen", function()
     assert.equal("generation 1\n", net.ask(box:path "u.sock"))
   end)
 
-  it("keeps the port over reloads where it was left to the system", function()
+  it("keeps the port over reloads when the system chose it", function()
     box:serve(SERVE .. "serve '127.0.0.1:0'")
     local port = net.port(box, "s")
     box:ok("reload", "s")
@@ -75,14 +75,14 @@ describe("lunad.listen", function()
     assert.equal("generation 1\n", net.ask(net.port(box, "s")))
   end)
 
-  it("closes at the end of a generation what was not handed to luv", function()
+  it("closes at the end of a generation what luv was not given", function()
     box:serve "for _ = 1, 10 do lunad.listen '127.0.0.1:0' end"
     local before = box:status("s").fds
     for _ = 1, 5 do box:ok("reload", "s") end
     support.wait_for("the same descriptors", function() return box:status("s").fds == before end)
   end)
 
-  it("never closes a descriptor whose number means something else by now", function()
+  it("never closes a descriptor whose number has been reused", function()
     box:serve [[
       local uv = require "luv"
       local fd = lunad.listen "127.0.0.1:0"
@@ -157,7 +157,7 @@ end)
 describe("an address of lunad.listen", function()
   local box = support.with_box(before_each, after_each)
 
-  it("that is none raises at the caller's line", function()
+  it("that is not one raises at the caller's line", function()
     box:inside [[
       for _, bad in ipairs { "", "8080", "127.0.0.1", "127.0.0.1:", ":80", "127.0.0.1:65536", "127.0.0.1:-1",
         "::1:80", "[::1]", "[::1]:", "[127.0.0.1]:80", "name:80", "*:80",
@@ -171,7 +171,7 @@ describe("an address of lunad.listen", function()
     ]]
   end)
 
-  it("that is none raises words that say what is wrong with it", function()
+  it("that is not one raises an error that says what is wrong", function()
     box:inside [[
       local words = { ["127.0.0.1"] = "it has no port", ["[::1]"] = "it has no port",
         [":80"] = "which address?",
@@ -232,7 +232,7 @@ describe("an address of lunad.listen", function()
     ]]):format(box.dir))
   end)
 
-  it("below 1024 is denied to a user without rights", function()
+  it("below 1024 is denied to an ordinary user", function()
     if not support.is_root then
       return pending "needs root"
     end
@@ -246,7 +246,7 @@ describe("an address of lunad.listen", function()
     assert.matches("^nil\tEACCES: permission denied: 127%.0%.0%.1:%d+\tEACCES\n", result.out)
   end)
 
-  it("cannot be had by a generation that is over", function()
+  it("is refused to a generation that is over", function()
     box:serve [[
       lunad.on_stop(function(reason)
         lunad.sleep(0.001)
@@ -299,7 +299,7 @@ describe("the file of a Unix socket", function()
     end
   end)
 
-  it("is left alone if it is somebody else's by now", function()
+  it("is left alone if another process has replaced it", function()
     serve(box:path "u.sock")
     os.remove(box:path "u.sock")
     box:write("u.sock", "precious")
@@ -307,7 +307,7 @@ describe("the file of a Unix socket", function()
     assert.equal("precious", box:read "u.sock")
   end)
 
-  it("is replaced if nobody listens on it any more", function()
+  it("is replaced if no process listens on it", function()
     net.stale(box:path "u.sock")
     serve(box:path "u.sock")
     assert.equal("generation 1\n", net.ask(box:path "u.sock"))
@@ -322,7 +322,7 @@ describe("the file of a Unix socket", function()
     assert.equal("generation 1\n", net.ask(box:path "u.sock"))
   end)
 
-  it("is refused if somebody listens on it, who is not disturbed", function()
+  it("is refused if a process listens on it, which is not disturbed", function()
     serve(box:path "u.sock")
     box:inside(('fails("EADDRINUSE", lunad.listen "unix:%s")'):format(box:path "u.sock"))
     assert.equal("generation 1\n", net.ask(box:path "u.sock"))
@@ -349,13 +349,13 @@ describe("the file of a Unix socket", function()
     assert.equal("precious", box:read "plain")
   end)
 
-  it("goes when the new generation does not ask for it", function()
+  it("is removed when the new generation does not ask for it", function()
     serve(box:path "u.sock")
     assert.equal(0, box:reload("").code)
     assert.is_false(exists "u.sock")
   end)
 
-  it("that a generation has made which fails goes with it", function()
+  it("is removed with a generation that has made it and fails", function()
     serve(box:path "u.sock")
     assert.equal(1, box:reload(("assert(lunad.listen 'unix:%s') error 'x'"):format(box:path "new.sock")).code)
     assert.is_false(exists "new.sock")
@@ -390,7 +390,7 @@ describe("a listening socket over a reload", function()
     for _ = 1, 10 do assert.equal("generation 2\n", net.ask(port)) end
   end)
 
-  it("brings its queue of clients to the new code", function()
+  it("keeps its queue of clients for the new code", function()
     box:serve [[
       local socket = require "luv".new_tcp()
       socket:open(assert(lunad.listen "127.0.0.1:0"))
@@ -402,7 +402,7 @@ describe("a listening socket over a reload", function()
     for _, client in ipairs(clients) do assert.equal("generation 2\n", (client:wait_end())) end
   end)
 
-  it("is closed at commit if nobody asks for it any more", function()
+  it("is closed at commit if the new generation does not ask for it", function()
     box:serve(SERVE .. "serve '127.0.0.1:0'")
     local port = net.port(box, "s")
     assert.equal(0, box:reload(SERVE .. "serve '[::1]:0'").code)
@@ -446,7 +446,7 @@ describe("a listening socket over a reload", function()
     assert.equal("ECONNREFUSED", select(2, net.ask(port, nil, "::1")))
   end)
 
-  it("goes on though the new generation asks for it twice, and the next not at all", function()
+  it("stays open when the new generation asks for it twice, and the next not at all", function()
     box:serve(SERVE .. "serve '127.0.0.1:0'")
     local port = net.port(box, "s")
     assert.equal(0, box:reload(SERVE .. "serve '127.0.0.1:0' lunad.listen '127.0.0.1:0'").code)
@@ -464,7 +464,7 @@ describe("a listening socket over a reload", function()
   end)
 end)
 
--- Begins to be a service manager that passes sockets: descriptors from 3 on for each NAME=ADDRESS
+-- Acts as a service manager that passes sockets: descriptors from 3 on for each NAME=ADDRESS
 -- (a port of 127.0.0.1, or a path), named if NAME is not empty; then runs the rest of the words.
 local MANAGER = [[
   my ($count, @names) = (0);
@@ -508,7 +508,7 @@ describe("sockets that a service manager passes", function()
     return math.tointeger(tonumber(result.out:match "pid (%d+)"))
   end
 
-  it("are had by name", function()
+  it("are found by name", function()
     local one, two = net.free_port(), net.free_port()
     started("serve 'fd:web' serve 'fd:admin'", { "web=" .. one, "admin=" .. two })
     assert.equal("generation 1\n", net.ask(one))
@@ -553,7 +553,7 @@ describe("sockets that a service manager passes", function()
     assert.is_truthy(uv.fs_lstat(box:path "u.sock"))
   end)
 
-  it("are had by run too", function()
+  it("are found by run too", function()
     local port = net.free_port()
     local script = box:write("s.lua", support.BEAT .. SERVE .. "serve 'fd:web'")
     local process = box:spawn(manager({ "web=" .. port }, { "run", script }), { program = "perl" })
@@ -564,7 +564,7 @@ describe("sockets that a service manager passes", function()
     assert.equal(0, process.code)
   end)
 
-  it("are nobody's if they name another process", function()
+  it("are ignored if they are meant for another process", function()
     local port = net.free_port()
     local result = start("assert(lunad.listen 'fd:web')", { "web=" .. port }, { OTHER_PID = "1" })
     assert.equal(1, result.code)
@@ -574,7 +574,7 @@ describe("sockets that a service manager passes", function()
     assert.equal("ECONNREFUSED", select(2, net.ask(port)))
   end)
 
-  it("are not told of in the environment of the script or its children", function()
+  it("are not named in the environment of the script or its children", function()
     started([[
       local told = os.getenv "LISTEN_FDS" or os.getenv "LISTEN_PID" or os.getenv "LISTEN_FDNAMES"
       print("told " .. tostring(told))
@@ -586,7 +586,7 @@ describe("sockets that a service manager passes", function()
     assert.not_matches("socket:", box:log "s")
   end)
 
-  it("that were not passed cannot be had", function()
+  it("that were not passed are refused", function()
     box:inside [[
       local result, message, code = lunad.listen "fd:web"
       fails("ENOENT", result, message, code)
@@ -599,7 +599,7 @@ end)
 describe("--listen", function()
   local box = support.with_box(before_each, after_each)
 
-  it("may be given again and again, for what lunad.listen asks for", function()
+  it("may be given several times, for what lunad.listen asks for", function()
     local one, two = net.free_port(), net.free_port()
     local addresses = { "127.0.0.1:" .. one, "127.0.0.1:" .. two, "unix:" .. box:path "u.sock" }
     box:serve(SERVE .. ("serve '%s' serve '%s' serve '%s'"):format(table.unpack(addresses)),
@@ -620,7 +620,7 @@ describe("--listen", function()
     assert.equal("generation 2\n", (client:wait_end()))
   end)
 
-  it("lets nobody serve a port below 1024, and a socket where only root may make one", function()
+  it("lets user nobody serve a port below 1024, and a socket where only root may make one", function()
     if not support.is_root then
       return pending "needs root"
     end
@@ -653,7 +653,7 @@ describe("--listen", function()
     assert.is_nil(uv.fs_lstat(box:path "u.sock"))
   end)
 
-  it("that is no address is a usage error, naming option and value", function()
+  it("that is not an address is a usage error, naming option and value", function()
     for _, bad in ipairs { "80", "name:80", "unix:relative", "fd:web", "" } do
       local err = box:refused(2, "start", "--listen", bad, box:idle "s")
       assert.is_truthy(err:find("--listen", 1, true))

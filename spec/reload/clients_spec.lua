@@ -31,7 +31,7 @@ end
 local Crowd = {}
 Crowd.__index = Crowd
 
--- One client: connects, asks `questions` times, each answer awaited, ends, and begins anew.
+-- One client: connects, asks `questions` times, waits for each answer, ends, and starts again.
 function Crowd:client(questions)
   local socket, asked, answer = uv.new_tcp(), 0, ""
   local function over(problem)
@@ -64,14 +64,14 @@ function Crowd:client(questions)
   end)
 end
 
--- Several clients of a port who come and go until the crowd is dispersed.
+-- Several clients of a port that connect and close again and again until told to end.
 local function gather(port)
   local crowd = setmetatable({ port = port, problems = {}, answers = 0, newest = 0, open = 0 }, Crowd)
   for i = 1, CLIENTS do crowd:client(i % 4 + 1) end
   return crowd
 end
 
--- Let them come until a generation has answered, and then go; all must have got what they wanted.
+-- Let them connect until a generation has answered, then end them; all must have got their answers.
 function Crowd:await(generation)
   support.wait_for("generation " .. generation, function()
     uv.run "nowait"
@@ -85,10 +85,10 @@ function Crowd:await(generation)
   assert.same({}, self.problems)
 end
 
-describe("clients who come and go", function()
+describe("clients that connect and close again and again", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Reload once while the crowd goes on, and until each client is likely to have had a turn.
+  -- Reload once while the clients run, and wait until each is likely to have had a turn.
   local function reload(crowd, client, text)
     local before = crowd.answers
     box:write("s.lua", support.BEAT .. text)
@@ -102,7 +102,7 @@ describe("clients who come and go", function()
 
   local BROKEN = { "error 'x'", "local = 1", "lunad.stop()", "while true do end" }
 
-  it("are all answered in whole during " .. RELOADS .. " reloads, good and broken ones", function()
+  it("are all answered completely during " .. RELOADS .. " reloads, good and broken ones", function()
     box:serve(LINES .. "serve '127.0.0.1:0'", "--start-timeout", "0.05")
     local crowd, client = gather(net.port(box, "s")), box:connect "s"
     local good = 0
@@ -154,7 +154,7 @@ describe("examples/prefork.lua", function()
     return pids
   end
 
-  it("rolls its workers one by one at a reload, and refuses nobody meanwhile", function()
+  it("rolls its workers one by one at a reload, and refuses no client meanwhile", function()
     local port = net.free_port()
     start(port)
     assert.matches("^HTTP/1.1 200 OK.*hello\n$", (net.ask(port, HELLO)))

@@ -1,7 +1,7 @@
 local support = require "support"
 
--- What prints "ghost" again and again, by every way there is; BUSY keeps a request of luv in flight
--- until somebody opens the FIFO.
+-- Prints "ghost" again and again, in every way; BUSY keeps a request of luv in flight
+-- until the FIFO is opened.
 local GHOSTS = [[
   local uv = require "luv"
   local function ghost() print "ghost" end
@@ -37,7 +37,7 @@ describe("A generation that is over, while luv has a request in flight", functio
     return ("local uv = require 'luv' uv.chdir(%q) "):format(box.dir) .. what
   end
 
-  -- Fail if anything is said after the last place with the words.
+  -- Fail if anything is logged after the last line with the words.
   local function assert_silent_after(words)
     local rest = assert(box:log("s"):match(".*" .. words .. "(.*)"), box:log("s"))
     assert.falsy(rest:find("ghost", 1, true), rest)
@@ -45,7 +45,7 @@ describe("A generation that is over, while luv has a request in flight", functio
     assert.falsy(rest:find("uncaught", 1, true), rest)
   end
 
-  -- Wait until the loop has turned often.
+  -- Wait for many turns of the loop.
   local function wait_beats()
     local from = #box:log("s")
     support.wait_for("beats", function()
@@ -120,7 +120,7 @@ describe("What runs while the state of a generation is closed", function()
   local box = support.with_box(before_each, after_each)
 
   -- Everything that a finalizer, a <close> variable or a task at its end may try. It must not work, or
-  -- it must leave nothing; above all the host goes on.
+  -- it must leave nothing; above all the host keeps running.
   local TRIES = [[
     local uv = require "luv"
     local early = {
@@ -248,7 +248,7 @@ describe("What runs while the state of a generation is closed", function()
     end)
   end
 
-  it("may use luv without a callback: the clean-up of files is done", function()
+  it("may use luv without a callback: files are cleaned up", function()
     local file = box:write("precious", "x")
     box:run { "run", "-e", ([[
       local uv = require "luv"

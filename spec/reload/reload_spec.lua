@@ -20,7 +20,7 @@ describe("a reload that succeeds", function()
     assert.equal(2, box:status("s").generation)
   end)
 
-  it("is told in status", function()
+  it("is shown in status", function()
     box:serve ""
     local before = box:status("s").reloads
     assert.same({ ok = 0, failed = 0 }, before)
@@ -41,7 +41,7 @@ describe("a reload that succeeds", function()
     assert.matches("s: old module\tnil\n.*s: new module\tnil\n", box:log "s")
   end)
 
-  it("works on run, and on what has no file", function()
+  it("works on run, and on a script without a file", function()
     for _, words in ipairs { { "run", "-n", "s", "-e", support.BEAT }, { "run", "-n", "s", "-" } } do
       local process = box:spawn(words, { input = support.BEAT })
       box:await(process, "the start", function() return process.err():find "started" end)
@@ -154,7 +154,7 @@ describe("a reload that succeeds", function()
     assert.equal("running", box:status("s").state)
   end)
 
-  it("is not cut short in its on_stop functions by a stop", function()
+  it("completes its on_stop functions when a stop comes", function()
     box:serve "lunad.on_stop(function(reason) lunad.sleep(0.2) print('ended', reason) end)"
     box:reload ""
     box:ok("stop", "s")
@@ -192,7 +192,7 @@ describe("a reload that succeeds", function()
   end)
 end)
 
-describe("a reload that fails", function()
+describe("a reload", function()
   local box = support.with_box(before_each, after_each)
 
   local OLD = "lunad.signal('USR1', function() print 'old one here' end) "
@@ -216,7 +216,7 @@ describe("a reload that fails", function()
     assert.matches("generation 2", box:reload("").out)
   end
 
-  -- Reload with a script; it is refused with words that match, on the terminal and in the log.
+  -- Reload with a script; it is refused with a message that matches, on the terminal and in the log.
   local function refused(pid, text, pattern)
     local result = box:reload(text)
     assert.equal(1, result.code)
@@ -226,37 +226,37 @@ describe("a reload that fails", function()
     old_one_goes_on(pid, pattern)
   end
 
-  it("does so for a syntax error, naming file and line, before anything is touched", function()
+  it("is refused for a syntax error, naming file and line, before anything is touched", function()
     local pid = box:serve(OLD .. "lunad.on_reload(function() print 'asked' end)")
     refused(pid, "\n\nlocal = 1", "s%.lua:3: ")
     assert.equal(1, count(box:log "s", "s: asked")) -- by the good reload at the end
   end)
 
-  it("does so for a chunk that raises, with its traceback", function()
+  it("is refused for a chunk that raises, with its traceback", function()
     refused(box:serve(OLD), "local function deep() error 'oops' end\ndeep()",
       "s%.lua:1: oops\nstack traceback:.*s%.lua:2: in ")
   end)
 
-  it("does so for a module that does not load", function()
+  it("is refused for a module that does not load", function()
     box:write("mod.lua", "error 'bad module'")
     refused(box:serve(OLD), "require 'mod'", "mod%.lua:1: bad module")
   end)
 
-  it("does so for bytecode", function()
+  it("is refused for bytecode", function()
     local pid = box:serve(OLD)
     box:write("s.lua", string.dump(function() end))
     assert.equal(1, box:lunad("reload", "s").code)
     old_one_goes_on(pid, "bytecode")
   end)
 
-  it("does so for a script that is gone", function()
+  it("is refused for a script that is gone", function()
     local pid = box:serve(OLD)
     assert(os.remove(box:path "s.lua"))
     assert.matches("s%.lua: there is no such script", box:lunad("reload", "s").err)
     old_one_goes_on(pid, "no such script")
   end)
 
-  it("does so for a script that others may write, as root", function()
+  it("is refused for a script that others may write, as root", function()
     if not support.is_root then
       return pending "needs root"
     end
@@ -267,7 +267,7 @@ describe("a reload that fails", function()
     old_one_goes_on(pid, "s%.lua")
   end)
 
-  it("does so for an on_reload function that raises, with its traceback", function()
+  it("is refused for an on_reload function that raises, with its traceback", function()
     local text = OLD .. "lunad.on_reload(function()\n error 'not now' end)"
     local pid = box:serve(text)
     local result = box:lunad("reload", "s")
@@ -280,7 +280,7 @@ describe("a reload that fails", function()
     assert.equal(1, box:status("s").generation)
   end)
 
-  it("does so for a state that cannot be copied, naming its path", function()
+  it("is refused for a state that cannot be copied, naming its path", function()
     local pid = box:serve(OLD .. [[
       lunad.on_reload(function() return { conn = { socket = io.stdout } } end)
     ]])
@@ -293,7 +293,7 @@ describe("a reload that fails", function()
     assert.equal(1, box:status("s").generation)
   end)
 
-  it("does so for a script that calls lunad.stop or os.exit before it is ready", function()
+  it("is refused for a script that calls lunad.stop or os.exit before it is ready", function()
     for _, text in ipairs { "lunad.stop()", "os.exit(0)", "os.exit(3)", "pcall(os.exit)" } do
       local pid = box:serve(OLD)
       refused(pid, second(text .. " print 'new one'"), "before it was ready")
@@ -301,7 +301,7 @@ describe("a reload that fails", function()
     end
   end)
 
-  it("does so for a script that ends before lunad.ready, with --wait-ready", function()
+  it("is refused for a script that ends before lunad.ready, with --wait-ready", function()
     local pid = box:serve(OLD .. "lunad.ready()", "--wait-ready")
     local result = box:lunad("reload", "s")
     assert.equal(0, result.code)
@@ -331,7 +331,7 @@ describe("a reload that fails", function()
     ["has finished its task"] = "require('lunad').task(print, 1):wait()",
   }
   for what, text in pairs(NOTHING) do
-    it("does so for a script that has nothing to wait for: it " .. what, function()
+    it("is refused for a script that has nothing to wait for: it " .. what, function()
       local waits = text:find("ready", 1, true)
       local pid = box:serve(OLD .. "lunad.ready()", table.unpack(waits and { "--wait-ready" } or {}))
       box:write("s.lua", text)
@@ -350,7 +350,7 @@ describe("a reload that fails", function()
     end)
   end
 
-  it("does so for an emptied script at SIGHUP and lunad.reload too", function()
+  it("is refused for an emptied script at SIGHUP and lunad.reload too", function()
     local pid = box:serve(OLD .. "lunad.signal('USR2', lunad.reload)")
     box:write("s.lua", "")
     for i, signal in ipairs { "sighup", "sigusr2" } do
@@ -360,7 +360,7 @@ describe("a reload that fails", function()
     assert.equal(1, box:status("s").generation)
   end)
 
-  it("does so for a script that calls ready, and has nothing to wait for", function()
+  it("is refused for a script that calls ready, and has nothing to wait for", function()
     box:serve(OLD .. "lunad.ready()", "--wait-ready")
     box:write("s.lua", "require('lunad').ready()")
     assert.matches("nothing to wait for", box:lunad("reload", "s").err)
@@ -371,14 +371,14 @@ describe("a reload that fails", function()
     assert.equal(1, box:status("s").generation)
   end)
 
-  it("does so for a callback that fails before lunad.ready, with --wait-ready", function()
+  it("is refused for a callback that fails before lunad.ready, with --wait-ready", function()
     box:serve(OLD .. "lunad.ready()", "--wait-ready")
     local result = box:reload "lunad.after(0.01, function() error 'oops' end) lunad.sleep(60)"
     assert.equal(1, result.code)
     assert.matches("s%.lua:1: oops\nstack traceback:", result.err)
   end)
 
-  it("stops no service with --on-error exit", function()
+  it("that fails stops no service with --on-error exit", function()
     local pid = box:serve(OLD, "--on-error", "exit")
     refused(pid, "error 'oops'", "oops")
   end)
@@ -391,7 +391,7 @@ describe("a reload that fails", function()
     ["computes in a coroutine"] = "coroutine.wrap(function()" .. BUSY .. "end)()",
   }
   for what, text in pairs(SLOW) do
-    it("does so for a script that is not ready in time because it " .. what, function()
+    it("is refused for a script that is not ready in time because it " .. what, function()
       local pid = box:serve(OLD .. "lunad.ready()", "--wait-ready", "--start-timeout", "0.2")
       local result = box:reload(text)
       assert.equal(1, result.code)
@@ -401,7 +401,7 @@ describe("a reload that fails", function()
       assert.equal(1, box:status("s").generation)
     end)
 
-    it("does so for an on_reload function that takes too long because it " .. what, function()
+    it("is refused for an on_reload function that takes too long because it " .. what, function()
       if what:find "timer" then
         text = "lunad.task(function() lunad.sleep(0.01) end):wait()" .. BUSY
       end
@@ -454,7 +454,7 @@ describe("a reload that fails", function()
     end)
   end
 
-  it("refuses a state whose copying takes longer than --start-timeout", function()
+  it("is refused for a state whose copying takes longer than --start-timeout", function()
     local pid = box:serve(OLD .. [[
       local big = {}
       lunad.after(0, function()
@@ -472,7 +472,7 @@ describe("a reload that fails", function()
     assert.equal(1, box:status("s").generation)
   end)
 
-  it("interrupts an on_reload function that takes too long, and never takes its word later", function()
+  it("interrupts an on_reload function that takes too long, and ignores its result later", function()
     box:serve([[
       local calls = 0
       lunad.on_reload(function()
@@ -599,7 +599,7 @@ describe("the beat of the old generation", function()
     assert.is_true(least < INTERVAL / 2, "the beat has moved")
   end)
 
-  it("goes on while a reload waits, and by it alone", function()
+  it("continues while a reload waits, called by the old generation alone", function()
     box:serve(TICKS .. "lunad.on_reload(function() lunad.sleep(0.3) end)")
     local before = #ticks()
     box:reload "error 'x'"
@@ -644,7 +644,7 @@ describe("requests for reloads", function()
     assert.equal(2, count(box:log "s", "lunad: reloaded"))
   end)
 
-  it("all get the verdict on what they asked for", function()
+  it("all get the verdict of their own reload", function()
     local processes = { begin_held() }
     box:write("s.lua", "error 'broken meanwhile'")
     for i = 2, 4 do processes[i] = box:spawn { "reload", "s" } end
@@ -678,7 +678,7 @@ describe("requests for reloads", function()
     assert.matches("generation 2", reload.out())
   end)
 
-  it("are never lost: the last edit before the last SIGHUP is in effect", function()
+  it("are not lost: the last edit before the last SIGHUP is in effect", function()
     local pid = box:serve ""
     for i = 1, 30 do
       box:write("s.lua.new", support.BEAT .. "print 'edit " .. i .. "'")
@@ -693,7 +693,7 @@ describe("requests for reloads", function()
     ["that is busy for a while"] = "lunad.signal('USR1', function() print 'busy' " ..
       "local t = os.clock() while os.clock() - t < 1 do end end)",
   } do
-    it("are all answered truthfully, a hundred at a time, by a service " .. what, function()
+    it("are all answered correctly, a hundred at a time, by a service " .. what, function()
       local pid = box:serve(text)
       support.kill(pid, "sigusr1")
       local clients, generations = {}, 0
@@ -710,7 +710,7 @@ describe("requests for reloads", function()
     end)
   end
 
-  it("are all answered truthfully when the script is broken", function()
+  it("are all answered correctly when the script is broken", function()
     box:serve ""
     box:write("s.lua", "error 'oops'")
     local processes = {}
@@ -803,7 +803,7 @@ describe("200 reloads in a row, a third of them failing,", function()
     lunad.status("count " .. state.count)
   ]]
 
-  -- Reload N times, and then tell how the service is when what has been closed is gone.
+  -- Reload N times, and then return the state of the service, when what was closed is gone.
   local function reload_often(client, times)
     for i = 1, times do
       box:write("s.lua", support.BEAT .. GOOD .. (i % 3 == 0 and "error 'x'" or ""))

@@ -17,7 +17,7 @@ end
 describe("a replaced generation with a client", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Serve with `text`, which sets on_data; connect, reload to what does no more than live, and say
+  -- Serve with `text`, which sets on_data; connect, reload to a script that only stays alive, and send
   -- something. Returns the connection.
   local function talk(text, ...)
     box:serve(SERVE .. text, ...)
@@ -142,7 +142,7 @@ describe("a replaced generation with a client", function()
     assert.equal("running", box:status("s").state)
   end)
 
-  it("asks in vain for a reload or a stop, which is logged", function()
+  it("cannot ask for a reload or a stop, which is logged", function()
     local client = talk [[
       function on_data()
         if lunad.stats().generation > 1 then lunad.reload() lunad.after(0.01, lunad.stop) end
@@ -190,7 +190,7 @@ end)
 describe("what a generation had when it was replaced", function()
   local box = support.with_box(before_each, after_each)
 
-  it("may go on as a command in exec, to its end", function()
+  it("may continue as a command in exec, to its end", function()
     box:serve [[
       lunad.task(function()
         local result = lunad.exec { "sh", "-c",
@@ -253,7 +253,7 @@ describe("what a generation had when it was replaced", function()
     client:close()
   end)
 
-  it("is told of its end: wait and on_exit of a child that is ended go on", function()
+  it("is told of its end: wait and on_exit of a child that is ended continue", function()
     box:serve [[
       local child = lunad.spawn { "sh", "-c", "trap 'exit 7' TERM; echo set; while :; do sleep 0.01; done",
         on_exit = function(exit) print("on_exit", exit.code) end }

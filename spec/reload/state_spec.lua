@@ -14,7 +14,7 @@ local function carried(box, make, check)
   assert.equal(0, result.code, result.err)
 end
 
--- The reload is refused because of the value at a path, and the old generation goes on.
+-- The reload is refused because of the value at a path, and the old generation keeps running.
 local function refused(box, make, path)
   local result = carry(box, make, "")
   assert.equal(1, result.code)
@@ -86,7 +86,7 @@ describe("state that is carried over a reload", function()
     ]])
   end)
 
-  it("loses metatables, which are not asked", function()
+  it("loses metatables, whose functions are not called", function()
     carried(box, [[
       local mt = { __index = error, __pairs = error, __len = error, __eq = error, __name = "X", __gc = print,
         __metatable = "locked", __mode = "k" }
@@ -178,7 +178,7 @@ describe("state that is nested", function()
     refused(box, nested(100000), "200")
   end)
 
-  it("by keys is refused just so", function()
+  it("by keys is refused in the same way", function()
     refused(box, "local t = {} for _ = 2, 201 do t = { [t] = true } end return t", "200")
     box:ok("stop", "s")
     carried(box, "local t = {} for _ = 2, 200 do t = { [t] = true } end return t", "assert(next(s))")
@@ -194,7 +194,7 @@ describe("state that is nested", function()
   end)
 end)
 
-describe("state that is no plain data is refused with its path:", function()
+describe("state that is not plain data is refused with its path:", function()
   local box = support.with_box(before_each, after_each)
 
   for make, path in pairs {

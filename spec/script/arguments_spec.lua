@@ -1,9 +1,9 @@
--- What wrong arguments bring about: a raised error that names the argument or the option, at the
--- line of the caller. All rows run in one script, each on a line of its own.
+-- What a wrong argument does: a raised error that names the argument or the option, at the
+-- line of the caller. All rows run in one script, each on its own line.
 
 local support = require "support"
 
--- A call, and what its error must name. Everything that `prelude` makes is at hand.
+-- A call, and what its error must name. It can use everything that `prelude` makes.
 local groups = {}
 
 local function rows(name, list)

@@ -11,7 +11,7 @@ describe("A copy of the process made by fork", function()
     assert.equal(0, built.code, built.err)
   end)
 
-  -- What the script has, for the copy to lay hands on.
+  -- What the script has, for the copy to use.
   local OWN = [[
     local uv, forker = require "luv", require "forker"
     local ticks, gets = 0, 0
@@ -88,7 +88,7 @@ describe("A copy of the process made by fork", function()
     print("copy done", forker.getpid())
   ]]
 
-  -- Check that the daemon is as it should be: everything is called, in the one process, and stops.
+  -- Check that the daemon works: everything is called, in the one process, and stops.
   local function check(pid, what)
     box:wait_log("s", "copy done")
     local log = box:log("s")
@@ -145,12 +145,12 @@ describe("A copy of the process made by fork", function()
 
   for _, what in ipairs { "returns from its callback", "calls exit", "fails" } do
     local how = ENDS[what]
-    it("that was made while the script is loaded, and " .. what .. ", is no start", function()
+    it("that was made while the script is loaded, and " .. what .. ", is not reported as a start", function()
       check(box:serve(script(how, "copy() if lunad.generation == 1 then lunad.sleep(0.1) end lunad.ready()"),
         "--wait-ready"), what)
     end)
 
-    it("that was made by a task, and " .. what .. ", wakes nobody", function()
+    it("that was made by a task, and " .. what .. ", wakes no task", function()
       check(box:serve(script(how, [[
         local task
         lunad.after(0.05, function()
@@ -160,7 +160,7 @@ describe("A copy of the process made by fork", function()
       ]])), what)
     end)
 
-    it("that was made under a keeper, and " .. what .. ", is not its end", function()
+    it("that was made under a keeper, and " .. what .. ", does not end the keeper", function()
       if not support.is_root then return pending("needs root") end
       support.uv.fs_chmod(box.dir, tonumber("755", 8))
       local pid = box:serve(script(how, "copy() lunad.after(0.05, copy)"), "--user", "nobody")

@@ -96,7 +96,7 @@ describe("luv as a guest", function()
     ]]
   end)
 
-  it("has the time in callbacks that are not its own: its timers are not early", function()
+  it("has the time in callbacks of lunad: its timers are not early", function()
     box:inside [[
       local uv = require "luv"
       local late = {}
@@ -242,7 +242,7 @@ describe("a callback of luv", function()
     assert.matches("42", result.err)
   end)
 
-  it("may sleep, wait, and run commands, while the others go on", function()
+  it("may sleep, wait, and run commands, while the others continue", function()
     box:inside [[
       local uv, order = require "luv", {}
       local timer = uv.new_timer()
@@ -350,7 +350,7 @@ describe("timers, tasks and luv", function()
       server:unref()
     ]],
   } do
-    it("wake the loop for nothing where luv has " .. what, function()
+    it("do not wake the loop needlessly when luv has " .. what, function()
       local pid = box:serve("local uv = require 'luv' local n = 0 " .. text ..
         " lunad.every(0.2, function() n = n + 1 print('beat ' .. n) end)")
       local function turns()
@@ -619,7 +619,7 @@ end)
 describe("many reloads of a script with luv", function()
   local box = support.with_box(before_each, after_each)
 
-  it("do not use anything up", function()
+  it("do not leak", function()
     box:serve [[
       local uv = require "luv"
       uv.new_timer():start(1, 1, function() end)

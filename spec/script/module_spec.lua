@@ -11,7 +11,7 @@ end
 describe("require 'lunad'", function()
   local box = support.with_box(before_each, after_each)
 
-  it("is one table, whose facts are those of the process", function()
+  it("is one table, with the values of the process", function()
     box:inside(([[
       equal(lunad, require "lunad")
       equal(%q, lunad.version)
@@ -98,7 +98,7 @@ end)
 describe("lunad.stats", function()
   local box = support.with_box(before_each, after_each)
 
-  it("has every key that has a meaning, with its type", function()
+  it("has every key, with its type", function()
     box:inside [[
       eventually(function() return lunad.stats().ready end)
       local stats = lunad.stats()
@@ -118,7 +118,7 @@ describe("lunad.stats", function()
     ]]
   end)
 
-  it("says what is true of the process", function()
+  it("has the values of the process", function()
     box:inside [[
       eventually(function() return lunad.stats().ready end)
       local stats = lunad.stats()
@@ -191,7 +191,7 @@ describe("lunad.stats", function()
     ]]
   end)
 
-  it("lists a timer's function where it stands, whatever arguments it has", function()
+  it("lists a timer's function with file and line, whatever arguments it has", function()
     box:inside [[
       local function work() end
       local timer = lunad.after(50, work, 1, 2, 3)
@@ -279,7 +279,7 @@ describe("lunad.stats", function()
     assert.equal(logged, table.concat(seen, " "))
   end)
 
-  it("is a new table each time, that one may change", function()
+  it("is a new table each time, which may be changed", function()
     box:inside [[
       local stats = lunad.stats()
       stats.name, stats.timers = nil, nil
@@ -320,7 +320,7 @@ describe("print", function()
     box:wait_log("printer", "Z info  printer: one\t2\tnil\n")
   end)
 
-  it("raises what __tostring raises, and refuses what it returns if that is no string", function()
+  it("raises what __tostring raises, and refuses a result of it that is not a string", function()
     box:inside [[
       raises("mine", print, setmetatable({}, { __tostring = function() error("mine") end }))
       raises("__tostring", print, setmetatable({}, { __tostring = function() return {} end }))

@@ -1,6 +1,6 @@
 local support = require "support"
 
--- A loop that gives no control back; an interruption ends it, and nothing else.
+-- A loop that never returns; only an interruption ends it.
 local BUSY = " while true do pcall(function() while true do end end) end "
 
 local function run(box, text, ...)
@@ -39,7 +39,7 @@ describe("the chunk", function()
     assert.is_false(support.is_alive(pid))
   end)
 
-  it("knows the facts of the service", function()
+  it("knows name, script and mode", function()
     local pid = box:serve "print(lunad.name, lunad.pid, lunad.script, lunad.mode, lunad.generation)"
     box:wait_log("s", ("s: s\t%d\t%s\tdaemon\t1\n"):format(pid, box:path "s.lua"):gsub("%-", "%%-"))
     local result = run(box, "local l = require 'lunad' print(l.mode, l.name, type(l.version))", "-n", "other")
@@ -56,7 +56,7 @@ describe("the chunk", function()
   end)
 
   for _, mode in ipairs { "664", "646", "666" } do
-    it("is refused as root's if others may write it: " .. mode, function()
+    it("is refused for root if other users may write it: " .. mode, function()
       if not support.is_root then
         return pending "needs root"
       end
@@ -85,7 +85,7 @@ describe("the chunk", function()
     assert.matches("its group may write", box:refused(1, "reload", "s"))
   end)
 
-  it("is refused as root's if it belongs to somebody else", function()
+  it("is refused for root if it belongs to another user", function()
     if not support.is_root then
       return pending "needs root"
     end
@@ -149,7 +149,7 @@ describe("ready", function()
     assert.matches("called.*started", box:log "s")
   end)
 
-  it("has come before any callback runs, be it due at once", function()
+  it("is before any callback, even one that is due at once", function()
     box:serve "lunad.after(0, error, 'too late to fail the start')"
     box:wait_log("s", "too late to fail the start")
     assert.equal(3, run(box, "local lunad = require 'lunad' lunad.after(0, lunad.stop, 3)", "-n", "b").code)
@@ -198,7 +198,7 @@ describe("a script that does not become ready", function()
     fails("lunad.sleep(0.01)", "ready", "--wait-ready")
   end)
 
-  -- A start fails with status 1; in the foreground the script's own status counts, without a word.
+  -- A start fails with status 1; in the foreground the script's own status counts, without a message.
   local function ends_itself(status, text, ...)
     local path = box:write("s.lua", 'local lunad = require "lunad" ' .. text)
     local words = { "start", ... }
@@ -240,7 +240,7 @@ describe("a script that does not become ready", function()
       "--start-timeout", "0.2")
   end)
 
-  it("ends its children, stubborn ones too", function()
+  it("ends its children, also those that ignore SIGTERM", function()
     fails([[
       lunad.spawn { "sh", "-c", "trap '' TERM; echo; exec setsid sleep 600",
         stdout = function() error "x" end }
@@ -252,7 +252,7 @@ end)
 describe("a script with nothing left", function()
   local box = support.with_box(before_each, after_each)
 
-  it("has finished: status 0, said and logged, with nothing left", function()
+  it("finishes: status 0, said and logged, with nothing left", function()
     local path = box:write("s.lua", "print 'done'")
     assert.equal("s: finished\n", box:ok("start", path))
     assert.matches("s: done\n.*finished", box:log "s")
@@ -284,7 +284,7 @@ describe("a script with nothing left", function()
     end)
   end
 
-  it("lives on by a signal handler alone", function()
+  it("stays alive by a signal handler alone", function()
     local pid = box:start(box:write("s.lua", [[
       require "lunad".signal("USR1", function() print "still" end)
     ]]))
@@ -292,7 +292,7 @@ describe("a script with nothing left", function()
     box:wait_log("s", "still")
   end)
 
-  it("does not live by life functions alone", function()
+  it("does not stay alive by life functions alone", function()
     local result = run(box, [[
       local lunad = require "lunad"
       lunad.on_stop(function() end) lunad.on_reload(print) lunad.on_error(print)
@@ -318,7 +318,7 @@ describe("os.exit", function()
     assert.equal(9, status_of "lunad.after(0.01, function() os.exit(9, true) end)")
   end)
 
-  it("skips on_stop, and cleans up all the same", function()
+  it("skips on_stop, and still cleans up", function()
     local result = run(box, [[
       local lunad = require "lunad"
       lunad.on_stop(print)
@@ -331,7 +331,7 @@ describe("os.exit", function()
     assert.same({}, box:marked())
   end)
 
-  it("cannot be kept by pcall, coroutines or tasks", function()
+  it("cannot be caught by pcall, coroutines or tasks", function()
     local result = run(box, [[
       local lunad = require "lunad"
       lunad.every(1, print)
@@ -397,7 +397,7 @@ describe("lunad.stop", function()
     assert.equal(0, run(box, "local l = require 'lunad' l.after(0.01, l.stop) l.every(1, print)").code)
   end)
 
-  it("refuses what is no exit status", function()
+  it("refuses what is not an exit status", function()
     box:inside [[
       for _, bad in ipairs { -1, 256, 1.5, "x", {}, true } do
         raises("#1", lunad.stop, bad)
@@ -422,7 +422,7 @@ describe("lunad.status", function()
     assert.matches('"text": null', box:ok("status", "--json", "s"))
   end)
 
-  it("cannot act on the terminal", function()
+  it("cannot control the terminal", function()
     box:serve [[lunad.status "a\27[31mb\nc\255\u{9b}31m"]]
     assert.equal("a\27[31mb\nc\u{FFFD}\u{9b}31m", box:status("s").text)
     local words = box:ok("status", "s")
@@ -448,7 +448,7 @@ end)
 describe("uncaught errors", function()
   local box = support.with_box(before_each, after_each)
 
-  it("in a callback are logged with their traceback, and the service goes on", function()
+  it("in a callback are logged with their traceback, and the service keeps running", function()
     box:serve [[
       local function inner() error "boom" end
       lunad.after(0.01, function() inner() end)
@@ -496,7 +496,7 @@ describe("uncaught errors", function()
       "\\x1B%[2J\n")
   end)
 
-  it("are told whole, whatever bytes they have", function()
+  it("are logged whole, whatever bytes they have", function()
     box:serve "lunad.on_error(function(m) print(#m) end)\nlunad.after(0.01, function() error('a\\0b', 0) end)"
     box:wait_log("s", "s: 3\n")
     assert.matches("uncaught error in a timer: a\\x00b\n    stack traceback:.*s%.lua:2", box:log "s")
@@ -596,7 +596,7 @@ describe("a function of the life of a script that replaces another", function()
   local box = support.with_box(before_each, after_each)
 
   for _, name in ipairs { "on_reload", "on_error" } do
-    it("is told in the log, with both places: " .. name, function()
+    it("is reported in the log, with both places: " .. name, function()
       box:write("mod.lua", ("require('lunad').%s(print)\n"):format(name))
       box:serve(("lunad.%s(function() end)\n\nrequire 'mod'\nlunad.%s(type)"):format(name, name))
       local function replaces(new, old)
@@ -607,7 +607,7 @@ describe("a function of the life of a script that replaces another", function()
       replaces("s%.lua:4", "mod%.lua:1")
     end)
 
-    it("is nothing to tell if it is the same one, or another generation's: " .. name, function()
+    it("is not reported if it is the same one, or another generation's: " .. name, function()
       box:serve(("lunad.%s(print) lunad.%s(print)"):format(name, name))
       box:ok("reload", "s")
       assert.not_matches("replaces", box:log "s")

@@ -81,12 +81,12 @@ describe("A turn of the loop", function()
       busy(0.5)
     ]],
   } do
-    it("is not held by " .. what, function()
+    it("is not delayed by " .. what, function()
       box:inside(SLOW .. text .. "is_heard_soon()")
     end)
   end
 
-  it("is not held by a signal whose handler sends it again", function()
+  it("is not delayed by a signal whose handler sends it again", function()
     box:inside(SLOW .. [[
       local fired
       lunad.signal("USR2", function() calls = calls + 1 busy(0.02) lunad.kill(lunad.pid, "USR2") end)
@@ -175,7 +175,7 @@ describe("A turn of the loop", function()
     ]])
   end)
 
-  it("heeds a stop before the rest of what is due", function()
+  it("handles a stop before the rest of what is due", function()
     local result = box:inside(SLOW .. [[
       for i = 1, 10 do
         lunad.after(0.01, function() print(i) if i == 3 then os.exit(0) end end)

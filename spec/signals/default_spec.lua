@@ -1,7 +1,7 @@
 local support = require "support"
 
 -- Send a signal to the daemon "s" whose pid is given, and then another one whose default shows that
--- the first has been heeded: signals are delivered in the order of their numbers, HUP first.
+-- the first has been handled: signals are delivered in the order of their numbers, HUP first.
 local function signal_and_probe(box, pid, name)
   support.kill(pid, name)
   support.kill(pid, "sigusr2")
@@ -62,7 +62,7 @@ for _, name in ipairs { "sigterm", "sigint" } do
       assert.not_matches("s: end", box:log("s"))
     end)
 
-    it("kills stubborn children at once when it comes again", function()
+    it("kills children that ignore SIGTERM at once when it comes again", function()
       local pid = box:serve(SLEEPY_STOP .. [[lunad.spawn{ "sh", "-c", "trap '' TERM; echo set; sleep 600" }]])
       box:wait_log("s", ": set\n")
       support.kill(pid, name)
@@ -82,7 +82,7 @@ for _, name in ipairs { "sigterm", "sigint" } do
       assert.equal(0, process.signal)
     end)
 
-    it("is replaced by a script's own handler, which may call lunad.stop to go on", function()
+    it("is replaced by a script's own handler, which may call lunad.stop to stop as usual", function()
       local pid = box:serve(handler(name:sub(4):upper(), "lunad.stop()"))
       support.kill(pid, name)
       box:wait_log("s", "handler\t" .. name:sub(4):upper() .. "\t1")
@@ -167,7 +167,7 @@ end)
 describe("the terminal of lunad run", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Run a script on a terminal of its own: the process that holds the terminal, and the pid.
+  -- Run a script on its own terminal: the process that holds the terminal, and the pid.
   local function run_on_terminal(text)
     local path = box:write("t.lua", support.BEAT .. text .. " print('pid', lunad.pid)")
     local command = ("exec %s run --log %s %s"):format(support.binary, box:path("log/t.log"), path)
@@ -187,7 +187,7 @@ describe("the terminal of lunad run", function()
     terminal.stdin:close()
   end)
 
-  it("leaves SIGHUP from a process its meaning", function()
+  it("lets SIGHUP from a process keep its meaning", function()
     local terminal, pid = run_on_terminal ""
     support.kill(pid, "sighup")
     box:wait_log("t", "reloaded: generation 2")
@@ -256,7 +256,7 @@ describe("SIGQUIT", function()
     "lunad.signal('WINCH', function() print 'alive' end)\n" ..
     "lunad.sleep(60)"
 
-  it("writes a traceback of everything that is suspended to the log, and goes on", function()
+  it("writes a traceback of everything that is suspended to the log, and keeps running", function()
     local pid = box:serve(SLEEPERS)
     support.kill(pid, "sigquit")
     box:wait_log("s", "traceback")
@@ -268,7 +268,7 @@ describe("SIGQUIT", function()
     box:wait_log("s", "s: alive")
   end)
 
-  it("goes on when nothing is suspended", function()
+  it("does nothing else when nothing is suspended", function()
     local pid = box:serve ""
     support.kill(pid, "sigquit")
     box:wait_log("s", "traceback")
@@ -428,7 +428,7 @@ end)
 describe("signals that come before the script is loaded", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Start a script that tells when its chunk runs and waits, without the loop, for leave to go on.
+  -- Start a script that tells when its chunk runs and waits, without the loop, for permission to continue.
   local function start_held(text)
     local path = box:write("s.lua", ([[
       local lunad = require "lunad"
@@ -477,7 +477,7 @@ describe("signals that come before the script is loaded", function()
     assert.same({}, box:left_files())
   end)
 
-  it("are kept from before the first instruction of lunad itself", function()
+  it("are kept from the first instruction of lunad on", function()
     local path = box:write("s.lua", [[
       require "lunad".signal("USR1", function() print "delivered" os.exit(0) end)
     ]])
@@ -491,7 +491,7 @@ end)
 describe("a storm of a signal", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Each of these signals is delivered to the host before kill returns, and the loop stands still.
+  -- Each of these signals is delivered to the host before kill returns, and the loop is blocked.
   local STORM = [[
     local seen = {}
     for _, name in ipairs { "USR1", "TERM", "HUP" } do

@@ -268,7 +268,7 @@ end)
 describe("handle:stop", function()
   local box = support.with_box(before_each, after_each)
 
-  it("ends the calls, gives nothing back, and does nothing the second time", function()
+  it("ends the calls, returns nothing, and does nothing the second time", function()
     box:inside(SEND .. [[
       local first, second = 0, 0
       local handle = lunad.signal("USR1", function() first = first + 1 end)
@@ -281,7 +281,7 @@ describe("handle:stop", function()
     ]])
   end)
 
-  it("gives the signal its default back", function()
+  it("restores the default of the signal", function()
     local result = box:run { "run", "-e", [[
       local lunad = require "lunad"
       local handle = lunad.signal("TERM", print)
@@ -292,7 +292,7 @@ describe("handle:stop", function()
     assert.equal("", result.out)
   end)
 
-  it("gives a signal without a meaning for lunad its default back as well", function()
+  it("restores the default of a signal without a meaning for lunad as well", function()
     local result = box:run { "run", "-n", "default", "-e", [[
       local lunad = require "lunad"
       lunad.signal("ALRM", print):stop()
@@ -370,7 +370,7 @@ describe("lunad.kill", function()
     ]]
   end)
 
-  it("returns ESRCH for who is not there", function()
+  it("returns ESRCH for a process that does not exist", function()
     box:inside [[
       local child = lunad.spawn { "true" }
       child:wait()
@@ -380,7 +380,7 @@ describe("lunad.kill", function()
     ]]
   end)
 
-  it("returns EPERM for whom one may not signal", function()
+  it("returns EPERM for a process that may not be signalled", function()
     local nobody = support.is_root and 65534 or nil
     for _, dir in ipairs(nobody and { "run", "log" } or {}) do
       assert(support.uv.fs_mkdir(box:path(dir), tonumber("700", 8)))

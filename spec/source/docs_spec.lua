@@ -1,4 +1,4 @@
--- What README.md and doc/ say: complete, and nothing that is not there.
+-- What README.md and doc/ say: complete, and without what does not exist.
 
 local api = require "support.api"
 local support = require "support"
@@ -26,7 +26,7 @@ for _, page in ipairs { "README.md", "CONTRIBUTING.md", "spec/README.md" } do
   PAGES[#PAGES + 1] = page
 end
 
--- What is written under a heading, up to the next of its level or above.
+-- The text under a heading, up to the next of its level or above.
 local function section(text, heading)
   local level = assert(("\n" .. text):match("\n(#+) " .. heading:gsub("%p", "%%%0") .. "\n"), heading)
   local from = select(2, ("\n" .. text):find("\n" .. level .. " " .. heading .. "\n", 1, true))
@@ -138,7 +138,7 @@ describe("doc/commands.md", function()
       end
     end)
 
-    it("has no verb of the control socket that is not known there", function()
+    it("has no verb that the control socket does not know", function()
       box:start(box:idle "s")
       local control = first_cells(section(COMMANDS, "The control socket"))
       assert.equal(4, #control)
@@ -162,7 +162,7 @@ describe("doc/api.md", function()
     end
   end)
 
-  it("names no function or method that is not there", function()
+  it("names no function or method that does not exist", function()
     local module, known = api.list(box), {}
     for _, name in ipairs(sorted(module.functions, module.methods)) do
       known[name] = true
@@ -255,7 +255,7 @@ end)
 describe("an example", function()
   local box = support.with_box(before_each, after_each)
 
-  it("that ends by itself does so: examples/jobs.lua", function()
+  it("ends by itself: examples/jobs.lua", function()
     local result = box:lunad("run", support.root .. "/examples/jobs.lua")
     assert.equal(0, result.code)
     assert.matches('jobs: done job=sort output="apple\\x0Afig\\x0Apear\\x0A"', result.err, nil, true)
@@ -270,7 +270,7 @@ describe("an example", function()
   end
 
   for _, script in ipairs(services) do
-    it("starts, tells its status, and stops: " .. script, function()
+    it("starts, shows its status, and stops: " .. script, function()
       local env = { LUNAD = support.binary, HTTP_ADDRESS = "127.0.0.1:0", ECHO_ADDRESS = "127.0.0.1:0",
         ECHO_SOCKET = box:path "echo.sock" }
       local name = script:match("([^/]+)%.lua$")

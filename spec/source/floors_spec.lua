@@ -1,5 +1,5 @@
--- The house stands on its floors: includes and calls point down, or sideways without coming back.
--- Calls through pointers to functions are left out: those are what a lower floor is handed.
+-- The folders of src are floors: includes and calls go down, or to the same floor, without circles.
+-- Calls through pointers to functions are not checked: a lower floor may be given a function to call.
 
 local support = require "support"
 

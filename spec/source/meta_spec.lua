@@ -1,4 +1,4 @@
--- lua/meta/lunad.lua, which editors read and nobody runs, says what the module really has.
+-- lua/meta/lunad.lua, which editors read and which is never run, describes the module as it is.
 
 local api = require "support.api"
 local support = require "support"
@@ -86,7 +86,7 @@ describe("the annotations", function()
       table.concat(fields_of "lunad.exit", " ") .. " " .. table.concat(fields_of "lunad.result", " ")))
   end)
 
-  it("say of every parameter what it is", function()
+  it("describe every parameter", function()
     for comment, name, parameters in META:gmatch("\n\n(%-%-%-[^\n].-)\nfunction ([%w_.:]+)(%b())") do
       for parameter in parameters:gmatch("[%w_.]+") do
         local annotation = "%-%-%-@param " .. parameter:gsub("%.", "%%.") .. "%??%s"

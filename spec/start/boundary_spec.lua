@@ -1,4 +1,4 @@
--- The privilege boundary: what a script that was dropped to another user can reach, and what it cannot.
+-- The privilege boundary: what a script that runs as another user can reach, and what it cannot.
 
 local support = require "support"
 local net = require "support.net"
@@ -28,7 +28,7 @@ local function descriptors(pid)
   return found
 end
 
--- Have C code of a script's at hand, which does to the channel what it likes.
+-- Build a C module that lets a script do anything to its channel.
 local library
 
 local function build_library()
@@ -398,7 +398,7 @@ end)
 describe("The record of how a daemon was started", function()
   local box = support.with_box(before_each, after_each)
 
-  it("is of the starter alone, and goes with a stop", function()
+  it("belongs to the starter alone, and is removed at a stop", function()
     box:start(box:idle("s"))
     local stat = uv.fs_stat(box:path("run/s.start"))
     assert.equal("600", ("%o"):format(stat.mode & 4095))
@@ -406,11 +406,11 @@ describe("The record of how a daemon was started", function()
     assert.same({}, box:left_files())
   end)
 
-  it("is believed only if no other could have written it", function()
+  it("is used only if no other user could have written it", function()
     local pid = box:start(box:idle("s"))
     local path = box:path("run/s.start")
     local good = support.read(path)
-    -- Let the record be `text`; at no moment there is none, or the daemon would make it again.
+    -- Replace the record by `text` at once; the daemon would make a missing one again.
     local function put(text, mode)
       local draft = support.write(box:path("draft"), text)
       assert(uv.fs_chmod(draft, tonumber(mode or "600", 8)))
@@ -446,7 +446,7 @@ describe("The record of how a daemon was started", function()
     end
     local as_nobody = { program = box:path("lunad"), uid = NOBODY, gid = NOBODY }
     assert.equal(0, box:run({ "start", box:idle("s") }, as_nobody).code)
-    -- The user writes down that root is to run something else.
+    -- The user writes a record that makes root run something else.
     local evil = box:write("evil.lua", "io.open('" .. box:path("owned") .. "', 'w')")
     local record = support.read(box:path("run/s.start")):gsub('"script":"[^"]*"', '"script":"' .. evil .. '"')
     record = record:gsub('"words":%b[]', '"words":["lunad","start","--name","s","' .. evil .. '"],"uid":0')
@@ -578,7 +578,7 @@ describe("The files of a daemon", function()
     assert.equal(1, #box:marked())
   end)
 
-  it("of another daemon's socket at the same path are left to it", function()
+  it("are left alone if they are another daemon's socket at the same path", function()
     local path = box:path("u.sock")
     box:start("--listen", "unix:" .. path, box:idle("a"))
     assert(uv.fs_unlink(path))
@@ -589,7 +589,7 @@ describe("The files of a daemon", function()
     assert.is_nil(uv.fs_lstat(path))
   end)
 
-  it("have no Unix socket left after a start that was cancelled or took too long", function()
+  it("do not include a Unix socket after a start that was cancelled or took too long", function()
     local path, other = box:path("u.sock"), box:path("v.sock")
     local text = ("local lunad = require 'lunad' lunad.listen 'unix:%s' while true do end"):format(path)
     box:refused(1, "start", "--wait-ready", "--start-timeout", "0.2", "--listen", "unix:" .. other,
@@ -606,7 +606,7 @@ describe("The files of a daemon", function()
     assert.same({}, box:left_files())
   end)
 
-  it("have no Unix socket left after a stop that had to kill", function()
+  it("do not include a Unix socket after a stop that had to kill", function()
     local path = box:path("u.sock")
     box:serve(("lunad.listen 'unix:%s' lunad.on_stop(function() while true do end end)"):format(path))
     box:lunad("stop", "--timeout", "0.2", "s")
@@ -678,7 +678,7 @@ end)
 describe("A port below 1024", function()
   local box = support.with_box(before_each, after_each)
 
-  it("that --listen named is had by a dropped script over reloads", function()
+  it("that --listen names is available to a dropped script over reloads", function()
     if not support.is_root then return pending("needs root") end
     local port = net.free_low_port()
     box:serve(("print('fd', lunad.listen '127.0.0.1:%d')"):format(port), "--user", "nobody",

@@ -1,4 +1,4 @@
--- A start that is interrupted is cancelled whole.
+-- A start that is interrupted leaves nothing.
 
 local support = require "support"
 local uv = require "luv"
@@ -14,7 +14,7 @@ end
 describe("An interrupted start", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Start the text, interrupt it when its log says "loading", and look that nothing is left.
+  -- Start the text, interrupt it when its log says "loading", and check that nothing is left.
   local function interrupt(signal, text, ...)
     local words = { "start", "--wait-ready", ... }
     words[#words + 1] = box:write("x.lua", 'print "loading" ' .. text)
@@ -51,7 +51,7 @@ describe("An interrupted start", function()
     interrupt("sigterm", 'io.popen("exec sleep 300"):read("a")')
   end)
 
-  it("takes along what the script has started, in whatever group or session", function()
+  it("ends what the script has started, in whatever group or session", function()
     interrupt("sigint", [[
       local lunad = require "lunad"
       lunad.spawn { "sh", "-c", "trap '' TERM; setsid sleep 300 & sleep 301" }
@@ -68,7 +68,7 @@ describe("An interrupted start", function()
     interrupt("sigint", 'os.execute("sleep 300 & exec sleep 301")', "--user", "nobody")
   end)
 
-  it("leaves alone what the shell that became it had started", function()
+  it("leaves alone what its shell had started before exec", function()
     box:write("x.lua", 'print "loading" require("lunad").sleep(600)')
     local line = 'sleep 300 & echo $!; exec "$0" start --wait-ready x.lua'
     local process = box:spawn({ "-c", line, support.binary }, { program = "sh" })
@@ -125,7 +125,7 @@ describe("An interrupted start", function()
     end)
   end)
 
-  it("leaves the daemon alone that runs already", function()
+  it("leaves alone a daemon that already runs", function()
     local pid = box:start(box:idle("x"))
     local process = box:spawn { "start", "x.lua" }
     support.kill(process.pid, "sigterm")

@@ -1,9 +1,9 @@
--- What a daemon must not inherit from whoever starts it, however hostile.
+-- What a daemon must not inherit from the process that starts it, however hostile.
 
 local support = require "support"
 local uv = support.uv
 
--- Where the descriptors of a process lead.
+-- The files that the descriptors of a process refer to.
 local function descriptors(pid)
   local found = {}
   local scan = assert(uv.fs_scandir(("/proc/%d/fd"):format(pid)))
@@ -45,7 +45,7 @@ end)
 describe("Closed standard descriptors", function()
   local box = support.with_box(before_each, after_each)
 
-  it("are never taken by anything of lunad's", function()
+  it("are never used for lunad's files", function()
     for _, closing in ipairs { "<&-", ">&-", "2>&-", "<&- >&-", ">&- 2>&-", "<&- >&- 2>&-" } do
       assert.equal(0, box:shell('"$1" start "$2" ' .. closing, { box:idle("x") }).code, closing)
       local found = descriptors(box:status("x").pid)
@@ -56,7 +56,7 @@ describe("Closed standard descriptors", function()
     end
   end)
 
-  it("do not mix up what a failing start says", function()
+  it("do not disturb the message of a failing start", function()
     box:write("x.lua", 'error("boom")')
     local result = box:shell('"$1" start x.lua <&- >&-')
     assert.equal(1, result.code)
@@ -79,7 +79,7 @@ describe("Signals", function()
     assert.equal(0, hostile("start", box:idle("x")).code)
     local status = support.proc_status(box:status("x").pid)
     assert.equal(("0"):rep(16), status.SigBlk)
-    -- Sanitizers want the signals of crashes left alone.
+    -- Sanitizers need the signals of crashes.
     local crashes = support.is_sanitized() and 1 << 3 | 1 << 6 | 1 << 7 | 1 << 10 or 0
     assert.equal(0, tonumber(status.SigIgn, 16) & ~crashes)
   end)
@@ -158,7 +158,7 @@ end)
 describe("A terminal", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Run a command line on a terminal of its own, which hangs up when that ends.
+  -- Run a command line on its own terminal, which hangs up when that ends.
   local function on_terminal(line)
     local process = box:spawn({ "-qec", line, "/dev/null" }, { program = "script", keep_stdin = true })
     box:await(process, "the end of the terminal", process.is_over)
@@ -166,7 +166,7 @@ describe("A terminal", function()
     return process
   end
 
-  it("that goes away leaves a daemon running that goes on printing", function()
+  it("that goes away leaves a daemon running that continues to print", function()
     local script = box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.signal("WINCH", function()
@@ -181,7 +181,7 @@ describe("A terminal", function()
     assert.equal(0, box:lunad("status", "x").code)
   end)
 
-  it("is none of a daemon's, which can also gain none", function()
+  it("is not had by a daemon, which cannot get one", function()
     local script = box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.signal("WINCH", function()
@@ -198,7 +198,7 @@ describe("A terminal", function()
   end)
 end)
 
-describe("The launcher's other habits", function()
+describe("Other properties of the launcher", function()
   local box = support.with_box(before_each, after_each)
 
   it("such as a limit of descriptors, a nice value and an empty environment do no harm", function()
@@ -210,7 +210,7 @@ describe("The launcher's other habits", function()
     box:ok("stop", "x")
   end)
 
-  it("such as a pipe for stdout that nobody reads do no harm", function()
+  it("such as a pipe for stdout that is never read do no harm", function()
     box:shell('"$1" start "$2" | :', { box:idle("x") })
     support.wait_for("the daemon", function() return box:lunad("status", "x").code == 0 end)
     assert.equal("running", box:status("x").state)

@@ -11,7 +11,7 @@ local MANAGER = [[
   while (defined $s->recv(my $text, 65536)) { $text =~ s/\n/ /g; print "$text\n" }
 ]]
 
--- Begin to be a service manager that listens at `name`: a function that waits for a pattern among
+-- Act as a service manager that listens at `name`: a function that waits for a pattern among
 -- what it has been told, a message a line, and returns what that has captured; and the process.
 local function manage(box, name)
   local process = box:spawn({ "-MIO::Socket::UNIX", "-e", MANAGER, name }, { program = "perl" })
@@ -70,7 +70,7 @@ describe("a service manager", function()
     box:await(process, "the start", process.is_over)
   end)
 
-  it("is told by run just so, and STOPPING at the end", function()
+  it("is told the same by run, and STOPPING at the end", function()
     local wait = manage(box, box:path "notify")
     local path = box:write("s.lua", support.BEAT)
     local process = box:spawn({ "run", path }, { env = environment() })
@@ -170,7 +170,7 @@ describe("a service manager", function()
     assert.not_matches("WATCHDOG_", (box:log("s"):gsub("WATCHDOG_%u+\tnil", "")))
   end)
 
-  it("that is not there, or cannot be, does no harm", function()
+  it("that does not exist, or cannot, does no harm", function()
     for _, name in ipairs { "/nonexistent/socket", "", "@", "x", "/" .. ("x"):rep(200),
       "@" .. ("y"):rep(200) } do
       start(box, "", { NOTIFY_SOCKET = name })

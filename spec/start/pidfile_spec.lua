@@ -3,12 +3,12 @@
 local support = require "support"
 local uv = support.uv
 
--- A process that has nothing to do with any of this; ended with the box.
+-- An unrelated process; ended with the box.
 local function stranger(box)
   return box:spawn({ "300" }, { program = "sleep" })
 end
 
--- A script that takes its time: to be ready until there is the file FLAG, to stop for ever.
+-- A script that takes long: to be ready until there is the file FLAG, to stop for ever.
 local SLOW = [[
   local lunad = require "lunad"
   lunad.on_stop(function() print "stopping" lunad.sleep(600) end)
@@ -18,7 +18,7 @@ local SLOW = [[
   lunad.every(60, print)
 ]]
 
--- Every verb with every nonsense in the pidfile $2; what is not as it should be is printed.
+-- Every verb with every bad content of the pidfile $2; prints what goes wrong.
 local NONSENSE = [[
   mkdir run
   for text in 1 0 -1 -2 "" garbage "1 1" 99999999999999999999 2147483648 +1 0x1 " 1"; do
@@ -49,7 +49,7 @@ describe("The pidfile", function()
     return pid
   end
 
-  it("has the pid and a newline, and goes at the end", function()
+  it("has the pid and a newline, and is removed at the end", function()
     local pid = box:start(box:idle("x"))
     assert.equal(pid .. "\n", box:read("run/x.pid"))
     box:ok("stop", "x")
@@ -85,7 +85,7 @@ describe("The pidfile", function()
     box:await(stopping, "the stop", stopping.is_over)
   end)
 
-  -- Start forty at once; how often each exit status came.
+  -- Start forty at once; returns the count of each exit status.
   local function start_forty(script)
     local starts, codes = {}, {}
     for i = 1, 40 do
@@ -104,13 +104,13 @@ describe("The pidfile", function()
     assert.equal(1, #box:marked())
   end)
 
-  it("lets exactly one of forty win over what a dead one has left", function()
+  it("lets exactly one of forty replace the files of a dead daemon", function()
     leave_stale("x")
     assert.same({ [0] = 1, [4] = 39 }, start_forty("x.lua"))
     assert.equal(1, #box:marked())
   end)
 
-  it("of a dead daemon is in nobody's way", function()
+  it("of a dead daemon does not prevent a start", function()
     leave_stale("x")
     box:start("x.lua")
     assert.equal(0, box:lunad("status", "x").code)
@@ -125,7 +125,7 @@ describe("The pidfile", function()
     assert.same({}, box:left_files())
   end)
 
-  it("of a dead daemon that names a stranger harms nobody", function()
+  it("of a dead daemon that names an unrelated process does it no harm", function()
     leave_stale("x")
     local other = stranger(box)
     for _, words in ipairs { { "status" }, { "reload" }, { "restart" }, { "reopen" }, { "stop" } } do
@@ -141,7 +141,7 @@ describe("The pidfile", function()
     finish(box, other)
   end)
 
-  it("that is locked but names a stranger harms nobody", function()
+  it("that is locked but names an unrelated process does it no harm", function()
     local pid = box:start(box:idle("x"))
     local other = stranger(box)
     box:write("run/x.pid", other.pid .. "\n") -- the same file, so still locked
@@ -159,7 +159,7 @@ describe("The pidfile", function()
     finish(box, other)
   end)
 
-  it("with any other content harms nobody either", function()
+  it("with any other content does no harm either", function()
     if not support.is_root then return pending("needs root") end
     local namespaces = { "unshare", "--pid", "--fork", "--mount-proc" }
     local result = box:shell(NONSENSE, { box:idle("x") }, { through = namespaces })
@@ -181,7 +181,7 @@ describe("The pidfile", function()
     assert(uv.fs_unlink(box:path("run/x.pid")))
   end)
 
-  it("is not made where a link points to nothing", function()
+  it("is not made through a dangling link", function()
     assert(uv.fs_mkdir(box:path("run"), tonumber("755", 8)))
     assert(uv.fs_symlink(box:path("target"), box:path("run/x.pid")))
     box:refused(1, "start", box:idle("x"))
@@ -189,7 +189,7 @@ describe("The pidfile", function()
     assert(uv.fs_unlink(box:path("run/x.pid")))
   end)
 
-  it("that is no file is refused, and waits for nobody", function()
+  it("that is not a file is refused without waiting", function()
     local script = box:idle("x")
     assert(uv.fs_mkdir(box:path("run"), tonumber("755", 8)))
     assert.equal(0, box:run({ box:path("run/x.pid") }, { program = "mkfifo" }).code)
@@ -215,7 +215,7 @@ describe("The pidfile", function()
   end)
 end)
 
--- Holds a reader's lock, as whoever may read the file can, until its stdin ends.
+-- Holds a reader's lock, as every process that may read the file can, until its stdin ends.
 local READER = [[
   use Fcntl;
   open(my $file, "<", $ARGV[0]) or die $!;
@@ -226,11 +226,11 @@ local READER = [[
   <STDIN>;
 ]]
 
-describe("A stranger who may only read the pidfile", function()
+describe("A process that may only read the pidfile", function()
   local box = support.with_box(before_each, after_each)
   local reader
 
-  -- Leave the pidfile of a dead daemon, locked by somebody without rights.
+  -- Leave the pidfile of a dead daemon, locked by an ordinary user.
   local function leave_locked()
     support.kill(box:start(box:idle("x")), "sigkill")
     support.wait_for("its end", function() return box:lunad("status", "x").code == 1 end)
@@ -252,7 +252,7 @@ describe("A stranger who may only read the pidfile", function()
     assert.equal(0, result.code, result.err)
   end)
 
-  it("cannot keep what a dead one has left from being cleared", function()
+  it("cannot keep the files of a dead daemon from being removed", function()
     if not support.is_root then return pending("needs root") end
     leave_locked()
     local result = box:lunad("stop", "x")

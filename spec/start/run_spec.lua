@@ -40,14 +40,14 @@ describe("lunad run", function()
     assert.equal("1\tx\n", result.out)
   end)
 
-  it("takes an option or a dash behind -- for the script", function()
+  it("takes an option or a dash after -- for the script", function()
     box:write("-x.lua", "print(...)\n")
     local result = box:run { "run", "--log", "none", "--name", "x", "--", "-x.lua", "--", "-e" }
     assert.equal(0, result.code)
     assert.equal("--\t-e\n", result.out)
   end)
 
-  it("serves as the first line of a script", function()
+  it("works as the first line of a script", function()
     local script = box:write("tool", "#!" .. support.binary .. " run\nprint(arg[0], ...)\n")
     assert(support.uv.fs_chmod(script, tonumber("755", 8)))
     local result = box:run({ "one", "two words" }, { program = script })

@@ -3,7 +3,7 @@
 local support = require "support"
 local uv = support.uv
 
--- The fields of /proc/PID/stat behind the name.
+-- The fields of /proc/PID/stat after the name.
 local function stat(pid)
   local state, ppid, group, session, tty =
     support.read(("/proc/%d/stat"):format(pid)):match("^.*%) (%a) (%d+) (%d+) (%d+) (%-?%d+)")
@@ -11,7 +11,7 @@ local function stat(pid)
            tty = tonumber(tty) }
 end
 
--- The parent that an orphan of ours gets: init, or who stands in for it.
+-- The parent that an orphan of ours gets: init, or a subreaper.
 local function adopter(box)
   local result = box:shell([[
     (while [ -d /proc/$$ ] && ! grep -q '^State:.Z' /proc/$$/status 2>/dev/null; do :; done
@@ -69,7 +69,7 @@ describe("lunad start", function()
     box:refused(2, "start", "-e", "return")
   end)
 
-  it("fails for the script before it looks whether one is running", function()
+  it("fails for the script before it checks whether one is running", function()
     box:start(box:idle("x"))
     box:write("x.lua", "x = = 1")
     assert.truthy(box:refused(1, "start", "x.lua"):find("x.lua:1:", 1, true))
@@ -116,7 +116,7 @@ describe("A daemon", function()
     assert.equal(box:path("log/x.log"), descriptor(2))
   end)
 
-  it("has all that it prints in the log, by whatever way", function()
+  it("has everything that it prints in the log, however it prints", function()
     box:start(box:write("x.lua", [[
       print("by print") io.write("by write\n") io.stderr:write("by stderr\n")
       os.execute("echo by execute; echo by its stderr >&2")
@@ -172,7 +172,7 @@ describe("A failed start", function()
     assert.truthy(box:log("x"):find(":1: boom\n    stack traceback:", 1, true))
   end)
 
-  it("has something to say whatever was raised", function()
+  it("has a message, whatever was raised", function()
     for _, what in ipairs { "nil", "{}", "42", "true", "print", "io.stdout", '""',
                             'setmetatable({}, { __tostring = function() error "no" end })',
                             'setmetatable({}, { __tostring = function() return 1 end })' } do
@@ -201,7 +201,7 @@ describe("A failed start", function()
     assert.truthy(fail('require("lunad").task(function() error("in task") end)'):find("in task", 1, true))
   end)
 
-  it("is a script that is missing, a directory, no text or no file", function()
+  it("is a script that is missing, a directory, not text or not a file", function()
     local function refused(script, words)
       local err = box:refused(1, "start", "--name", "x", script)
       assert.truthy(err:find(words, 1, true), err)
@@ -267,12 +267,12 @@ describe("A failed start", function()
     ]])
   end)
 
-  it("leaves on_stop alone, for there was no service", function()
+  it("does not run on_stop functions, because there was no service", function()
     fail('require("lunad").on_stop(function() print "stopping" end) error("boom")')
     assert.is_nil(box:log("x"):find("stopping", 1, true))
   end)
 
-  it("says why the working directory is of no use, if it is gone", function()
+  it("says that the working directory was removed", function()
     local script = box:idle("x")
     local result = box:shell('mkdir gone; cd gone; rmdir ../gone; "$1" start "$2"', { script })
     assert.is_nil(result.err:find("memory", 1, true), result.err)
@@ -365,7 +365,7 @@ describe("--wait-ready", function()
     assert.truthy(starting.err():find("^lunad: .*before it was ready"), starting.err())
   end)
 
-  it("is content with lunad.ready() in the chunk, finished or not", function()
+  it("accepts lunad.ready() in the chunk, finished or not", function()
     local script = box:write("x.lua", 'require("lunad").ready()')
     assert.equal("x: finished\n", box:ok("start", "--wait-ready", script))
     box:start("--wait-ready", box:write("x.lua", 'local l = require "lunad" l.ready() l.every(60, print)'))
@@ -376,7 +376,7 @@ end)
 describe("Once the chunk has given control back", function()
   local box = support.with_box(before_each, after_each)
 
-  it("an error in a callback that is due at once is no failed start", function()
+  it("an error in a callback that is due at once does not fail the start", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.after(0, function() error("late") end)
@@ -386,7 +386,7 @@ describe("Once the chunk has given control back", function()
     assert.equal("running", box:status("x").state)
   end)
 
-  it("an error in the chunk after its first sleep is no failed start", function()
+  it("an error in the chunk after its first sleep does not fail the start", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.every(60, print)
@@ -397,7 +397,7 @@ describe("Once the chunk has given control back", function()
     assert.equal("running", box:status("x").state)
   end)
 
-  it("a stop in a callback that is due at once is no failed start", function()
+  it("a stop in a callback that is due at once does not fail the start", function()
     local result = box:lunad("start", box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.after(0, function() lunad.stop() end)
@@ -407,7 +407,7 @@ describe("Once the chunk has given control back", function()
     support.wait_for("its end", function() return #box:left_files() == 0 end)
   end)
 
-  it("a beat that was missed by a slow chunk is no failed start", function()
+  it("a beat that was missed by a slow chunk does not fail the start", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.every(0.01, function() error("late") end)

@@ -1,4 +1,4 @@
--- lunad run on a terminal that goes away, and what it writes to when nobody reads.
+-- lunad run on a terminal that goes away, and output that is not read.
 
 local support = require "support"
 
@@ -25,7 +25,7 @@ describe("lunad run on a terminal", function()
     support.wait_for(pattern .. " in the log", function() return log():find(pattern) end)
   end
 
-  -- The pid of a daemon that is ready. Before that the pidfile alone tells of it, which may be empty.
+  -- The pid of a daemon that is ready. Before that there is only the pidfile, which may be empty.
   local function running(name)
     local result = box:lunad("status", "--json", name)
     local report = result.code == 0 and support.json.decode(result.out)
@@ -72,7 +72,7 @@ describe("lunad run on a terminal", function()
     end
   end)
 
-  it("stops as a job of an interactive shell, in front and behind", function()
+  it("stops as a job of an interactive shell, in the foreground and the background", function()
     for _, tail in ipairs { "\n", " &\n" } do
       close(begin({ "bash", "--norc", "-i" }, RUN .. "s.lua" .. tail))
       assert.matches("the terminal has gone", log())
@@ -96,7 +96,7 @@ describe("lunad run on a terminal", function()
     close(process, pid)
   end)
 
-  it("goes on below nohup when the terminal is closed, and by every HUP", function()
+  it("keeps running under nohup when the terminal is closed, and at every HUP", function()
     local process, pid = begin { "bash", "-c", "nohup " .. RUN .. "s.lua; true" }
     local ignored = tonumber(support.proc_status(pid).SigIgn, 16)
     assert.equal(1, ignored & 1)
@@ -108,7 +108,7 @@ describe("lunad run on a terminal", function()
     box:ok("stop", "s")
   end)
 
-  it("gives a HUP to the script's own handler, below nohup too", function()
+  it("gives a HUP to the script's own handler, under nohup too", function()
     local process = box:shell([[
       trap '' HUP
       "$1" run -n s -e '
@@ -183,7 +183,7 @@ describe("lunad run whose stdout has no reader", function()
     assert.same({ "141", "stop" }, { status, err })
   end)
 
-  it("goes on when another pipe breaks, and in a daemon", function()
+  it("keeps running when another pipe breaks, and in a daemon", function()
     local result = box:inside [[
       local uv = require "luv"
       local pipe = uv.pipe()
@@ -214,7 +214,7 @@ describe("lunad run whose stdout has no reader", function()
   end)
 end)
 
-describe("What lunad run says", function()
+describe("What lunad run prints", function()
   local box = support.with_box(before_each, after_each)
 
   it("is nothing of a script that finishes at once", function()
@@ -287,7 +287,7 @@ describe("A stream in the place of a file", function()
       "lunad: stdin:1: .*\nlunad: /dev/fd/%d+:1: .*\n$", result.out)
   end)
 
-  it("is refused with words where it cannot be", function()
+  it("is refused with a reason where it cannot be", function()
     local path = box:idle "s"
     for _, log in ipairs { "/dev/stdout", "/dev/stderr", "/dev/fd/1", "/proc/self/fd/2" } do
       assert.matches("is for run", box:refused(2, "start", "--log", log, path))
@@ -302,7 +302,7 @@ describe("A stream in the place of a file", function()
   end)
 end)
 
-describe("A first word that is no verb", function()
+describe("A first word that is not a verb", function()
   local box = support.with_box(before_each, after_each)
 
   local function says(meant, ...)
@@ -325,7 +325,7 @@ describe("A first word that is no verb", function()
     says("env -S lunad run --log none", "run --log none", "x")
   end)
 
-  it("is answered with the help where it is like nothing", function()
+  it("is answered with the help where it resembles no verb", function()
     for _, word in ipairs { "frobnicate", "x", "", ("x"):rep(5000) } do
       says("lunad --help", word)
     end

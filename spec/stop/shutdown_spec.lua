@@ -102,7 +102,7 @@ end)
 describe("a stop", function()
   local box = support.with_box(before_each, after_each)
 
-  it("takes socket and pidfile along, exits with 0 and says so in the log", function()
+  it("removes socket and pidfile, exits with 0 and says so in the log", function()
     local pid = box:serve ""
     assert.same({ "s.pid", "s.sock", "s.start" }, box:left_files())
     stop(box)
@@ -231,7 +231,7 @@ describe("at a stop, a child", function()
     end)
   end
 
-  it("whose output callback sleeps for a moment still has all of its output handed on", function()
+  it("whose output callback sleeps for a moment still has all of its output delivered", function()
     box:serve([[
       lunad.spawn { "sh", "-c", "trap 'echo one; sleep 0.1; echo two; exit' TERM; echo set; sleep 600 & wait",
         stdout = function(chunk) lunad.sleep(0.05) print("got", chunk) end }

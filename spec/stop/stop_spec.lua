@@ -32,7 +32,7 @@ describe("lunad stop", function()
     assert.truthy(box:log("x"):find("lunad: stopped\n", 1, true))
   end)
 
-  it("takes along what the script has started", function()
+  it("ends what the script has started", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.spawn { "sh", "-c", "setsid sleep 300 & sleep 301" }
@@ -59,7 +59,7 @@ describe("lunad stop", function()
     assert_nothing_left()
   end)
 
-  it("takes --timeout behind the NAME, too", function()
+  it("takes --timeout after the NAME, too", function()
     box:start(box:write("x.lua", 'require("lunad").on_stop(function() require("lunad").sleep(600) end)' ..
       ' require("lunad").every(60, print)'))
     assert.equal(0, box:lunad("stop", "x", "--timeout=0.1").code)
@@ -136,7 +136,7 @@ describe("lunad stop", function()
     assert.truthy(box:log("x"):find("in on_stop", 1, true))
   end)
 
-  it("of one that stops by itself at the same time is no failure", function()
+  it("of a daemon that stops by itself at the same time is no failure", function()
     for _ = 1, 5 do
       box:start(box:write("x.lua", 'require("lunad").sleep(0.01)'))
       assert.equal(0, box:lunad("stop", "x").code)

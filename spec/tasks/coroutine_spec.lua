@@ -220,7 +220,7 @@ describe("coroutine", function()
     assert_same_lines(lua.out, lunad.out, lunad.err)
   end)
 
-  it("of one's own can be resumed by different tasks", function()
+  it("made by the script can be resumed by different tasks", function()
     box:inside [[
       local co = coroutine.wrap(function() for i = 1, 4 do coroutine.yield(i) end end)
       local got = {}
@@ -290,7 +290,7 @@ describe("coroutine", function()
     ]]
   end)
 
-  it("is the host's alone where it is the main one, which a finalizer sees", function()
+  it("belongs to the host if it is the main one, which a finalizer sees", function()
     box:inside [[
       local main
       setmetatable({}, { __gc = function() main = coroutine.running() end })
@@ -343,7 +343,7 @@ describe("coroutine", function()
     ]], { errors = true })
   end)
 
-  it("of a task that has ended is an ordinary dead one, to the very end", function()
+  it("of a task that has ended is an ordinary dead one, to the end", function()
     box:inside([[
       lunad.sleep(0)
       KEPT = {}

@@ -1,6 +1,6 @@
 local support = require "support"
 
--- For scripts: go on when the script is ready; an error before that makes the start fail.
+-- For scripts: continue when the script is ready; an error before that makes the start fail.
 local READY = "while not lunad.stats().ready do lunad.sleep(0.001) end  "
 
 describe("lunad.task", function()
@@ -52,7 +52,7 @@ describe("lunad.task", function()
     ]]
   end)
 
-  it("nested too deep is an error in the task that is too much, and no crash", function()
+  it("nested too deep is an error in the last task, and no crash", function()
     box:inside(READY .. [[
       local started = 0
       local function deeper() started = started + 1; lunad.task(deeper) end
@@ -85,7 +85,7 @@ describe("lunad.task", function()
     ]]
   end)
 
-  it("uses its memory again", function()
+  it("reuses its memory", function()
     box:inside [[
       local function round()
         for _ = 1, 2000 do lunad.task(lunad.sleep, 0) end
@@ -193,7 +193,7 @@ describe("task:wait", function()
     ]]
   end)
 
-  it("raises for oneself, also from a task deeper in one's own callback", function()
+  it("raises for the task itself, also from a task deeper in its own callback", function()
     box:inside [[
       local task
       task = lunad.task(function()
@@ -370,7 +370,7 @@ describe("task:cancel raises at the point of suspension:", function()
     ]])
   end)
 
-  it("in exec, whose child is killed in the end if it resists", function()
+  it("in exec, whose child is killed if it ignores SIGTERM", function()
     box:inside [[
       local ready = false
       local task = lunad.task(lunad.exec, { "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.05; done",
@@ -399,7 +399,7 @@ end)
 describe("A cancelled task", function()
   local box = support.with_box(before_each, after_each)
 
-  it("is no error: nothing is logged, counted or shown to on_error", function()
+  it("is not an error: nothing is logged, counted or shown to on_error", function()
     local result = box:inside [[
       lunad.on_error(function() print("on_error") end)
       local task = lunad.task(lunad.sleep, 100)
@@ -436,7 +436,7 @@ describe("A cancelled task", function()
     assert.truthy(result.err:find("clean-up failed", 1, true))
   end)
 
-  it("that catches the error again and again does not hold the loop", function()
+  it("that catches the error again and again does not block the loop", function()
     box:inside [[
       local done, task = false, nil
       task = lunad.task(function()
@@ -459,7 +459,7 @@ describe("A cancelled task", function()
     ]]
   end)
 
-  it("can be cancelled again, and so can one that has ended, for nothing", function()
+  it("can be cancelled again, and so can one that has ended, without effect", function()
     box:inside [[
       local closed = 0
       local task = lunad.task(function()
@@ -507,7 +507,7 @@ describe("A cancelled task", function()
     ]]
   end)
 
-  it("that is about to be woken does not go on", function()
+  it("that is about to be woken does not continue", function()
     box:inside [[
       local went_on, first, second = false, nil, nil
       local slow = lunad.task(lunad.sleep, 0.001)
@@ -520,7 +520,7 @@ describe("A cancelled task", function()
     ]]
   end)
 
-  it("leaves its place to be used by the next one", function()
+  it("leaves its coroutine to the next one", function()
     box:inside [[
       for _ = 1, 300 do
         local task = lunad.task(lunad.sleep, 100)
@@ -573,7 +573,7 @@ describe("Suspending", function()
     ]]):format(box:path("chunk.lua")))
   end)
 
-  it("in a coroutine of one's own raises, and says why", function()
+  it("in a coroutine made by the script raises, and says why", function()
     box:inside [[
       local child = lunad.spawn { "cat", stdin = "pipe" }
       child:write(("x"):rep(1000000))
@@ -656,7 +656,7 @@ describe("At a stop", function()
     assert.falsy(log:find("went on", 1, true))
   end)
 
-  it("a task that waits for another does not go on when that one ends", function()
+  it("a task that waits for another does not continue when that one ends", function()
     local log = stop [[
       lunad.sleep(0)
       while true do
@@ -669,7 +669,7 @@ describe("At a stop", function()
     assert.falsy(log:find(" error ", 1, true))
   end)
 
-  it("a loop that catches every error ends all the same", function()
+  it("a loop that catches every error still ends", function()
     stop [[
       lunad.log.info("up")
       while true do pcall(function() lunad.sleep(1) end) end

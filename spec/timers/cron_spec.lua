@@ -29,7 +29,7 @@ describe("lunad.cron", function()
     end)
   end
 
-  it("refuses what is no specification, saying why", function()
+  it("refuses what is not a specification, saying why", function()
     box:inside [[
       for spec, why in pairs { [""] = "minute", ["* * * *"] = "day of week", ["* * * * * *"] = "fifth",
         ["@never"] = "@hourly", ["10-5 * * * *"] = "reversed", ["0 0 * * sat-sun"] = "reversed",
@@ -76,8 +76,8 @@ describe("lunad.cron", function()
   end)
 end)
 
--- For scripts whose clock on the wall is a file, the offset from the monotonic clock: set it and,
--- as the kernel would, tell whoever watches. `local_time` tells what it shows.
+-- For scripts whose wall clock is a file, the offset from the monotonic clock: set it and,
+-- as the kernel would, notify the processes that watch it. `local_time` tells what it shows.
 local CLOCK = [[
 local function set_clock(text, offset)
   local parts = { year = 1, month = 2, day = 3, hour = 4, min = 5, sec = 6 }
@@ -106,7 +106,7 @@ local function near(expected, timer)
 end
 ]]
 
-describe("the clock on the wall", function()
+describe("the wall clock", function()
   local box = support.with_box(before_each, after_each)
   local library
 
@@ -119,7 +119,7 @@ describe("the clock on the wall", function()
     os.remove(library)
   end)
 
-  -- Run a script with a clock of its own in the time zone ZONE.
+  -- Run a script with its own clock in the time zone ZONE.
   local function with_clock(zone, text)
     local now = math.floor(os.time() * 1000000000 - uv.hrtime())
     box:inside(CLOCK .. text .. " lunad.stop()", { env = {
@@ -148,7 +148,7 @@ describe("the clock on the wall", function()
     ]])
   end)
 
-  it("may be put forward a little: fixed times are made up for, once, the others go on", function()
+  it("may be put forward a little: fixed times are made up for, once, the others continue", function()
     with_clock("UTC", [[
       set_clock "2026-06-01 11:30:10"
       local fixed = lunad.cron("0,15 12 * * *", note)
@@ -160,7 +160,7 @@ describe("the clock on the wall", function()
     ]])
   end)
 
-  it("may be put back a little: fixed times are not repeated, the others go on", function()
+  it("may be put back a little: fixed times are not repeated, the others continue", function()
     with_clock("UTC", [[
       set_clock "2026-06-01 11:59:59.9"
       local fixed = lunad.cron("0 12 * * *", note)
@@ -237,7 +237,7 @@ describe("the clock on the wall", function()
     ]])
   end)
 
-  it("has no range of one value with a step that goes on to the end", function()
+  it("ends a range of one value with a step at that value", function()
     with_clock("UTC", [[
       set_clock "2026-06-01 09:30:00"
       near(23.5 * 3600, lunad.cron("0 9-9/3 * * *", note))
@@ -254,7 +254,7 @@ describe("the clock on the wall", function()
     ]])
   end)
 
-  it("is looked at anew by again, which clears what was missed", function()
+  it("is read again by again, which clears what was missed", function()
     with_clock("UTC", [[
       set_clock "2026-06-01 11:59:59.9"
       local timer
@@ -277,7 +277,7 @@ describe("the clock on the wall", function()
     ]])
   end)
 
-  it("goes on to be watched by the next generation", function()
+  it("is watched by the next generation too", function()
     box:write("s.lua", support.BEAT .. CLOCK:gsub("equal", "assert") .. [[
       if lunad.generation == 1 then set_clock "2026-06-01 11:00:00" end
       lunad.cron("0 12 * * *", function() print("ran", lunad.generation, local_time()) end)
@@ -327,7 +327,7 @@ describe("the clock on the wall", function()
     assert.equal("2", reload_at_noon(NOON, NOON .. BUSY))
   end)
 
-  it("runs such a time by the old code if the new has it no more", function()
+  it("runs such a time by the old code if the new one does not have it", function()
     assert.equal("1", reload_at_noon(NOON, BUSY))
   end)
 
@@ -336,7 +336,7 @@ describe("the clock on the wall", function()
     assert.equal("1", reload_at_noon(NOON .. "lunad.ready()", second, "--wait-ready"))
   end)
 
-  it("runs such a time by the new code if the old one has it not", function()
+  it("runs such a time by the new code if the old one does not have it", function()
     assert.equal("2", reload_at_noon("lunad.ready()", NOON .. SLEEP .. "lunad.ready()", "--wait-ready"))
   end)
 

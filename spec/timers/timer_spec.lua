@@ -45,7 +45,7 @@ describe("lunad.after", function()
     ]]
   end)
 
-  it("hands on 250 arguments", function()
+  it("passes on 250 arguments", function()
     box:inside [[
       local got
       lunad.after(0, function(...) got = table.pack(...) end, table.unpack({}, 1, 250))
@@ -158,7 +158,7 @@ describe("lunad.after", function()
     ]]
   end)
 
-  it("lets its callback sleep, without holding up others", function()
+  it("lets its callback sleep, without delaying others", function()
     box:inside [[
       local order = {}
       lunad.after(0, function() lunad.sleep(0.02); order[#order + 1] = "sleeper" end)
@@ -328,7 +328,7 @@ describe("lunad.every", function()
     ]]
   end)
 
-  it("goes on after an error in its function, which is logged and counted", function()
+  it("continues after an error in its function, which is logged and counted", function()
     local result = box:inside([[
       lunad.sleep(0)
       local calls, timer = 0, nil
@@ -376,7 +376,7 @@ describe("lunad.sleep", function()
     ]]
   end)
 
-  it("gives nothing back, and gives way to others even with 0 seconds", function()
+  it("returns nothing, and lets others run even with 0 seconds", function()
     box:inside [[
       local turn = 0
       lunad.after(0, function() turn = turn + 1 end)
@@ -440,7 +440,7 @@ describe("timer:stop", function()
     ]]
   end)
 
-  it("ends a beat from inside its own function, which goes on to its end", function()
+  it("ends a beat from inside its own function, which still runs to its end", function()
     box:inside [[
       local calls, done, timer = 0, 0, nil
       timer = lunad.every(0.005, function()
@@ -494,7 +494,7 @@ describe("timer:again", function()
     ]]
   end)
 
-  it("begins anew on a timer that is active", function()
+  it("starts again on a timer that is active", function()
     box:inside [[
       local fired, timer = nil, nil
       timer = lunad.after(0.02, function() fired = lunad.now() end)

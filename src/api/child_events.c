@@ -138,7 +138,7 @@ static void on_finished(void *owner) {
     ld_api_child_box_push(L, half);
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);
-    struct ld_task *task = has_callback && !script->closing
+    struct ld_task *task = has_callback && !ld_stage_is_closing(script->stage)
                                ? ld_task_take_or_report(script, "an on_exit callback")
                                : NULL;
     if (task != NULL) {

@@ -46,7 +46,7 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const char *name, const ch
             found = child;
         }
     }
-    return script->stage == LD_STAGE_NEW ? found : NULL;
+    return ld_stage_is_new(script->stage) ? found : NULL;
 }
 
 /* Take what a by_line callback holds back. Runs protected. */

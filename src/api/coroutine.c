@@ -50,7 +50,7 @@ static int resume(lua_State *L, lua_State *co, int args) {
         lua_xmove(co, L, results);
     }
     if (unwinding) {
-        const char *reason = script->interrupt_reason;
+        const char *reason = script->interruption.reason;
         lua_pushstring(L, reason != NULL ? reason : "interrupted");
         lua_error(L);
     }

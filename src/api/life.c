@@ -54,7 +54,7 @@ static int l_exit(lua_State *L) {
     }
     script->wants |= LD_WANT_EXIT;
     script->exited = true;
-    script->interrupt_reason = "os.exit";
+    script->interruption.reason = "os.exit";
     ld_interrupt(script);
     lua_pushliteral(L, "os.exit");
     return lua_error(L);
@@ -86,7 +86,7 @@ static int push_report(lua_State *L) {
 /* stats() -> table */
 static int l_stats(lua_State *L) {
     const struct ld_setup *setup = ld_state_script(L)->setup;
-    if (ld_state_script(L)->closing) {
+    if (ld_stage_is_closing(ld_state_script(L)->stage)) {
         lx_error(L, "stats: %s", ld_state_over);
     }
     json_t *report = setup->snapshot(setup->host);
@@ -104,7 +104,7 @@ static int l_stats(lua_State *L) {
  * it is not. For lunad's own Lua. */
 static int l_is_over(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
-    lua_pushstring(L, script->retired                      ? "stopping"
+    lua_pushstring(L, ld_stage_is_ending(script->stage)    ? "stopping"
                       : script->stage == LD_STAGE_REPLACED ? "replaced"
                                                            : NULL);
     return 1;
@@ -147,11 +147,11 @@ static int l_on_error(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
     lx_check_callable(L, 1);
     lua_settop(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, script->on_error);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, script->errors.handler);
     warn_of_replacing(L, "lunad.on_error", &error_place_key);
     int reference = luaL_ref(L, LUA_REGISTRYINDEX);
-    luaL_unref(L, LUA_REGISTRYINDEX, script->on_error);
-    script->on_error = reference;
+    luaL_unref(L, LUA_REGISTRYINDEX, script->errors.handler);
+    script->errors.handler = reference;
     return 0;
 }
 
@@ -213,7 +213,7 @@ static int push_on_stop(lua_State *co, void *arg) {
     lua_pushnil(co);
     lua_rawseti(co, 1, last);
     lua_remove(co, 1);
-    lua_pushstring(co, script->stop_reason);
+    lua_pushstring(co, script->on_stop.reason);
     return 1;
 }
 
@@ -221,8 +221,8 @@ static int push_on_stop(lua_State *co, void *arg) {
 static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)outcome;
     (void)results;
-    if (!task->script->closing) {
-        ld_api_life_run_on_stop(task->script, task->script->stop_reason);
+    if (!ld_stage_is_closing(task->script->stage)) {
+        ld_api_life_run_on_stop(task->script, task->script->on_stop.reason);
     }
     return false;
 }
@@ -230,13 +230,13 @@ static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int resul
 /* Run the on_stop functions that are left. */
 void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
     lua_State *L = script->L;
-    script->stop_reason = reason;
+    script->on_stop.reason = reason;
     lua_rawgetp(L, LUA_REGISTRYINDEX, &on_stop_key);
     bool any = lua_rawlen(L, -1) > 0;
     lua_pop(L, 1);
     struct ld_task *task = any ? ld_task_take_or_report(script, "an on_stop function") : NULL;
     if (task == NULL) {
-        script->stop_done = true;
+        script->on_stop.done = true;
         return;
     }
     task->on_end = on_stop_end;

@@ -14,7 +14,7 @@ int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task);
 int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
                           struct ld_text *why);
 
-/* Run the on_stop functions, the last one first, one after the other; script->stop_done is set when
+/* Run the on_stop functions, the last one first, one after the other; script->on_stop.done is set when
  * they are done, at once or later. REASON is static. */
 void ld_api_life_run_on_stop(struct ld_script *script, const char *reason);
 

@@ -55,10 +55,10 @@ static int l_listen(lua_State *L) {
         luaL_checktype(L, 2, LUA_TTABLE);
         lx_read_options(L, 2, rows, &options, "listen");
     }
-    int fd = ld_listeners_ask(listeners, text, &options, script->stage == LD_STAGE_NEW);
+    int fd = ld_listeners_ask(listeners, text, &options, ld_stage_is_new(script->stage));
     if (fd >= 0) {
         int rc = ld_listeners_issue(listeners, fd, script);
-        if (rc == 0 && script->stage == LD_STAGE_NEW) {
+        if (rc == 0 && ld_stage_is_new(script->stage)) {
             rc = ld_mute_start(fd);
         }
         if (rc < 0) {

@@ -65,8 +65,9 @@ static void open_library(lua_State *L) {
 /* Call what luv has put on the stack, as a task like every other callback. */
 static int on_callback(lua_State *L, int args, int results, int flags) {
     struct ld_script *script = ld_state_script(L);
-    struct ld_task *task =
-        script->closing ? NULL : ld_task_take_or_report(script, "a luv callback");
+    struct ld_task *task = ld_stage_is_closing(script->stage)
+                               ? NULL
+                               : ld_task_take_or_report(script, "a luv callback");
     (void)results; /* luv wants none */
     (void)flags;
     if (task == NULL || !lua_checkstack(task->co, args + 1)) {
@@ -90,7 +91,7 @@ static int l_refuse(lua_State *L) {
 /* Call the function of luv in the first upvalue, unless its loop is closed: a finalizer would leave
  * something there that outlives the state. */
 static int call_open(lua_State *L) {
-    if (ld_state_script(L)->is_closed) {
+    if (ld_state_script(L)->stage == LD_STAGE_CLOSED) {
         lx_error(L, "uv.%s: %s", lua_tostring(L, lua_upvalueindex(2)), ld_state_over);
     }
     return lua_tocfunction(L, lua_upvalueindex(1))(L);
@@ -156,7 +157,7 @@ static int fd_argument(lua_State *L, int arg) {
 static int open_fd(lua_State *L, int arg) {
     const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, arg);
-    if (fd < 0 || is_closing(L) || script->is_closed) {
+    if (fd < 0 || is_closing(L) || script->stage == LD_STAGE_CLOSED) {
         return call_live(L);
     }
     if (is_hosts(script, fd)) {
@@ -334,7 +335,7 @@ static void guard_library(lua_State *L) {
 static int l_load(lua_State *L) {
     static const char *const refused[] = {"run", "stop", "loop_close"};
     struct ld_script *script = ld_state_script(L);
-    if (script->closing) {
+    if (ld_stage_is_closing(script->stage)) {
         lx_error(L, "luv: %s", ld_state_over);
     }
     if (luv.open == NULL) {

@@ -105,7 +105,7 @@ static void drop_program(lua_State *L, struct program *program) {
         return;
     }
     program->dropped = true;
-    if (ld_state_script(L)->closing) {
+    if (ld_stage_is_closing(ld_state_script(L)->stage)) {
         (program->same_group ? ld_process_kill : ld_process_kill_group)(program->watch.pid,
                                                                         SIGTERM);
     }
@@ -163,7 +163,7 @@ static int l_popen(lua_State *L) {
     const char *command = luaL_checkstring(L, 1);
     const char *mode = luaL_optstring(L, 2, "r");
     luaL_argcheck(L, (mode[0] == 'r' || mode[0] == 'w') && mode[1] == '\0', 2, "invalid mode");
-    if (ld_state_script(L)->closing) { /* nobody would close it */
+    if (ld_stage_is_closing(ld_state_script(L)->stage)) { /* nobody would close it */
         lx_error(L, "io.popen: %s", ld_state_over);
     }
     struct stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);

@@ -250,7 +250,7 @@ struct report {
 static int report_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     struct ld_task *task;
-    LIST_FOREACH(task, &report->script->tasks, link) {
+    LIST_FOREACH(task, &report->script->tasks.suspended, link) {
         lx_push_place(L, task->co);
         json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)),
                                  "state", task->waits_for != NULL ? task->waits_for : "running");
@@ -271,7 +271,7 @@ static json_t *report_tasks(struct ld_script *script) {
 static int trace_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     struct ld_task *task;
-    LIST_FOREACH(task, &report->script->tasks, link) {
+    LIST_FOREACH(task, &report->script->tasks.suspended, link) {
         luaL_traceback(L, task->co, NULL, 0);
         ld_text_format(report->text, "\n%s, waiting in %s\n%s", task->what,
                        task->waits_for != NULL ? task->waits_for : "nothing", lua_tostring(L, -1));

@@ -135,8 +135,8 @@ static int l_give_way(lua_State *L) {
     uint64_t now = ld_time_coarse();
     uint64_t start = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)now);
     const struct ld_task *task = ld_task_of(L);
-    bool can_wait = task != NULL && lua_isyieldable(L) && !task->script->retired &&
-                    !task->script->closing && !task->cancelled;
+    bool can_wait = task != NULL && lua_isyieldable(L) &&
+                    !ld_stage_is_ending(task->script->stage) && !task->cancelled;
     if (now < start + LD_TURN_NS || !can_wait) {
         lua_pushinteger(L, (lua_Integer)start);
         return 1;

@@ -110,7 +110,7 @@ static bool has_come(struct job *job) {
 
 /* Whether the generation is being loaded beside the one that is the service. */
 static bool is_loading(const struct ld_script *script) {
-    return script->stage == LD_STAGE_NEW && script->generation > 1;
+    return ld_stage_is_new(script->stage) && script->generation > 1;
 }
 
 /* Handle a timer that is due. While a generation is loaded, the one before does what both are to do. */

@@ -70,7 +70,7 @@ static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
     ld_guard_stop();
     host->state = LD_HOST_RUNNING;
-    host->script->stage = LD_STAGE_SERVICE;
+    ld_script_serve(host->script);
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
@@ -98,8 +98,8 @@ static void stop_before_ready(struct ld_host *host) {
 /* Look whether the script has become ready. */
 static void step_start(struct ld_host *host) {
     const struct ld_script *script = host->script;
-    if (!ld_text_is_empty(&script->first_error)) {
-        fail_start(host, &script->first_error);
+    if (!ld_text_is_empty(&script->errors.first)) {
+        fail_start(host, &script->errors.first);
     } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         stop_before_ready(host);
     } else if (ld_script_is_ready(script)) {
@@ -149,8 +149,8 @@ static void heed_wants(struct ld_host *host) {
 /* Look whether an error or the end of everything ends the service. */
 static void heed_end(struct ld_host *host) {
     const struct ld_script *script = host->script;
-    if (script->error_count > host->seen_errors) {
-        host->seen_errors = script->error_count;
+    if (script->errors.count > host->seen_errors) {
+        host->seen_errors = script->errors.count;
         if (host->service->options->on_error == LD_ON_ERROR_EXIT) {
             ld_log(LD_LOG_ERROR, "stopping after an uncaught error (--on-error exit)");
             ld_stop_begin(host, "stop", 1);
@@ -159,11 +159,11 @@ static void heed_end(struct ld_host *host) {
     }
     if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
         !host->reload.asked) {
-        bool failed = script->chunk_failed || script->gave_up;
+        bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
         ld_log(failed ? LD_LOG_INFO : end_level(host), "finished: %s",
-               script->chunk_failed ? "the script has failed, and nothing of it is left"
-               : script->gave_up    ? "a supervisor has given up, and nothing of the script is left"
-                                    : "nothing of the script is left to wait for");
+               script->chunk == LD_CHUNK_FAILED ? "the script has failed, and nothing of it is left"
+               : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
+                                 : "nothing of the script is left to wait for");
         ld_stop_begin(host, finished, failed ? 1 : 0);
     }
 }

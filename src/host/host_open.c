@@ -94,7 +94,6 @@ static void fill_env(struct ld_host *host) {
         .path = service->path,
         .cpath = service->cpath,
         .open_libraries = ld_api_module_open,
-        .late_errors = &host->error_count,
         .snapshot = snapshot,
         .host = host,
     };

@@ -70,7 +70,6 @@ struct ld_stop {
     enum ld_stop_phase phase;
     const char *reason;
     uint64_t deadline; /* uv_now */
-    bool said;         /* that something could not be ended */
 };
 
 struct ld_host {

@@ -148,7 +148,7 @@ static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results)
         take_state(host, task->co, results);
     } else if (outcome == LD_OUTCOME_FAILED) {
         ld_text_puts(&reload->why, "its on_reload function failed: ");
-        ld_text_append(&reload->why, task->script->trace);
+        ld_text_append(&reload->why, task->trace);
     } else {
         ld_text_puts(&reload->why, "its on_reload function was cancelled");
     }
@@ -207,7 +207,7 @@ static void load(struct ld_host *host) {
 /* Say what of a generation is ended though it has not finished; WHY it has to end now. */
 static void log_unfinished(struct ld_script *script, const char *why) {
     struct ld_text names = {0};
-    if (!script->stop_done) {
+    if (!script->on_stop.done) {
         ld_text_puts(&names, "on_stop functions");
     }
     if (script->guest != NULL) {
@@ -224,14 +224,15 @@ static void log_unfinished(struct ld_script *script, const char *why) {
 /* Close a generation that has been replaced. */
 static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
     log_unfinished(script, why);
-    host->error_count += script->error_count; /* what fails from here on is counted there */
+    host->error_count += script->errors.count;
+    script->errors.also_count = &host->error_count; /* what fails from here on */
     ld_script_close(script);
 }
 
 /* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
  * connected, or its commands have not finished. Nothing goes on after os.exit. */
 static bool has_to_go_on(const struct ld_script *script) {
-    bool is_busy = !script->stop_done || script->commands > 0 ||
+    bool is_busy = !script->on_stop.done || script->commands > 0 ||
                    (script->guest != NULL && ld_guest_is_connected(script->guest));
     return is_busy && !script->exited;
 }
@@ -261,8 +262,8 @@ static void commit(struct ld_host *host) {
     struct ld_script *old = host->script;
     ld_guard_stop();
     host->script = reload->next;
-    host->script->stage = LD_STAGE_SERVICE;
-    old->stage = LD_STAGE_REPLACED;
+    ld_script_serve(host->script);
+    ld_stage_move(&old->stage, LD_STAGE_REPLACED);
     if (old->status_text.size > 0) {
         host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
     }
@@ -287,8 +288,8 @@ static bool has_failed(struct ld_host *host) {
     if (!ld_text_is_empty(&reload->why)) {
         return true;
     }
-    if (!ld_text_is_empty(&next->first_error)) {
-        ld_text_append(&reload->why, &next->first_error);
+    if (!ld_text_is_empty(&next->errors.first)) {
+        ld_text_append(&reload->why, &next->errors.first);
     } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         ld_text_puts(&reload->why, "the script asked to stop before it was ready");
     } else if (!ld_script_is_alive(next)) { /* as the service it would end at once */
@@ -324,10 +325,8 @@ static void step_asking(struct ld_host *host) {
 /* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
  * there is something to wait for. */
 static bool is_about_to_show(const struct ld_script *script) {
-    bool has_more = !script->chunk_done || !LIST_EMPTY(&script->tasks) || script->keepers > 0 ||
-                    (script->guest != NULL && ld_guest_is_alive(script->guest));
     uint64_t soon = uv_hrtime() + SOON_NS;
-    ld_timer timer = has_more ? 0 : ld_timers_next(script->timers, 0);
+    ld_timer timer = ld_script_is_busy(script) ? 0 : ld_timers_next(script->timers, 0);
     bool only_soon = timer != 0;
     for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {
         const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
@@ -398,14 +397,14 @@ void ld_reload_close_retired(struct ld_host *host) {
 /* Let no generation that has been replaced start anything new. */
 void ld_reload_restrain_retired(struct ld_host *host) {
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        at->script->retired = true;
+        ld_script_restrain(at->script);
     }
 }
 
 /* Whether on_stop functions of generations that have been replaced still run. */
 bool ld_reload_is_retiring(const struct ld_host *host) {
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        if (!at->script->stop_done) {
+        if (!at->script->on_stop.done) {
             return true;
         }
     }

@@ -142,11 +142,11 @@ static void on_broken_write(int signo) {
     }
     struct ld_script *scripts[] = {host->script, host->reload.next};
     for (size_t i = 0; i < LD_COUNT(scripts); i++) {
-        if (scripts[i] != NULL && scripts[i]->running != NULL) {
+        if (scripts[i] != NULL && scripts[i]->interruption.running != NULL) {
             scripts[i]->exit_status = LD_STATUS_NO_READER;
             scripts[i]->wants |= LD_WANT_EXIT;
             scripts[i]->exited = true;
-            scripts[i]->interrupt_reason = "stdout has no reader";
+            scripts[i]->interruption.reason = "stdout has no reader";
             ld_interrupt(scripts[i]);
         }
     }

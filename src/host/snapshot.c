@@ -46,9 +46,9 @@ static json_t *report_reloads(const struct ld_host *host) {
 
 /* How many errors nobody caught, in all generations. */
 static uint64_t count_errors(const struct ld_host *host) {
-    uint64_t count = host->error_count + host->script->error_count;
+    uint64_t count = host->error_count + host->script->errors.count;
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        count += at->script->error_count;
+        count += at->script->errors.count;
     }
     return count;
 }
@@ -57,9 +57,9 @@ static uint64_t count_errors(const struct ld_host *host) {
 static json_t *report_errors(const struct ld_host *host) {
     const struct ld_script *script = host->script;
     json_t *last = json_null();
-    if (script->error_count > 0) {
-        last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->last_error), "time",
-                         script->last_error_time);
+    if (script->errors.count > 0) {
+        last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->errors.last), "time",
+                         script->errors.last_time);
     }
     return json_pack("{s:I, s:o}", "count", (json_int_t)count_errors(host), "last", last);
 }
@@ -123,7 +123,7 @@ static json_t *report_retiring(const struct ld_host *host) {
         json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:b}", "generation",
                                               (int)script->generation, "handles", (int)handles,
                                               "commands", (int)script->commands, "stopping",
-                                              !script->stop_done));
+                                              !script->on_stop.done));
     }
     return list;
 }

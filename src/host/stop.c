@@ -97,8 +97,7 @@ static void begin_kill(struct ld_host *host) {
 /* Go on to the children. */
 static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
-    host->script->retired =
-        true; /* or what is started again for each that ends would go on for ever */
+    ld_script_restrain(host->script); /* or a child that is started again would never be the last */
     ld_reload_restrain_retired(host);
     terminate_children(host);
 }
@@ -152,7 +151,7 @@ static void step_kill(struct ld_host *host) {
 void ld_stop_step(struct ld_host *host) {
     bool late = uv_now(&host->loop) >= host->stop.deadline;
     if (host->stop.phase == LD_STOP_SCRIPT &&
-        (late || (host->script->stop_done && !ld_reload_is_retiring(host)))) {
+        (late || (host->script->on_stop.done && !ld_reload_is_retiring(host)))) {
         begin_children(host);
     }
     if (host->stop.phase == LD_STOP_CHILDREN) {

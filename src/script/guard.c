@@ -32,7 +32,7 @@ static void on_time(int signo) {
     struct ld_script *script = guard.script;
     const struct ld_task *task = guard.task;
     if (script != NULL && (task == NULL || task->state == LD_TASK_RUNNING)) {
-        script->interrupt_reason = guard.reason;
+        script->interruption.reason = guard.reason;
         ld_interrupt(script);
     }
 }

@@ -4,8 +4,7 @@
 
 #include <time.h>
 
-#include "script/script.h"
-#include "script/task.h"
+#include "script/state.h"
 
 /* When SECONDS have passed, and again and again after that, interrupt what runs in SCRIPT: TASK
  * whenever that one runs, or NULL for whatever does. The error says "WHAT took longer than 30 s".

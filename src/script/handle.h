@@ -7,7 +7,7 @@
 
 #include <sys/queue.h>
 
-#include "script/script.h"
+#include "script/state.h"
 
 struct ld_handle {
     struct ld_script *script; /* NULL: the Lua half is gone */

@@ -9,7 +9,7 @@
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
     const struct ld_script *script = ld_state_script(L);
-    if (!script->interrupted) {
+    if (!script->interruption.is_under_way) {
         lua_sethook(L, NULL, 0, 0);
         return;
     }
@@ -17,16 +17,16 @@ static void unwind(lua_State *L, lua_Debug *ar) {
         lua_yield(L, 0);
         return;
     }
-    const char *reason = script->interrupt_reason;
+    const char *reason = script->interruption.reason;
     lua_pushstring(L, reason != NULL ? reason : "interrupted");
     lua_error(L);
 }
 
 /* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
 void ld_interrupt(struct ld_script *script) {
-    lua_State *running = script->running;
+    lua_State *running = script->interruption.running;
     if (running != NULL) {
-        script->interrupted = true;
+        script->interruption.is_under_way = true;
         lua_sethook(running, unwind, LUA_MASKCOUNT, 1); /* the next instruction */
     }
 }
@@ -34,10 +34,10 @@ void ld_interrupt(struct ld_script *script) {
 /* Go on with an interruption further out. */
 void ld_interrupt_go_further(struct ld_script *script, lua_State *co) {
     lua_sethook(co, NULL, 0, 0);
-    if (script->running != NULL) {
+    if (script->interruption.running != NULL) {
         ld_interrupt(script);
     } else {
-        script->interrupted = false;
-        script->interrupt_reason = NULL;
+        script->interruption.is_under_way = false;
+        script->interruption.reason = NULL;
     }
 }

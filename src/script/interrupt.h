@@ -2,26 +2,26 @@
 #ifndef LD_SCRIPT_INTERRUPT_H
 #define LD_SCRIPT_INTERRUPT_H
 
-#include "script/script.h"
+#include "script/state.h"
 
 /* Note the coroutine that runs now; returns the one before. */
 static inline lua_State *ld_interrupt_enter(struct ld_script *script, lua_State *co) {
-    lua_State *before = script->running;
-    script->running = co;
+    lua_State *before = script->interruption.running;
+    script->interruption.running = co;
     return before;
 }
 
-/* Interrupt the Lua code that runs: it ends with an error (script->interrupt_reason) that no pcall can
+/* Interrupt the Lua code that runs: it ends with an error (script->interruption.reason) that no pcall can
  * keep. May be called from a signal handler. */
 void ld_interrupt(struct ld_script *script);
 
 /* Go on with the interruption that CO was ended by where it gave control back to. */
 void ld_interrupt_go_further(struct ld_script *script, lua_State *co);
 
-/* To be called when the coroutine CO has given control back to script->running: whether an
+/* To be called when the coroutine CO has given control back to script->interruption.running: whether an
  * interruption is under way, which then goes on there. */
 static inline bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
-    if (!script->interrupted) {
+    if (!script->interruption.is_under_way) {
         return false;
     }
     ld_interrupt_go_further(script, co);

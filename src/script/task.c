@@ -1,6 +1,7 @@
 #include "script/task.h"
 
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,7 +13,11 @@
 #include "script/interrupt.h"
 #include "script/luax.h"
 
+#define IDLE_MAX 64 /* coroutines kept for the next callbacks */
+
 static const char cancelled_error[] = "cancelled";
+static const char on_error_function[] = "the on_error function";
+static const char anchors_key; /* of the table of coroutines in the registry */
 
 /* What a task starts with, on the C stack until its function runs. */
 struct beginning {
@@ -28,7 +33,7 @@ static struct ld_task *nearest_task(lua_State *L) {
 /* The task that runs on L. */
 struct ld_task *ld_task_of(lua_State *L) {
     struct ld_task *task = nearest_task(L);
-    return task->co == L && task != task->script->root ? task : NULL;
+    return task->co == L && task != &task->script->tasks.root ? task : NULL;
 }
 
 /* Whether a coroutine belongs to the host. */
@@ -43,15 +48,181 @@ void ld_task_note_known(lua_State *L) {
     }
 }
 
-/* The script that a coroutine belongs to. */
-struct ld_script *ld_state_script(lua_State *L) {
-    return nearest_task(L)->script;
+/* Make the coroutine of the task in the argument. Runs protected. */
+static int make_coroutine(lua_State *L) {
+    struct ld_task *task = lua_touserdata(L, 1);
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key) == LUA_TNIL) {
+        lua_newtable(L);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    }
+    lua_State *co = lua_newthread(L);
+    lua_sethook(co, NULL, 0, 0); /* it would inherit the hook of L */
+    task->anchor = luaL_ref(L, -2);
+    task->co = co;
+    *(struct ld_task **)lua_getextraspace(co) = task;
+    return 0;
+}
+
+/* Make a task with a coroutine of its own; NULL when memory ran out. */
+static struct ld_task *make_task(struct ld_script *script) {
+    struct ld_task *task = calloc(1, sizeof *task);
+    if (task != NULL) {
+        task->script = script;
+        if (ld_state_protect(script, make_coroutine, task, NULL) < 0) {
+            free(task);
+            task = NULL;
+        }
+    }
+    return task;
+}
+
+/* Take a task from the pool. */
+struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
+    struct ld_task *task = LIST_FIRST(&script->tasks.idle);
+    if (task != NULL) {
+        LIST_REMOVE(task, link);
+        script->tasks.idle_count--;
+    } else {
+        task = make_task(script);
+    }
+    if (task != NULL) {
+        task->what = what;
+    }
+    return task;
+}
+
+/* Free a task and let its coroutine be collected, when the script does not hold it any more: from now
+ * on it is an ordinary one that has ended. */
+static void free_task(struct ld_task *task) {
+    lua_State *L = task->script->L;
+    *(struct ld_task **)lua_getextraspace(task->co) = &task->script->tasks.root;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
+    lua_pop(L, 1);
+    free(task);
+}
+
+static bool hook_was_called;
+
+/* Note that hooks are called. */
+static void note_call(lua_State *L, lua_Debug *ar) {
+    (void)L;
+    (void)ar;
+    hook_was_called = true;
+}
+
+/* What is called to try it. */
+static int do_nothing(lua_State *L) {
+    (void)L;
+    return 0;
+}
+
+/* Whether Lua calls hooks on an empty coroutine: after an error in a hook it does not. */
+static bool calls_hooks(lua_State *co) {
+    hook_was_called = false;
+    lua_sethook(co, note_call, LUA_MASKCALL, 0);
+    lua_pushcfunction(co, do_nothing);
+    lua_pcall(co, 0, 0, 0);
+    lua_sethook(co, NULL, 0, 0);
+    lua_settop(co, 0);
+    return hook_was_called;
+}
+
+/* Put a task that has ended back into the pool. Its coroutine runs the next task only if nothing of
+ * this one can be found there: the script does not know it, and it can be interrupted. */
+void ld_task_drop(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    lua_settop(task->co, 0);
+    lua_sethook(task->co, NULL, 0, 0);
+    bool is_used_up = task->is_known || script->tasks.idle_count >= IDLE_MAX ||
+                      (task->has_failed && !calls_hooks(task->co));
+    LD_ASSERT(!task->is_listed && !task->woken);
+    task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
+    task->cancelled = false;
+    task->was_cancelled = false;
+    task->has_failed = false;
+    task->on_end = NULL;
+    task->next_waiter = NULL;
+    if (is_used_up) {
+        free_task(task);
+        return;
+    }
+    LIST_INSERT_HEAD(&script->tasks.idle, task, link);
+    script->tasks.idle_count++;
+}
+
+/* Free the pool. */
+void ld_task_drain_pool(struct ld_script *script) {
+    struct ld_task *task;
+    while ((task = LIST_FIRST(&script->tasks.idle)) != NULL) {
+        LIST_REMOVE(task, link);
+        free_task(task);
+    }
+    script->tasks.idle_count = 0;
+}
+
+/* An error to show to the script. */
+struct report {
+    struct ld_script *script;
+    const struct ld_text *trace;
+    size_t message_size;
+};
+
+/* Push the on_error function, the message and the traceback. */
+static int push_report(lua_State *co, void *arg) {
+    const struct report *report = arg;
+    lua_rawgeti(co, LUA_REGISTRYINDEX, report->script->errors.handler);
+    lua_pushlstring(co, ld_text_string(report->trace), report->message_size);
+    lua_pushlstring(co, ld_text_string(report->trace), report->trace->size);
+    return 2;
+}
+
+/* Show an error to the script, but not an error of the on_error function. */
+static void show_error(struct report *report) {
+    struct ld_script *script = report->script;
+    if (script->errors.handler == LUA_NOREF || script->errors.is_handling ||
+        ld_stage_is_closing(script->stage)) {
+        return;
+    }
+    struct ld_task *task = ld_task_take(script, on_error_function);
+    if (task != NULL) {
+        script->errors.is_handling =
+            true; /* or what fails inside would be shown to it inside itself */
+        ld_task_start_with(task, push_report, report);
+        script->errors.is_handling = false;
+    }
+}
+
+/* Log an uncaught error, and show it to the script. */
+void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
+                    size_t message_size) {
+    static char message[] = "not enough memory";
+    static const struct ld_text no_memory = {.data = message, .size = sizeof message - 1};
+    if (trace->size == 0 && trace->failed) {
+        trace = &no_memory;
+        message_size = no_memory.size;
+    }
+    ld_errors_note(&script->errors, what, trace, message_size);
+    if (what != on_error_function) {
+        show_error(&(struct report){script, trace, message_size});
+    }
+}
+
+/* Take a task from the pool, or report that there is no memory for one. */
+struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what) {
+    static const struct ld_text trace = {.failed = true};
+    struct ld_task *task = ld_task_take(script, what);
+    if (task == NULL) {
+        ld_task_report(script, what, &trace, 0);
+    }
+    return task;
 }
 
 /* List a task, unless it was suspended before. */
 static void link_task(struct ld_task *task) {
     if (!task->is_listed) {
-        LIST_INSERT_HEAD(&task->script->tasks, task, link);
+        LIST_INSERT_HEAD(&task->script->tasks.suspended, task, link);
         task->is_listed = true;
     }
 }
@@ -105,7 +276,7 @@ static void explain_barely(struct explanation *explanation) {
 /* Whether a task was ended before it began, because its script is being closed. */
 static bool never_began(const struct ld_task *task) {
     lua_Debug ar;
-    return task->script->closing && !lua_getstack(task->co, 0, &ar);
+    return ld_stage_is_closing(task->script->stage) && !lua_getstack(task->co, 0, &ar);
 }
 
 /* Whether a task ended because it was cancelled, or by os.exit, or because it went on when its script
@@ -116,7 +287,7 @@ static bool ended_by_will(const struct ld_task *task) {
     }
     const char *error = lua_type(task->co, -1) == LUA_TSTRING ? lua_tostring(task->co, -1) : "";
     return (task->was_cancelled && strcmp(error, cancelled_error) == 0) ||
-           (task->script->retired && strstr(error, ld_state_over) != NULL);
+           (ld_stage_is_ending(task->script->stage) && strstr(error, ld_state_over) != NULL);
 }
 
 /* Close the variables of a coroutine that failed, or was interrupted; its error, or an error of theirs,
@@ -138,12 +309,12 @@ static void close_variables(struct ld_task *task) {
 /* The same as a part of the task, which can be interrupted once more. */
 static void reset_coroutine(struct ld_task *task) {
     struct ld_script *script = task->script;
-    struct ld_task *outer = script->current;
-    script->current = task;
+    struct ld_task *outer = script->tasks.current;
+    script->tasks.current = task;
     lua_State *before = ld_interrupt_enter(script, task->co);
     close_variables(task);
     ld_interrupt_enter(script, before);
-    script->current = outer;
+    script->tasks.current = outer;
     ld_interrupt_go_on(script, task->co);
 }
 
@@ -169,9 +340,9 @@ static void end_failed(struct ld_task *task) {
         outcome = judge(&explanation);
     }
     task->has_failed = true;
-    task->script->trace = &explanation.trace;
+    task->trace = &explanation.trace;
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
-    task->script->trace = NULL;
+    task->trace = NULL;
     if (outcome == LD_OUTCOME_FAILED && !handled) {
         ld_task_report(task->script, task->what, &explanation.trace, explanation.message_size);
     }
@@ -214,7 +385,7 @@ _Noreturn static void leave_copy(struct ld_task *task, int status) {
     struct ld_script *script = task->script;
     bool failed =
         status != LUA_OK && status != LUA_YIELD && !never_began(task) && !ended_by_will(task);
-    script->current = task; /* what is called now is not outermost */
+    script->tasks.current = task; /* what is called now is not outermost */
     if (failed) {
         struct explanation explanation = {.task = task};
         if (ld_state_protect(script, explain, &explanation, NULL) < 0) {
@@ -232,20 +403,20 @@ _Noreturn static void leave_copy(struct ld_task *task, int status) {
 /* Resume a task until it is suspended or ends. */
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    struct ld_task *outer = script->current;
+    struct ld_task *outer = script->tasks.current;
     int results = 0;
     task->state = LD_TASK_RUNNING;
     task->waits_for = NULL;
     task->abandon = NULL;
-    script->current = task;
+    script->tasks.current = task;
     if (outer == NULL && script->guest != NULL) {
         ld_guest_refresh(script->guest);
     }
     lua_State *before = ld_interrupt_enter(script, task->co);
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_enter(script, before);
-    script->current = outer;
-    const char *reason = script->interrupt_reason;
+    script->tasks.current = outer;
+    const char *reason = script->interruption.reason;
     bool is_interrupted = ld_interrupt_go_on(script, task->co);
     if (outer == NULL && ld_forked()) {
         leave_copy(task, status);
@@ -263,7 +434,7 @@ static void resume(struct ld_task *task, int args) {
 
 /* Whether nothing of a script goes on any more, but what its end cancels. */
 static bool is_over(const struct ld_script *script) {
-    return script->exited && !script->closing;
+    return script->exited && !ld_stage_is_closing(script->stage);
 }
 
 /* Let the tasks go on that were woken during a call, after the outermost one, as long as a turn of the
@@ -271,13 +442,14 @@ static bool is_over(const struct ld_script *script) {
  * chain. */
 static void resume_woken(struct ld_script *script) {
     struct ld_task *task;
-    if (script->is_waking || script->woken == NULL) {
+    if (script->tasks.is_waking || script->tasks.woken == NULL) {
         return;
     }
     uint64_t end = ld_time_coarse() + LD_TURN_NS;
-    script->is_waking = true;
-    while (!is_over(script) && script->current == NULL && (task = script->woken) != NULL) {
-        script->woken = task->next_woken;
+    script->tasks.is_waking = true;
+    while (!is_over(script) && script->tasks.current == NULL &&
+           (task = script->tasks.woken) != NULL) {
+        script->tasks.woken = task->next_woken;
         task->next_woken = NULL;
         task->woken = false;
         resume(task, 0);
@@ -285,19 +457,19 @@ static void resume_woken(struct ld_script *script) {
             break;
         }
     }
-    script->is_waking = false;
+    script->tasks.is_waking = false;
 }
 
 /* Go on with those that were left. */
 bool ld_task_resume_left(struct ld_script *script) {
     resume_woken(script);
-    return script->woken != NULL && !is_over(script);
+    return script->tasks.woken != NULL && !is_over(script);
 }
 
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    if (script->exited || script->closing) {
+    if (script->exited || ld_stage_is_closing(script->stage)) {
         lua_settop(task->co, 0);
         lua_pushstring(task->co, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);
@@ -349,9 +521,10 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         lx_error(L, "%s: it cannot suspend here: this coroutine is not a task (use lunad.task)",
                  function);
     }
-    if (task->script->closing) { /* it has caught that it was cancelled, and would again */
+    if (ld_stage_is_closing(
+            task->script->stage)) { /* it has caught that it was cancelled, and would again */
         task->was_cancelled = true;
-        task->script->interrupt_reason = cancelled_error;
+        task->script->interruption.reason = cancelled_error;
         ld_interrupt(task->script);
         lx_error(L, "%s: %s", function, ld_state_over);
     }
@@ -383,28 +556,28 @@ static void queue_woken(struct ld_task *task) {
         return;
     }
     task->woken = true;
-    if (script->woken == NULL) {
-        script->woken = task;
+    if (script->tasks.woken == NULL) {
+        script->tasks.woken = task;
     } else {
-        script->woken_last->next_woken = task;
+        script->tasks.woken_last->next_woken = task;
     }
-    script->woken_last = task;
+    script->tasks.woken_last = task;
 }
 
 /* Take a task out of those to go on. */
 static void unqueue_woken(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_task *before = NULL;
-    for (struct ld_task *at = script->woken; at != NULL && at != task; at = at->next_woken) {
+    for (struct ld_task *at = script->tasks.woken; at != NULL && at != task; at = at->next_woken) {
         before = at;
     }
     if (before == NULL) {
-        script->woken = task->next_woken;
+        script->tasks.woken = task->next_woken;
     } else {
         before->next_woken = task->next_woken;
     }
-    if (script->woken_last == task) {
-        script->woken_last = before;
+    if (script->tasks.woken_last == task) {
+        script->tasks.woken_last = before;
     }
     task->next_woken = NULL;
     task->woken = false;
@@ -437,10 +610,10 @@ void ld_task_cancel(struct ld_task *task) {
  * are marked first, so that none goes on because another one ended. */
 void ld_task_end_all(struct ld_script *script) {
     struct ld_task *task;
-    LIST_FOREACH(task, &script->tasks, link) {
+    LIST_FOREACH(task, &script->tasks.suspended, link) {
         task->cancelled = true;
     }
-    while ((task = LIST_FIRST(&script->tasks)) != NULL) {
+    while ((task = LIST_FIRST(&script->tasks.suspended)) != NULL) {
         ld_task_cancel(task);
     }
     ld_task_drain_pool(script);

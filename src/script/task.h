@@ -3,43 +3,7 @@
 #ifndef LD_SCRIPT_TASK_H
 #define LD_SCRIPT_TASK_H
 
-#include <lua.h>
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "script/script.h"
-
-enum ld_task_state { LD_TASK_IDLE, LD_TASK_RUNNING, LD_TASK_SUSPENDED };
-
-/* How a task ended. */
-enum ld_outcome { LD_OUTCOME_OK, LD_OUTCOME_FAILED, LD_OUTCOME_CANCELLED };
-
-struct ld_task {
-    struct ld_script *script;
-    lua_State *co;
-    int anchor; /* what keeps co in the registry */
-    enum ld_task_state state;
-    bool cancelled;        /* the error is still to be raised */
-    bool was_cancelled;    /* it was raised */
-    bool is_listed;        /* among the script's tasks: it was suspended once */
-    bool woken;            /* it is in the script's list of those */
-    bool is_known;         /* the script has seen its coroutine, and may keep it */
-    bool has_failed;       /* its coroutine has ended by an error */
-    const char *what;      /* for messages: "a timer", "the script" */
-    const char *waits_for; /* while suspended: "sleep", … */
-    /* Undo what the suspended task waits for, before it is cancelled. */
-    void (*abandon)(struct ld_task *task);
-    /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
-     * are on the top of co. Errors are reported if this returns false. Must not raise. */
-    bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
-    void *owner;              /* on_end's */
-    uint64_t number;          /* on_end's too */
-    void *waits_on;           /* abandon's */
-    uint64_t timer;           /* abandon's too */
-    LIST_ENTRY(ld_task) link; /* of the script's tasks, if it is listed, or of the idle ones */
-    struct ld_task *next_woken;
-    struct ld_task *next_waiter; /* among those that wait for one thing */
-};
+#include "script/state.h"
 
 /* Take a task from the pool, its coroutine empty; NULL when memory ran out. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what);
@@ -89,6 +53,12 @@ void ld_task_wake(struct ld_task *task);
 /* Let woken tasks go on for which there was no time left in the last turn of the loop; true if some
  * are still left. Not from inside a call. */
 bool ld_task_resume_left(struct ld_script *script);
+
+/* Log an uncaught error, count it, and show it to the script's on_error function. WHAT says where
+ * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message;
+ * one that there was no memory for becomes an error that says so. */
+void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
+                    size_t message_size);
 
 /* Cancel: an error is raised where the task is suspended, or when it next suspends. */
 void ld_task_cancel(struct ld_task *task);

@@ -1,0 +1,158 @@
+#include "script/state.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "posix/forked.h"
+#include "script/luax.h"
+
+/* Lua's allocator: the C library's, and a count of what the state has. */
+static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
+    struct ld_script *script = arg;
+    size_t before = block != NULL ? old_size : 0;
+    void *result = NULL;
+    if (script->setup->alloc != NULL) {
+        result = script->setup->alloc(script->setup->alloc_arg, block, old_size, new_size);
+    } else if (new_size == 0) {
+        free(block);
+    } else {
+        result = realloc(block, new_size);
+    }
+    if (result != NULL || new_size == 0) {
+        script->heap += new_size - before;
+    }
+    return result;
+}
+
+/* Write a warning of Lua to the log when it is whole. */
+static void on_warning(void *arg, const char *message, int to_be_continued) {
+    static struct ld_text text;
+    const struct ld_script *script = arg;
+    if (text.size == 0 && !to_be_continued && message[0] == '@') {
+        return; /* a control message: all warnings are on */
+    }
+    ld_text_puts(&text, message);
+    if (to_be_continued) {
+        return;
+    }
+    struct ld_log_event event = {.level = LD_LOG_WARN,
+                                 .source = script->setup->name,
+                                 .message = ld_text_string(&text),
+                                 .size = text.size};
+    ld_log_event(&event);
+    ld_text_fini(&text);
+}
+
+/* End a copy of the process that a finalizer has made, outside of any task. */
+static void leave_if_forked(const struct ld_script *script) {
+    if (ld_forked() && script->tasks.current == NULL) {
+        ld_forked_leave(0);
+    }
+}
+
+/* Call a C function protected. */
+int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                     struct ld_text *why) {
+    lua_State *L = script->L;
+    lua_pushcfunction(L, function);
+    lua_pushlightuserdata(L, arg);
+    int status = lua_pcall(L, 1, 0, 0);
+    leave_if_forked(script);
+    if (status == LUA_OK) {
+        return 0;
+    }
+    if (why != NULL) {
+        const char *message = lua_tostring(L, -1);
+        ld_text_puts(why, message != NULL ? message : "an error without a message");
+    }
+    lua_pop(L, 1);
+    return -1;
+}
+
+/* Make the shelf, empty. */
+static void make_shelf(lua_State *L, struct ld_script *script) {
+    static const char key; /* of it in the registry, which keeps it */
+    script->shelf = lua_newthread(L);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    lua_settop(script->shelf, LD_SHELF_END - 1);
+}
+
+/* Put the value at the top on the shelf. */
+void ld_state_shelve(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_state_script(L)->shelf;
+    lua_xmove(L, shelf, 1);
+    lua_replace(shelf, (int)place);
+}
+
+/* Push a value from the shelf. */
+void ld_state_push_shelved(lua_State *L, enum ld_shelf place) {
+    lua_State *shelf = ld_state_script(L)->shelf;
+    lua_pushvalue(shelf, (int)place);
+    lua_xmove(shelf, L, 1);
+}
+
+/* Open Lua's libraries and lunad's. Runs protected. */
+static int open_libraries(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    luaL_openlibs(L);
+    make_shelf(L, script);
+    lua_pushcfunction(L, script->setup->open_libraries);
+    lua_call(L, 0, 0);
+    return 0;
+}
+
+/* Make the Lua state. */
+int ld_state_open(struct ld_script *script, struct ld_text *why) {
+    struct ld_task *root = &script->tasks.root;
+    script->L = lua_newstate(allocate, script);
+    if (script->L != NULL) {
+        root->script = script;
+        root->co = script->L;
+        *(struct ld_task **)lua_getextraspace(script->L) = root;
+        lua_setwarnf(script->L, on_warning, script);
+    }
+    if (script->L == NULL || ld_state_protect(script, open_libraries, NULL, why) < 0) {
+        if (ld_text_is_empty(why)) {
+            ld_text_puts(why, strerror(ENOMEM));
+        }
+        return -ENOMEM;
+    }
+    return 0;
+}
+
+/* Close the Lua state. */
+void ld_state_close(struct ld_script *script) {
+    if (script->L != NULL) {
+        lua_close(script->L);
+        leave_if_forked(script);
+    }
+}
+
+/* Find the script of a coroutine. */
+struct ld_script *ld_state_script(lua_State *L) {
+    return (*(struct ld_task **)lua_getextraspace(L))->script;
+}
+
+const char ld_state_over[] = "this generation of the script is over";
+
+/* Raise unless the script may start something new. */
+void ld_state_check_active(lua_State *L) {
+    if (ld_forked()) {
+        lx_error(L, "%s", ld_forked_words);
+    }
+    if (ld_stage_is_ending(ld_state_script(L)->stage)) {
+        lx_error(L, "%s: it cannot start anything new", ld_state_over);
+    }
+}
+
+/* Raise unless the script may start something new, and has not been replaced. */
+void ld_state_check_current(lua_State *L, const char *what) {
+    ld_state_check_active(L);
+    if (ld_state_script(L)->stage == LD_STAGE_REPLACED) {
+        lx_error(L, "%s: %s, another one has taken its place", what, ld_state_over);
+    }
+}

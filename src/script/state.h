@@ -1,0 +1,180 @@
+/* One generation of a script: its struct, and its Lua state. What works on it is in the files
+ * above: errors, interrupt, guard, handle, task, script. */
+#ifndef LD_SCRIPT_STATE_H
+#define LD_SCRIPT_STATE_H
+
+#include <jansson.h>
+#include <lua.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+#include <uv.h>
+
+#include "engine/child.h"
+#include "engine/guest.h"
+#include "engine/listener.h"
+#include "engine/timers.h"
+#include "engine/wall_clock.h"
+#include "script/errors.h"
+#include "script/source.h"
+#include "script/stage.h"
+
+struct ld_handle;
+struct ld_script;
+
+/* What a host gives its scripts; it outlives them. */
+struct ld_setup {
+    uv_loop_t *loop;
+    struct ld_children *children;
+    struct ld_reaper *reaper;
+    struct ld_lag *lag;
+    struct ld_listeners *listeners;
+    const struct ld_source *source;
+    const char *name;   /* the daemon's */
+    const char *place;  /* the script's path, "(command line)" or "stdin" */
+    bool daemon;        /* not in the foreground */
+    bool dropped;       /* a keeper has the rights that were given up */
+    bool wait_ready;    /* ready only by lunad.ready() */
+    char *const *words; /* the command line: the script's arguments follow words[script] */
+    int script;         /* index of the script in words */
+    const char *path;   /* before package.path, or NULL */
+    const char *cpath;  /* before package.cpath, or NULL */
+    lua_Alloc alloc;    /* NULL: the usual one */
+    void *alloc_arg;
+    lua_CFunction open_libraries;    /* called with the script's state, after Lua's own are open */
+    json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
+    void *host;
+};
+
+/* What a script asks of its host. */
+enum ld_want { LD_WANT_RELOAD = 1, LD_WANT_STOP = 2, LD_WANT_EXIT = 4, LD_WANT_STATUS = 8 };
+
+/* How far the main chunk is. */
+enum ld_chunk { LD_CHUNK_RUNS, LD_CHUNK_RETURNED, LD_CHUNK_FAILED };
+
+/* What is needed often is on the stack of a coroutine that never runs, at these places: it is found
+ * without a search in the registry. That stack also passes values to tasks. */
+enum ld_shelf {
+    LD_SHELF_CALLBACKS = 1, /* a table of what timers call */
+    LD_SHELF_TIMER_TYPE,    /* their metatable */
+    LD_SHELF_SIGNALS,       /* a table of what handles signals */
+    LD_SHELF_END,
+};
+
+enum ld_task_state { LD_TASK_IDLE, LD_TASK_RUNNING, LD_TASK_SUSPENDED };
+
+/* How a task ended. */
+enum ld_outcome { LD_OUTCOME_OK, LD_OUTCOME_FAILED, LD_OUTCOME_CANCELLED };
+
+/* A coroutine that runs a callback; see task.h. */
+struct ld_task {
+    struct ld_script *script;
+    lua_State *co;
+    int anchor; /* what keeps co in the registry */
+    enum ld_task_state state;
+    bool cancelled;        /* the error is still to be raised */
+    bool was_cancelled;    /* it was raised */
+    bool is_listed;        /* among the script's tasks: it was suspended once */
+    bool woken;            /* it is in the script's list of those */
+    bool is_known;         /* the script has seen its coroutine, and may keep it */
+    bool has_failed;       /* its coroutine has ended by an error */
+    const char *what;      /* for messages: "a timer", "the script" */
+    const char *waits_for; /* while suspended: "sleep", … */
+    /* Undo what the suspended task waits for, before it is cancelled. */
+    void (*abandon)(struct ld_task *task);
+    /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
+     * are on the top of co. Errors are reported if this returns false. Must not raise. */
+    bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
+    const struct ld_text *trace; /* during on_end after an error: the message and the traceback */
+    void *owner;                 /* on_end's */
+    uint64_t number;             /* on_end's too */
+    void *waits_on;              /* abandon's */
+    uint64_t timer;              /* abandon's too */
+    LIST_ENTRY(ld_task) link;    /* of the script's tasks, if it is listed, or of the idle ones */
+    struct ld_task *next_woken;
+    struct ld_task *next_waiter; /* among those that wait for one thing */
+};
+
+/* The tasks of a script. */
+struct ld_tasks {
+    struct ld_task root;            /* the main coroutine, which runs no callback */
+    LIST_HEAD(, ld_task) suspended; /* that are or were suspended, and have not ended */
+    LIST_HEAD(, ld_task) idle;      /* whose coroutines can be used again */
+    size_t idle_count;
+    struct ld_task *woken; /* to go on when the current call is over, first and last */
+    struct ld_task *woken_last;
+    bool is_waking;          /* those are going on now */
+    struct ld_task *current; /* the innermost that runs, or NULL */
+};
+
+/* The interruption of a script; a signal handler reads and writes it. */
+struct ld_interruption {
+    lua_State *volatile running; /* the coroutine that runs, or NULL */
+    volatile bool is_under_way;  /* the Lua code is being unwound */
+    const char *volatile reason; /* static */
+};
+
+struct ld_script {
+    const struct ld_setup *setup;
+    lua_State *L;
+    unsigned generation;
+    enum ld_stage stage;
+    struct ld_timers *timers;
+    lua_State *shelf;               /* see enum ld_shelf */
+    const void *timer_type;         /* their metatable's address */
+    struct ld_wall_clock *clock;    /* of cron timers, if there are any */
+    struct ld_guest *guest;         /* of luv, if it is used */
+    LIST_HEAD(, ld_handle) handles; /* the half of them that libuv knows */
+    size_t heap;                    /* bytes that Lua has */
+    size_t commands;                /* of lunad.exec that have not finished */
+    size_t keepers;                 /* things that keep the script alive, beside timers and tasks */
+    struct ld_tasks tasks;
+    struct ld_interruption interruption;
+    struct ld_errors errors;
+
+    struct {
+        uint32_t handlers;
+        uint64_t count; /* deliveries */
+    } signals[65];
+
+    enum ld_chunk chunk;
+    bool said_ready; /* lunad.ready() was called */
+    bool gave_up;    /* a supervisor of it has */
+    bool exited;     /* by os.exit, in whatever stage: nothing of it runs any more */
+    unsigned wants;  /* of enum ld_want */
+    int exit_status; /* that it wants */
+    struct {
+        const char *reason; /* what on_stop functions are told */
+        bool done;          /* they have all run */
+    } on_stop;
+    struct ld_text status_text; /* of lunad.status() */
+};
+
+/* Make the Lua state of a script, with all libraries; 0 or -ENOMEM, with the reason in WHY. It is to be
+ * closed in either case. */
+int ld_state_open(struct ld_script *script, struct ld_text *why);
+
+/* Close it, if there is one. */
+void ld_state_close(struct ld_script *script);
+
+/* The script that a state, or any coroutine of it, belongs to. */
+struct ld_script *ld_state_script(lua_State *L);
+
+/* Put the value at the top, which is popped, on the shelf; push it from there. */
+void ld_state_shelve(lua_State *L, enum ld_shelf place);
+void ld_state_push_shelved(lua_State *L, enum ld_shelf place);
+
+/* Raise unless the script may start something new, which ends with it. The error has the text
+ * ld_state_over in it. */
+extern const char ld_state_over[];
+void ld_state_check_active(lua_State *L);
+
+/* The same for WHAT is only for a script that has not been replaced. */
+void ld_state_check_current(lua_State *L, const char *what);
+
+/* Call FUNCTION with ARG as light userdata, protected, outside of any task. 0, or -1 with the
+ * message in WHY (which may be NULL). */
+int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                     struct ld_text *why);
+
+#endif
