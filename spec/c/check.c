@@ -24,7 +24,7 @@ void check_skip(const char *why) {
     skipped = true;
 }
 
-/* Print where a check failed and count it; what was wrong follows. */
+/* Print where a check failed and count it; the caller prints the reason. */
 static void fail(const char *file, int line) {
     const char *slash = strrchr(file, '/');
     printf("    FAILED %s:%d: ", slash != NULL ? slash + 1 : file, line);
@@ -71,7 +71,7 @@ int check_descriptors(void) {
     return count;
 }
 
-/* Run one case, and look what it has left. */
+/* Run one case, and check what it has left. */
 static void run_case(const struct check_case *item) {
     int before = failures;
     int descriptors = check_descriptors();

@@ -1,4 +1,4 @@
-/* Checks for C tests. One that fails is printed with its place and counted; the test goes on, and
+/* Checks for C tests. One that fails is printed with its place and counted; the test continues, and
  * exits with 1 at its end. */
 #ifndef CHECK_H
 #define CHECK_H
@@ -38,7 +38,7 @@ void check_str(const char *file, int line, const char *expected, const char *got
 #define CHECK_INT(expected, got) check_int(__FILE__, __LINE__, (expected), (got))
 #define CHECK_STR(expected, got) check_str(__FILE__, __LINE__, (expected), (got))
 
-/* What a test cannot go on without. */
+/* A check without which the test cannot continue. */
 #define REQUIRE(cond)                                                                              \
     do {                                                                                           \
         if (!check_true(__FILE__, __LINE__, #cond, (cond))) {                                      \

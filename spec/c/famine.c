@@ -12,7 +12,7 @@ static long spared;
 static long length;
 static long refused;
 
-/* The C library's functions, and what is called in their place. */
+/* The C library's functions, and their replacements. */
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t count, size_t size);
 void *__real_realloc(void *block, size_t size);
@@ -34,27 +34,27 @@ static bool is_refused(void) {
     return true;
 }
 
-/* Take the place of malloc. */
+/* Replace malloc. */
 void *__wrap_malloc(size_t size) {
     return is_refused() ? NULL : __real_malloc(size);
 }
 
-/* Take the place of calloc. */
+/* Replace calloc. */
 void *__wrap_calloc(size_t count, size_t size) {
     return is_refused() ? NULL : __real_calloc(count, size);
 }
 
-/* Take the place of realloc; shrinking may fail like anything else. */
+/* Replace realloc; shrinking may fail like anything else. */
 void *__wrap_realloc(void *block, size_t size) {
     return is_refused() ? NULL : __real_realloc(block, size);
 }
 
-/* Take the place of strdup. */
+/* Replace strdup. */
 char *__wrap_strdup(const char *string) {
     return is_refused() ? NULL : __real_strdup(string);
 }
 
-/* Take the place of fdopen, which allocates too. */
+/* Replace fdopen, which allocates too. */
 FILE *__wrap_fdopen(int fd, const char *mode) {
     if (is_refused()) {
         errno = ENOMEM;
@@ -63,7 +63,7 @@ FILE *__wrap_fdopen(int fd, const char *mode) {
     return __real_fdopen(fd, mode);
 }
 
-/* Let jansson take part. */
+/* Make the allocations of jansson fail too. */
 void famine_init(void) {
     json_set_alloc_funcs(__wrap_malloc, free);
 }

@@ -6,7 +6,7 @@
 
 #define FAMINE_FOR_GOOD 1000000000L
 
-/* Let jansson take part. */
+/* Make the allocations of jansson fail too. */
 void famine_init(void);
 
 /* Grant SPARED allocations from now on, then refuse LENGTH of them. */

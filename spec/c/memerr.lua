@@ -6,7 +6,7 @@ local trial = require "trial" -- the test itself
 
 local starve, effect, problem = trial.starve, trial.effect, trial.problem
 
--- An answer of nil, message is as good as an error.
+-- An answer of nil, message counts as an error.
 local function check(value, message)
   if not value then
     problem(message)
@@ -116,7 +116,7 @@ function acts.many_arguments()
   effect()
 end
 
--- The error of a task that nobody waits for is reported, without memory too.
+-- The error of a task that no other task waits for is reported, without memory too.
 function acts.failing_task()
   starve(true)
   lunad.task(function()

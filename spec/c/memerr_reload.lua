@@ -1,5 +1,5 @@
 -- What test_memerr reloads while memory runs out: a script with one of everything, which must find in
--- its next generation what it has handed on, or go on as it was.
+-- its next generation what it has passed on, or keep running as it was.
 
 local lunad = require "lunad"
 local trial = require "trial"

@@ -116,7 +116,7 @@ int run_in_child(void (*run)(void)) {
     return wait_child(pid);
 }
 
-/* Run something in a child, which must do well. */
+/* Run something in a child, which must exit with 0. */
 void check_in_child(void (*run)(void)) {
     int status = run_in_child(run);
     CHECK(WIFEXITED(status));

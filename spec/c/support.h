@@ -12,11 +12,11 @@
 #define WAIT_SECONDS 20 /* for what must happen; long, because machines may be loaded */
 
 /* A path in the private directory of the case that runs, which is made when it is first asked for
- * and removed behind the case. Of the last eight paths each is valid. */
+ * and removed after the case. The last eight paths are valid. */
 const char *box_path(const char *name);
 void box_close(void);
 
-/* Let libuv open what it opens once in a process, so that no case is blamed for it. */
+/* Let libuv open what it opens once in a process, so that it does not count as left by a case. */
 void warm_up(void);
 
 /* Write or read a whole file. What is read is valid until the next call. */
@@ -33,19 +33,19 @@ int run_in_child(void (*run)(void));
 void check_in_child(void (*run)(void));
 
 /* Call RUN in process 2 of a pid namespace of its own, and check that it exits with 0 and was not
- * stopped; skips where that cannot be had. */
+ * stopped; skips if that is not possible. */
 void check_in_namespace(void (*run)(void));
 
 /* Let a system call fail with CODE in this process and those it starts, for good. */
 void deny_syscall(long number, int code);
 
-/* Let this process get no more descriptors; false where that cannot be had (valgrind only pretends). */
+/* Let this process get no more descriptors; false if that is not possible (under valgrind). */
 bool deny_descriptors(void);
 
 /* Wait until CONDITION is true; false when WAIT_SECONDS have passed. */
 bool wait_until(bool (*condition)(void *arg), void *arg);
 
-/* Wait until a process that is no child of ours is gone, or a zombie. */
+/* Wait until a process that is not our child is gone, or a zombie. */
 bool wait_gone(pid_t pid);
 
 /* The state of a process in /proc ('R', 'S', 'T', 'Z', …), or 0. */

@@ -1,4 +1,4 @@
--- What the module offers, as the binary itself tells it, and what the sources take as options.
+-- The contents of the module, from the binary itself, and the options, from the sources.
 
 local support = require "support"
 
@@ -56,7 +56,7 @@ local function keys_in(path, pattern, block)
   return keys
 end
 
--- The option keys by the function that takes them, without those that it hands on to spawn.
+-- The option keys by the function that takes them, without those that it passes on to spawn.
 function api.options()
   local row, rows = '\n    {"([%w_]+)", ', "struct lx_row [^\n]*(%b{})"
   local own = "([%w_]+) = true"

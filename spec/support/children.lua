@@ -4,7 +4,7 @@ local lunad, _, truthy, _, _, eventually = require("inside")()
 
 local children = {}
 
--- Start a child and wait for its end: { out =, err =, exit =, pid = }, what its callbacks were given.
+-- Start a child and wait for its end: { out =, err =, exit =, pid = }, the arguments of its callbacks.
 function children.collect(options)
   local got = { out = "", err = "" }
   for _, stream in ipairs { "stdout", "stderr" } do

@@ -1,7 +1,7 @@
--- What specs share: a private place for each, the real binary, and waiting for events.
+-- What specs share: a private directory for each, the real binary, and waiting for events.
 --
 -- Every process that a spec starts carries the box's mark in its environment; when the box is
--- closed, whatever still carries it is ended, by its pid, and fails the spec.
+-- closed, what still carries it is killed, by its pid, and fails the spec.
 
 local json = require "dkjson"
 local uv = require "luv"
@@ -18,7 +18,7 @@ local BINARY = assert(uv.fs_realpath(os.getenv("LUNAD") or "build/release/lunad"
   "no binary: build first, or set LUNAD")
 local MARK = "LUNAD_SPEC_BOX"
 
--- How long an event may take. Only a spec that fails waits so long.
+-- How many seconds an event may take. Only a spec that fails waits that long.
 local PATIENCE = tonumber(os.getenv "PATIENCE") or 20
 
 support.binary = BINARY
@@ -39,7 +39,7 @@ function support.is_sanitized()
   return sanitized
 end
 
--- Poll `condition` until it returns something true, and return that; fail after the deadline.
+-- Poll `condition` until it returns a true value, and return that; fail after the deadline.
 function support.wait_for(what, condition, seconds)
   local deadline = uv.hrtime() + (seconds or PATIENCE) * 1e9
   while true do
@@ -48,13 +48,13 @@ function support.wait_for(what, condition, seconds)
       return result
     end
     if uv.hrtime() > deadline then
-      error("waited in vain for " .. what, 2)
+      error("timed out waiting for " .. what, 2)
     end
     uv.sleep(3)
   end
 end
 
--- Send a signal to one process. A pid below 2 would mean a group, everybody or init.
+-- Send a signal to one process. A pid below 2 would mean a group, all processes or init.
 function support.kill(pid, signal)
   assert(math.type(pid) == "integer" and pid > 1, "refusing to signal pid " .. tostring(pid))
   return uv.kill(pid, signal or "sigterm")
@@ -71,7 +71,7 @@ function support.read(path)
   return text
 end
 
--- A text as a pattern that matches nothing else.
+-- A pattern that matches exactly a text.
 function support.pattern(text)
   return (text:gsub("%p", "%%%0"))
 end
@@ -121,7 +121,7 @@ Box.__index = Box
 
 local boxes = 0
 
--- Make a private place: a directory with `run`, `log` and whatever the spec writes into it.
+-- Make a private directory with `run`, `log` and the files that the spec writes.
 function support.box()
   boxes = boxes + 1
   local dir = assert(uv.fs_mkdtemp((os.getenv("TMPDIR") or "/tmp") .. "/lunad-spec-XXXXXX"))
@@ -150,7 +150,7 @@ function Box:environment(extra)
   end
   map.LUNAD_RUN_DIR, map.LUNAD_LOG_DIR = self:path("run"), self:path("log")
   map[MARK] = self.mark
-  -- Leaks are looked for where that can be done: not after a change of user.
+  -- Leaks can be found only without a change of user.
   map.ASAN_OPTIONS = map.ASAN_OPTIONS or "abort_on_error=0"
   for key, value in pairs(extra or {}) do
     map[key] = value or nil
@@ -162,7 +162,7 @@ function Box:environment(extra)
   return list
 end
 
--- Collect what a pipe brings into `sink`, a table of strings.
+-- Collect what is read from a pipe in `sink`, a table of strings.
 local function collect(pipe, sink)
   pipe:read_start(function(_, chunk)
     if chunk then
@@ -174,7 +174,7 @@ local function collect(pipe, sink)
   end)
 end
 
--- Begin a command: an object whose `out()` and `err()` are what it has said so far, with `pid`,
+-- Start a command: an object whose `out()` and `err()` are its output so far, with `pid`,
 -- and `code` and `signal` after its end. Options: env, cwd, input, program.
 function Box:spawn(args, options)
   options = options or {}
@@ -231,7 +231,7 @@ function Box:run(args, options)
   return { code = process.code, signal = process.signal, out = process.out(), err = process.err() }
 end
 
--- The same, words only: box:lunad("stop", "name").
+-- The same with words only: box:lunad("stop", "name").
 function Box:lunad(...)
   return self:run({ ... })
 end
@@ -246,7 +246,7 @@ function Box:ok(...)
   return result.out
 end
 
--- Run a command that must fail with exit status `code` and a complaint; returns the complaint.
+-- Run a command that must fail with exit status `code` and a message; returns the message.
 function Box:refused(code, ...)
   local result = self:lunad(...)
   if result.code ~= code or result.err:sub(1, 7) ~= "lunad: " then
@@ -256,7 +256,7 @@ function Box:refused(code, ...)
   return result.err
 end
 
--- Run a bash script with the binary as $1 and `words` behind it. Options: those of Box:run, and
+-- Run a bash script with the binary as $1, then `words`. Options: those of Box:run, and
 -- `through`, a command line as a list that starts bash, such as { "unshare", "--mount" }.
 function Box:shell(script, words, options)
   local args = table.move(options and options.through or {}, 1, 9, 1, {})
@@ -267,7 +267,7 @@ function Box:shell(script, words, options)
   return self:run(args, setmetatable({ program = program }, { __index = options }))
 end
 
--- Write a script NAME.lua that does nothing but live; returns its path.
+-- Write a script NAME.lua that only stays alive; returns its path.
 function Box:idle(name)
   return self:write(name .. ".lua", 'require("lunad").every(60, print)\n')
 end
@@ -282,7 +282,7 @@ function Box:status(name)
   return assert(json.decode(self:ok("status", "--json", name)))
 end
 
--- What the log of a daemon has.
+-- The text of a daemon's log.
 function Box:log(name)
   return self:read("log/" .. name .. ".log") or ""
 end
@@ -303,7 +303,7 @@ function Box.wait_gone(_, pid, seconds)
   end, seconds)
 end
 
--- What keeps a script alive, and gives it `lunad`.
+-- Begins a script: defines `lunad`, and keeps the script alive.
 support.BEAT = 'local lunad = require "lunad" lunad.every(1, function() end) '
 
 -- Write `text` as a script, and start it as the daemon "s"; the other words are options. Returns
@@ -323,7 +323,7 @@ end
 local Client = {}
 Client.__index = Client
 
--- Connect to a daemon's control socket. What it says is collected in `lines`; `ended` is set when
+-- Connect to a daemon's control socket. Its answers are collected in `lines`; `ended` is set when
 -- it closes the connection.
 function Box:connect(name)
   local client = setmetatable({ pipe = uv.new_pipe(), lines = {}, taken = 0, rest = "" }, Client)
@@ -338,7 +338,7 @@ function Box:connect(name)
   return client
 end
 
--- Begin to read; until then the client is one that takes nothing.
+-- Begin to read; until then the client reads nothing.
 function Client:listen()
   if self.listening or self.ended then
     return
@@ -403,7 +403,7 @@ function Client:close()
 end
 
 -- Run `text` as a script in the foreground, with `lunad` and the checks of support/inside.lua at
--- hand; fails the spec with what it says if it fails, or if an error went uncaught, unless `errors`
+-- hand; fails the spec with its output if it fails, or if an error went uncaught, unless `errors`
 -- allows that. Options: those of Box:run, `args` and `errors`.
 function Box:inside(text, options)
   options = options or {}
@@ -459,7 +459,7 @@ local function remove_tree(path)
   end
 end
 
--- What stands in the run directory.
+-- The files in the run directory.
 function Box:left_files()
   local names = {}
   local scan = uv.fs_scandir(self:path("run"))
@@ -472,13 +472,13 @@ function Box:left_files()
   return names
 end
 
--- What a sanitizer has complained of in the logs.
+-- The reports of sanitizers in the logs.
 function Box:complaints()
   local found = {}
   local scan = uv.fs_scandir(self:path("log"))
   local name = scan and uv.fs_scandir_next(scan)
   while name do
-    local is_file = uv.fs_lstat(self:path("log/" .. name)).type == "file" -- a FIFO would be waited for
+    local is_file = uv.fs_lstat(self:path("log/" .. name)).type == "file" -- opening a FIFO would block
     local text = is_file and self:read("log/" .. name) or ""
     local at = text:find("Sanitizer: ", 1, true) or text:find(": runtime error: ", 1, true)
     found[#found + 1] = at and text:sub(math.max(1, at - 200), at + 4000)
@@ -487,7 +487,7 @@ function Box:complaints()
   return found
 end
 
--- Stop what runs, and remove the box. Fails if a stop leaves a process or a file behind; with
+-- Stop all daemons, and remove the box. Fails if a stop leaves a process or a file behind; with
 -- `force`, because the spec has failed already, it only cleans up.
 function Box:close(force)
   local problems = {}
@@ -503,7 +503,7 @@ function Box:close(force)
   end
   local left = self:marked()
   if #left > 0 then
-    uv.sleep(50) -- what was just told to end may still be ending
+    uv.sleep(50) -- processes that were just told to end may still be ending
     left = self:marked()
   end
   for _, pid in ipairs(left) do

@@ -53,7 +53,7 @@ local function eventually(condition, seconds)
   local deadline = lunad.now() + (seconds or 20)
   while not condition() do
     if lunad.now() > deadline then
-      fail(2, "what was waited for did not happen")
+      fail(2, "timed out waiting for a condition")
     end
     lunad.sleep(0.002)
   end

@@ -1,4 +1,4 @@
--- Clients for specs of servers, and what servers in scripts share.
+-- Clients for specs of servers, and the servers that scripts of specs share.
 
 local support = require "support"
 local uv = support.uv
@@ -6,7 +6,7 @@ local uv = support.uv
 local net = {}
 
 -- For scripts: serve("127.0.0.1:0") greets each client with the number of the generation, and ends
--- the connection. Tells the port of TCP in the log, "port N". Returns the luv handle.
+-- the connection. Logs the TCP port as "port N". Returns the luv handle.
 net.SERVE = [[
 local uv = require "luv"
 local function serve(address, options)
@@ -27,8 +27,8 @@ local function serve(address, options)
 end
 ]]
 
--- For scripts: likewise, but what clients say is sent back with "GENERATION:" before it, until they
--- end. `clients` has those that are connected; on_data(), if there is one, is called for each chunk.
+-- For scripts: the same, but sends back what clients send, after "GENERATION:", until they
+-- end. `clients` has the connected ones; on_data(), if defined, is called for each chunk.
 net.ECHO = [[
 local uv = require "luv"
 clients = {}
@@ -58,7 +58,7 @@ local Connection = {}
 Connection.__index = Connection
 
 -- Begin to connect to a port of the loopback (HOST, 127.0.0.1), or to the path of a Unix socket.
--- `received` is what has come, `ended` that it is over, and `err` why, unless by an orderly end.
+-- `received` is the data so far; `ended` is set at the end, and `err` if that was not an orderly one.
 function net.connect(target, host)
   local is_path = type(target) == "string"
   local connection = setmetatable({ received = "" }, Connection)
@@ -137,7 +137,7 @@ function Connection:close()
   uv.run("nowait")
 end
 
--- All that a server says to a client who says TEXT (if at all) and listens; and the error, if any.
+-- All that a server sends to a client that sends TEXT (if given) and reads; and the error, if any.
 function net.ask(target, text, host)
   local connection = net.connect(target, host):wait_connected()
   if text and connection.connected then
@@ -146,7 +146,7 @@ function net.ask(target, text, host)
   return connection:wait_end()
 end
 
--- A port of the loopback that is free, most likely for a while.
+-- A free port of the loopback; another process might take it.
 function net.free_port()
   local socket = uv.new_tcp()
   assert(socket:bind("127.0.0.1", 0))
@@ -169,13 +169,13 @@ function net.free_low_port()
   end
 end
 
--- The port that the daemon NAME has told last.
+-- The port that the daemon NAME has logged last.
 function net.port(box, name)
   box:wait_log(name, ": port %d+\n")
   return math.tointeger(tonumber(box:log(name):match(".*: port (%d+)\n")))
 end
 
--- A Unix socket file that nobody listens on any more.
+-- Make a Unix socket file without a listener.
 function net.stale(path)
   local socket = uv.new_pipe()
   assert(socket:bind(path))
