@@ -147,7 +147,7 @@ static void free_unused(lua_State *L, struct ld_child_half *half) {
 /* Push the identity of a request that is to be kept. */
 static const char *push_identity(lua_State *L, const struct ld_spawn_request *request) {
     struct ld_text text = {0};
-    ld_spawn_request_identify(request, &text);
+    ld_api_spawn_request_identify(request, &text);
     return push_and_free(L, &text);
 }
 
@@ -158,7 +158,7 @@ static int spawn(lua_State *L, bool marked) {
     ld_state_check_active(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    ld_spawn_options_read(L, 1, marked, &request);
+    ld_api_spawn_options_read(L, 1, marked, &request);
     if (request.keep) {
         ld_state_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);

@@ -4,7 +4,7 @@
 #include <signal.h>
 
 #include "api/child_box.h"
-#include "api/spawn_options.h"
+#include "api/spawn_request.h"
 #include "posix/process.h"
 #include "script/script.h"
 
@@ -99,7 +99,7 @@ size_t ld_api_child_end_strays(const struct ld_script *script, const struct ld_c
     char mark[LD_SPAWN_MARK_SIZE];
     struct ld_pids strays = {0};
     if (box->finished && box->mark != 0) {
-        ld_spawn_mark(mark, box->mark);
+        ld_api_spawn_request_mark(mark, box->mark);
         ld_process_strays(&(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark},
                           &strays);
         forget_known(script->setup, &strays);

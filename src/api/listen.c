@@ -4,29 +4,20 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "api/listen.h"
 #include "api/module.h"
 #include "engine/listener.h"
 #include "engine/mute.h"
 #include "script/luax.h"
 #include "script/script.h"
 
-static void read_backlog(lua_State *L, const char *name, void *into) {
-    ((struct ld_listen_options *)into)->backlog = (int)lx_option_integer(L, name, 1, 1LL << 30);
-}
+#define AT(member) .offset = offsetof(struct ld_listen_options, member)
 
-static void read_mode(lua_State *L, const char *name, void *into) {
-    ((struct ld_listen_options *)into)->mode = lx_option_mode(L, name);
-}
-
-static void read_reuse_port(lua_State *L, const char *name, void *into) {
-    ((struct ld_listen_options *)into)->reuse_port = lx_option_boolean(L, name);
-}
-
-static const struct lx_row rows[] = {
-    {"backlog", read_backlog},
-    {"mode", read_mode},
-    {"reuse_port", read_reuse_port},
-    {NULL, NULL},
+const struct lx_row ld_api_listen_rows[] = {
+    {"backlog", LX_INTEGER, AT(backlog), .min = 1, .max = 1 << 30},
+    {"mode", LX_MODE, AT(mode)},
+    {"reuse_port", LX_BOOLEAN, AT(reuse_port)},
+    {.name = NULL},
 };
 
 /* What to say behind the address when it cannot be had. */
@@ -53,7 +44,7 @@ static int l_listen(lua_State *L) {
     }
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);
-        lx_read_options(L, 2, rows, &options, "listen");
+        lx_read_options(L, 2, ld_api_listen_rows, &options, "listen");
     }
     int fd = ld_listeners_ask(listeners, text, &options, ld_stage_is_new(script->stage));
     if (fd >= 0) {

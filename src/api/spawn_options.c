@@ -54,20 +54,23 @@ static void read_stream(lua_State *L, const char *name, int index,
     }
 }
 
-static void read_stdin(lua_State *L, const char *name, void *into) {
-    read_stream(L, name, 0, into);
+/* Read where stdin comes from. */
+static void read_stdin(lua_State *L, const char *name, void *member) {
+    read_stream(L, name, 0, member);
 }
 
-static void read_stdout(lua_State *L, const char *name, void *into) {
-    read_stream(L, name, 1, into);
+/* Read where stdout goes. */
+static void read_stdout(lua_State *L, const char *name, void *member) {
+    read_stream(L, name, 1, member);
 }
 
-static void read_stderr(lua_State *L, const char *name, void *into) {
-    read_stream(L, name, 2, into);
+/* Read where stderr goes. */
+static void read_stderr(lua_State *L, const char *name, void *member) {
+    read_stream(L, name, 2, member);
 }
 
-static void read_name(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
+/* Read the name of a child. */
+static void read_name(lua_State *L, const char *name, void *member) {
     const char *value = lx_option_string(L, name);
     if (!ld_parse_is_name(value)) {
         lx_error(L,
@@ -75,45 +78,13 @@ static void read_name(lua_State *L, const char *name, void *into) {
                  "dot or dash",
                  value);
     }
-    snprintf(request->name, sizeof request->name, "%s", value);
-}
-
-static void read_cwd(lua_State *L, const char *name, void *into) {
-    ((struct ld_spawn_request *)into)->config.spawn.cwd = lx_option_string(L, name);
-}
-
-static void read_env(lua_State *L, const char *name, void *into) {
-    (void)into;
-    if (!lua_istable(L, -1)) {
-        lx_error(L, "option '%s': table expected, got %s", name, luaL_typename(L, -1));
-    }
-}
-
-static void read_clear_env(lua_State *L, const char *name, void *into) {
-    ((struct ld_spawn_request *)into)->clear_env = lx_option_boolean(L, name);
-}
-
-static void read_on_exit(lua_State *L, const char *name, void *into) {
-    (void)into;
-    lx_option_callable(L, name);
-}
-
-static void read_timeout(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    request->config.timeout_ms = (lx_option_seconds(L, name, true) + 999999) / 1000000;
-}
-
-static void read_kill_after(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    request->config.kill_after_ms = (lx_option_seconds(L, name, false) + 999999) / 1000000;
-}
-
-static void read_detach(lua_State *L, const char *name, void *into) {
-    ((struct ld_spawn_request *)into)->config.spawn.session = lx_option_boolean(L, name);
+    snprintf(member, LD_SPAWN_NAME_SIZE, "%s", value);
 }
 
 /* Read a user or group, by name or number, as text. */
-static void read_account(lua_State *L, const char *name, char *out, size_t size) {
+static void read_account(lua_State *L, const char *name, void *member) {
+    char *out = member;
+    size_t size = LD_SPAWN_ACCOUNT_SIZE;
     if (lua_type(L, -1) == LUA_TNUMBER) {
         snprintf(out, size, "%lld", (long long)lx_option_integer(L, name, 0, 0xFFFFFFFELL));
         return;
@@ -123,25 +94,6 @@ static void read_account(lua_State *L, const char *name, char *out, size_t size)
         lx_error(L, "option '%s': '%s' is not the name of a %s", name, value, name);
     }
     snprintf(out, size, "%s", value);
-}
-
-static void read_user(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    read_account(L, name, request->user, sizeof request->user);
-}
-
-static void read_group(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    read_account(L, name, request->group, sizeof request->group);
-}
-
-static void read_umask(lua_State *L, const char *name, void *into) {
-    ((struct ld_spawn_request *)into)->config.spawn.mask = lx_option_mode(L, name);
-}
-
-static void read_nice(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    request->config.spawn.nice = (int)lx_option_integer(L, name, -40, 40);
 }
 
 /* Read one resource limit from the key and the value at the top. */
@@ -176,23 +128,20 @@ static void read_one_rlimit(lua_State *L, const char *name, struct ld_spawn *spa
     spawn->rlimits[spawn->rlimit_count++].limit = limit;
 }
 
-static void read_rlimit(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    if (!lua_istable(L, -1)) {
-        lx_error(L, "option '%s': table expected, got %s", name, luaL_typename(L, -1));
-    }
+/* Read the resource limits. */
+static void read_rlimit(lua_State *L, const char *name, void *member) {
+    lx_option_table(L, name);
     lua_pushnil(L);
     while (lua_next(L, -2) != 0) {
-        read_one_rlimit(L, name, &request->config.spawn);
+        read_one_rlimit(L, name, member);
         lua_pop(L, 1);
     }
 }
 
-static void read_fds(lua_State *L, const char *name, void *into) {
-    struct ld_spawn_request *request = into;
-    if (!lua_istable(L, -1)) {
-        lx_error(L, "option '%s': table expected, got %s", name, luaL_typename(L, -1));
-    }
+/* Read the further descriptors. */
+static void read_fds(lua_State *L, const char *name, void *member) {
+    struct ld_spawn_request *request = member;
+    lx_option_table(L, name);
     lua_pushnil(L);
     while (lua_next(L, -2) != 0) {
         if (!lua_isinteger(L, -2) || lua_tointeger(L, -2) < 3 || lua_tointeger(L, -2) > FD_MAX) {
@@ -210,34 +159,34 @@ static void read_fds(lua_State *L, const char *name, void *into) {
     request->config.spawn.fds = request->fds;
 }
 
-static void read_keep(lua_State *L, const char *name, void *into) {
-    ((struct ld_spawn_request *)into)->keep = lx_option_boolean(L, name);
-}
+#define AT(member) .offset = offsetof(struct ld_spawn_request, member)
 
-static const struct lx_row rows[] = {
-    {"name", read_name},
-    {"cwd", read_cwd},
-    {"env", read_env},
-    {"clear_env", read_clear_env},
-    {"stdin", read_stdin},
-    {"stdout", read_stdout},
-    {"stderr", read_stderr},
-    {"on_exit", read_on_exit},
-    {"timeout", read_timeout},
-    {"kill_after", read_kill_after},
-    {"detach", read_detach},
-    {"user", read_user},
-    {"group", read_group},
-    {"umask", read_umask},
-    {"nice", read_nice},
-    {"rlimit", read_rlimit},
-    {"fds", read_fds},
-    {"keep", read_keep},
-    {NULL, NULL},
+/* What env and the callbacks are is read from the table again, where they are used. */
+const struct lx_row ld_api_spawn_options_rows[] = {
+    {"name", LX_CUSTOM, AT(name), .read = read_name},
+    {"cwd", LX_STRING, AT(config.spawn.cwd)},
+    {"env", LX_TABLE, .offset = 0},
+    {"clear_env", LX_BOOLEAN, AT(clear_env)},
+    {"stdin", LX_CUSTOM, .read = read_stdin},
+    {"stdout", LX_CUSTOM, .read = read_stdout},
+    {"stderr", LX_CUSTOM, .read = read_stderr},
+    {"on_exit", LX_FUNCTION, .offset = 0},
+    {"timeout", LX_MS, AT(config.timeout_ms), .min = 1},
+    {"kill_after", LX_MS, AT(config.kill_after_ms)},
+    {"detach", LX_BOOLEAN, AT(config.spawn.session)},
+    {"user", LX_CUSTOM, AT(user), .read = read_account},
+    {"group", LX_CUSTOM, AT(group), .read = read_account},
+    {"umask", LX_MODE, AT(config.spawn.mask)},
+    {"nice", LX_INTEGER, AT(config.spawn.nice), .min = -40, .max = 40},
+    {"rlimit", LX_CUSTOM, AT(config.spawn), .read = read_rlimit},
+    {"fds", LX_CUSTOM, .read = read_fds},
+    {"keep", LX_BOOLEAN, AT(keep)},
+    {.name = NULL},
 };
 
 /* Read the options of a spawn. */
-void ld_spawn_options_read(lua_State *L, int index, bool marked, struct ld_spawn_request *request) {
+void ld_api_spawn_options_read(lua_State *L, int index, bool marked,
+                               struct ld_spawn_request *request) {
     static uint64_t marks; /* of all children so far */
     struct ld_spawn *spawn = &request->config.spawn;
     *request = (struct ld_spawn_request){.marked = marked, .mark = marked ? ++marks : 0};
@@ -249,10 +198,10 @@ void ld_spawn_options_read(lua_State *L, int index, bool marked, struct ld_spawn
         (struct ld_spawn_identity){.uid = (uid_t)-1, .gid = (gid_t)-1, .group_count = -1};
     index = lua_absindex(L, index);
     luaL_checkstack(L, 20, "spawn");
-    lx_read_options(L, index, rows, request, "spawn");
+    lx_read_options(L, index, ld_api_spawn_options_rows, request, "spawn");
     if (request->keep && request->name[0] == '\0') {
         lx_error(L, "option 'keep': it needs a name, by which the next generation asks for it");
     }
-    ld_spawn_request_find_account(L, request);
-    ld_spawn_request_set_command(L, index, request);
+    ld_api_spawn_request_find_account(L, request);
+    ld_api_spawn_request_set_command(L, index, request);
 }

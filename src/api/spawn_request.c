@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "api/spawn_options.h"
+#include "api/spawn_request.h"
 #include "base/parse.h"
 #include "posix/process.h"
 #include "script/luax.h"
@@ -179,7 +179,7 @@ static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int 
     }
     if (request->marked) {
         char mark[LD_SPAWN_MARK_SIZE];
-        ld_spawn_mark(mark, request->mark);
+        ld_api_spawn_request_mark(mark, request->mark);
         lua_pushstring(L, mark);
         vector[used++] = anchor(L, anchors);
     }
@@ -231,7 +231,7 @@ static void name_after(struct ld_spawn_request *request, const char *command) {
 }
 
 /* Set words, environment and name from the table at INDEX. */
-void ld_spawn_request_set_command(lua_State *L, int index, struct ld_spawn_request *request) {
+void ld_api_spawn_request_set_command(lua_State *L, int index, struct ld_spawn_request *request) {
     struct ld_spawn *spawn = &request->config.spawn;
     lua_newtable(L);
     int anchors = lua_gettop(L);
@@ -263,7 +263,7 @@ static struct ld_user *push_account(lua_State *L) {
 }
 
 /* Find the user and the group that were asked for. */
-void ld_spawn_request_find_account(lua_State *L, struct ld_spawn_request *request) {
+void ld_api_spawn_request_find_account(lua_State *L, struct ld_spawn_request *request) {
     struct ld_spawn_identity *identity = &request->config.spawn.identity;
     if (request->user[0] == '\0') {
         if (request->group[0] != '\0') {
@@ -289,7 +289,7 @@ void ld_spawn_request_find_account(lua_State *L, struct ld_spawn_request *reques
 }
 
 /* Write the mark of a child. */
-void ld_spawn_mark(char text[LD_SPAWN_MARK_SIZE], uint64_t mark) {
+void ld_api_spawn_request_mark(char text[LD_SPAWN_MARK_SIZE], uint64_t mark) {
     snprintf(text, LD_SPAWN_MARK_SIZE, LD_CHILD_VARIABLE "=%d-%016" PRIx64, (int)getpid(), mark);
 }
 
@@ -332,7 +332,8 @@ static void add_environment(struct ld_text *text, char *const *envp) {
 
 /* Add what tells one command from another. Whether a pipe of ours goes to the log or to a callback
  * is nothing of the child's. */
-void ld_spawn_request_identify(const struct ld_spawn_request *request, struct ld_text *identity) {
+void ld_api_spawn_request_identify(const struct ld_spawn_request *request,
+                                   struct ld_text *identity) {
     const struct ld_spawn *spawn = &request->config.spawn;
     add_vector(identity, spawn->argv);
     add_environment(identity, spawn->envp);

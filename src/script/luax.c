@@ -124,35 +124,6 @@ bool lx_is_whole(lua_State *L, int index) {
     return is_whole && lua_type(L, index) == LUA_TNUMBER;
 }
 
-/* Read one option by its row; raises if there is none. */
-static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
-    const char *name = lua_tostring(L, -2);
-    for (const struct lx_row *row = rows; row->name != NULL; row++) {
-        if (strcmp(row->name, name) == 0) {
-            row->read(L, row->name, into);
-            return;
-        }
-    }
-    lx_error(L, "%s: unknown option '%s'", what, name);
-}
-
-/* Read the options of a table. */
-void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
-                     const char *what) {
-    index = lua_absindex(L, index);
-    lua_pushnil(L);
-    while (lua_next(L, index) != 0) {
-        int type = lua_type(L, -2);
-        if (type == LUA_TSTRING) {
-            read_option(L, rows, into, what);
-        } else if (!lua_isinteger(L, -2)) {
-            lx_error(L, "%s: an option's name must be a string, not a %s", what,
-                     lua_typename(L, type));
-        }
-        lua_pop(L, 1);
-    }
-}
-
 /* Raise for an option of a wrong type. */
 _Noreturn static void option_error(lua_State *L, const char *name, const char *expected) {
     lx_error(L, "option '%s': %s expected, got %s", name, expected, luaL_typename(L, -1));
@@ -184,15 +155,15 @@ lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, l
 }
 
 /* A boolean option. */
-bool lx_option_boolean(lua_State *L, const char *name) {
+static bool option_boolean(lua_State *L, const char *name) {
     if (!lua_isboolean(L, -1)) {
         option_error(L, name, "boolean");
     }
     return lua_toboolean(L, -1);
 }
 
-/* An option of seconds, in nanoseconds. */
-uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive) {
+/* An option of seconds, in milliseconds rounded up. */
+static uint64_t option_ms(lua_State *L, const char *name, bool positive) {
     uint64_t ns = 0;
     if (lua_type(L, -1) != LUA_TNUMBER) {
         option_error(L, name, "number");
@@ -201,11 +172,11 @@ uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive) {
         lx_error(L, "option '%s': seconds %s ten years expected", name,
                  positive ? "above 0 and up to" : "from 0 to");
     }
-    return ns;
+    return (ns + 999999) / 1000000;
 }
 
 /* A file mode. */
-int lx_option_mode(lua_State *L, const char *name) {
+static int option_mode(lua_State *L, const char *name) {
     mode_t mode;
     if (lua_type(L, -1) == LUA_TNUMBER) {
         return (int)lx_option_integer(L, name, 0, 0777);
@@ -217,10 +188,76 @@ int lx_option_mode(lua_State *L, const char *name) {
     return (int)mode;
 }
 
+/* A table. */
+void lx_option_table(lua_State *L, const char *name) {
+    if (!lua_istable(L, -1)) {
+        option_error(L, name, "table");
+    }
+}
+
 /* An option that can be called. */
-void lx_option_callable(lua_State *L, const char *name) {
+static void check_function(lua_State *L, const char *name) {
     if (!lx_is_callable(L, -1)) {
         option_error(L, name, "function");
+    }
+}
+
+/* Read the value at the top into the member of a row. */
+static void read_value(lua_State *L, const struct lx_row *row, void *member) {
+    switch (row->type) {
+    case LX_CUSTOM:
+        row->read(L, row->name, member);
+        break;
+    case LX_STRING:
+        *(const char **)member = lx_option_string(L, row->name);
+        break;
+    case LX_BOOLEAN:
+        *(bool *)member = option_boolean(L, row->name);
+        break;
+    case LX_INTEGER:
+        *(int *)member = (int)lx_option_integer(L, row->name, row->min, row->max);
+        break;
+    case LX_MODE:
+        *(int *)member = option_mode(L, row->name);
+        break;
+    case LX_MS:
+        *(uint64_t *)member = option_ms(L, row->name, row->min > 0);
+        break;
+    case LX_FUNCTION:
+        check_function(L, row->name);
+        break;
+    case LX_TABLE:
+        lx_option_table(L, row->name);
+        break;
+    }
+}
+
+/* Read one option by its row; raises if there is none. */
+static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
+    const char *name = lua_tostring(L, -2);
+    for (const struct lx_row *row = rows; row->name != NULL; row++) {
+        if (strcmp(row->name, name) == 0) {
+            read_value(L, row, (char *)into + row->offset);
+            return;
+        }
+    }
+    lx_error(L, "%s: unknown option '%s'", what, name);
+}
+
+/* Read the options of a table. */
+void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
+                     const char *what) {
+    index = lua_absindex(L, index);
+    lua_pushnil(L);
+    while (lua_next(L, index) != 0) {
+        int type = lua_type(L, -2);
+        if (type == LUA_TSTRING) {
+            read_option(L, rows, into, what);
+        } else if (!lua_isinteger(L, -2)) {
+            lx_error(L, "%s: an option's name must be a string, not a %s", what,
+                     lua_typename(L, type));
+        }
+        lua_pop(L, 1);
     }
 }
 

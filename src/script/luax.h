@@ -39,25 +39,38 @@ int lx_check_signal(lua_State *L, int arg, bool zero);
 /* Whether the value at INDEX is a number that an integer can hold: 3.0 is one. */
 bool lx_is_whole(lua_State *L, int index);
 
+/* What the value of an option must be, and what it is stored as. */
+enum lx_type {
+    LX_CUSTOM,   /* whatever the row's function reads */
+    LX_STRING,   /* const char *, which lives as long as the table has it */
+    LX_BOOLEAN,  /* bool */
+    LX_INTEGER,  /* int, from min to max */
+    LX_MODE,     /* int: octal text, or a number to 0777 */
+    LX_MS,       /* uint64_t: seconds, as milliseconds rounded up; not 0 if min is 1 */
+    LX_FUNCTION, /* not stored: the caller takes it from the table */
+    LX_TABLE,    /* the same */
+};
+
 /* One option of a table argument. */
 struct lx_row {
     const char *name;
-    /* Read the value at the top of the stack into *INTO; raises for a wrong one. */
-    void (*read)(lua_State *L, const char *name, void *into);
+    enum lx_type type;
+    size_t offset; /* of the member that it is stored in */
+    lua_Integer min;
+    lua_Integer max;
+    /* Read the value at the top of the stack into the member; raises for a wrong one. */
+    void (*read)(lua_State *L, const char *name, void *member);
 };
 
-/* Read every string key of the table at INDEX by its row (the last has no name); raises for an
- * unknown key. Integer keys are left to the caller, others raise. WHAT names the function. */
+/* Read every string key of the table at INDEX by its row (the last has no name) into the struct INTO;
+ * raises for a wrong value and for an unknown key. Integer keys are left to the caller, others raise. WHAT names the function. */
 void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *into,
                      const char *what);
 
 /* The value at the top of the stack, of an option called NAME; each raises for a wrong type. */
 const char *lx_option_string(lua_State *L, const char *name);
 lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max);
-bool lx_option_boolean(lua_State *L, const char *name);
-uint64_t lx_option_seconds(lua_State *L, const char *name, bool positive);
-int lx_option_mode(lua_State *L, const char *name); /* octal text or a number, to 0777 */
-void lx_option_callable(lua_State *L, const char *name);
+void lx_option_table(lua_State *L, const char *name);
 
 /* Push "file:line" of the function at INDEX, or "?" if it has none. */
 void lx_push_function_place(lua_State *L, int index);

@@ -146,50 +146,39 @@ static void test_check_signal(void) {
 
 /* What options are read into. */
 struct values {
-    char text[32];
-    lua_Integer number;
+    const char *text;
+    int number;
     bool flag;
-    uint64_t ns;
+    uint64_t ms;
+    uint64_t some_ms;
     int mode;
+    size_t size;
 };
 
-static void read_text(lua_State *state, const char *name, void *into) {
-    struct values *values = into;
-    snprintf(values->text, sizeof values->text, "%s", lx_option_string(state, name));
-}
-
-static void read_number(lua_State *state, const char *name, void *into) {
-    ((struct values *)into)->number = lx_option_integer(state, name, 1, 10);
-}
-
-static void read_flag(lua_State *state, const char *name, void *into) {
-    ((struct values *)into)->flag = lx_option_boolean(state, name);
-}
-
-static void read_time(lua_State *state, const char *name, void *into) {
-    ((struct values *)into)->ns = lx_option_seconds(state, name, true);
-}
-
-static void read_mode(lua_State *state, const char *name, void *into) {
-    ((struct values *)into)->mode = lx_option_mode(state, name);
-}
-
-static void read_call(lua_State *state, const char *name, void *into) {
-    (void)into;
-    lx_option_callable(state, name);
+static void read_size(lua_State *state, const char *name, void *member) {
+    *(size_t *)member = strlen(lx_option_string(state, name));
 }
 
 static int l_options(lua_State *state) {
     static const struct lx_row rows[] = {
-        {"text", read_text}, {"number", read_number}, {"flag", read_flag}, {"time", read_time},
-        {"mode", read_mode}, {"call", read_call},     {NULL, NULL}};
+        {"text", LX_STRING, .offset = offsetof(struct values, text)},
+        {"number", LX_INTEGER, .offset = offsetof(struct values, number), .min = 1, .max = 10},
+        {"flag", LX_BOOLEAN, .offset = offsetof(struct values, flag)},
+        {"ms", LX_MS, .offset = offsetof(struct values, ms)},
+        {"time", LX_MS, .offset = offsetof(struct values, some_ms), .min = 1},
+        {"mode", LX_MODE, .offset = offsetof(struct values, mode)},
+        {"call", LX_FUNCTION, .offset = 0},
+        {"table", LX_TABLE, .offset = 0},
+        {"size", LX_CUSTOM, .offset = offsetof(struct values, size), .read = read_size},
+        {.name = NULL},
+    };
     struct values values = {.text = "-", .mode = -1};
     luaL_checktype(state, 1, LUA_TTABLE);
     int top = lua_gettop(state);
     lx_read_options(state, -1, rows, &values, "f");
     CHECK_INT(top, lua_gettop(state));
-    lua_pushfstring(state, "%s %I %d %I %d", values.text, (LUAI_UACINT)values.number, values.flag,
-                    (LUAI_UACINT)values.ns, values.mode);
+    lua_pushfstring(state, "%s %d %d %I %d", values.text, values.number, values.flag,
+                    (LUAI_UACINT)(values.ms + values.some_ms + values.size), values.mode);
     return 1;
 }
 
@@ -197,9 +186,12 @@ static void test_options(void) {
     begin();
     check_chunk(l_options, "return f{}", "- 0 0 0 -1");
     check_chunk(l_options, "return f{1, 2, text = 'x', number = 3, flag = true, time = 0.5}",
-                "x 3 1 500000000 -1");
+                "x 3 1 500 -1");
     check_chunk(l_options, "return f{mode = '027', call = print, number = 3.0}", "- 3 0 0 23");
     check_chunk(l_options, "return f{mode = 384}", "- 0 0 0 384");
+    check_chunk(l_options, "return f{ms = 0}", "- 0 0 0 -1");
+    check_chunk(l_options, "return f{ms = 0.0011, table = {}}", "- 0 0 2 -1");
+    check_chunk(l_options, "return f{size = 'four'}", "- 0 0 4 -1");
     check_chunk(l_options, "return f{wrong = 1}", "script:1: f: unknown option 'wrong'");
     check_chunk(l_options, "return f{[{}] = 1}",
                 "script:1: f: an option's name must be a string, not a table");
@@ -221,6 +213,8 @@ static void test_wrong_options(void) {
         {"f{number = 11}", "option 'number': the number is out of range"},
         {"f{flag = 1}", "option 'flag': boolean expected, got number"},
         {"f{time = '1'}", "option 'time': number expected, got string"},
+        {"f{ms = -1}", "option 'ms': seconds from 0 to ten years expected"},
+        {"f{table = 'x'}", "option 'table': table expected, got string"},
         {"f{time = 0}", "option 'time': seconds above 0 and up to ten years expected"},
         {"f{time = 0/0}", "option 'time': seconds above 0 and up to ten years expected"},
         {"f{mode = '08'}", "option 'mode': '08' is not octal, such as \"027\""},
