@@ -9,6 +9,7 @@
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
+#include "posix/reserve.h"
 #include "posix/title.h"
 
 /* Tell the starting process, or the person in the foreground, why the service failed before its host
