@@ -10,7 +10,7 @@
 #include "posix/paths.h"
 #include "script/source.h"
 
-/* Whether what a descriptor brings compiles. */
+/* Check whether the text that a descriptor gives compiles. */
 static int check_stream(int fd, struct ld_text *why) {
     char title[32] = "=stdin";
     struct ld_text text = {0};

@@ -15,10 +15,11 @@
 #include "posix/process.h"
 
 #define RETRY_MS   10  /* between tries to connect to a socket whose queue is full */
-#define LOOK_MS    100 /* between looks whether the daemon is stopped */
-#define STOPPED_MS 500 /* one that is stopped so long will not answer */
-#define ANSWER_MAX                                                                                 \
-    ((size_t)16 << 20) /* bytes: a daemon with very much to tell has a few megabytes */
+#define LOOK_MS    100 /* between checks whether the daemon is stopped */
+#define STOPPED_MS 500 /* a daemon that is stopped so long will not answer */
+
+/* Bytes of an answer; a daemon with very much to report has a few megabytes. */
+#define ANSWER_MAX ((size_t)16 << 20)
 
 /* An exchange of lines. */
 struct talk {
@@ -30,13 +31,13 @@ struct talk {
     size_t taken; /* of the input */
 };
 
-/* What is left until the deadline for poll. */
+/* Compute how long poll may wait: until the next check, or the deadline. */
 static int time_left(const struct talk *talk) {
     int64_t left = talk->deadline - ld_time_ms();
     return left < 0 ? 0 : left < LOOK_MS ? (int)left : LOOK_MS;
 }
 
-/* Whether to wait no longer: the time is up, or the daemon is stopped and would not answer before. */
+/* Check whether waiting is useless: the time is up, or the daemon is stopped. */
 static bool is_hopeless(const struct talk *talk) {
     const struct ld_request *request = talk->request;
     int64_t now = ld_time_ms();
@@ -108,7 +109,7 @@ static int send_request(const struct talk *talk) {
     return rc;
 }
 
-/* Receive some bytes more. */
+/* Receive more bytes. */
 static int receive(struct talk *talk) {
     char bytes[16384];
     int rc = wait_for(talk, POLLIN);
@@ -116,7 +117,7 @@ static int receive(struct talk *talk) {
         return rc;
     }
     if (ld_time_ms() >= talk->deadline) {
-        return -ETIMEDOUT; /* whatever it sends: it is no answer */
+        return -ETIMEDOUT; /* a daemon that keeps sending has not answered either */
     }
     ssize_t size = recv(talk->fd, bytes, sizeof bytes, 0);
     if (size == 0) {
@@ -149,7 +150,7 @@ static int receive_answer(struct talk *talk, json_t **answer) {
     return json_is_object(*answer) ? 0 : -EPROTO;
 }
 
-/* Ask and wait for the answer. */
+/* Send the request and receive the answer. */
 static int converse(struct talk *talk, json_t **answer) {
     int rc = connect_to(talk);
     if (rc == 0) {
@@ -158,7 +159,7 @@ static int converse(struct talk *talk, json_t **answer) {
     return rc < 0 ? rc : receive_answer(talk, answer);
 }
 
-/* What a daemon that does not answer is busy with, as far as that can be seen from here. */
+/* Describe what a daemon that does not answer is busy with, as far as /proc tells. */
 static const char *name_activity(pid_t pid) {
     switch (ld_process_activity(pid)) {
     case LD_ACTIVITY_STOPPED:
@@ -177,7 +178,7 @@ static const char *name_activity(pid_t pid) {
     return "it has ended";
 }
 
-/* Say in words what went wrong on the way. */
+/* Describe an error of the exchange. */
 static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     pid_t pid = talk->request->pid;
     switch (rc) {
@@ -187,7 +188,7 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
         ld_text_format(why, "%s%s", pid > 0 ? ": " : "", pid > 0 ? name_activity(pid) : "");
         break;
     case -ECONNREFUSED:
-        ld_text_puts(why, "nobody listens on its control socket");
+        ld_text_puts(why, "no process listens on its control socket");
         break;
     case -EMSGSIZE:
         ld_text_puts(why, "its answer has no end");

@@ -1,4 +1,4 @@
-/* The other end of the control socket. */
+/* The client's end of the control socket. */
 #ifndef LD_CLI_CLIENT_H
 #define LD_CLI_CLIENT_H
 
@@ -10,20 +10,20 @@
 
 #define LD_CLIENT_SECONDS 2.0 /* for an answer of a daemon whose loop turns */
 
-/* Whom to ask for what. */
+/* A request to a daemon. */
 struct ld_request {
     int run_fd; /* the run directory */
     const char *name;
     const char *verb;
     double seconds; /* to wait for the answer */
-    pid_t pid;      /* of the daemon, to say what it does if it does not answer; 0: not known */
-    bool patient;   /* wait even for one that is stopped */
+    pid_t pid;      /* of the daemon, to find out why it does not answer; 0: unknown */
+    bool patient;   /* wait even for a stopped daemon */
 };
 
-/* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true; or
- * a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it did
- * not answer, -ECONNREFUSED if there is nobody, -ECONNRESET if it died, -EMSGSIZE if its answer has no
- * end, -EPERM if the socket there is another user's than the directory: it could be anybody's. */
+/* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true;
+ * or a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it
+ * did not answer, -ECONNREFUSED if no process listens, -ECONNRESET if it died, -EMSGSIZE if its
+ * answer has no end, -EPERM if the socket belongs to another user than the directory. */
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
 
 #endif

@@ -33,7 +33,7 @@ static json_t *dead_report(const struct ld_target *target) {
     return report;
 }
 
-/* Add one to the list: what runs, and what has died. */
+/* Add a daemon to the list if it runs or has died. */
 static bool add_one(const char *name, void *arg) {
     struct list *list = arg;
     struct ld_target target = {.dir = list->dir};
@@ -73,7 +73,7 @@ static json_t *shorten(const json_t *reports) {
     return list;
 }
 
-/* Print a row of the list, in which any text may have come from anywhere. */
+/* Print a row of the list. Its texts come from the daemon and are not trusted. */
 static void print_row(const json_t *report) {
     struct ld_text row = {0};
     struct ld_text uptime = {0};

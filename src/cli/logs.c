@@ -16,8 +16,8 @@
 #define LOOK_MS 100 /* between checks for what is new */
 #define BLOCK   16384
 
-/* The log file of a running daemon, or NULL after complaining. Its starter has written it down; only if
- * that cannot be read, the daemon is asked, which could name any file. */
+/* Find the log file of a running daemon; NULL after complaining. Its record names it; the daemon
+ * itself, which could name any file, is asked only if the record cannot be read. */
 static char *ask_path(const struct ld_target *target) {
     struct ld_record record;
     if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
@@ -46,13 +46,13 @@ static char *ask_path(const struct ld_target *target) {
     return path;
 }
 
-/* Read the block that ends at END; its size, 0 for none. */
+/* Read the block that ends at END; return its size, 0 if it cannot be read. */
 static size_t read_block(int fd, char *block, off_t end) {
     size_t size = end < BLOCK ? (size_t)end : BLOCK;
     return pread(fd, block, size, end - (off_t)size) == (ssize_t)size ? size : 0;
 }
 
-/* Where the last LINES lines of a file begin. */
+/* Find where the last LINES lines of a file begin. */
 static off_t find_tail(int fd, long lines) {
     char block[BLOCK];
     off_t end = lseek(fd, 0, SEEK_END);
@@ -64,7 +64,7 @@ static off_t find_tail(int fd, long lines) {
         if (size-- == 0) {
             return 0;
         }
-        newlines += block[size] == '\n' && at != end; /* the end of the last line is none */
+        newlines += block[size] == '\n' && at != end; /* the last one ends the last line */
         if (newlines == lines) {
             return at;
         }
@@ -73,7 +73,7 @@ static off_t find_tail(int fd, long lines) {
     return 0;
 }
 
-/* What a file that is not regular is. */
+/* Name the type of a file that is not regular. */
 static const char *kind_of(mode_t mode) {
     switch (mode & S_IFMT) {
     case S_IFLNK:
@@ -89,12 +89,13 @@ static const char *kind_of(mode_t mode) {
     }
 }
 
-/* Open a log to read it: a descriptor, or a negative errno; -EINVAL with what it is in *KIND. To open
- * anything but a regular file could wait, take what was meant for others, or never come to an end. */
+/* Open a log to read it: a descriptor, or a negative errno; -EINVAL with the type of the file in
+ * *KIND. Opening or reading anything but a regular file could block, take data that is meant for
+ * another process, or never end. */
 static int open_log(const char *path, const char **kind) {
     struct stat facts;
     int fd = -1;
-    int rc = lstat(path, &facts); /* the opening alone can have effects */
+    int rc = lstat(path, &facts); /* because opening can have effects */
     if (rc == 0 && S_ISREG(facts.st_mode)) {
         fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
         rc = fd < 0 ? -1 : fstat(fd, &facts);
@@ -110,7 +111,7 @@ static int open_log(const char *path, const char **kind) {
     return rc;
 }
 
-/* Write a block to stdout, which may have been made non-blocking by others; 0 or a negative errno. */
+/* Write a block to stdout, which may be non-blocking; 0 or a negative errno. */
 static int write_out(const char *block, size_t size) {
     struct pollfd writer = {.fd = STDOUT_FILENO, .events = POLLOUT};
     while (size > 0) {
@@ -126,7 +127,7 @@ static int write_out(const char *block, size_t size) {
     return 0;
 }
 
-/* Copy what is between the file position and END to stdout: 0, or a negative errno of the writing. */
+/* Copy from the file position to END to stdout: 0, or a negative errno of the write. */
 static int copy_until(int fd, off_t end) {
     char block[BLOCK];
     ssize_t size = 1;
@@ -139,13 +140,13 @@ static int copy_until(int fd, off_t end) {
     return rc;
 }
 
-/* Copy what a file has now behind the file position; likewise. */
+/* Copy from the file position to the present end of the file; likewise. */
 static int copy_new(int fd) {
     struct stat facts;
     return fstat(fd, &facts) == 0 ? copy_until(fd, facts.st_size) : 0;
 }
 
-/* Whether PATH is another file than FD by now. */
+/* Check whether PATH has become another file than FD. */
 static bool was_replaced(int fd, const char *path) {
     struct stat opened;
     struct stat there;
@@ -153,27 +154,27 @@ static bool was_replaced(int fd, const char *path) {
            (opened.st_ino != there.st_ino || opened.st_dev != there.st_dev);
 }
 
-/* Go back to the beginning of a file that was cut. */
-static void follow_cut(int fd) {
+/* Go back to the beginning of a file that was truncated. */
+static void follow_truncation(int fd) {
     struct stat facts;
     if (fstat(fd, &facts) == 0 && lseek(fd, 0, SEEK_CUR) > facts.st_size) {
         lseek(fd, 0, SEEK_SET);
     }
 }
 
-/* Wait a moment; false when nobody reads stdout any more. */
+/* Wait a moment; false when stdout has no reader left. */
 static bool wait_a_moment(void) {
     struct pollfd reader = {.fd = STDOUT_FILENO};
     return poll(&reader, 1, LOOK_MS) <= 0 || (reader.revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 
-/* Go on with what is written to PATH, over rotations, until interrupted or nobody reads: 0, or a
- * negative errno of the writing. Another file at PATH is taken up if it can be a log. */
+/* Copy what is written to PATH, across rotations, until interrupted or without a reader: 0, or a
+ * negative errno of the write. A new file at PATH is followed if it can be a log. */
 static int follow(int *fd, const char *path) {
     const char *kind;
     int rc = 0;
     while (rc == 0 && wait_a_moment()) {
-        follow_cut(*fd);
+        follow_truncation(*fd);
         int next = was_replaced(*fd, path) ? open_log(path, &kind) : -1;
         rc = copy_new(*fd);
         if (next >= 0) {

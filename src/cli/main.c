@@ -41,23 +41,23 @@ static const struct ld_verb *find_verb(const char *name) {
     return NULL;
 }
 
-#define WORD_MAX 16 /* of those that may be a verb */
+#define WORD_MAX 16 /* no verb is as long */
 
-/* The least of three numbers. */
+/* Return the least of three numbers. */
 static size_t least_of(size_t a, size_t b, size_t c) {
     size_t least = a < b ? a : b;
     return least < c ? least : c;
 }
 
-/* Whether the first two letters of A are those of B in the other order. */
+/* Check whether A begins with the first two letters of B exchanged. */
 static bool is_exchanged(const char *a, const char *b) {
     return (tolower)((unsigned char)a[0]) == b[1] && (tolower)((unsigned char)a[1]) == b[0];
 }
 
-/* How many letters must be put in, left out, changed or exchanged with their neighbour to make one word
- * of another, whatever the case of A; both shorter than WORD_MAX. */
+/* Count the letters that must be inserted, removed, changed or exchanged with their neighbour to
+ * turn A into B, ignoring the case of A. Both are shorter than WORD_MAX. */
 static size_t distance(const char *a, const char *b) {
-    size_t known[WORD_MAX + 1][WORD_MAX + 1]; /* of their beginnings */
+    size_t known[WORD_MAX + 1][WORD_MAX + 1]; /* the distances of their prefixes */
     size_t rows = strlen(a);
     size_t columns = strlen(b);
     for (size_t i = 0; i <= rows; i++) {
@@ -80,11 +80,11 @@ static size_t distance(const char *a, const char *b) {
     return known[rows][columns];
 }
 
-/* The verb that WORD is nearly, or the beginning of; NULL if there is none. */
+/* Find the verb that WORD resembles or is a prefix of; NULL if there is none. */
 static const struct ld_verb *find_similar(const char *word) {
     const struct ld_verb *best = NULL;
     size_t length = strlen(word);
-    size_t best_distance = length < 4 ? 2 : 3; /* too far already */
+    size_t best_distance = length < 4 ? 2 : 3; /* words this far apart do not match */
     for (size_t i = 0; length > 1 && length < WORD_MAX && i < LD_COUNT(verbs); i++) {
         bool begins = strncasecmp(verbs[i]->name, word, length) == 0;
         size_t far = begins ? 0 : distance(word, verbs[i]->name);
@@ -96,7 +96,7 @@ static const struct ld_verb *find_similar(const char *word) {
     return best;
 }
 
-/* Say what was probably meant by words that begin with no verb. */
+/* Suggest what was probably meant by a command line that does not begin with a verb. */
 static void blame_verb(char **argv) {
     const char *word = argv[1];
     size_t length = strcspn(word, " \t");
@@ -123,7 +123,7 @@ static void blame_verb(char **argv) {
     }
 }
 
-/* Copy the arguments: the memory of the originals will show the title of the process. */
+/* Copy the arguments, because the memory of the originals becomes the title of the process. */
 static char **copy_arguments(int argc, char **argv) {
     char **copy = calloc((size_t)argc + 1, sizeof *copy);
     bool ok = copy != NULL;
@@ -138,7 +138,7 @@ static char **copy_arguments(int argc, char **argv) {
     return copy;
 }
 
-/* Do what the first word says. */
+/* Run the verb that the first word names. */
 static int dispatch(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);

@@ -7,8 +7,7 @@
 #include "daemon/hold.h"
 #include "script/source.h"
 
-/* Whether the script compiles; 0, or 1 after complaining. What is wrong with it is said before
- * anything is touched. */
+/* Check whether the script compiles, before anything is changed; 0, or 1 after complaining. */
 static int check_script(const struct ld_service *service) {
     struct ld_text why = {0};
     uid_t uid = service->has_user ? service->user.uid : geteuid();
@@ -46,7 +45,7 @@ int ld_prepare_check(const struct ld_call *call, bool daemon) {
         if (status != 0) {
             ld_say_error("%s", ld_text_string(&why));
         } else {
-            status = check_script(&service); /* as the user whom the check has become */
+            status = check_script(&service); /* as the user that the check has switched to */
         }
     }
     ld_text_fini(&why);

@@ -10,8 +10,8 @@
 #define DEFAULT_SECONDS 62.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   2.0  /* "and a little" */
 
-/* How long a reload may take: the old code gives its state, then the new code becomes ready, each
- * within --start-timeout, which the starter of the daemon has written down. */
+/* Compute how long a reload may take: the old code returns its state, then the new code becomes
+ * ready, each within the --start-timeout of the record. */
 static double reload_seconds(const struct ld_target *target) {
     struct ld_record record;
     double seconds = DEFAULT_SECONDS;
@@ -22,7 +22,7 @@ static double reload_seconds(const struct ld_target *target) {
     return seconds;
 }
 
-/* Reload one. Its answer is the verdict; it comes when the daemon has one, or dies. */
+/* Reload a daemon. It answers when the reload is over. */
 static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
                       const char *argument) {
     struct ld_target target;
@@ -60,7 +60,7 @@ static int run(const struct ld_call *call) {
 const struct ld_verb ld_verb_reload = {
     .name = "reload",
     .operands = "NAME...",
-    .summary = "load the script anew without losing the process, and say how that went",
+    .summary = "load the script again without losing the process, and say how that went",
     .options = LD_OPTIONS_ASK,
     .least = 1,
     .most = -1,

@@ -6,7 +6,7 @@
 
 #define ANSWER_SECONDS 10.0
 
-/* Have one reopen its log. */
+/* Make a daemon reopen its log. */
 static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
                       const char *argument) {
     struct ld_target target;
@@ -28,7 +28,7 @@ static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
     return status;
 }
 
-/* Have daemons reopen their logs. */
+/* Make daemons reopen their logs. */
 static int run(const struct ld_call *call) {
     return ld_target_each(call, reopen_one);
 }

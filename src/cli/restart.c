@@ -12,8 +12,8 @@
 #include "posix/process.h"
 #include "posix/user.h"
 
-/* Become the starter of the service for good, if that was another user: only root can, and loses by
- * that. The owner of the record says who it was, and the user database the groups. 0, or 1 after
+/* Become the user who started the service, the owner of the record, with the groups of the user
+ * database. Where that is another user, only root can do this, and cannot go back. 0, or 1 after
  * complaining. */
 static int become_starter(const struct ld_target *target, const struct ld_record *record) {
     struct ld_text why = {0};
@@ -36,8 +36,8 @@ static int become_starter(const struct ld_target *target, const struct ld_record
     return rc < 0 ? 1 : 0;
 }
 
-/* Leave what is root's alone before this process becomes another user: the terminal, into which that
- * user could type otherwise. 0, or 1 after complaining. */
+/* Leave the terminal of root before this process becomes another user, who could otherwise type into
+ * it. 0, or 1 after complaining. */
 static int leave_terminal(const struct ld_target *target, const struct ld_record *record) {
     if (record->uid == geteuid()) {
         return 0;
@@ -53,8 +53,8 @@ static int leave_terminal(const struct ld_target *target, const struct ld_record
     return 0;
 }
 
-/* Put this process where the service was started from: its user, directory and environment. 0, or 1
- * after complaining. */
+/* Take on the user, directory and environment that the service was started with. 0, or 1 after
+ * complaining. */
 static int go_back(const struct ld_target *target, const struct ld_record *record) {
     const char *cwd = record->cwd != NULL ? record->cwd : "/";
     if (leave_terminal(target, record) != 0) {
@@ -72,8 +72,8 @@ static int go_back(const struct ld_target *target, const struct ld_record *recor
     return 0;
 }
 
-/* Call the verb that started the service, run or start, with the words of RECORD; or only CHECK that
- * this can be done. Called in a process of its own. The exit status. */
+/* Call the verb that started the service, run or start, with the words of RECORD; or only CHECK
+ * that this can be done. Called in a process of its own. The exit status. */
 static int start_again(const struct ld_target *target, const struct ld_record *record, bool check) {
     static const struct ld_verb *const verbs[] = {&ld_verb_run, &ld_verb_start};
     int status = go_back(target, record);
@@ -97,7 +97,7 @@ static void on_interrupt(int signo) {
     ld_process_kill((pid_t)start_pid, signo);
 }
 
-/* Let HANDLER act on what may interrupt us. */
+/* Set HANDLER for the signals that may interrupt us. */
 static void handle_interrupts(void (*handler)(int)) {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
@@ -106,7 +106,7 @@ static void handle_interrupts(void (*handler)(int)) {
     }
 }
 
-/* Fork the child that starts. No interruption is lost: each process can act on it when it comes. */
+/* Fork the child that starts. Signals are blocked meanwhile, so that none is lost. */
 static pid_t fork_start(void) {
     sigset_t all;
     sigset_t before;
@@ -121,12 +121,12 @@ static pid_t fork_start(void) {
     return pid;
 }
 
-/* Start as RECORD says, or only CHECK that, and wait for what comes of it. The exit status. */
+/* Start as RECORD says, or only CHECK that, in a child, and wait for it. The exit status. */
 static int start_in_child(const struct ld_target *target, const struct ld_record *record,
                           bool check) {
     int result = 0;
     fflush(NULL);
-    signal(SIGCHLD, SIG_DFL); /* a process that ignores it learns no exit status */
+    signal(SIGCHLD, SIG_DFL); /* with SIG_IGN waitpid would return no exit status */
     pid_t pid = fork_start();
     if (pid < 0) {
         ld_say_error("restart: fork: %s", strerror(errno));
@@ -159,7 +159,8 @@ static int blame_record(const struct ld_target *target, int rc) {
     return 1;
 }
 
-/* Restart what RECORD tells of: everything that can be known is checked before anything is stopped. */
+/* Restart the service of RECORD. Everything that can be checked is checked before anything is
+ * stopped. */
 static int restart_as(const struct ld_target *target, const struct ld_record *record) {
     if (record->script == NULL && record->text == NULL) {
         ld_say_error("%s: cannot restart: its script was read from stdin", target->name);
@@ -176,7 +177,7 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     return status == 0 ? start_in_child(target, record, false) : status;
 }
 
-/* Restart one, also one that has crashed. */
+/* Restart a daemon, also one that has crashed. */
 static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
                        const char *argument) {
     struct ld_target target;

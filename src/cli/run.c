@@ -11,7 +11,8 @@
 #include "posix/inherit.h"
 #include "posix/process.h"
 
-/* End as other programs do when nobody reads what they write. Returns if that is not to be. */
+/* End as other programs do when their stdout has lost its reader. Returns if SIGPIPE does not end
+ * us. */
 static void die_of_pipe(void) {
     sigset_t pipe;
     sigemptyset(&pipe);
@@ -21,15 +22,15 @@ static void die_of_pipe(void) {
     sigprocmask(SIG_UNBLOCK, &pipe, NULL);
 }
 
-/* Whether a signal is ignored. */
+/* Check whether a signal is ignored. */
 static bool is_ignored(int signo) {
     struct sigaction action = {.sa_handler = SIG_DFL};
     sigaction(signo, NULL, &action);
     return action.sa_handler == SIG_IGN;
 }
 
-/* Note what there is around a script in the foreground. A service manager that has SIGPIPE ignored
- * gives a socket for stdout, and wants the service to outlive the reader of that. */
+/* Note the surroundings of a script in the foreground. A service manager ignores SIGPIPE and passes
+ * a socket as stdout; the service must then outlive the reader. */
 static void look_around(struct ld_service *service) {
     struct stat out;
     bool is_pipe = fstat(STDOUT_FILENO, &out) == 0 && S_ISFIFO(out.st_mode);

@@ -39,7 +39,7 @@ void ld_rundir_close(struct ld_rundir *dir) {
     }
 }
 
-/* Whether a directory entry is a pidfile or a record; its name without the ending in NAME. */
+/* Check whether a directory entry is a pidfile or a record; put its daemon's name into NAME. */
 static bool is_of_daemon(const char *entry, char *name, size_t size) {
     static const char *const endings[] = {".pid", ".start"};
     size_t length = strlen(entry);

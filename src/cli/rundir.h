@@ -1,4 +1,4 @@
-/* The run directory, as the verbs look at it. */
+/* The run directory, as the verbs see it. */
 #ifndef LD_CLI_RUNDIR_H
 #define LD_CLI_RUNDIR_H
 
@@ -12,8 +12,8 @@ struct ld_rundir {
     struct ld_text where; /* "looked in PATH", for messages about what was not found */
 };
 
-/* Open the run directory that is CHOSEN (NULL: the default). 0, or exit status 1 after complaining. To
- * be closed in either case. */
+/* Open the run directory that is CHOSEN (NULL: the default). 0, or exit status 1 after complaining.
+ * To be closed in either case. */
 int ld_rundir_open(struct ld_rundir *dir, const char *chosen);
 void ld_rundir_close(struct ld_rundir *dir);
 

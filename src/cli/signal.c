@@ -8,7 +8,7 @@
 #include "cli/verbs.h"
 #include "posix/process.h"
 
-/* Send a signal to the daemon of a directory. */
+/* Find a daemon and send it a signal. */
 static int send_signal(const struct ld_rundir *dir, const char *argument, int signo) {
     struct ld_target target;
     int status = ld_target_find_running(&target, dir, argument);
@@ -36,7 +36,7 @@ static int run(const struct ld_call *call) {
     int signo;
     const char *word = call->argv[call->operand + 1];
     if (!ld_parse_signal(word, &signo)) {
-        ld_say_error("signal: \"%s\" is no signal (TERM, HUP, USR1, ... or a number)", word);
+        ld_say_error("signal: \"%s\" is not a signal (TERM, HUP, USR1, ... or a number)", word);
         return 2;
     }
     int status = ld_rundir_open(&dir, call->options->run_dir);

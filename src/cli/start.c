@@ -1,4 +1,19 @@
-/* lunad start */
+/* lunad start: a script becomes a daemon in these steps, in this order.
+ *
+ *   parse the options                                      ld_verbs_call
+ *   close inherited descriptors                            ld_inherit_seal_fds
+ *   look up what the options name, clean the environment   ld_service_init
+ *   compile the script                                     ld_prepare_service
+ *   reset signals; they stay blocked                       ld_inherit_reset_signals
+ *   fork, setsid, fork again                               ld_detach_fork
+ *   stdin, log, umask, directory, pidfile, sockets         ld_hold_take
+ *   fork the host, with --user                             ld_keeper_fork
+ *   pid, limits, user                                      ld_hold_drop
+ *   make loop and Lua state, load and run the script       ld_host_run
+ *   tell the starting process "ready"                      ld_keeper_report_start
+ *   print that, or why not, and exit                       ld_starter_wait
+ *
+ * Whatever fails on the way is printed by the process that a person started. */
 #include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -19,7 +34,7 @@ static int detach(struct ld_service *service) {
     int channel = -1;
     ld_inherit_reset_signals();
     bool alone = !ld_prepare_has_children();
-    if (alone) { /* until it is ready all that it leaves is ours */
+    if (alone) { /* until it is ready we adopt its orphans */
         prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     }
     int rc = ld_detach_fork(&channel);
@@ -31,7 +46,7 @@ static int detach(struct ld_service *service) {
         service->channel = channel;
         int status = ld_launch_run(service, ld_host_run);
         if (service->channel >= 0) {
-            close(service->channel); /* the last word: everything is cleaned up */
+            close(service->channel); /* this tells the starter that everything is cleaned up */
         }
         return status;
     }

@@ -24,7 +24,7 @@ static void print_report(const json_t *report) {
     ld_text_fini(&text);
 }
 
-/* Show one that does not run; its exit status by LSB. */
+/* Show a daemon that does not run; return its exit status by LSB. */
 static int show_dead(const struct ld_call *call, const struct ld_target *target) {
     bool left_pidfile = target->holder.state == LD_HOLDER_DEAD;
     struct ld_text death = {0};
@@ -46,7 +46,7 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
     return left_pidfile ? 1 : 3;
 }
 
-/* Show one. */
+/* Show a daemon. */
 static int show_one(const struct ld_call *call, const struct ld_rundir *dir, const char *argument) {
     struct ld_target target;
     int status = ld_target_find(&target, dir, argument);
@@ -66,7 +66,7 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     return 0;
 }
 
-/* Show how daemons are doing. */
+/* Show daemons. */
 static int run(const struct ld_call *call) {
     reports = json_array();
     int status = ld_target_each(call, show_one);

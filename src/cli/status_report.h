@@ -6,8 +6,8 @@
 
 #include "cli/target.h"
 
-/* Ask a running daemon for its report and wait SECONDS for it. A new reference; from a daemon that does not
- * answer it is name, pid, state, and the reason as "error". */
+/* Ask a running daemon for its report and wait SECONDS for it. A new reference. Where the daemon
+ * does not answer, the report has name, pid, state, and the reason as "error". */
 json_t *ld_status_report_ask(const struct ld_target *target, double seconds);
 
 /* Print JSON on stdout, with a newline. */

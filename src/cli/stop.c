@@ -3,7 +3,7 @@
 #include "cli/target.h"
 #include "cli/verbs.h"
 
-/* Stop one. */
+/* Stop a daemon, or say that it does not run. */
 static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, const char *argument) {
     struct ld_target target;
     int status = ld_target_find(&target, dir, argument);

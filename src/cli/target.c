@@ -30,7 +30,8 @@ struct search {
 
 enum answer { RUNS_IT, RUNS_ANOTHER, DOES_NOT_SAY };
 
-/* PATH without links, also if the file itself is gone; the caller frees it. NULL if it has no folder. */
+/* Resolve the symbolic links of PATH, also if the file itself is gone. The caller frees the result;
+ * NULL if its directory is missing. */
 static char *resolve(const char *path) {
     char *resolved = realpath(path, NULL);
     if (resolved != NULL || errno != ENOENT) {
@@ -47,8 +48,8 @@ static char *resolve(const char *path) {
     return resolved;
 }
 
-/* Whether the daemon NAME runs the script that is searched for, as its starter has written down: the
- * daemon itself could say anything. */
+/* Check whether the daemon NAME runs the script that is searched for. The record of its starter
+ * says so, because the daemon itself is not trusted. */
 static enum answer ask_for_script(const struct search *search, const char *name) {
     struct ld_holder holder;
     struct ld_record record;
@@ -74,7 +75,8 @@ static bool look_at(const char *name, void *arg) {
     return false;
 }
 
-/* Note the daemon that runs the script; first the one of its own name is asked. What that one says. */
+/* Find the daemon that runs the script, beginning with NAME, the script's own; return the answer for
+ * NAME. */
 static enum answer search_script(struct search *search, const char *name) {
     enum answer answer = name[0] != '\0' ? ask_for_script(search, name) : RUNS_ANOTHER;
     if (answer == RUNS_IT) {
@@ -85,25 +87,25 @@ static enum answer search_script(struct search *search, const char *name) {
     return answer;
 }
 
-/* Whether a daemon, dead or alive, bears NAME. */
-static bool is_borne(const struct ld_rundir *dir, const char *name) {
+/* Check whether a daemon, dead or alive, has NAME. */
+static bool is_in_use(const struct ld_rundir *dir, const char *name) {
     struct ld_holder holder;
     return ld_parse_is_name(name) && dir->fd >= 0 &&
            ld_pidfile_inspect(&holder, dir->fd, name) == 0 && holder.state != LD_HOLDER_NONE;
 }
 
-/* Name the daemon that is meant by a script's path: one that runs it, one whose name only looks like
- * a path, or one of the script's name that does not say what it runs. False if there is none. */
+/* Name the daemon that a script's path means: one that runs it, one whose name only looks like a
+ * path, or one that is named after the script and has no record. False if there is none. */
 static bool name_by_script(struct ld_target *target, const char *path) {
     char *resolved = resolve(path);
     char *name = ld_paths_script_name(path);
     const char *own = name != NULL && ld_parse_is_name(name) ? name : "";
     struct search search = {.dir = target->dir, .script = resolved != NULL ? resolved : path};
     enum answer answer = search_script(&search, own);
-    const char *found = search.found[0] != '\0'       ? search.found
-                        : is_borne(target->dir, path) ? path
-                        : answer == DOES_NOT_SAY      ? own
-                                                      : "";
+    const char *found = search.found[0] != '\0'        ? search.found
+                        : is_in_use(target->dir, path) ? path
+                        : answer == DOES_NOT_SAY       ? own
+                                                       : "";
     bool is_found = found[0] != '\0';
     struct ld_text clean = {0};
     if (!is_found) {
@@ -117,7 +119,7 @@ static bool name_by_script(struct ld_target *target, const char *path) {
     return is_found;
 }
 
-/* Refuse what belongs to another user; 0 if it is ours. */
+/* Refuse a daemon of another user; 0 if it is ours. */
 static int check_owner(const struct ld_target *target, int rc) {
     bool is_ours = target->holder.owner == geteuid() || geteuid() == 0 ||
                    target->holder.state == LD_HOLDER_NONE;
@@ -215,14 +217,14 @@ struct ld_request ld_target_timed_request(const struct ld_call *call,
     return request;
 }
 
-/* Remove what a dead daemon has left behind. */
+/* Remove what a dead daemon has left. */
 void ld_target_clear(const struct ld_target *target) {
     if (target->dir->fd >= 0) {
         ld_hold_remove_stale(target->dir->fd, target->name);
     }
 }
 
-/* Whether TARGET's lock is free, or held by another one by now. */
+/* Check whether the lock of TARGET is free, or held by a later daemon. */
 static bool has_ended(const struct ld_target *target) {
     struct ld_holder holder;
     return ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0 ||
@@ -241,7 +243,7 @@ static bool wait_for_end(const struct ld_target *target, double deadline) {
     return true;
 }
 
-/* How many seconds a graceful stop of TARGET may take, as its starter has written down. */
+/* Read from the record how many seconds a graceful stop of TARGET may take. */
 static double own_seconds(const struct ld_target *target) {
     struct ld_record record;
     double seconds = DEFAULT_SECONDS;
@@ -252,7 +254,7 @@ static double own_seconds(const struct ld_target *target) {
     return seconds + SLACK_SECONDS;
 }
 
-/* Ask for a graceful stop, over the socket or else by SIGTERM; false if neither can be done. */
+/* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. */
 static bool ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
@@ -273,8 +275,8 @@ static bool ask_to_stop(const struct ld_target *target) {
     return true;
 }
 
-/* Kill what did not end in time, and everything that came from it. What ended by itself meanwhile, or
- * by another stop, needs none of that. */
+/* Kill a daemon that did not end in time, with all its descendants, unless it has ended meanwhile.
+ * The exit status. */
 static int kill_target(const struct ld_target *target, double seconds) {
     struct ld_leftovers leftovers = {0};
     int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
@@ -297,7 +299,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
     return 0;
 }
 
-/* Stop a daemon that runs, giving it SECONDS (below 0: its own time). The exit status. */
+/* Stop a daemon that runs within SECONDS (below 0: its own time). The exit status. */
 static int stop_in(const struct ld_target *target, double seconds) {
     double limit = seconds >= 0 ? seconds : own_seconds(target);
     double deadline = ld_time_seconds() + limit;
@@ -311,8 +313,8 @@ static int stop_in(const struct ld_target *target, double seconds) {
     return status;
 }
 
-/* Wait for the end of a process, unless PIDFD is none. */
-static void see_end(int pidfd, bool wait) {
+/* Close PIDFD, unless it is -1, and WAIT before for the end of its process. */
+static void close_pidfd(int pidfd, bool wait) {
     if (pidfd >= 0) {
         if (wait) {
             ld_process_has_ended(pidfd, SLACK_SECONDS * 1000);
@@ -321,16 +323,16 @@ static void see_end(int pidfd, bool wait) {
     }
 }
 
-/* Stop a daemon that runs, and see its process go, and its keeper: the lock is free a moment
- * earlier. */
+/* Stop a daemon. The lock is released a moment before the processes end, so wait for host and
+ * keeper as well. */
 int ld_target_stop(const struct ld_target *target, double seconds) {
     struct ld_holder keeper = target->holder;
     keeper.pid = ld_process_parent(target->holder.pid);
     int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
     int keeper_pidfd = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
     int status = stop_in(target, seconds);
-    see_end(pidfd, status == 0);
-    see_end(keeper_pidfd, status == 0);
+    close_pidfd(pidfd, status == 0);
+    close_pidfd(keeper_pidfd, status == 0);
     return status;
 }
 

@@ -5,7 +5,7 @@
 #include "base/say.h"
 #include "base/version.h"
 
-/* Print what a verb can do. */
+/* Print the help of a verb. */
 static void print_help(const struct ld_verb *verb) {
     struct ld_text text = {0};
     const char *space = verb->operands[0] != '\0' ? " " : "";
@@ -32,7 +32,7 @@ static bool check_operands(const struct ld_verb *verb, const struct ld_call *cal
     return false;
 }
 
-/* Do WORK with its parsed options. */
+/* Do WORK, or what --help or --version asks for. */
 static int call_parsed(const struct ld_verb *verb, ld_verb_work *work, const struct ld_call *call) {
     if (call->options->help) {
         print_help(verb);

@@ -1,4 +1,5 @@
-/* The verbs of the command line. Each declares itself at the end of its own file; main.c lists them. */
+/* The verbs of the command line. Each declares itself at the end of its own file; main.c lists
+ * them. */
 #ifndef LD_CLI_VERBS_H
 #define LD_CLI_VERBS_H
 
@@ -26,8 +27,8 @@ struct ld_verb {
     int least;            /* operands, unless there is -e */
     int most;             /* -1: any number */
     ld_verb_work *run;
-    ld_verb_work *check; /* whether run could do its work, without starting anything. May change the
-                            user of this process. NULL: nothing asks for that */
+    ld_verb_work *check; /* whether run could do its work, without starting anything; it may change
+                            the user of the process. For restart; NULL for all but run and start */
 };
 
 extern const struct ld_verb ld_verb_run;
@@ -42,8 +43,8 @@ extern const struct ld_verb ld_verb_reopen;
 extern const struct ld_verb ld_verb_signal;
 extern const struct ld_verb ld_verb_check;
 
-/* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. Answers
- * --help and --version itself. The exit status. */
+/* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check.
+ * Answers --help and --version itself. The exit status. */
 int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv);
 
 #endif

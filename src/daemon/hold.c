@@ -366,12 +366,19 @@ static int check_descriptors(struct ld_service *service, struct ld_text *why) {
 /* Take hold of everything that must be held before the script runs. */
 int ld_hold_take(struct ld_service *service, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        close_stdin,                            /* 9 */
-        clear_mask,      open_log,    set_mask, /* 10 */
-        set_environment, change_dir,            /* 11 */
-        take_pidfile,                           /* 12 */
-        write_record,    make_socket,           /* 13 */
-        listen_all,      begin_watch, check_descriptors, NULL,
+        close_stdin,       /* for start */
+        clear_mask,        /* for what is made here */
+        open_log,          /* from here on a failure is logged as well */
+        set_mask,          /* --umask */
+        set_environment,   /* --env, --clear-env */
+        change_dir,        /* --chdir */
+        take_pidfile,      /* and its lock: one winner among simultaneous starts */
+        write_record,      /* for restart */
+        make_socket,       /* for control */
+        listen_all,        /* --listen */
+        begin_watch,       /* on the files made so far */
+        check_descriptors, /* for the loop */
+        NULL,
     };
     return ld_service_take_steps(service, steps, why);
 }
@@ -446,8 +453,12 @@ static int renounce_rights(struct ld_service *service, struct ld_text *why) {
 /* Become what the script runs as. */
 int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        write_pid,   leave_to_keeper, set_limits, /* 14 */
-        become_user, renounce_rights, NULL,
+        write_pid,       /* of the host */
+        leave_to_keeper, /* what only the keeper may have */
+        set_limits,      /* --rlimit */
+        become_user,     /* --user */
+        renounce_rights, /* --no-new-privs */
+        NULL,
     };
     return ld_service_take_steps(service, steps, why);
 }
