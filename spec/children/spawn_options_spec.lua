@@ -195,7 +195,7 @@ describe("user and group", function()
     box:lunad("stop", "victim")
   end)
 
-  test("take effect before the command is looked for", function()
+  test("take effect before the command is searched", function()
     assert(support.uv.fs_mkdir(box:path("mine"), tonumber("700", 8)))
     box:write("mine/tool", "#!/bin/sh\n")
     assert(support.uv.fs_chmod(box:path("mine/tool"), tonumber("755", 8)))
@@ -237,7 +237,7 @@ describe("user and group", function()
     ]]
   end)
 
-  test("that we may not become are a returned error", function()
+  test("that the host may not become are a returned error", function()
     local result = box:run_as(4242, [[
       print(select(3, lunad.spawn { "true", user = "root" }))
       print(select(3, lunad.spawn { "true", group = "root" }))

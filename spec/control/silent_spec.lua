@@ -133,8 +133,8 @@ describe("a daemon that does not answer", function()
   end
 
   local STRANGERS = {
-    ["says nothing"] = function() end,
-    ["speaks without end"] = function(client)
+    ["sends nothing"] = function() end,
+    ["sends without end"] = function(client)
       local function speak()
         client:write(("x"):rep(100000), function(err)
           if not err and not client:is_closing() then speak() end
@@ -143,12 +143,12 @@ describe("a daemon that does not answer", function()
       speak()
     end,
     ["closes the connection"] = function(client) client:close() end,
-    ["says what is no JSON"] = function(client) client:write "hello\n" end,
-    ["says what is no object"] = function(client) client:write "[1]\n[2]\n" end,
-    ["says half a line"] = function(client) client:write '{"ok": tr' end,
+    ["sends what is not JSON"] = function(client) client:write "hello\n" end,
+    ["sends what is not an object"] = function(client) client:write "[1]\n[2]\n" end,
+    ["sends half a line"] = function(client) client:write '{"ok": tr' end,
   }
   for what, on_client in pairs(STRANGERS) do
-    it("because its socket is another's, who " .. what, function()
+    it("because its socket is another server's, which " .. what, function()
       local pid = box:serve ""
       support.kill(pid, "sigstop") -- or it would make its socket again
       local close = pretend(on_client)

@@ -324,7 +324,7 @@ describe("a reload", function()
     ["makes timers that fire one after the other, at once"] =
       "local l = require 'lunad' l.after(0, l.after, 0.001, l.after, 0, print)",
     ["has stopped its signal handler"] = "require('lunad').signal('USR2', print):stop()",
-    ["only tells what to do at the end"] = "require('lunad').on_stop(print)",
+    ["only registers an on_stop function"] = "require('lunad').on_stop(print)",
     ["only opens a socket"] = "require('lunad').listen '127.0.0.1:0'",
     ["has luv handles that keep nothing alive"] =
       "local t = require('luv').new_timer() t:start(9, 9, print) t:unref()",
@@ -422,7 +422,7 @@ describe("a reload", function()
     ["catches the error below a C function"] =
       "while true do pcall(string.gsub, 'x', 'x', function() while true do pcall(function()" ..
       BUSY .. "end) end end) end",
-    ["has a hook of its own"] = "debug.sethook(function() end, 'crl', 1)" .. BUSY,
+    ["has its own hook"] = "debug.sethook(function() end, 'crl', 1)" .. BUSY,
     ["computes to close a variable"] =
       "local v <close> = setmetatable({}, { __close = function()" .. BUSY .. "end })" .. BUSY,
     ["computes to close many"] = "local meta = { __close = function()" .. BUSY .. "end } " ..

@@ -91,7 +91,7 @@ describe("A dropped script", function()
     assert.is_true(seen)
   end)
 
-  test("cannot be looked into by other processes of its user", function()
+  test("cannot be inspected by other processes of its user", function()
     local pid = start()
     assert.equal(0, uv.fs_stat(("/proc/%d/environ"):format(pid)).uid) -- it is not dumpable
   end)
@@ -101,7 +101,7 @@ describe("A dropped script", function()
     box:wait_log("s", "channels\t1\n")
   end)
 
-  test("leaves the pidfile as it is, whatever it does to its descriptors", function()
+  test("cannot change the pidfile, whatever it does to its descriptors", function()
     local pid = start [[
       local uv = require "luv"
       for fd = 3, 60 do
@@ -114,7 +114,7 @@ describe("A dropped script", function()
     assert.equal(pid .. "\n", box:read("run/s.pid"))
   end)
 
-  test("cannot tell a restart what to run: the record of the starter says that", function()
+  test("cannot choose what a restart runs: the starter's record does", function()
     start [[
       local uv = require "luv"
       for fd = 3, 60 do -- be the one that answers on the control socket
@@ -143,7 +143,7 @@ describe("A dropped script", function()
     assert.truthy(support.proc_status(box:read("run/s.pid"):match("%d+")).Uid:find("^65534\t65534"))
   end)
 
-  test("cannot make the keeper deaf with packets that are none", function()
+  test("cannot make the keeper deaf with malformed packets", function()
     local _, keeper = start [[
       local attack = require "attack"
       local channel = attack.channels()[1]
@@ -177,7 +177,7 @@ describe("A dropped script", function()
     support.wait_for("its end", function() return #box:left_files() == 0 end)
   end)
 
-  test("is refused everything but the log by the keeper, whatever words it uses", function()
+  test("is refused everything but the log by the keeper, whatever it sends", function()
     local secret = make_dir("secret", "700", 0)
     start(([[
       local attack = require "attack"
@@ -241,7 +241,7 @@ describe("A dropped script", function()
     assert.same({}, box:left_files())
   end)
 
-  test("cannot have its log opened elsewhere by changing the way to it", function()
+  test("cannot have its log opened elsewhere by changing its path", function()
     local mine = make_dir("mine", "755", NOBODY)
     local secret = make_dir("secret", "755", 0)
     make_dir("mine/logs", "755", NOBODY)
@@ -300,7 +300,7 @@ describe("A dropped script", function()
     assert.equal("precious", support.read(secret .. "/u.sock"))
   end)
 
-  test("cannot have its log made through a stranger's link in a sticky directory", function()
+  test("cannot have its log made through another user's link in a sticky directory", function()
     local shared = make_dir("shared", "1777", 0)
     local secret = make_dir("secret", "755", 0)
     assert(uv.fs_symlink(secret, shared .. "/logs"))
@@ -309,7 +309,7 @@ describe("A dropped script", function()
     assert.is_false(exists(secret .. "/s.log"))
   end)
 
-  test("cannot stand in a directory that it cannot enter, by a link in the way of --chdir", function()
+  test("cannot get into a directory that it may not enter, by a link in the path of --chdir", function()
     local mine = make_dir("mine", "755", NOBODY)
     local secret = make_dir("secret", "700", 0)
     assert(uv.fs_mkdir(secret .. "/sub", tonumber("755", 8)))
@@ -327,7 +327,7 @@ describe("A dropped script", function()
     assert.is_false(exists(mine .. "/run"))
   end)
 
-  test("cannot keep the starter waiting by reporting without an end", function()
+  test("cannot keep the starter waiting by reporting without end", function()
     local result = box:run({ "start", "--user", "nobody", "--wait-ready", "--stop-timeout", "0", "--cpath",
       library .. "/?.so", box:write("s.lua", [[
         local attack = require "attack"
@@ -350,7 +350,7 @@ describe("A dropped script", function()
     box:wait_log("s", "answering")
   end
 
-  test("cannot fill the memory of a client by an answer without an end", function()
+  test("cannot fill the memory of a client by an answer without end", function()
     start_answering(("x"):rep(1 << 16), true)
     local limit = support.is_sanitized() and "" or "ulimit -v 300000; " -- sanitizers map terabytes
     local result = box:shell(limit .. "exec $1 reload s", {}, { env = ENV })
@@ -358,7 +358,7 @@ describe("A dropped script", function()
     assert.truthy(result.err:find("its answer has no end", 1, true), result.err)
   end)
 
-  test("cannot have root shown another file than its log", function()
+  test("cannot make root read a file other than its log", function()
     local secret = support.write(box:path("secret"), "precious\n")
     start_answering(('{"ok": true, "log": {"file": "%s"}}\n'):format(secret), false)
     local out = box:ok("logs", "s")

@@ -65,7 +65,8 @@ function api.options()
     supervise = keys_in("lua/lunad/supervise.lua", own, "own_options = (%b{})"),
   }
   -- The C test of the rows prints the names of those that are in C.
-  local pipe = assert(io.popen(("'%s/spec/c/test_spawn_options' names"):format(support.binary:match("^(.*)/"))))
+  local build = support.binary:match("^(.*)/")
+  local pipe = assert(io.popen(("'%s/spec/c/test_spawn_options' names"):format(build)))
   for line in pipe:lines() do
     local name, key = line:match("^(%l+) ([%l_]+)$")
     table.insert(options[name], key)
