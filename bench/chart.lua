@@ -1,7 +1,7 @@
--- Draws results.json as an SVG: lua5.4 bench/chart.lua RESULTS SVG
+-- Draw results.json as an SVG: lua5.4 bench/chart.lua RESULTS SVG
 --
 -- A row for each metric, on a logarithmic axis of ratios to the row's reference: the further left, the less
--- time or memory. A small bar is what lunad aims at.
+-- time or memory. A small bar is lunad's aim.
 
 local json = require "dkjson"
 local contenders = require "contenders"
@@ -19,7 +19,7 @@ local function escape(text)
   return (text:gsub("[&<>]", { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;" }))
 end
 
--- Where a ratio stands.
+-- The place of a ratio on the axis.
 local function x_of(ratio)
   local bounded = math.max(LOWEST, math.min(HIGHEST, ratio))
   local share = math.log(bounded / LOWEST) / math.log(HIGHEST / LOWEST)
@@ -66,7 +66,7 @@ local function draw_row(metric, y)
   end
 end
 
--- Draw the metrics of a scenario; returns where the next one stands.
+-- Draw the metrics of a scenario; return the place of the next one.
 local function draw_scenario(scenario, y)
   local rows = {}
   for _, metric in ipairs(scenario.metrics) do
@@ -110,7 +110,7 @@ local function draw_legend()
   end
 end
 
--- The commands that made the results, each once.
+-- The commands that made the results, without repetition.
 local function commands(results)
   local list, seen = {}, {}
   for _, scenario in ipairs(results.scenarios) do

@@ -1,6 +1,6 @@
--- Who runs. A contender whose program `PROGRAM` lies in a scenario's directory takes part in it; in a
--- scenario with a driver, the driver says who takes part. `needs` is a shell command that succeeds when
--- the peer is there; with `where` it takes part only in scenarios that have that field.
+-- The contenders. One whose program `PROGRAM` is in a scenario's directory takes part in it; in a
+-- scenario with a driver, the driver says which take part. `needs` is a shell command that succeeds if
+-- the peer is installed; with `where` it takes part only in scenarios that have that field.
 
 local function module(name)
   return ("lua5.4 -e 'require %q'"):format(name)

@@ -1,7 +1,7 @@
--- Runs the scenarios; called by scripts/bench, which has built everything.
+-- Run the scenarios; called by scripts/bench, which has built everything.
 --
--- In each round every contender runs once, one after the other, so that the drift of the machine meets them
--- all alike.
+-- In each round every contender runs once, one after the other, so that the drift of the machine
+-- affects all alike.
 
 local json = require "dkjson"
 local contenders = require "contenders"
@@ -79,7 +79,7 @@ local function plays(contender, options)
   return not options.only or ("," .. options.only .. ","):find("," .. contender.name .. ",", 1, true)
 end
 
--- Who takes part in a scenario.
+-- The contenders that take part in a scenario.
 local function field_of(scenario, options, missing)
   local field = {}
   for _, contender in ipairs(contenders) do
@@ -91,7 +91,7 @@ local function field_of(scenario, options, missing)
   return field
 end
 
--- Run a contender once: its figures, or nil and what went wrong.
+-- Run a contender once; return its figures, or nil and what went wrong.
 local function run_once(command)
   local errors = BUILD .. "/stderr"
   local pipe = assert(io.popen(("timeout %d %s 2>%s"):format(PATIENCE, command, errors)))
@@ -107,7 +107,7 @@ local function run_once(command)
   return nil, ("status %s: %s"):format(status, output_of("tail -n 3 " .. errors))
 end
 
--- Say on a terminal what runs.
+-- Show what runs, on a terminal.
 local function show_progress(...)
   if shows_progress then
     io.stderr:write("\r\27[K", string.format(...))
@@ -147,7 +147,7 @@ local function machine()
   }
 end
 
--- Measure one scenario and print it; returns all that is known then.
+-- Measure one scenario and print it; return its results.
 local function measure(scenario, options, missing, command)
   local field = field_of(scenario, options, missing)
   local rounds = math.min(options.rounds, scenario.rounds or options.rounds)
@@ -163,7 +163,7 @@ local function measure(scenario, options, missing, command)
   }
 end
 
--- Check the names of the scenarios that are wanted; returns a function that says whether one is.
+-- Check the names of the scenarios that are wanted; return a function that says whether one is.
 local function chooser(wanted)
   local known = {}
   for _, scenario in ipairs(scenarios) do
@@ -175,7 +175,7 @@ local function chooser(wanted)
   return function(name) return next(wanted) == nil or wanted[name] end
 end
 
--- Write the results, and keep what was measured before of the scenarios that did not run now.
+-- Write the results, and keep the earlier ones of scenarios that did not run this time.
 local function save(played)
   local file = io.open(RESULTS)
   local old = file and json.decode(file:read("a")) or { scenarios = {} }

@@ -6,7 +6,7 @@
 --   aim        the most that lunad's ratio to the reference may be
 --   most, least  bounds of lunad's figure itself
 --   per        another figure that it is divided by
---   scale      what the figure is multiplied with to be shown in `unit`
+--   scale      what the figure is multiplied by to be shown in `unit`
 --   chart      false: not drawn
 --
 -- `collector`: the generational garbage collector is measured too.

@@ -2,9 +2,9 @@
 --
 --   lunad start examples/echo.lua
 --   nc 127.0.0.1 7007
---   lunad reload echo      who is connected stays connected to the old code until --stop-timeout
+--   lunad reload echo      connected clients keep the old code until --stop-timeout
 --
--- `require "luv"` gives the luv that is installed (Debian: lua-luv), on the same loop as everything
+-- `require "luv"` loads the installed luv (Debian: lua-luv), on the same loop as everything
 -- else: its callbacks are tasks like all others, so they may sleep.
 
 local lunad = require "lunad"

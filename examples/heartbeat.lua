@@ -5,8 +5,8 @@
 --   edit this file, then: lunad reload heartbeat
 --   lunad stop heartbeat
 --
--- A reload runs this file anew in a fresh Lua state, beside the old one. What on_reload returns is
--- in lunad.state then, so the count goes on.
+-- A reload runs this file again in a fresh Lua state, beside the old one. There lunad.state is what
+-- on_reload returned, so the count continues.
 
 local lunad = require "lunad"
 
@@ -21,7 +21,7 @@ lunad.every(INTERVAL, function()
   lunad.status(("beat %d"):format(count)) -- shown by `lunad status`
 end)
 
--- The old generation hands its state to the new one.
+-- Hand the state to the new generation.
 lunad.on_reload(function()
   return { count = count }
 end)

@@ -89,8 +89,8 @@ local function close(connection)
   end
 end
 
--- Say that no more will come, and let the client end the connection: if we did while it is still
--- sending, it would lose the answer.
+-- Announce the end, and let the client close the connection: if the server closed it while the client is
+-- still sending, the client would lose the answer.
 local function finish(connection)
   connection.timer:start(LINGER * 1000, 0, function() close(connection) end)
   connection.socket:shutdown(function(err)
@@ -119,7 +119,7 @@ local function answer(connection, request, status, body)
   return keep
 end
 
--- Serve the whole requests that have come; returns false when the connection is to end.
+-- Serve the requests that have arrived completely; return false if the connection must end.
 local function serve(connection)
   while true do
     local head_end, body_start = connection.input:find("\r?\n\r?\n")
@@ -181,9 +181,9 @@ lunad.on_reload(function()
   return { served = served }
 end)
 
--- No new clients here. Those that are connected are told with their next answer to come again: to
--- close a connection now could cut off a request that is on its way. When the service stops for
--- good there is no time for those who say nothing.
+-- Accept no new clients. The next answer tells connected clients to connect again: closing a connection
+-- now could cut off a request that is on its way. When the service stops, idle clients are not waited
+-- for.
 lunad.on_stop(function(reason)
   retiring = true
   server:close()

@@ -31,7 +31,7 @@ local function report(job, result, err)
   end
 end
 
--- At a stop what runs is ended, and a generation that is over can start nothing new.
+-- A stop ends the running jobs, and a generation that has ended cannot start new ones.
 lunad.on_stop(function() jobs = {} end)
 
 for runner = 1, RUNNERS do

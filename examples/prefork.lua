@@ -1,12 +1,12 @@
--- A pre-forked server: one listening socket, and as many workers as there are cores.
+-- A pre-forked server: one listening socket and as many workers as there are cores.
 --
 --   lunad start examples/prefork.lua      then: curl http://127.0.0.1:8080/hello
 --   lunad reload prefork                  the workers are restarted one after the other
---   lunad list                            each worker is a lunad of its own: http-1, http-2, ...
+--   lunad list                            each worker is its own lunad: http-1, http-2, ...
 --
--- This process only holds the socket and looks after the workers, which are examples/http.lua. The
--- kernel gives each client to one of them. While one restarts the others serve, and clients that
--- come meanwhile wait in the queue of the socket: none is refused.
+-- This process only holds the socket and supervises the workers, which are examples/http.lua. The
+-- kernel gives each client to one of them. While one restarts, the others serve, and new
+-- clients wait in the queue of the socket: none is refused.
 
 local lunad = require "lunad"
 
@@ -25,7 +25,7 @@ local workers = assert(lunad.supervise {
   kill_after = 10,
 })
 
--- ... but here a reload is to bring new workers too, one after the other.
+-- ... but here a reload should replace the workers too, one after the other.
 if lunad.generation > 1 then
   workers:restart()
 end

@@ -1,10 +1,10 @@
--- Three workers that are kept running, with their output in the log.
+-- Keep three workers running, with their output in the log.
 --
 --   lunad start examples/supervisor.lua
---   lunad logs -f supervisor        each line says which worker said it, and its pid
+--   lunad logs -f supervisor        each line names its worker and the worker's pid
 --   kill one of them, and see it come back (0.1 s later, then 0.2 s, 0.4 s, ...)
 --   lunad signal supervisor USR2    restarts them one after the other
---   lunad reload supervisor         this file is loaded anew; the workers do not notice
+--   lunad reload supervisor         this file is loaded again; the workers do not notice
 --
 -- With `keep` a worker survives a reload if the new generation asks for the same command under the
 -- same name. Change COMMAND and reload: now the old workers are replaced.
@@ -32,7 +32,7 @@ lunad.signal("USR2", function()
   workers:restart()
 end)
 
--- Look after them once in a while.
+-- Report on the workers from time to time.
 lunad.every(60, function()
   lunad.log.info("workers", { running = #workers:children() })
 end)

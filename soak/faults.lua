@@ -1,7 +1,7 @@
--- The fault sweep: which system calls there are to fail, and the run of one case after the other.
+-- The fault sweep: list the system calls that can fail, and run one case after the other.
 --
---   lua5.4 soak/faults.lua list              one case a line
---   lua5.4 soak/faults.lua run FILE I N      of the cases in FILE each N-th from the I-th
+--   lua5.4 soak/faults.lua list              one case on each line
+--   lua5.4 soak/faults.lua run FILE I N      every N-th of the cases in FILE, from the I-th
 --
 -- A case is OPERATION/plain|user/WHERE/CALL/WHEN/ERRNO: the WHEN-th CALL in the process WHERE fails.
 
@@ -11,7 +11,7 @@ local soak = require "operations"
 local INJECT = assert(os.getenv "SOAK_INJECT")
 local CAP = tonumber(os.getenv "SOAK_CAP") or 24 -- of the same call in the same process
 
--- An interruption is noted; the case that is under way ends first, and cleans up.
+-- Note an interruption; the current case ends first and cleans up.
 local interrupted = false
 for _, name in ipairs { "sigint", "sigterm", "sighup" } do
   local handle = support.uv.new_signal()
@@ -24,8 +24,8 @@ local NUMBERS = {
   ENOSPC = 28, EPIPE = 32, ENOLCK = 37, ENOSYS = 38, EADDRINUSE = 98, ENOBUFS = 105,
 }
 
--- The errors that calls are made to fail with. A call that is not here cannot fail where lunad makes
--- it (rt_sigaction, getpid), or fails in another way than by an errno (brk).
+-- The errors with which calls are made to fail. A call that is not here cannot fail where lunad makes
+-- it (rt_sigaction, getpid), or does not fail with an errno (brk).
 local FILE = { "EACCES", "EIO", "ENOMEM" }
 local OPEN = { "EMFILE", "EACCES", "EIO", "ENOMEM", "EINTR" }
 local FRESH = { "EMFILE", "ENOMEM" }

@@ -4,7 +4,7 @@
  *
  * PROCESS counts in the order of forks: 0 is the command, or PID. Without -c nothing fails, and the
  * report says how often each process makes each call. strace's inject counts in each process, so
- * that a fault for the daemon would hit the process that starts it first, and it never does what
+ * a fault for the daemon would first hit the process that starts it, and it never makes the call that
  * fails: a close that fails would leave the descriptor open. The exit status is the command's. */
 #include <errno.h>
 #include <signal.h>
@@ -39,15 +39,15 @@ static const struct {
 /* A thread that is traced. */
 struct task {
     pid_t id;
-    int process; /* its number, or -1: its birth has not been announced */
-    bool hit;    /* the call that it is in is the one to fail */
+    int process; /* its number, or -1: its creation has not been announced */
+    bool hit;    /* it is in the call that must fail */
     long call;
 };
 
 static struct {
     FILE *report;
     bool attached; /* to a process that was there; else a command is run */
-    bool started;  /* the command has left the dynamic loader behind */
+    bool started;  /* the command has left the dynamic loader */
     int process;
     long call;
     long when;
@@ -97,7 +97,7 @@ static void report_counts(void) {
     }
 }
 
-/* A thread comes back from a call. */
+/* Handle a thread's return from a call. */
 static void on_return(struct task *task) {
     if (!task->hit) {
         return;
@@ -119,7 +119,7 @@ static void complete(struct task *task) {
     }
 }
 
-/* Finish; what is still traced goes on by itself. */
+/* Finish; traced processes continue untraced. */
 __attribute__((noreturn)) static void finish(int status) {
     if (state.call < 0) {
         report_counts();
@@ -134,13 +134,13 @@ __attribute__((noreturn)) static void finish(int status) {
 
 static volatile sig_atomic_t asked_to_end;
 
-/* Note that the driver has seen enough, and come again in case waitpid was not reached yet. */
+/* Note that the driver wants to end, and repeat in case waitpid was not reached yet. */
 static void on_term(int signo) {
     asked_to_end = signo;
     alarm(1);
 }
 
-/* The entry of a thread, which is made if it is new. */
+/* The entry of a thread; made if the thread is new. */
 static struct task *find_task(pid_t id) {
     struct task *unused = NULL;
     for (struct task *task = state.tasks; task < state.tasks + TASKS; task++) {
@@ -176,12 +176,12 @@ static pid_t group_of(pid_t id) {
     return group;
 }
 
-/* Let a thread go on. Once the fault has happened calls are of no interest. */
+/* Let a thread continue; once the fault has happened, without stops at calls. */
 static void resume(const struct task *task, int signo) {
     ptrace(state.done ? PTRACE_CONT : PTRACE_SYSCALL, task->id, 0, signo);
 }
 
-/* Number a thread whose birth is announced: as its process, or as the next one. */
+/* Number a thread whose creation is announced: as its process, or as the next one. */
 static void on_birth(const struct task *parent) {
     unsigned long id = 0;
     ptrace(PTRACE_GETEVENTMSG, parent->id, 0, &id);
@@ -197,7 +197,7 @@ static bool is_counted(const struct task *task) {
         return false;
     }
     if (task->id == state.first && !state.attached && !state.started) {
-        state.started = task->call == SYS_fcntl; /* the loader has no use for it */
+        state.started = task->call == SYS_fcntl; /* the loader does not call it */
     }
     return state.started || state.attached;
 }
@@ -211,7 +211,7 @@ static bool is_eventfd(pid_t id, int fd) {
 }
 
 /* Whether a call can fail at all: the kernel needs memory to add to an epoll set, but none to change
- * it; an eventfd takes and gives its counter; a wait that does not block is not interrupted. */
+ * it; reads and writes of an eventfd succeed; a wait that does not block is not interrupted. */
 static bool can_fail(pid_t id, const struct user_regs_struct *registers) {
     switch (registers->orig_rax) {
     case SYS_epoll_ctl:
@@ -233,7 +233,7 @@ static bool is_made(long call) {
     return call == SYS_close;
 }
 
-/* A thread begins a call. */
+/* Handle a thread's entry into a call. */
 static void on_entry(struct task *task) {
     struct user_regs_struct registers;
     ptrace(PTRACE_GETREGS, task->id, 0, &registers);
@@ -252,7 +252,7 @@ static void on_entry(struct task *task) {
     }
 }
 
-/* A thread has stopped at a call. */
+/* Handle a thread that has stopped at a call. */
 static void on_call(struct task *task) {
     struct __ptrace_syscall_info info;
     ptrace(PTRACE_GET_SYSCALL_INFO, task->id, sizeof info, &info);
@@ -264,7 +264,7 @@ static void on_call(struct task *task) {
     resume(task, 0);
 }
 
-/* A thread has stopped. */
+/* Handle a thread that has stopped. */
 static void on_stop(struct task *task, int status) {
     int signo = WSTOPSIG(status);
     int event = status >> 16;
@@ -276,7 +276,7 @@ static void on_stop(struct task *task, int status) {
         resume(task, 0);
         return;
     case PTRACE_EVENT_EXEC:
-        if (state.attached && task->process > 0) { /* it is another program now */
+        if (state.attached && task->process > 0) { /* it runs another program now */
             task->process = PROCESSES;
         }
         resume(task, 0);
@@ -284,7 +284,7 @@ static void on_stop(struct task *task, int status) {
     case PTRACE_EVENT_STOP:
         if (signo != SIGTRAP) {
             ptrace(PTRACE_LISTEN, task->id, 0, 0);
-        } else if (task->process >= 0) { /* else it waits for the announcement */
+        } else if (task->process >= 0) { /* else it waits for its announcement */
             resume(task, 0);
         }
         return;
@@ -352,7 +352,7 @@ static pid_t run(char **command) {
     return pid;
 }
 
-/* Attach to a process: its threads that are there already stay out of it. */
+/* Attach to a process; its other threads are not traced. */
 static pid_t attach(pid_t pid) {
     if (pid <= 1 || ptrace(PTRACE_SEIZE, pid, 0, OPTIONS) < 0) {
         die("ptrace");

@@ -1,8 +1,8 @@
--- What a fault is put into: each operation prepares a daemon, does one thing while a system call of
--- the traced process fails, and judges what came of it. A problem is a text; nil is well done.
+-- The operations of the fault sweep. Each prepares a daemon, does one thing while a system call of
+-- the traced process fails, and checks the result. A problem is a text; nil means that all is well.
 --
--- Right is: the operation succeeds, or it fails with exit status 1 and words; then the daemon is as
--- whole as before, or there is nothing left of it.
+-- The operation must succeed, or fail with exit status 1 and a message; then the daemon must work as
+-- before, or nothing of it may be left.
 
 local support = require "support"
 
@@ -29,7 +29,7 @@ end)
 local Trial = {}
 Trial.__index = Trial
 
--- A place for one case. `inject` is the tracer's path, `fault` what shall fail, or nil to count.
+-- A place for one case. `inject` is the tracer's path, `fault` the call that fails, or nil to count.
 local function trial(inject, keeper, fault)
   local box = support.box()
   local self = setmetatable({ box = box, keeper = keeper, inject = inject, fault = fault or {} }, Trial)
@@ -39,7 +39,7 @@ local function trial(inject, keeper, fault)
   return self
 end
 
--- The tracer's words before the command or the pid.
+-- The tracer's command line, before the command or the pid.
 function Trial:tracer(process)
   local fault = self.fault
   local words = { "-o", self.box:path("report") }
@@ -55,7 +55,7 @@ function Trial:was_hit()
   return (self.box:read("report") or ""):find("\nhit ", 1, true) ~= nil
 end
 
--- Run lunad; with `process`, that process of it is the traced one.
+-- Run lunad; with `process`, trace that process of it.
 function Trial:lunad(args, process)
   local words, program = args, nil
   if process then
@@ -70,7 +70,7 @@ function Trial:lunad(args, process)
   return result
 end
 
--- The words of a start.
+-- The arguments of a start.
 function Trial:start_words()
   local words = { "start", "--start-timeout", "4", "--stop-timeout", "3" }
   if self.keeper then
@@ -101,7 +101,7 @@ function Trial:attach(pid, process)
   assert(not self.tracing.code, self.tracing.err())
 end
 
--- End what traces.
+-- End the tracer.
 function Trial:detach()
   local tracing = self.tracing
   self.tracing = nil
@@ -113,7 +113,7 @@ function Trial:detach()
   end
 end
 
--- Whether a command ended as it may: status 0, or 1 with words.
+-- Whether a command ended correctly: status 0, or 1 with a message.
 local function judge(verb, result)
   if result.signal ~= 0 or result.code > 1 then
     return ("%s ends with status %d, signal %d: %s"):format(verb, result.code, result.signal, result.err)
@@ -178,7 +178,7 @@ function Trial:check_spawn()
   return problem or (answer ~= "over, true" and "a later spawn: " .. answer) or nil
 end
 
--- Check that the daemon is whole: it answers, is the same process, spawns.
+-- Check that the daemon works: it answers, is the same process, spawns.
 function Trial:check_alive()
   local result, problem = self:lunad { "status", "--json", "s" }
   if problem or result.code ~= 0 then
@@ -216,7 +216,7 @@ function Trial:check_stop()
   return self:must("a later stop", "stop", "s") or self:check_gone()
 end
 
--- Close the place; what is left is ended. Returns what sanitizers have said.
+-- Close the place and end what is left; return what sanitizers have said.
 function Trial:close()
   pcall(self.detach, self)
   local complaints = self.box:complaints()
@@ -238,7 +238,7 @@ end
 
 local operations = {}
 
--- Check a daemon after a start: whole if it went well, gone if not.
+-- Check a daemon after a start: it works if the start succeeded, and is gone if not.
 local function after_start(self, result)
   if result.code ~= 0 then
     return self:check_gone()
@@ -267,7 +267,7 @@ operations.restart = {
     if result.code == 0 then
       problem = self:check_alive()
     end
-    return problem or self:check_stop() -- what failed may run still, or not, or be about to end
+    return problem or self:check_stop() -- after a failure it may be running, ending or gone
   end,
 }
 

@@ -1,5 +1,5 @@
--- The random soak: from a seed, two daemons (one with a keeper, if root runs this) are given whatever
--- comes to mind, and have to stay sound.
+-- The random soak: do random things, chosen by a seed, to two daemons (one with a keeper, if root runs
+-- this), which must keep working.
 --
 --   lua5.4 soak/random.lua SECONDS SEED
 
@@ -11,9 +11,9 @@ local ANSWER = 20      -- seconds for an answer; a load that hangs takes LOAD of
 local LOAD = 1         -- --start-timeout
 local LIMITS = { fds = 160, rss = support.is_sanitized() and 700000 or 60000 } -- rss in KiB
 local CLIENTS = 12     -- open at once, per daemon
-local PROBLEMS = 20    -- then it is enough
+local PROBLEMS = 20    -- then the run ends
 
--- What may be wrong with a load of the service, and what a reload of it may then say.
+-- What may be wrong with a load of the service, and what a reload may then answer.
 local REFUSED = { "raises", "endless", "late raise", "syntax", "finishes" }
 local TAKEN = { "none", "none", "none", "on_reload raises", "on_reload is endless",
   "on_reload gives a function" }
@@ -26,7 +26,7 @@ local box = support.box()
 local problems, actions, interrupted = 0, {}, false
 local counts = {}
 
--- Say what went wrong, and what was done before it.
+-- Report a problem, and what was done before it.
 local function problem(text, ...)
   problems = problems + 1
   print(("FAILED  after %.1f s: %s"):format(uv.hrtime() / 1e9 - counts.start, text:format(...)))
@@ -50,7 +50,7 @@ local function new_daemon(name, options)
   return self
 end
 
--- Put a file in its place in one step: a signal may cause a load at any time.
+-- Replace a file in one step: a signal may cause a load at any time.
 local function replace(path, text)
   support.write(path .. ".new", text)
   assert(os.rename(path .. ".new", path))
@@ -64,7 +64,7 @@ function Daemon:write(flaw)
   replace(self.script, flaw == "syntax" and "local function (\n" or support.read "soak/service.lua")
 end
 
--- Run lunad; a problem if it hangs or ends otherwise than with one of the statuses.
+-- Run lunad; it is a problem if it hangs, or ends with none of the statuses.
 function Daemon:lunad(statuses, ...)
   local ok, result = pcall(box.run, box, { ... }, { seconds = ANSWER, env = self.options.env })
   local what = table.concat({ ... }, " ", 1, 1) .. " of " .. self.name
@@ -102,7 +102,7 @@ function Daemon:start()
   end
 end
 
--- Reload with a version of which is known whether it can be taken.
+-- Reload with a version of which it is known whether it will be accepted.
 function Daemon:reload(flaw, statuses)
   self:write(flaw)
   local result = self:lunad(statuses, "reload", self.name)
@@ -112,8 +112,8 @@ function Daemon:reload(flaw, statuses)
   return result
 end
 
--- Reload with a version that can be taken. The one before may refuse that once, and a hang-up that is
--- still on its way may bring in another that does; but one that refuses nothing comes in at last.
+-- Reload with a version that will be accepted. The previous one may refuse that once, and a hang-up that is
+-- still on its way may load another one that refuses; but in the end one is loaded that does not refuse.
 function Daemon:reload_good(flaw)
   local is_certain = flaw == "none" and not self.restless
   if self:reload(flaw, is_certain and { 0 } or { 0, 1 }).code == 1 and
@@ -150,7 +150,7 @@ function Daemon:request()
   end)
 end
 
--- Wait until all requests are answered: what is sent while nothing runs is lost rightly.
+-- Wait until all requests are answered: what is sent while no daemon runs may be lost.
 function Daemon:settle()
   pcall(support.wait_for, "requests", function()
     uv.run("nowait")
@@ -165,7 +165,7 @@ function Daemon:settle()
   self.clients = {}
 end
 
--- The direct children of the host, by the kernel.
+-- The direct children of the host, according to the kernel.
 function Daemon:children()
   local list = {}
   local text = support.read(("/proc/%d/task/%d/children"):format(self.pid, self.pid)) or ""
@@ -241,7 +241,7 @@ local function find_complaint(text)
   end
 end
 
--- Check lines, and tell of the first bad one, with those around it.
+-- Check lines, and report the first bad one with the lines around it.
 function Daemon:check_lines(text)
   local at = 1
   local complaint = find_complaint(text)
@@ -262,7 +262,7 @@ function Daemon:check_lines(text)
   end
 end
 
--- Check the lines that have come since the last time.
+-- Check the lines that were written since the last time.
 function Daemon:check_log()
   local file = io.open(box:path("log/" .. self.name .. ".log"), "rb")
   if file then
@@ -294,7 +294,7 @@ function Daemon:signal(name)
 end
 
 -- Signal a child of the host, if it still is one. Before its exec a child shares the host's memory and
--- the host waits for it, so whoever stops it then has stopped the host.
+-- the host waits for it, so stopping it then would stop the host.
 function Daemon:signal_child(pid)
   local stat = support.read(("/proc/%d/stat"):format(pid)) or ""
   local words = support.read(("/proc/%d/cmdline"):format(pid)) or ""
@@ -303,7 +303,7 @@ function Daemon:signal_child(pid)
   end
 end
 
--- What can be done to a daemon, with how often.
+-- The actions on a daemon, and how often each is chosen.
 local ACTIONS = {
   reload = { 12, function(self) self:reload_good(pick(TAKEN)) end },
   ["refused reload"] = { 8, function(self) self:reload(pick(REFUSED), { 1 }) self:write "none" end },
@@ -395,7 +395,7 @@ local ACTIONS = {
   end },
 }
 
--- Check that nothing of the daemon is left; after a murder its files may be.
+-- Check that nothing of the daemon is left; after a SIGKILL its files may be.
 function Daemon:check_gone(was_killed)
   local left
   local gone = pcall(support.wait_for, "the end", function()
@@ -419,7 +419,7 @@ function Daemon:check_gone(was_killed)
   end
 end
 
--- The names of the actions, each as often as it weighs, in a fixed order.
+-- The names of the actions, each as often as its weight says, in a fixed order.
 local function deck()
   local names, cards = {}, {}
   for name in pairs(ACTIONS) do
@@ -443,7 +443,7 @@ function Daemon:check_requests()
   end
 end
 
--- Do what the seed says until the time is up.
+-- Do what the seed chooses until the time is up.
 local function run(daemons)
   local cards = deck()
   local deadline = uv.hrtime() + SECONDS * 1e9
@@ -474,7 +474,7 @@ local function finish(daemons)
   end
 end
 
--- Let an interruption end the run in order.
+-- End the run properly at an interruption.
 local function catch_interrupts()
   for _, name in ipairs { "sigint", "sigterm", "sighup" } do
     local handle = uv.new_signal()
@@ -491,7 +491,7 @@ assert(uv.fs_mkdir(box:path("open"), tonumber("777", 8)))
 assert(uv.fs_chmod(box:path("open"), tonumber("777", 8)))
 local asan = "abort_on_error=0:quarantine_size_mb=8:malloc_context_size=8:detect_leaks=%d"
 local daemons = { new_daemon("plain", { env = { LUNAD_SOAK = "plain", ASAN_OPTIONS = asan:format(1) } }) }
-if support.is_root then -- a process that has changed its user cannot look for leaks
+if support.is_root then -- a process that has changed its user cannot check for leaks
   daemons[2] = new_daemon("user", { "--user", "nobody",
     env = { LUNAD_SOAK = "user", ASAN_OPTIONS = asan:format(0) } })
 end

@@ -1,5 +1,5 @@
--- What the random soak runs as a daemon. The file that its first argument names is the plan: which
--- number this load has, and what is wrong with it.
+-- The daemon of the random soak. The file that its first argument names is the plan: the number of
+-- this load, and what is wrong with it.
 
 local lunad = require "lunad"
 local uv = require "luv"
@@ -40,7 +40,7 @@ lunad.on_stop(function(reason)
   print("on_stop", reason)
 end)
 
--- A timer of luv's bears witness of the turns of the loop: how long was it without one?
+-- A timer of luv measures the longest time without a turn of the loop.
 local turned, pause = lunad.now(), 0
 local function note_turn()
   local now = lunad.now()
@@ -50,7 +50,7 @@ local witness = uv.new_timer()
 witness:start(5, 5, note_turn)
 
 -- Each beat of an every is run or counted as missed, and none is late while the loop turns. One wrong
--- sum proves nothing, because a late beat comes before what it has missed is known; five do.
+-- sum proves nothing, because a late beat comes before its missed ones are counted; five do.
 local STEP = 0.02
 local first, last, runs, wrong = lunad.now(), lunad.now(), 0, 0
 local beat
@@ -68,7 +68,7 @@ beat = lunad.every(STEP, function()
   end
 end)
 
--- Something takes its time now and then.
+-- Block the loop now and then.
 lunad.every(0.5, function()
   local until_then = lunad.now() + math.random() * 0.04
   while lunad.now() < until_then do end
@@ -131,7 +131,7 @@ lunad.signal("WINCH", function()
   end
 end)
 
--- The log takes whatever is said, and callbacks may fail.
+-- Log all kinds of text, and let callbacks fail.
 lunad.every(0.3, function()
   lunad.log.info("odd \1\27[31m\n2026-01-01T00:00:00.000Z error forged: line\r\xff",
     { key = "a b", n = 1 / 0 })
@@ -150,7 +150,7 @@ lunad.every(0.7, function()
   handle = uv.spawn("true", {}, function() handle:close() end)
 end)
 
--- Requests: a line with a number comes back.
+-- Requests: answer a line with its number.
 local server = uv.new_pipe()
 assert(server:open(assert(lunad.listen("unix:" .. address))))
 assert(server:listen(128, function(err)

@@ -1,5 +1,5 @@
-/* Timeouts that never come true, 100,000 in flight. Fresh: N times one is made and armed, and the one that was
- * made 100,000 before is cancelled and released. Reused: N times one of them is armed again. */
+/* Timeouts that never expire, 100,000 in flight. Fresh: N times, one is made and armed, and the one that was
+ * made 100,000 before is cancelled and released. Reused: N times, one of them is armed again. */
 #include <uv.h>
 
 #include "bench.h"

@@ -4,7 +4,7 @@ let fired = 0, heard = -1;
 
 process.on("SIGUSR2", () => { heard = fired; });
 
-// setTimeout knows no delay below 1 ms, so node's own "at once, but later" is taken.
+// setTimeout has no delay below 1 ms, so setImmediate is used.
 function onTimer() {
   fired++;
   if (--left > 0) {

@@ -1,4 +1,4 @@
--- Connections to examples/http.lua that have been served once, and say nothing more: memory for each.
+-- Idle connections to examples/http.lua after one request: memory for each.
 local measure, services, with_server = require "measure", require "services", require "server"
 local name, count = ...
 

@@ -1,4 +1,4 @@
--- Questions on the control socket, one after the other, and the command that asks one.
+-- Requests on the control socket, one after the other, and the command that sends one.
 local measure, services, statistics = require "measure", require "services", require "statistics"
 local connect = require "control"
 local uv = require "luv"

@@ -1,4 +1,4 @@
-/* N children live; all are killed at once. What does it cost to learn of each end? First with a tenth of them. */
+/* N children live; all are killed at once. What does it cost to handle each end? First with a tenth of them. */
 #include <signal.h>
 #include <uv.h>
 

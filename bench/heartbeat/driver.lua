@@ -1,5 +1,5 @@
 -- Reloads of examples/heartbeat.lua, one after the other, each asked for on the control socket and timed
--- until its verdict. What the process holds after 500 is compared with what it holds at the end.
+-- until its verdict. What the process holds after 500 reloads is compared with what it holds at the end.
 local measure, services, statistics = require "measure", require "services", require "statistics"
 local connect = require "control"
 local uv = require "luv"

@@ -1,4 +1,4 @@
--- examples/http.lua as it is, without lunad: a stand-in gives it the few functions that it asks for.
+-- examples/http.lua unchanged, without lunad: a stand-in provides the few functions that it calls.
 local uv = require "luv"
 
 local sockets = {} -- held, so that none is closed

@@ -1,4 +1,4 @@
-// The routes of examples/http.lua, by node's own server.
+// The routes of examples/http.lua, served by node's own server.
 const http = require("http");
 const [host, port] = process.env.HTTP_ADDRESS.split(":");
 

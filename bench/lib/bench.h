@@ -1,5 +1,5 @@
-/* What the C programs share: their own clocks and memory, and the pseudo-random delays that every
- * language draws alike. */
+/* What the C programs share: their own clocks and memory, and the pseudo-random delays, which are the
+ * same in every language. */
 #ifndef BENCH_H
 #define BENCH_H
 
@@ -10,7 +10,7 @@
 #include <sys/resource.h>
 #include <time.h>
 
-/* Seconds of CPU of this process alone, children not counted. */
+/* Seconds of CPU of this process, without its children. */
 static inline double bench_cpu(void) {
     struct timespec now;
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);

@@ -1,4 +1,4 @@
--- A client of a lunad's control socket: one line each way.
+-- A client of the control socket: one line each way.
 
 local uv = require "luv"
 local services = require "services"
@@ -6,7 +6,7 @@ local services = require "services"
 local Client = {}
 Client.__index = Client
 
--- Ask for something; returns the line that is answered.
+-- Send a request; return the line of the answer.
 function Client:ask(request)
   self.answer = nil
   self.pipe:write(request .. "\n")

@@ -1,4 +1,4 @@
--- From what the rounds gave to figures, ratios and verdicts.
+-- Turn the results of the rounds into figures, ratios and verdicts.
 
 local statistics = require "statistics"
 
@@ -11,8 +11,8 @@ local function column(entry, metric)
   return values
 end
 
--- Reduce one metric of one contender. The ratio is the median of the rounds' ratios, for those that ran
--- one after the other are alike; what the machine does meanwhile changes from round to round.
+-- Reduce one metric of one contender. The ratio is the median of the rounds' ratios: the machine
+-- treats contenders of one round alike, but changes from round to round.
 local function reduce(entry, metric, reference)
   local values = column(entry, metric)
   if #values == 0 or entry.failure then
@@ -30,7 +30,7 @@ local function reduce(entry, metric, reference)
   }
 end
 
--- Whether lunad reaches what is aimed at, or nil if nothing is.
+-- Whether lunad reaches its aim, or nil if there is none.
 local function verdict(metric, result)
   if metric.most then
     return result.median <= metric.most
@@ -53,7 +53,7 @@ local function aim_text(metric)
   end
 end
 
--- The metrics of a scenario with everyone's results.
+-- The metrics of a scenario with the results of all contenders.
 return function(scenario, field)
   local by_name = {}
   for _, entry in ipairs(field) do

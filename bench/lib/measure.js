@@ -1,7 +1,7 @@
 // What the node programs share; see measure.lua.
 const fs = require("fs");
 
-// Seconds of CPU of this process alone, its garbage collector's threads included.
+// Seconds of CPU of this process, including its garbage collector's threads.
 exports.cpu = () => {
   const usage = process.cpuUsage();
   return (usage.user + usage.system) / 1e6;

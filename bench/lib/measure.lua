@@ -1,9 +1,9 @@
--- What the Lua programs share: their own clocks and memory, the pseudo-random delays that every
--- language draws alike, and the one line of JSON that a program prints.
+-- What the Lua programs share: their own clocks and memory, the pseudo-random delays, which are the same in
+-- every language, and the one line of JSON that a program prints.
 
 local measure = {}
 
--- Seconds of CPU of this process alone, children not counted.
+-- Seconds of CPU of this process, without its children.
 measure.cpu = os.clock
 
 -- Bytes in a field of a /proc/PID/status: VmRSS is now, VmHWM the peak.

@@ -1,4 +1,4 @@
--- The HTTP server of examples/http.lua, by itself, under luv, or node's: a process that one can ask.
+-- The HTTP server of examples/http.lua under lunad or luv, or node's server: a process that answers requests.
 
 local uv = require "luv"
 local services = require "services"
@@ -12,7 +12,7 @@ local commands = {
 local Server = {}
 Server.__index = Server
 
--- A port that nobody uses.
+-- A free port.
 local function free_port()
   local socket = uv.new_tcp()
   socket:bind("127.0.0.1", 0)
@@ -22,7 +22,7 @@ local function free_port()
   return port
 end
 
--- Connect, ask once, and call `on_answer`; returns the connection, which stays open.
+-- Connect, send one request, and call `on_answer`; return the connection, which stays open.
 function Server:ask(on_answer)
   local socket = uv.new_tcp()
   socket:connect("127.0.0.1", self.port, function(err)
@@ -54,7 +54,7 @@ function Server:cpu()
   return (user + system) / 100
 end
 
--- Start a contender's server, let `use` have it, and end it.
+-- Start a contender's server, call `use` with it, and end it.
 return function(name, use)
   local command = commands[name]
   local self = setmetatable({ port = free_port() }, Server)

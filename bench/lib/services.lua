@@ -1,5 +1,5 @@
 -- One small service, in the languages of bench/service, under each of the managers: started, reloaded and
--- stopped the way each manager has it. The service writes the version of its code to a FIFO when it is
+-- stopped in each manager's way. The service writes the version of its code to a FIFO when it is
 -- ready, and at each beat.
 
 local uv = require "luv"
@@ -25,8 +25,8 @@ autostart=false
 startsecs=0
 ]]
 
--- How each manager does it, as shell words: @BOX@ is a private directory, @FILE@ the service in it. `before`
--- and `after` are not measured; `pid` names the file with its pid, `hup` says that a SIGHUP reloads.
+-- How each manager does it, as commands: @BOX@ is a private directory, @FILE@ the service in it. `before`
+-- and `after` are not measured; `pid` names the file with its pid, `hup` means that a SIGHUP reloads.
 local managers = {
   c = { start = "$BENCH_BUILD/bin/service-c @OUT@" },
   lunad = {
@@ -98,7 +98,7 @@ function services.wait_for(what, condition)
   timer:close()
 end
 
--- The same for what no event tells.
+-- The same for conditions that no event announces.
 function services.poll_for(what, condition)
   local deadline = uv.hrtime() + PATIENCE * 1e9
   while not condition() do
@@ -112,7 +112,7 @@ function Service:fill(text)
   return (text:gsub("@(%u+)@", self.names))
 end
 
--- Run a command of the manager's to its end, or detached.
+-- Run a command of the manager to its end, or detached.
 function Service:command(words, detached)
   local log = assert(uv.fs_open(self.dir .. "/command.log", "a", 420))
   local done, process = false, nil
@@ -132,7 +132,7 @@ function Service:command(words, detached)
   end
 end
 
--- Put the service's code there, in this version.
+-- Write the service's code in this version.
 function Service:install(version)
   self.names.VERSION = version
   if self.manager.file then
@@ -140,13 +140,13 @@ function Service:install(version)
   end
 end
 
--- Wait for the byte that says which version runs; returns when it came.
+-- Wait for the byte that says which version runs; return when it came.
 function Service:wait_version(version)
   services.wait_for("version " .. version, function() return self.seen[version] end)
   return self.seen[version]
 end
 
--- Start it; returns the seconds until the command has returned and the service is ready.
+-- Start it; return the seconds until the command has returned and the service is ready.
 function Service:start()
   self.seen = {}
   local began = uv.hrtime()
@@ -193,7 +193,7 @@ function Service:pids()
   return list
 end
 
--- Ask for a reload; returns the seconds until the version of the new code is seen.
+-- Ask for a reload; return the seconds until the new version is seen.
 function Service:time_reload(version)
   self.seen = {}
   local began = uv.hrtime()
@@ -205,7 +205,7 @@ function Service:time_reload(version)
   return (self:wait_version(version) - began) / 1e9
 end
 
--- Listen for some seconds; returns the longest silence since the last time it was asked for.
+-- Listen for some seconds; return the longest silence since the last call.
 function Service:silence(seconds)
   local timer, over = uv.new_timer(), false
   timer:start(math.floor(seconds * 1000), 0, function() over = true end)
@@ -259,8 +259,8 @@ function Service:listen()
   end)
 end
 
--- Make a service under a manager, ready to be started. It beats each `period` seconds and says so unless
--- `quiet`.
+-- Make a service under a manager, ready to be started. It beats every `period` seconds and writes a byte for
+-- each beat unless `quiet`.
 local function new(name, period, quiet)
   local manager = assert(managers[name], "no manager " .. name)
   local dir = assert(uv.fs_mkdtemp(os.getenv "BENCH_BOX" .. "/service-XXXXXX"))
@@ -286,7 +286,7 @@ local function new(name, period, quiet)
   return self
 end
 
--- Make a service, let `use` have it, and leave nothing behind.
+-- Make a service, call `use` with it, and remove everything.
 function services.with(name, period, quiet, use)
   local service = new(name, period, quiet)
   local ok, err = xpcall(use, debug.traceback, service)

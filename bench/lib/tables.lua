@@ -1,8 +1,8 @@
--- What a person reads.
+-- The tables that are printed.
 
 local tables = {}
 
--- A number with three digits that count.
+-- A number with three significant digits.
 local function show(value)
   if value == 0 then
     return "0"
@@ -29,7 +29,7 @@ local function print_metric(metric, field)
 end
 
 -- Print a scenario: each contender's figure, and its ratio to the reference. `smaller` are the arguments that
--- --quick took in place of those that the title speaks of.
+-- --quick used instead of those that the title names.
 function tables.scenario(scenario, field, metrics, smaller)
   local note = smaller and " (under --quick: " .. smaller .. ")" or ""
   print(("\n%s: %s%s"):format(scenario.name, scenario.title, note))
@@ -43,7 +43,7 @@ function tables.scenario(scenario, field, metrics, smaller)
   end
 end
 
--- Print every aim and how lunad stands to it.
+-- Print every aim and whether lunad reaches it.
 function tables.aims(played)
   print("\nlunad and its aims")
   for _, scenario in ipairs(played) do
@@ -59,7 +59,7 @@ function tables.aims(played)
   end
 end
 
--- Name those who did not take part.
+-- Name the contenders that did not take part.
 function tables.missing(contenders, missing)
   for _, contender in ipairs(contenders) do
     if missing[contender.name] then

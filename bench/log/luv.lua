@@ -1,4 +1,4 @@
--- What a script does by itself. Each line is written at once, as a log must be.
+-- What a script does without a log library. Each line is written at once, as a log must be.
 local measure, uv = require "measure", require "luv"
 local lines, path = ...
 local log = assert(io.open(path, "a"))

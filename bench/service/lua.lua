@@ -1,3 +1,3 @@
--- Lua has no timers: it says that it is ready, and waits for what never comes.
+-- Lua has no timers: say that it is ready, and wait for ever.
 io.open("@OUT@", "w"):write("@VERSION@"):close()
 io.open("@NEVER@"):read(1)

@@ -1,4 +1,4 @@
--- What one does by hand: SIGHUP runs the file anew, in the same state.
+-- The usual way by hand: SIGHUP runs the file again in the same state.
 local uv = require "luv"
 local out = "@OUT@" ~= "" and assert(io.open("@OUT@", "w"))
 

@@ -1,5 +1,5 @@
 <?php
-// The double fork as the manuals of PHP show it.
+// The double fork as PHP's manual shows it.
 if (pcntl_fork() > 0) exit(0);
 posix_setsid();
 if (pcntl_fork() > 0) exit(0);

@@ -61,7 +61,7 @@ static void capture(long count) {
     }
 }
 
-/* Sequential spawns beside many children that live. */
+/* Spawn one after the other beside many live children. */
 static void crowd(long count, double *wall, double *cpu) {
     static pid_t pids[CROWD];
     for (int i = 0; i < CROWD; i++) {

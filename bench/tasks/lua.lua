@@ -1,4 +1,4 @@
--- The same in coroutines alone: N that wait, and a round of switches between 1,000 of them.
+-- The same with plain coroutines: N that wait, and a round of switches between 1,000 of them.
 local measure = require "measure"
 local mode, count = ...
 count = tonumber(count)
