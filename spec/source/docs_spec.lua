@@ -21,10 +21,16 @@ local function files(folder, pattern)
   return found
 end
 
+-- Every page of the repository.
 local PAGES = files("doc", "%.md$")
-for _, page in ipairs { "README.md", "CONTRIBUTING.md", "spec/README.md" } do
-  PAGES[#PAGES + 1] = page
+for _, folder in ipairs { "spec", "bench", "soak" } do
+  PAGES[#PAGES + 1] = folder .. "/README.md"
 end
+for floor in io.lines "src/FLOORS" do
+  PAGES[#PAGES + 1] = "src/" .. floor .. "/README.md"
+end
+PAGES[#PAGES + 1] = "README.md"
+PAGES[#PAGES + 1] = "CONTRIBUTING.md"
 
 -- The text under a heading, up to the next of its level or above.
 local function section(text, heading)
