@@ -334,7 +334,7 @@ describe("--on-error", function()
     lunad.on_stop(function(reason) print("reason " .. reason) end)
   ]]
 
-  it("is continue by default: the script goes on after an uncaught error", function()
+  it("is continue by default: the script keeps running after an uncaught error", function()
     for _, options in ipairs { { "start" }, { "start", "--on-error", "continue" } } do
       options[#options + 1] = box:write("x.lua", SCRIPT)
       box:ok(table.unpack(options))

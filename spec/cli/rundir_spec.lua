@@ -90,7 +90,7 @@ end)
 describe("The run directory of an ordinary user", function()
   local box = support.with_box(before_each, after_each)
 
-  local STRANGER = 64321 -- nobody else's, without an entry in the user database
+  local STRANGER = 64321 -- without an entry in the user database
   local FALLBACK = "/tmp/lunad-" .. STRANGER
 
   -- Options for running a copy of the binary as a user who has `home` (or none), and `env`.

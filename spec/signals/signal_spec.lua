@@ -408,6 +408,6 @@ describe("lunad.kill", function()
       equal(true, lunad.kill(0, "USR1"))
       eventually(function() return got == 1 end)
       handle:stop()
-    ]], { detached = true }) -- a session of its own: nobody else is in the group
+    ]], { detached = true }) -- its own session: no other process is in the group
   end)
 end)

@@ -317,7 +317,7 @@ describe("A dropped script", function()
     assert(uv.fs_lchown(mine .. "/work", NOBODY, NOBODY))
     local err = box:refused(1, "start", "--user", "nobody", "--chdir", mine .. "/work", box:idle("s"))
     assert.truthy(err:find("--chdir .*: Permission denied"), err)
-    box:ok("start", "--user", "nobody", "--chdir", secret .. "/sub", "s.lua") -- nobody can bend that one
+    box:ok("start", "--user", "nobody", "--chdir", secret .. "/sub", "s.lua") -- the user cannot change this path
   end)
 
   test("cannot have the files of its run directory made elsewhere", function()
@@ -339,7 +339,7 @@ describe("A dropped script", function()
     assert.same({}, box:left_files())
   end)
 
-  -- Have the script answer on the control socket itself, and do nothing else any more.
+  -- Have the script answer on the control socket itself, and do nothing else.
   local function start_answering(answer, endless)
     start(([[
       lunad.after(0.05, function()

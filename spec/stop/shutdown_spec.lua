@@ -322,14 +322,14 @@ describe("at a stop, a child", function()
     end)
   end
 
-  it("that a task runs one after the other is no error", function()
+  it("that a task runs one after the other causes no error", function()
     box:serve "lunad.task(function() while true do lunad.exec { 'sleep', '600' } end end) print 'set'"
     box:wait_log("s", "s: set\n")
     stop(box)
     assert.falsy(box:log("s"):find("uncaught", 1, true), box:log "s")
   end)
 
-  it("that is supervised is not restarted, and that is no error", function()
+  it("that is supervised is not restarted, and causes no error", function()
     box:serve "lunad.supervise { 'sh', '-c', 'echo set; exec sleep 600', count = 2 }"
     box:wait_log("s", "s/sh%-1%[%d+%]: set\n")
     box:wait_log("s", "s/sh%-2%[%d+%]: set\n")

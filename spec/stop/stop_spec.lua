@@ -136,7 +136,7 @@ describe("lunad stop", function()
     assert.truthy(box:log("x"):find("in on_stop", 1, true))
   end)
 
-  it("of a daemon that stops by itself at the same time is no failure", function()
+  it("of a daemon that stops by itself at the same time does not fail", function()
     for _ = 1, 5 do
       box:start(box:write("x.lua", 'require("lunad").sleep(0.01)'))
       assert.equal(0, box:lunad("stop", "x").code)

@@ -678,7 +678,7 @@ end)
 describe("A timer", function()
   local box = support.with_box(before_each, after_each)
 
-  -- Makes a timer in a function of its own, so that nothing on the stack refers to it any more.
+  -- Makes a timer in its own function, so that nothing on the stack refers to it afterwards.
   local DROPPED = [[
   local weak = setmetatable({}, { __mode = "v" })
   local function drop(make)
