@@ -317,7 +317,7 @@ describe("A dropped script", function()
     assert(uv.fs_lchown(mine .. "/work", NOBODY, NOBODY))
     local err = box:refused(1, "start", "--user", "nobody", "--chdir", mine .. "/work", box:idle("s"))
     assert.truthy(err:find("--chdir .*: Permission denied"), err)
-    box:ok("start", "--user", "nobody", "--chdir", secret .. "/sub", "s.lua") -- the user cannot change this path
+    box:ok("start", "--user", "nobody", "--chdir", secret .. "/sub", "s.lua") -- not the user's
   end)
 
   test("cannot have the files of its run directory made elsewhere", function()
