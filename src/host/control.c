@@ -1,19 +1,46 @@
 #include "host/control.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/base.h"
-#include "host/peer.h"
+#include "base/text.h"
 #include "posix/reserve.h"
 
-#define IDLE_MAX   128   /* peers that ask for nothing; those who wait for an answer do not count */
-#define IDLE_MS    30000 /* without a word, or without taking an answer */
-#define SCARCE_MS  500   /* the same when there are no descriptors left */
-#define RETRY_MS   100
-#define ACCEPT_MAX 16 /* in one turn of the loop */
+#define IDLE_MAX    128 /* peers that ask for nothing; those who wait for an answer do not count */
+#define IDLE_MS     30000 /* without a word, or without taking an answer */
+#define SCARCE_MS   500   /* the same when there are no descriptors left */
+#define RETRY_MS    100
+#define ACCEPT_MAX  16 /* in one turn of the loop */
+#define REQUEST_MAX ((size_t)1024 * 1024)
+
+/* One client: requests in, answers out, a line each. */
+struct peer {
+    uv_pipe_t pipe;
+    struct ld_control *control;
+    LIST_ENTRY(peer) link;
+    struct ld_text input;
+    size_t start;    /* of the input that is not served yet */
+    size_t searched; /* from the start to here there is no newline */
+    bool waiting;    /* for an answer of the host */
+    bool unsent;     /* it has not taken its last answer */
+    bool refused;    /* it gets one answer, and no more */
+    uint64_t last;   /* uv_now when it last did something */
+    struct ld_waiter waiter;
+};
+
+/* An answer on its way. */
+struct answer {
+    uv_write_t request;
+    struct peer *peer;
+    char *text;
+};
 
 struct ld_control {
     uv_poll_t *listener;  /* freed by its close callback */
@@ -23,13 +50,15 @@ struct ld_control {
     uv_timer_t retry;     /* accepts who could not be accepted */
     uv_idle_t backlog;    /* serves those that have sent many requests */
     unsigned open_handles;
-    LIST_HEAD(, ld_peer) peers;
-    size_t peer_count;
+    LIST_HEAD(, peer) peers;
     uid_t owner;
     const struct ld_control_ops *ops;
     void *host;
 };
 
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer);
+static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer);
+static void on_backlog(uv_idle_t *idle);
 static void on_retry(uv_timer_t *timer);
 
 /* Free the control after its last handle is closed. */
@@ -39,62 +68,289 @@ static void release(struct ld_control *control) {
     }
 }
 
-/* Take a peer that closes out of the list. */
-static void on_peer_closing(struct ld_peer *peer) {
+/* Free a peer that is closed. */
+static void on_peer_closed(uv_handle_t *handle) {
+    struct peer *peer = LD_CONTAINER_OF(handle, struct peer, pipe);
     struct ld_control *control = peer->control;
+    ld_text_fini(&peer->input);
+    free(peer);
+    release(control);
+}
+
+/* Close a peer; twice does nothing. */
+static void close_peer(struct peer *peer) {
+    struct ld_control *control = peer->control;
+    if (uv_is_closing((uv_handle_t *)&peer->pipe)) {
+        return;
+    }
+    if (peer->waiting) {
+        control->ops->forget(control->host, &peer->waiter);
+    }
     LIST_REMOVE(peer, link);
-    control->peer_count--;
     if (LIST_EMPTY(&control->peers)) {
         uv_timer_stop(&control->timer);
     }
+    uv_close((uv_handle_t *)&peer->pipe, on_peer_closed);
+    ld_reserve_fill(); /* before the script takes the descriptor that is free now */
 }
 
-/* Free a peer that is closed. */
-static void on_peer_closed(struct ld_peer *peer) {
-    struct ld_control *control = peer->control;
-    free(peer);
-    release(control);
+static void serve_next(struct peer *peer);
+
+/* Go on after an answer was taken, or not. */
+static void on_answered(uv_write_t *request, int status) {
+    struct answer *answer = LD_CONTAINER_OF(request, struct answer, request);
+    struct peer *peer = answer->peer;
+    free(answer->text);
+    free(answer);
+    if (status == UV_ECANCELED) {
+        return; /* it is closing */
+    }
+    peer->unsent = false;
+    peer->last = uv_now(peer->pipe.loop);
+    if (status < 0 || peer->refused) {
+        close_peer(peer);
+    } else {
+        serve_next(peer);
+    }
+}
+
+/* Send what a client did not take at once. */
+static void send_later(struct peer *peer, char *text, size_t sent, size_t size) {
+    struct answer *answer = malloc(sizeof *answer);
+    if (answer == NULL) {
+        free(text);
+        close_peer(peer);
+        return;
+    }
+    answer->peer = peer;
+    answer->text = text;
+    peer->unsent = true;
+    uv_buf_t buffer = uv_buf_init(text + sent, (unsigned)(size - sent));
+    if (uv_write(&answer->request, (uv_stream_t *)&peer->pipe, &buffer, 1, on_answered) < 0) {
+        free(text);
+        free(answer);
+        close_peer(peer);
+    }
+}
+
+/* Send TEXT, which is taken over. */
+static void send_text(struct peer *peer, char *text, size_t size) {
+    uv_buf_t buffer = uv_buf_init(text, (unsigned)size);
+    int sent = uv_try_write((uv_stream_t *)&peer->pipe, &buffer, 1);
+    if (sent == (int)size) {
+        free(text);
+        if (peer->refused) {
+            close_peer(peer);
+        }
+    } else if (sent >= 0 || sent == UV_EAGAIN) {
+        send_later(peer, text, sent > 0 ? (size_t)sent : 0, size);
+    } else {
+        free(text);
+        close_peer(peer);
+    }
+}
+
+/* Send an answer; the reference is taken over. */
+static void send_answer(struct peer *peer, json_t *answer) {
+    struct ld_text text = {0};
+    char *dump = answer != NULL ? json_dumps(answer, JSON_COMPACT | JSON_REAL_PRECISION(15)) : NULL;
+    json_decref(answer);
+    if (dump != NULL) {
+        ld_text_puts(&text, dump);
+        ld_text_putc(&text, '\n');
+    }
+    free(dump);
+    if (text.data == NULL || text.failed) {
+        ld_text_fini(&text);
+        close_peer(peer);
+        return;
+    }
+    peer->last = uv_now(peer->pipe.loop);
+    send_text(peer, text.data, text.size);
+}
+
+/* Make an answer that says what is wrong. */
+static json_t *failure(const char *message) {
+    return json_pack("{s:b, s:s}", "ok", 0, "error", message);
+}
+
+/* Refuse a client: one answer, and no more. */
+static void refuse_peer(struct peer *peer, const char *message) {
+    peer->refused = true;
+    uv_read_stop((uv_stream_t *)&peer->pipe);
+    send_answer(peer, failure(message));
+}
+
+/* Send the verdict on a reload, and go on with what the client has sent meanwhile. */
+static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
+    struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
+    peer->waiting = false;
+    send_answer(peer, answer);
+    serve_next(peer);
+}
+
+/* Ask the host for a reload. */
+static void ask_reload(struct peer *peer) {
+    peer->waiting = true;
+    peer->waiter.done = on_verdict;
+    peer->control->ops->reload(peer->control->host, &peer->waiter);
+}
+
+/* Serve one request. */
+static void serve_request(struct peer *peer, const json_t *request) {
+    const struct ld_control_ops *ops = peer->control->ops;
+    const struct {
+        const char *verb;
+        json_t *(*answer)(void *host);
+    } verbs[] = {{"status", ops->status}, {"stop", ops->stop}, {"reopen", ops->reopen}};
+    const char *verb = json_string_value(json_object_get(request, "verb"));
+    if (verb == NULL) {
+        send_answer(peer, failure("a request is an object with a \"verb\""));
+        return;
+    }
+    if (strcmp(verb, "reload") == 0) {
+        ask_reload(peer);
+        return;
+    }
+    for (size_t i = 0; i < LD_COUNT(verbs); i++) {
+        if (strcmp(verb, verbs[i].verb) == 0) {
+            send_answer(peer, verbs[i].answer(peer->control->host));
+            return;
+        }
+    }
+    send_answer(peer, failure("unknown verb"));
+}
+
+/* Serve one line. */
+static void serve_line(struct peer *peer, const char *line, size_t size) {
+    json_error_t error;
+    json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, &error);
+    if (request == NULL) {
+        struct ld_text message = {0};
+        ld_text_format(&message, "this line is no JSON object: %s", error.text);
+        send_answer(peer, failure(ld_text_string(&message)));
+        ld_text_fini(&message);
+        return;
+    }
+    serve_request(peer, request);
+    json_decref(request);
+}
+
+/* Whether a client can be served now. */
+static bool is_servable(const struct peer *peer) {
+    return !peer->refused && !peer->waiting && !peer->unsent &&
+           !uv_is_closing((const uv_handle_t *)&peer->pipe);
+}
+
+/* Find the end of the next whole line; false if it has not come. */
+static bool find_line(struct peer *peer, size_t *end) {
+    const struct ld_text *input = &peer->input;
+    if (peer->searched < input->size) {
+        const char *from = input->data + peer->searched;
+        const char *newline = memchr(from, '\n', input->size - peer->searched);
+        peer->searched = newline != NULL ? (size_t)(newline - input->data) : input->size;
+    }
+    *end = peer->searched;
+    return peer->searched < input->size;
+}
+
+/* Forget what has been served, when that is everything, or much. */
+static void compact(struct peer *peer) {
+    struct ld_text *input = &peer->input;
+    if (peer->start > 0 && (peer->start == input->size || peer->start > REQUEST_MAX / 2)) {
+        input->size -= peer->start;
+        memmove(input->data, input->data + peer->start, input->size);
+        peer->searched -= peer->start;
+        peer->start = 0;
+    }
+}
+
+/* Serve the next whole line, and no more than that in a turn of the loop: many requests at once cost
+ * the script no more than a few. Nothing is read while something is left. */
+static void serve_next(struct peer *peer) {
+    size_t end;
+    if (is_servable(peer) && find_line(peer, &end)) {
+        size_t start = peer->start;
+        peer->start = end + 1;
+        peer->searched = end + 1;
+        serve_line(peer, peer->input.data + start, end - start);
+    }
+    if (!is_servable(peer)) {
+        uv_read_stop((uv_stream_t *)&peer->pipe);
+        return;
+    }
+    if (find_line(peer, &end)) {
+        uv_read_stop((uv_stream_t *)&peer->pipe);
+        uv_idle_start(&peer->control->backlog, on_backlog);
+        return;
+    }
+    compact(peer);
+    if (peer->input.failed) {
+        refuse_peer(peer, "not enough memory");
+    } else if (peer->input.size - peer->start > REQUEST_MAX) {
+        refuse_peer(peer, "a request has more than 1 MiB");
+    } else {
+        uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
+    }
+}
+
+/* Whether there is a line that can be served. */
+static bool is_behind(struct peer *peer) {
+    size_t end;
+    return is_servable(peer) && find_line(peer, &end);
+}
+
+/* Lend a buffer for a read; it is used up before the next. */
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+    static char bytes[65536];
+    (void)handle;
+    (void)suggested;
+    *buffer = uv_buf_init(bytes, sizeof bytes);
+}
+
+/* Handle what a client sends. */
+static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
+    struct peer *peer = LD_CONTAINER_OF(stream, struct peer, pipe);
+    if (size < 0) {
+        close_peer(peer);
+        return;
+    }
+    peer->last = uv_now(stream->loop);
+    ld_text_add(&peer->input, buffer->base, (size_t)size);
+    serve_next(peer);
 }
 
 /* Serve one line of each peer that has more of them. */
 static void on_backlog(uv_idle_t *idle) {
     struct ld_control *control = LD_CONTAINER_OF(idle, struct ld_control, backlog);
-    struct ld_peer *next;
+    struct peer *next;
     uv_idle_stop(idle); /* who has still more starts it again */
-    for (struct ld_peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
+    for (struct peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
         next = LIST_NEXT(peer, link);
-        if (ld_peer_is_behind(peer)) {
-            ld_peer_serve_next(peer);
+        if (is_behind(peer)) {
+            serve_next(peer);
         }
     }
 }
-
-/* Serve the rest of what a peer has sent in the next turns. */
-static void on_peer_behind(struct ld_peer *peer) {
-    struct ld_control *control = peer->control;
-    uv_idle_start(&control->backlog, on_backlog);
-}
-
-static const struct ld_peer_events events = {on_peer_closing, on_peer_closed, on_peer_behind};
 
 /* Close peers that have been idle for long. One that waits for us is not idle. */
 static void on_timer(uv_timer_t *timer) {
     struct ld_control *control = LD_CONTAINER_OF(timer, struct ld_control, timer);
     uint64_t now = uv_now(timer->loop);
-    struct ld_peer *next;
-    for (struct ld_peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
+    struct peer *next;
+    for (struct peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
         next = LIST_NEXT(peer, link);
         if (!peer->waiting && now - peer->last > IDLE_MS) {
-            ld_peer_close(peer);
+            close_peer(peer);
         }
     }
 }
 
 /* The peer that has been idle longest, or NULL; how many are idle in *COUNT, which may be NULL. */
-static struct ld_peer *find_oldest(const struct ld_control *control, size_t *count) {
-    struct ld_peer *oldest = NULL;
+static struct peer *find_oldest(const struct ld_control *control, size_t *count) {
+    struct peer *oldest = NULL;
     size_t idle = 0;
-    struct ld_peer *peer;
+    struct peer *peer;
     LIST_FOREACH(peer, &control->peers, link) {
         if (!peer->waiting) {
             idle++;
@@ -110,14 +366,14 @@ static struct ld_peer *find_oldest(const struct ld_control *control, size_t *cou
 /* Make room for one more: the peer that has been idle longest goes. */
 static void make_room(const struct ld_control *control) {
     size_t idle;
-    struct ld_peer *oldest = find_oldest(control, &idle);
+    struct peer *oldest = find_oldest(control, &idle);
     if (idle >= IDLE_MAX) {
-        ld_peer_close(oldest);
+        close_peer(oldest);
     }
 }
 
 /* Whether a peer may ask us anything. */
-static bool is_allowed(const struct ld_control *control, const struct ld_peer *peer) {
+static bool is_allowed(const struct ld_control *control, const struct peer *peer) {
     struct ucred user;
     socklen_t size = sizeof user;
     int fd;
@@ -127,40 +383,31 @@ static bool is_allowed(const struct ld_control *control, const struct ld_peer *p
 }
 
 /* Put a new peer into the list and begin to serve it. */
-static void welcome(struct ld_control *control, struct ld_peer *peer) {
+static void welcome(struct ld_control *control, struct peer *peer) {
     peer->last = uv_now(control->timer.loop);
     LIST_INSERT_HEAD(&control->peers, peer, link);
-    control->peer_count++;
     uv_timer_start(&control->timer, on_timer, IDLE_MS, IDLE_MS);
     if (is_allowed(control, peer)) {
-        ld_peer_start(peer);
+        uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
     } else {
-        ld_peer_refuse(peer, "permission denied: this daemon belongs to another user");
+        refuse_peer(peer, "permission denied: this daemon belongs to another user");
     }
-}
-
-/* Handle that a peer whose descriptor could not be used is closed. */
-static void on_unopened_closed(uv_handle_t *handle) {
-    on_peer_closed(LD_CONTAINER_OF(handle, struct ld_peer, pipe));
 }
 
 /* Serve the client behind FD, which is taken over. */
 static void add_peer(struct ld_control *control, int fd) {
-    struct ld_peer *peer = calloc(1, sizeof *peer);
+    struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
         close(fd);
         return;
     }
     make_room(control);
-    peer->events = &events;
     peer->control = control;
-    peer->ops = control->ops;
-    peer->host = control->host;
     control->open_handles++;
     uv_pipe_init(control->timer.loop, &peer->pipe, 0);
     if (uv_pipe_open(&peer->pipe, fd) < 0) {
         close(fd);
-        uv_close((uv_handle_t *)&peer->pipe, on_unopened_closed);
+        uv_close((uv_handle_t *)&peer->pipe, on_peer_closed);
         return;
     }
     welcome(control, peer);
@@ -193,9 +440,9 @@ static void accept_clients(struct ld_control *control) {
     if (fd >= 0 || fd == -EAGAIN || fd == -EINTR || fd == -ECONNABORTED) {
         return;
     }
-    struct ld_peer *oldest = find_oldest(control, NULL);
+    struct peer *oldest = find_oldest(control, NULL);
     if (oldest != NULL && uv_now(control->timer.loop) - oldest->last > SCARCE_MS) {
-        ld_peer_close(oldest);
+        close_peer(oldest);
     }
     uv_poll_stop(control->listener);
     uv_timer_start(&control->retry, on_retry, RETRY_MS, 0);
@@ -276,7 +523,7 @@ static void on_closed(uv_handle_t *handle) {
 /* Close the control socket. */
 void ld_control_close(struct ld_control *control) {
     while (!LIST_EMPTY(&control->peers)) {
-        ld_peer_close(LIST_FIRST(&control->peers));
+        close_peer(LIST_FIRST(&control->peers));
     }
     control->first_pipe.data = control;
     control->timer.data = control;

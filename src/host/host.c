@@ -1,246 +1,284 @@
 #include "host/host.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "api/module.h"
 #include "base/log.h"
+#include "daemon/hold.h"
 #include "daemon/keeper.h"
+#include "engine/signals.h"
 #include "host/internal.h"
+#include "posix/fds.h"
 #include "posix/forked.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
-#include "script/guard.h"
-#include "script/task.h"
 
-/* A deadline in SECONDS from now. */
-uint64_t ld_host_deadline(struct ld_host *host, double seconds) {
-    uv_update_time(&host->loop);
-    return uv_now(&host->loop) + (uint64_t)(seconds * 1000);
-}
+#define PATIENCE_NS 2000000000ULL /* for requests of luv's, at the end */
 
-/* Handle the alarm: it is enough that the loop turns. */
-static void on_alarm(uv_timer_t *timer) {
+/* Tell the service manager's watchdog that the loop turns. */
+static void on_watchdog(uv_timer_t *timer) {
     (void)timer;
+    ld_notify_send("WATCHDOG=1");
 }
 
-/* Have the loop turn at DEADLINE at the latest. */
-void ld_host_wake_at(struct ld_host *host, uint64_t deadline) {
-    uint64_t now = uv_now(&host->loop);
-    uint64_t left = deadline > now ? deadline - now : 0;
-    if (!uv_is_active((uv_handle_t *)&host->alarm) || uv_timer_get_due_in(&host->alarm) > left) {
-        uv_timer_start(&host->alarm, on_alarm, left, 0);
+/* The status report, for lunad.stats(). */
+static json_t *snapshot(void *arg) {
+    return ld_snapshot_take(arg);
+}
+
+/* Fill in what the host lends to its scripts. */
+static void fill_setup(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    host->source = (struct ld_source){.path = service->script,
+                                      .text = ld_text_string(&service->text),
+                                      .size = service->text.size,
+                                      .title = service->text_title,
+                                      .as_root = geteuid() == 0};
+    host->setup = (struct ld_setup){
+        .loop = &host->loop,
+        .children = host->children,
+        .reaper = host->reaper,
+        .lag = &host->lag,
+        .listeners = host->listeners,
+        .source = &host->source,
+        .name = service->name,
+        .place = service->script != NULL ? service->script : service->text_title + 1,
+        .daemon = service->daemon,
+        .dropped = service->keeper >= 0,
+        .wait_ready = service->options->wait_ready,
+        .words = service->words,
+        .script = service->script_word,
+        .path = service->path,
+        .cpath = service->cpath,
+        .open_libraries = ld_api_module_open,
+        .snapshot = snapshot,
+        .host = host,
+    };
+}
+
+/* Listen to the keeper. */
+static int attach_keeper(struct ld_host *host) {
+    if (host->service->keeper < 0) {
+        return 0;
+    }
+    ld_log_set_opener(ld_keeper_open_log, host->service);
+    int rc = uv_poll_init(&host->loop, &host->keeper, host->service->keeper);
+    host->has_keeper = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_signals_on_keeper) : rc;
+}
+
+/* Handle that a file may have been removed from the run directory. */
+static void on_file_watch(uv_poll_t *poll, int status, int events) {
+    struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, file_watch);
+    (void)status;
+    (void)events;
+    if (host->state == LD_HOST_STARTING || host->state == LD_HOST_RUNNING) {
+        ld_hold_restore_files(host->service, getpid());
     }
 }
 
-static const char finished[] = "exit"; /* the reason of an end by itself */
-
-/* Note that the start has failed; TEXT says why. */
-static void fail_start(struct ld_host *host, const struct ld_text *text) {
-    ld_guard_stop();
-    if (!host->failed_start) {
-        host->failed_start = true;
-        ld_text_append_plain(host->why, text);
-        if (host->service->daemon ||
-            ld_log_sink() != LD_LOG_STDERR) { /* there it is said at the end */
-            ld_log_with(LD_LOG_ERROR, text, "start failed: ");
-        }
+/* Watch the run directory, unless the keeper does. */
+static int attach_file_watch(struct ld_host *host) {
+    if (host->service->file_watch < 0) {
+        return 0;
     }
-    ld_stop_now(host, 1);
+    int rc = uv_poll_init(&host->loop, &host->file_watch, host->service->file_watch);
+    host->has_file_watch = rc == 0;
+    return rc == 0 ? uv_poll_start(&host->file_watch, UV_READABLE, on_file_watch) : rc;
 }
 
-/* The same in plain words. */
-static void fail_start_saying(struct ld_host *host, const char *words) {
-    struct ld_text text = {0};
-    ld_text_puts(&text, words);
-    fail_start(host, &text);
-    ld_text_fini(&text);
+/* Hand the sockets that were there before to the set of listeners. */
+static int hand_sockets(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    int rc = 0;
+    for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
+        const struct ld_service_socket *at = &service->sockets[i];
+        int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
+        rc = fd < 0 ? -errno : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
+    }
+    return rc;
 }
 
-/* The level to log at that all is over: on a terminal nothing is said of a script that finishes at once. */
-static enum ld_log_level end_level(const struct ld_host *host) {
-    bool is_seen = !host->service->daemon && ld_log_sink() == LD_LOG_STDERR;
-    bool is_quiet = !host->said_started || host->exit_status == LD_STATUS_NO_READER;
-    return is_seen && is_quiet ? LD_LOG_DEBUG : LD_LOG_INFO;
+/* Put a descriptor that does nothing in the place of another, whose number stays in use. */
+static void blank_fd(int fd, int blank) {
+    if (fd > STDERR_FILENO) {
+        dup3(blank, fd, O_CLOEXEC);
+    }
 }
 
-/* Tell everybody that the script is ready. */
-static void become_ready(struct ld_host *host) {
+/* The same for that of a handle. */
+static void blank_handle(uv_handle_t *handle, void *arg) {
+    int fd;
+    if (uv_fileno(handle, &fd) == 0) {
+        blank_fd(fd, *(const int *)arg);
+    }
+}
+
+/* Give up everything, in a copy of the process: pidfile, channels, control, loops, children, sockets. */
+static void give_up(void *arg) {
+    struct ld_host *host = arg;
+    const struct ld_service *service = host->service;
+    const int owned[] = {service->pidfile.fd,
+                         service->claim,
+                         service->file_watch,
+                         service->channel,
+                         service->keeper,
+                         uv_backend_fd(&host->loop),
+                         host->loop.async_io_watcher.fd};
+    struct ld_listener_facts facts;
+    int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ld_signals_give_up();
+    ld_guest_give_up_all(blank);
+    uv_walk(&host->loop, blank_handle, &blank);
+    ld_reaper_give_up(host->reaper);
+    for (size_t i = 0; i < LD_COUNT(owned); i++) {
+        blank_fd(owned[i], blank);
+    }
+    for (size_t i = 0; i < service->socket_count; i++) {
+        blank_fd(service->sockets[i].fd, blank);
+    }
+    for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
+        blank_fd(facts.fd, blank);
+    }
+    close(blank);
+}
+
+/* Make what processes and sockets are known by. */
+static int open_engine(struct ld_host *host) {
+    int rc = ld_reaper_new(&host->reaper, &host->loop, true);
+    if (rc < 0) {
+        return rc;
+    }
+    ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
+    host->children = ld_children_new(&host->loop, host->reaper, host->service->name);
+    host->listeners = ld_listeners_new();
+    return host->children == NULL || host->listeners == NULL ? -ENOMEM : hand_sockets(host);
+}
+
+/* Listen to the control socket. */
+static int open_control(struct ld_host *host) {
     struct ld_service *service = host->service;
-    ld_guard_stop();
-    host->state = LD_HOST_RUNNING;
-    ld_script_serve(host->script);
-    ld_listeners_commit(host->listeners);
-    ld_listeners_unmute(host->listeners, host->script);
-    host->was_ready = true;
-    if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
-        host->said_started = true;
-        ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
-        ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
-        ld_keeper_report_start(service, LD_START_REPORT_READY, "");
+    int listener = service->listener;
+    service->listener = -1; /* the control closes it */
+    int rc = ld_control_open(&host->control, &host->loop, listener, service->starter_uid);
+    if (host->control != NULL) {
+        ld_requests_serve(host);
+    }
+    return rc;
+}
+
+/* Make everything around the script; 0 or a negative errno. To be closed in either case. */
+static int open_host(struct ld_host *host) {
+    static int (*const steps[])(struct ld_host *) = {
+        ld_host_signals_open, attach_keeper, attach_file_watch, open_engine, open_control,
+    };
+    const struct ld_service *service = host->service;
+    int rc = 0;
+    uv_timer_init(&host->loop, &host->alarm);
+    uv_timer_init(&host->loop, &host->watchdog);
+    uv_prepare_init(&host->loop, &host->turn);
+    uv_prepare_start(&host->turn, ld_turn_on_prepare);
+    for (size_t i = 0; i < LD_COUNT(steps) && rc == 0; i++) {
+        rc = steps[i](host);
+    }
+    if (service->watchdog > 0) {
+        uint64_t half = (uint64_t)(service->watchdog * 500);
+        uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
+    }
+    fill_setup(host);
+    ld_fds_note(LD_FD_HOST);
+    return rc == 0 ? ld_forked_watch(give_up, host) : rc;
+}
+
+/* Forget the children that are to outlive us. */
+static void abandon_children(struct ld_host *host) {
+    struct ld_child *child;
+    while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
+        ld_child_abandon(child);
     }
 }
 
-/* Handle a script that wants to end before it was ready: in the foreground that is its own affair,
- * for a daemon the start has failed. */
-static void stop_before_ready(struct ld_host *host) {
-    ld_guard_stop();
-    if (host->service->daemon) {
-        fail_start_saying(host, "the script asked to stop before it was ready");
-    } else if ((host->script->wants & LD_WANT_EXIT) != 0) {
-        ld_stop_now(host, host->script->exit_status);
-    } else {
-        ld_stop_begin(host, "stop", host->script->exit_status);
+/* Let the loop turn until the states of all scripts are closed. Requests of luv's that are still
+ * under way (a name that is looked up, a thread) are waited for, but not for ever; false if one is
+ * left. */
+static bool wait_for_scripts(struct ld_host *host) {
+    uint64_t deadline = uv_hrtime() + PATIENCE_NS;
+    while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
+        uv_run(&host->loop, UV_RUN_NOWAIT);
+        uv_sleep(1);
     }
+    return ld_script_pending() == 0;
 }
 
-/* Look whether the script has become ready. */
-static void step_start(struct ld_host *host) {
-    const struct ld_script *script = host->script;
-    if (!ld_text_is_empty(&script->errors.first)) {
-        fail_start(host, &script->errors.first);
-    } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
-        stop_before_ready(host);
-    } else if (ld_script_is_ready(script)) {
-        become_ready(host);
-    } else if (!ld_script_is_alive(script)) {
-        fail_start_saying(host, "the script ended before it called lunad.ready()");
-    } else if (uv_now(&host->loop) >= host->start_deadline) {
-        struct ld_text text = {0};
-        ld_text_format(&text, "the script was not ready after %.10g s",
-                       host->service->options->start_timeout);
-        fail_start(host, &text);
-        ld_text_fini(&text);
-    } else {
-        ld_host_wake_at(host, host->start_deadline);
-    }
-}
-
-/* Tell the service manager what the script says of itself. */
-static void heed_status(struct ld_script *script) {
-    if ((script->wants & LD_WANT_STATUS) != 0) {
-        struct ld_text line = {0};
-        ld_text_add_escaped(&line, ld_text_string(&script->status_text), script->status_text.size,
-                            false);
-        ld_notify_send("STATUS=%s", ld_text_string(&line));
-        ld_text_fini(&line);
-        script->wants &= ~(unsigned)LD_WANT_STATUS;
-    }
-}
-
-/* Do what the script wants. */
-static void heed_wants(struct ld_host *host) {
+/* Close all scripts; false if one cannot be closed. */
+static bool close_scripts(struct ld_host *host) {
     struct ld_script *script = host->script;
-    unsigned wants = script->wants;
-    if ((wants & LD_WANT_EXIT) != 0) {
-        ld_stop_now(host, script->exit_status);
-    } else if ((wants & LD_WANT_STOP) != 0) {
-        if (host->state == LD_HOST_RUNNING) {
-            ld_log(LD_LOG_INFO, "stopping, as the script asked");
-        }
-        ld_stop_begin(host, "stop", script->exit_status);
-    } else if ((wants & LD_WANT_RELOAD) != 0) {
-        ld_reload_ask(host, NULL);
+    ld_retired_close_all(host);
+    host->script = NULL; /* nothing that happens from now on is for it */
+    if (script != NULL) {
+        ld_script_close(script);
     }
-    script->wants = 0;
+    abandon_children(host);
+    bool done = wait_for_scripts(host);
+    ld_stop_kill_left(); /* what tasks have started when they were cancelled, or finalizers */
+    return done;
 }
 
-/* Look whether an error or the end of everything ends the service. */
-static void heed_end(struct ld_host *host) {
-    const struct ld_script *script = host->script;
-    if (script->errors.count > host->seen_errors) {
-        host->seen_errors = script->errors.count;
-        if (host->service->options->on_error == LD_ON_ERROR_EXIT) {
-            ld_log(LD_LOG_ERROR, "stopping after an uncaught error (--on-error exit)");
-            ld_stop_begin(host, "stop", 1);
-            return;
-        }
-    }
-    if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
-        !host->reload.asked) {
-        bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
-        ld_log(failed ? LD_LOG_INFO : end_level(host), "finished: %s",
-               script->chunk == LD_CHUNK_FAILED ? "the script has failed, and nothing of it is left"
-               : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
-                                 : "nothing of the script is left to wait for");
-        ld_stop_begin(host, finished, failed ? 1 : 0);
-    }
+/* Leave the process at once: libuv would wait for its threads, one of which has something to do
+ * that does not end. */
+static void leave(int status, void *arg) {
+    (void)arg;
+    fflush(NULL);
+    _exit(status);
 }
 
-/* Whether a part has left something for the next turn. */
-static bool is_due(const struct ld_host *host) {
-    bool reload_due = host->state == LD_HOST_RUNNING && host->reload.asked &&
-                      host->reload.phase == LD_RELOAD_NONE;
-    return reload_due || (host->script != NULL && host->script->wants != 0);
-}
-
-/* Go on with the woken tasks of all generations; whether some are left for the next turn. */
-static bool resume_tasks(struct ld_host *host) {
-    bool left = host->script != NULL && ld_task_resume_left(host->script);
-    if (host->reload.next != NULL) {
-        left |= ld_task_resume_left(host->reload.next);
+/* Close what was made, and let the loop turn until it is all gone. */
+static void close_host(struct ld_host *host) {
+    host->state = LD_HOST_ENDED;
+    uv_prepare_stop(&host->turn);
+    ld_reload_abandon(host); /* those who wait for it are told */
+    if (host->control != NULL) {
+        ld_control_close(host->control);
     }
-    for (struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        left |= ld_task_resume_left(at->script);
+    bool done = close_scripts(host); /* it may still need what is closed below */
+    ld_forked_watch(NULL, NULL);
+    uv_close((uv_handle_t *)&host->turn, NULL);
+    uv_close((uv_handle_t *)&host->alarm, NULL);
+    uv_close((uv_handle_t *)&host->watchdog, NULL);
+    if (host->has_keeper) {
+        uv_close((uv_handle_t *)&host->keeper, NULL);
     }
-    return left;
-}
-
-/* Look what there is to do, once in a turn of the loop. The loop's own time is from before the callbacks
- * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
-void ld_host_on_turn(uv_prepare_t *prepare) {
-    struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
-    if (ld_forked()) { /* it should have ended before */
-        ld_forked_leave(0);
+    if (host->has_file_watch) {
+        uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
-    bool left = resume_tasks(host);
-    if (host->state == LD_HOST_STARTING) {
-        step_start(host);
+    if (host->reaper != NULL) {
+        ld_reaper_close(host->reaper);
     }
-    if (host->script != NULL) {
-        heed_status(host->script);
+    ld_host_signals_watch_reader(NULL);
+    if (host->has_signals) {
+        ld_signals_detach();
     }
-    if (host->state != LD_HOST_STARTING && host->script != NULL) {
-        heed_wants(host);
+    uv_run(&host->loop, done ? UV_RUN_DEFAULT : UV_RUN_NOWAIT);
+    if (host->listeners != NULL) {
+        ld_listeners_free(host->listeners);
     }
-    ld_reload_step(host);
-    if (host->service->listener >= 0) {
-        ld_host_take_socket(host);
+    if (!done) {
+        ld_log(LD_LOG_WARN, "a request of luv's did not end: it is left");
+        on_exit(leave, NULL);
+        return;
     }
-    if (host->state == LD_HOST_RUNNING) {
-        heed_end(host);
+    if (host->children != NULL) {
+        ld_children_close(host->children);
     }
-    ld_host_watch_terminal(host);
-    if (host->state == LD_HOST_STOPPING) {
-        ld_stop_step(host);
-    }
-    uv_update_time(&host->loop);
-    ld_guest_arm_all();
-    if (host->state == LD_HOST_ENDED) {
-        uv_stop(&host->loop);
-    } else if (left || is_due(host)) {
-        ld_host_wake_at(host, 0);
-    }
-}
-
-/* Make the first generation and run its chunk. */
-static void start_script(struct ld_host *host) {
-    double timeout = host->service->options->start_timeout;
-    struct ld_text why = {0};
-    host->start_deadline = ld_host_deadline(host, timeout);
-    ld_reserve_lend(); /* what is enough for a reload is enough for a start */
-    bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
-                  ld_script_load(host->script, &why) == 0;
-    ld_reserve_take_back();
-    if (!loaded) {
-        fail_start(host, &why);
-    } else {
-        ld_guard_start(host->script, NULL, timeout, "the script");
-        ld_script_start(host->script);
-        step_start(host); /* ready is now, before anything else can happen */
-    }
-    ld_text_fini(&why);
+    int rc = uv_loop_close(&host->loop);
+    LD_ASSERT(rc == 0);
 }
 
 /* Tell the starting process how it ended, if it has not heard that it began. */
@@ -276,10 +314,10 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_keeper_report_start(service, LD_START_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
-    rc = ld_host_open(&host);
+    rc = open_host(&host);
     if (rc == 0) {
         ld_reserve_open();
-        start_script(&host);
+        ld_start_begin(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {
         host.failed_start = true;
@@ -287,9 +325,9 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_text_format(why, "the loop: %s", uv_strerror(rc));
     }
     ld_reserve_close();
-    ld_host_close(&host);
-    if (host.was_ready && host.stop.reason != finished) {
-        ld_log(end_level(&host), "stopped");
+    close_host(&host);
+    if (host.was_ready) {
+        ld_stop_log_end(&host);
     }
     report_end(&host);
     ld_text_fini(&host.reload.why);

@@ -1,9 +1,14 @@
-/* The host's own parts: host.c turns the loop, host_open.c makes what is around the script,
- * host_signals.c heeds signals, reload.c swaps generations, stop.c ends things, snapshot.c tells how
- * it all stands.
+/* The host's own parts. Each file calls only those before it:
+ *
+ *     alarm, snapshot   when the loop has to turn; the status report
+ *     retired, reload   generations that were replaced; the swap
+ *     stop, start       the two ends of the service
+ *     actions           what a signal or a request makes the host do
+ *     signals, requests where those come from
+ *     turn, host        once in a turn of the loop; around all of it
  *
  * Callbacks only note what has happened; once in a turn of the loop, outside of any call into a
- * script, each part looks whether it can go on. */
+ * script, each part checks whether it can go on. */
 #ifndef LD_HOST_INTERNAL_H
 #define LD_HOST_INTERNAL_H
 
@@ -107,45 +112,35 @@ struct ld_host {
     uint64_t seen_errors; /* of this one, for --on-error */
 };
 
-/* host.c */
+/* alarm.c */
 
 /* Have the loop turn at DEADLINE (uv_now) at the latest. */
-void ld_host_wake_at(struct ld_host *host, uint64_t deadline);
+void ld_alarm_wake_at(struct ld_host *host, uint64_t deadline);
 
-/* Milliseconds of SECONDS from now, as a deadline. */
-uint64_t ld_host_deadline(struct ld_host *host, double seconds);
+/* The time SECONDS from now (uv_now), as a deadline. */
+uint64_t ld_alarm_deadline(struct ld_host *host, double seconds);
 
-/* Look what there is to do, once in a turn of the loop. */
-void ld_host_on_turn(uv_prepare_t *prepare);
+/* snapshot.c */
 
-/* host_open.c */
+/* The status report, a new reference; NULL when memory ran out. */
+json_t *ld_snapshot_take(struct ld_host *host);
 
-/* Make everything around the script; 0 or a negative errno. To be closed in either case. */
-int ld_host_open(struct ld_host *host);
+/* retired.c */
 
-/* Close what was made, and let the loop turn until it is all gone. */
-void ld_host_close(struct ld_host *host);
+/* Begin to end SCRIPT, which has been replaced: it is closed at once if it has nothing to finish. */
+void ld_retired_begin(struct ld_host *host, struct ld_script *script);
 
-/* Listen on the new control socket in service->listener instead of the old one. */
-void ld_host_take_socket(struct ld_host *host);
+/* Close generations that have finished, or have had their time. */
+void ld_retired_step(struct ld_host *host);
 
-/* host_signals.c */
+/* Close all of them, done or not. */
+void ld_retired_close_all(struct ld_host *host);
 
-/* Handle a signal, or what the keeper says. */
-void ld_host_on_signal(void *arg, int signo, bool by_kernel);
-void ld_host_on_keeper(uv_poll_t *poll, int status, int events);
+/* Let none of them start anything new, because the daemon stops. */
+void ld_retired_restrain(struct ld_host *host);
 
-/* Look again, after a SIGHUP, whether the terminal has gone. */
-void ld_host_watch_terminal(struct ld_host *host);
-
-/* Have a script that writes on and on to a stdout without a reader interrupted. In the foreground. */
-void ld_host_watch_reader(struct ld_host *host);
-
-/* Stop as asked from outside; asked again, stop now. */
-void ld_host_ask_stop(struct ld_host *host);
-
-/* Reopen the log, and say so in it; 0 or a negative errno. */
-int ld_host_reopen_log(void);
+/* Whether on_stop functions of one of them still run. */
+bool ld_retired_is_stopping(const struct ld_host *host);
 
 /* reload.c */
 
@@ -159,19 +154,13 @@ void ld_reload_step(struct ld_host *host);
 /* Give the reload under way up, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);
 
-/* Close all generations that have been replaced, done or not. */
-void ld_reload_close_retired(struct ld_host *host);
-
-/* Let no generation that has been replaced start anything new any more: everything ends. */
-void ld_reload_restrain_retired(struct ld_host *host);
-
-/* Whether on_stop functions of generations that have been replaced still run. */
-bool ld_reload_is_retiring(const struct ld_host *host);
-
 /* stop.c */
 
 /* Stop for a reason ("stop", "exit"); a stop under way stays as it is. */
 void ld_stop_begin(struct ld_host *host, const char *reason, int status);
+
+/* The same because nothing is left to wait for; WHY is logged. */
+void ld_stop_finish(struct ld_host *host, const char *why, int status);
 
 /* Stop without waiting for anything. */
 void ld_stop_now(struct ld_host *host, int status);
@@ -182,9 +171,54 @@ void ld_stop_kill_left(void);
 /* Go on with a stop. */
 void ld_stop_step(struct ld_host *host);
 
-/* snapshot.c */
+/* Log that all is over, unless the log says already that the script has finished. */
+void ld_stop_log_end(const struct ld_host *host);
 
-/* The status report, a new reference; NULL when memory ran out. */
-json_t *ld_host_snapshot(struct ld_host *host);
+/* start.c */
+
+/* Make the first generation and run its chunk. */
+void ld_start_begin(struct ld_host *host);
+
+/* Check whether it has become ready, or cannot any more. */
+void ld_start_step(struct ld_host *host);
+
+/* actions.c */
+
+/* Stop as asked from outside; asked again, stop now. */
+void ld_actions_stop(struct ld_host *host);
+
+/* Do what SIGHUP does without a handler. */
+void ld_actions_hang_up(struct ld_host *host);
+
+/* Stop, after a SIGHUP, if the terminal has gone. */
+void ld_actions_watch_terminal(struct ld_host *host);
+
+/* Reopen the log, and say so in it; 0 or a negative errno. */
+int ld_actions_reopen_log(void);
+
+/* Write the status report, or the traceback of everything that is suspended, to the log. */
+void ld_actions_log_status(struct ld_host *host);
+void ld_actions_log_traceback(struct ld_host *host);
+
+/* signals.c */
+
+/* Catch what signals mean to the host, and then block none of them; 0 or a negative errno. */
+int ld_host_signals_open(struct ld_host *host);
+
+/* Handle what the keeper says. */
+void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events);
+
+/* Interrupt a script that writes on and on to a stdout without a reader; NULL: no more. */
+void ld_host_signals_watch_reader(struct ld_host *host);
+
+/* requests.c */
+
+/* Serve requests on the control socket. */
+void ld_requests_serve(struct ld_host *host);
+
+/* turn.c */
+
+/* Do what there is to do, once in a turn of the loop. */
+void ld_turn_on_prepare(uv_prepare_t *prepare);
 
 #endif

@@ -2,7 +2,6 @@
  * when it is ready; until then the old one goes on as if nothing had happened. */
 #include <errno.h>
 #include <lua.h>
-#include <stdlib.h>
 
 #include "api/life.h"
 #include "api/module.h"
@@ -13,6 +12,7 @@
 #include "posix/notify.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
+#include "script/task.h"
 
 #define SOON_NS   5000000 /* for a timer that is to fire in a moment */
 #define MOMENT_MS 20
@@ -176,7 +176,7 @@ static void begin(struct ld_host *host) {
         reload->answered = true;
         return;
     }
-    reload->deadline = ld_host_deadline(host, timeout);
+    reload->deadline = ld_alarm_deadline(host, timeout);
     reload->asked_at = uv_hrtime();
     if (ld_api_life_take_on_reload(host->script, &reload->asking) < 0) {
         ld_text_puts(&reload->why, "its on_reload function cannot be called: not enough memory");
@@ -197,63 +197,11 @@ static void load(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     reload->phase = LD_RELOAD_LOADING;
     reload->shown_by = 0;
-    reload->deadline = ld_host_deadline(host, timeout);
+    reload->deadline = ld_alarm_deadline(host, timeout);
     ld_guard_start(reload->next, NULL, timeout, "the script");
     ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
     ld_script_start(reload->next);
     ld_reserve_take_back();
-}
-
-/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
-static void log_unfinished(struct ld_script *script, const char *why) {
-    struct ld_text names = {0};
-    if (!script->on_stop.done) {
-        ld_text_puts(&names, "on_stop functions");
-    }
-    if (script->guest != NULL) {
-        ld_guest_name_connected(script->guest, &names);
-    }
-    ld_api_module_name_unfinished(script, &names);
-    if (!ld_text_is_empty(&names)) {
-        ld_log_with(LD_LOG_WARN, &names,
-                    "generation %u is closed %s, and with it: ", script->generation, why);
-    }
-    ld_text_fini(&names);
-}
-
-/* Close a generation that has been replaced. */
-static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
-    log_unfinished(script, why);
-    host->error_count += script->errors.count;
-    script->errors.also_count = &host->error_count; /* what fails from here on */
-    ld_script_close(script);
-}
-
-/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
- * connected, or its commands have not finished. Nothing goes on after os.exit. */
-static bool has_to_go_on(const struct ld_script *script) {
-    bool is_busy = !script->on_stop.done || script->commands > 0 ||
-                   (script->guest != NULL && ld_guest_is_connected(script->guest));
-    return is_busy && !script->exited;
-}
-
-static const char finished[] = "as it has finished";
-
-/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
- * its clients and its commands may take their time. */
-static void retire(struct ld_host *host, struct ld_script *script) {
-    struct ld_retired *retired = calloc(1, sizeof *retired);
-    ld_api_module_retire(script, host->script);
-    if (retired == NULL || !has_to_go_on(script)) {
-        close_replaced(host, script,
-                       retired == NULL ? "without delay, as memory is short" : finished);
-        free(retired);
-        return;
-    }
-    retired->script = script;
-    retired->deadline = ld_host_deadline(host, host->service->options->stop_timeout);
-    retired->next = host->retired;
-    host->retired = retired;
 }
 
 /* Let the new generation be the service. */
@@ -275,7 +223,8 @@ static void commit(struct ld_host *host) {
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
-    retire(host, old); /* before anybody is told: what it listened on alone is closed then */
+    ld_retired_begin(host,
+                     old); /* before anybody is told: what it listened on alone is closed then */
     tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
                                      (int)host->script->generation, "ms", reload->last_ms));
 }
@@ -318,7 +267,7 @@ static void step_asking(struct ld_host *host) {
     } else if (reload->answered) {
         load(host);
     } else {
-        ld_host_wake_at(host, reload->deadline);
+        ld_alarm_wake_at(host, reload->deadline);
     }
 }
 
@@ -345,75 +294,17 @@ static void step_loading(struct ld_host *host) {
         uint64_t now = uv_now(&host->loop);
         reload->shown_by = reload->shown_by != 0 ? reload->shown_by : now + MOMENT_MS;
         if (now < reload->shown_by && is_about_to_show(reload->next)) {
-            ld_host_wake_at(host, reload->shown_by);
+            ld_alarm_wake_at(host, reload->shown_by);
             return;
         }
         commit(host);
     } else {
-        ld_host_wake_at(host, host->reload.deadline);
+        ld_alarm_wake_at(host, host->reload.deadline);
     }
-}
-
-/* Tell a generation that has been replaced that the service is not its own any more. */
-static void heed_replaced(struct ld_script *script) {
-    if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
-        ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
-               script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
-    }
-    script->wants = 0;
-}
-
-/* Close generations that have nothing to go on for, or have had their time. */
-static void step_retired(struct ld_host *host) {
-    struct ld_retired **place = &host->retired;
-    while (*place != NULL) {
-        struct ld_retired *retired = *place;
-        bool late = uv_now(&host->loop) >= retired->deadline;
-        heed_replaced(retired->script);
-        if (late || !has_to_go_on(retired->script)) {
-            *place = retired->next;
-            close_replaced(host, retired->script,
-                           retired->script->exited ? "by its os.exit"
-                           : late                  ? "as its --stop-timeout is over"
-                                                   : finished);
-            free(retired);
-        } else {
-            ld_host_wake_at(host, retired->deadline);
-            place = &retired->next;
-        }
-    }
-}
-
-/* Close all generations that have been replaced. */
-void ld_reload_close_retired(struct ld_host *host) {
-    struct ld_retired *retired;
-    while ((retired = host->retired) != NULL) {
-        host->retired = retired->next;
-        close_replaced(host, retired->script, "by the stop");
-        free(retired);
-    }
-}
-
-/* Let no generation that has been replaced start anything new. */
-void ld_reload_restrain_retired(struct ld_host *host) {
-    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        ld_script_restrain(at->script);
-    }
-}
-
-/* Whether on_stop functions of generations that have been replaced still run. */
-bool ld_reload_is_retiring(const struct ld_host *host) {
-    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        if (!at->script->on_stop.done) {
-            return true;
-        }
-    }
-    return false;
 }
 
 /* Go on with what is under way. */
 void ld_reload_step(struct ld_host *host) {
-    step_retired(host);
     if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE &&
         host->reload.asked) {
         begin(host);

@@ -1,125 +1,23 @@
 /* What signals mean to the host, where the script has no handler of its own. */
 #include <signal.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "api/signal.h"
-#include "api/task.h"
 #include "base/log.h"
 #include "daemon/keeper.h"
 #include "engine/signals.h"
 #include "host/internal.h"
-#include "host/status_text.h"
 #include "posix/inherit.h"
-#include "posix/reserve.h"
 #include "script/guard.h"
 #include "script/interrupt.h"
 
-#define FAREWELL_SECONDS  1 /* after a SIGHUP: how long the terminal may take to go */
-#define LOOK_EVERY_MS     50
 #define BROKEN_WRITES_MAX 100 /* in one turn of the loop */
+
+static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
+                                  SIGQUIT, SIGPIPE, SIGXFSZ, SIGCHLD};
 
 static struct ld_host *watched; /* whose writes are watched, or NULL */
 static unsigned broken_writes;  /* since the loop has turned */
-
-/* Reopen the log, and say so in it. */
-int ld_host_reopen_log(void) {
-    ld_reserve_lend();
-    int rc = ld_log_reopen();
-    ld_reserve_take_back();
-    if (rc < 0) {
-        ld_log(LD_LOG_ERROR, "the log cannot be reopened, the old file stays in use: %s",
-               strerror(-rc));
-    } else if (ld_log_path() != NULL) {
-        ld_log(LD_LOG_INFO, "log reopened");
-    }
-    return rc;
-}
-
-/* Write the status report to the log. */
-static void log_status(struct ld_host *host) {
-    struct ld_text text = {0};
-    json_t *report = ld_host_snapshot(host);
-    if (report != NULL) {
-        ld_status_text(&text, report);
-        ld_log(LD_LOG_INFO, "status: %s", ld_text_string(&text));
-    } else {
-        ld_log(LD_LOG_ERROR, "status: not enough memory for a report");
-    }
-    json_decref(report);
-    ld_text_fini(&text);
-}
-
-/* Write the traceback of everything that runs to the log. Nothing is in the middle of Lua now: what
- * runs is what is suspended. */
-static void log_traceback(struct ld_host *host) {
-    struct ld_text text = {0};
-    ld_api_task_traceback(host->script, &text);
-    ld_log(LD_LOG_INFO, "traceback of all tasks:%s",
-           text.size > 0 ? ld_text_string(&text) : " nothing is suspended");
-    ld_text_fini(&text);
-}
-
-/* Stop as asked from outside; asked again, stop now. */
-void ld_host_ask_stop(struct ld_host *host) {
-    if (host->state == LD_HOST_STOPPING) {
-        ld_log(LD_LOG_WARN, "asked to stop again: stopping now");
-        ld_stop_now(host, host->exit_status);
-    } else {
-        ld_log(LD_LOG_INFO, "stopping");
-        ld_stop_begin(host, "stop", 0);
-    }
-}
-
-/* Whether the terminal that a script was started on has gone. */
-static bool has_lost_terminal(const struct ld_host *host) {
-    return host->service->has_terminal && !ld_inherit_has_terminal();
-}
-
-/* Stop because the terminal has gone. */
-static void follow_terminal(struct ld_host *host) {
-    host->terminal_until = 0;
-    if (host->state == LD_HOST_STARTING || host->state == LD_HOST_RUNNING) {
-        ld_log(LD_LOG_INFO, "the terminal has gone");
-        ld_host_ask_stop(host);
-    }
-}
-
-/* Look again whether the terminal has gone. */
-void ld_host_watch_terminal(struct ld_host *host) {
-    if (host->terminal_until == 0) {
-        return;
-    }
-    if (has_lost_terminal(host)) {
-        follow_terminal(host);
-    } else if (uv_now(&host->loop) >= host->terminal_until) {
-        host->terminal_until = 0;
-    } else {
-        ld_host_wake_at(host, uv_now(&host->loop) + LOOK_EVERY_MS);
-    }
-}
-
-/* Do what SIGHUP does without a handler. A terminal that has gone takes what runs on it along,
- * whoever has passed the signal on: the kernel, a shell, sudo. A shell may do so just before it goes. */
-static void hang_up(struct ld_host *host) {
-    if (has_lost_terminal(host)) {
-        follow_terminal(host);
-        return;
-    }
-    if (host->service->has_terminal) {
-        host->terminal_until = ld_host_deadline(host, FAREWELL_SECONDS);
-    }
-    switch ((enum ld_hup)host->service->options->hup) {
-    case LD_HUP_RELOAD:
-        ld_reload_ask(host, NULL);
-        break;
-    case LD_HUP_STOP:
-        ld_host_ask_stop(host);
-        break;
-    case LD_HUP_IGNORE:
-        break;
-    }
-}
 
 /* Stop, in the foreground, when nobody reads what is written to stdout: other programs die of it. */
 static void lose_reader(struct ld_host *host) {
@@ -153,7 +51,7 @@ static void on_broken_write(int signo) {
 }
 
 /* Watch the writes to stdout. */
-void ld_host_watch_reader(struct ld_host *host) {
+void ld_host_signals_watch_reader(struct ld_host *host) {
     watched = host;
     broken_writes = 0;
     ld_signals_on_arrival(SIGPIPE, host != NULL ? on_broken_write : NULL);
@@ -164,22 +62,22 @@ static void do_default(struct ld_host *host, int signo) {
     switch (signo) {
     case SIGTERM:
     case SIGINT:
-        ld_host_ask_stop(host);
+        ld_actions_stop(host);
         break;
     case SIGHUP:
-        hang_up(host);
+        ld_actions_hang_up(host);
         break;
     case SIGPIPE:
         lose_reader(host);
         break;
     case SIGUSR1:
-        ld_host_reopen_log();
+        ld_actions_reopen_log();
         break;
     case SIGUSR2:
-        log_status(host);
+        ld_actions_log_status(host);
         break;
     case SIGQUIT:
-        log_traceback(host);
+        ld_actions_log_traceback(host);
         break;
     default:
         break;
@@ -187,7 +85,7 @@ static void do_default(struct ld_host *host, int signo) {
 }
 
 /* Handle a signal: the script's own handlers replace what it does otherwise. */
-void ld_host_on_signal(void *arg, int signo, bool by_kernel) {
+static void on_signal(void *arg, int signo, bool by_kernel) {
     struct ld_host *host = arg;
     (void)by_kernel;
     if (signo == SIGCHLD) {
@@ -202,7 +100,7 @@ void ld_host_on_signal(void *arg, int signo, bool by_kernel) {
 }
 
 /* Handle what the keeper says. */
-void ld_host_on_keeper(uv_poll_t *poll, int status, int events) {
+void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
     (void)status;
     (void)events;
@@ -212,7 +110,7 @@ void ld_host_on_keeper(uv_poll_t *poll, int status, int events) {
         break;
     case LD_KEEPER_STOP:
         if (host->state != LD_HOST_STOPPING) {
-            ld_host_on_signal(host, SIGTERM, false);
+            on_signal(host, SIGTERM, false);
         }
         break;
     case LD_KEEPER_SOCKET:
@@ -224,4 +122,23 @@ void ld_host_on_keeper(uv_poll_t *poll, int status, int events) {
         ld_log(LD_LOG_WARN, "the keeper is gone: no process will reopen the log or clean up");
         break;
     }
+}
+
+/* Begin to catch what signals mean to the host, and then block none of them. */
+int ld_host_signals_open(struct ld_host *host) {
+    int rc = ld_signals_open();
+    for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
+        if (own_signals[i] == SIGHUP && host->service->ignores_hup) {
+            signal(SIGHUP, SIG_IGN); /* until the script itself wants it */
+        } else {
+            rc = ld_signals_catch(own_signals[i]);
+        }
+    }
+    if (host->service->needs_reader) {
+        ld_host_signals_watch_reader(host);
+    }
+    ld_inherit_unblock_signals();
+    rc = rc == 0 ? ld_signals_attach(&host->loop, on_signal, host) : rc;
+    host->has_signals = rc == 0;
+    return rc;
 }

@@ -145,7 +145,7 @@ static void add(json_t **report, const char *key, json_t *value) {
 }
 
 /* The status report. */
-json_t *ld_host_snapshot(struct ld_host *host) {
+json_t *ld_snapshot_take(struct ld_host *host) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
         "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",

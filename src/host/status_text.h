@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 
-/* Add REPORT (as from ld_host_snapshot) as lines of text, without a newline at the end. */
+/* Add REPORT (as from ld_snapshot_take) as lines of text, without a newline at the end. */
 void ld_status_text(struct ld_text *text, const json_t *report);
 
 /* Add BEFORE and the string KEY of OBJECT, in one line whatever is in it; "-" if it is not a string. */

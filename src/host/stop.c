@@ -6,6 +6,7 @@
 #include "api/life.h"
 #include "base/log.h"
 #include "host/internal.h"
+#include "posix/inherit.h"
 #include "posix/notify.h"
 #include "posix/process.h"
 #include "posix/reserve.h"
@@ -13,6 +14,8 @@
 #define AGAIN_MS 10   /* between looks for processes that were killed */
 #define KILL_MS  2000 /* how long the kernel may take to end them */
 #define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
+
+static const char finished[] = "exit"; /* the reason of an end by itself */
 
 /* Find all processes that came from this one, though the script may have used up all descriptors; 0
  * or a negative errno. */
@@ -86,6 +89,13 @@ static bool is_family_gone(struct ld_host *host) {
     return gone;
 }
 
+/* The level to log the end at: on a terminal nothing is said of a script that finishes at once. */
+static enum ld_log_level end_level(const struct ld_host *host) {
+    bool is_seen = !host->service->daemon && ld_log_sink() == LD_LOG_STDERR;
+    bool is_quiet = !host->said_started || host->exit_status == LD_STATUS_NO_READER;
+    return is_seen && is_quiet ? LD_LOG_DEBUG : LD_LOG_INFO;
+}
+
 /* Go on to killing. */
 static void begin_kill(struct ld_host *host) {
     host->stop.phase = LD_STOP_KILL;
@@ -98,7 +108,7 @@ static void begin_kill(struct ld_host *host) {
 static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
     ld_script_restrain(host->script); /* or a child that is started again would never be the last */
-    ld_reload_restrain_retired(host);
+    ld_retired_restrain(host);
     terminate_children(host);
 }
 
@@ -120,7 +130,7 @@ void ld_stop_begin(struct ld_host *host, const char *reason, int status) {
     enter(host, status);
     host->stop.phase = LD_STOP_SCRIPT;
     host->stop.reason = reason;
-    host->stop.deadline = ld_host_deadline(host, host->service->options->stop_timeout);
+    host->stop.deadline = ld_alarm_deadline(host, host->service->options->stop_timeout);
     ld_api_life_run_on_stop(host->script, reason);
 }
 
@@ -139,7 +149,7 @@ static void step_kill(struct ld_host *host) {
     if (!is_family_gone(host)) {
         if (uv_now(&host->loop) < host->stop.deadline) {
             ld_stop_kill_left(); /* one may have been born meanwhile */
-            ld_host_wake_at(host, uv_now(&host->loop) + AGAIN_MS);
+            ld_alarm_wake_at(host, uv_now(&host->loop) + AGAIN_MS);
             return;
         }
         ld_log(LD_LOG_ERROR, "some processes of the script could not be ended");
@@ -151,7 +161,7 @@ static void step_kill(struct ld_host *host) {
 void ld_stop_step(struct ld_host *host) {
     bool late = uv_now(&host->loop) >= host->stop.deadline;
     if (host->stop.phase == LD_STOP_SCRIPT &&
-        (late || (host->script->on_stop.done && !ld_reload_is_retiring(host)))) {
+        (late || (host->script->on_stop.done && !ld_retired_is_stopping(host)))) {
         begin_children(host);
     }
     if (host->stop.phase == LD_STOP_CHILDREN) {
@@ -165,12 +175,25 @@ void ld_stop_step(struct ld_host *host) {
                    host->service->options->stop_timeout);
             begin_kill(host);
         } else {
-            ld_host_wake_at(host, uv_now(&host->loop) + LOOK_MS);
+            ld_alarm_wake_at(host, uv_now(&host->loop) + LOOK_MS);
         }
     }
     if (host->stop.phase == LD_STOP_KILL) {
         step_kill(host);
         return;
     }
-    ld_host_wake_at(host, host->stop.deadline);
+    ld_alarm_wake_at(host, host->stop.deadline);
+}
+
+/* Stop because nothing is left to wait for. */
+void ld_stop_finish(struct ld_host *host, const char *why, int status) {
+    ld_log(status != 0 ? LD_LOG_INFO : end_level(host), "finished: %s", why);
+    ld_stop_begin(host, finished, status);
+}
+
+/* Log that all is over. */
+void ld_stop_log_end(const struct ld_host *host) {
+    if (host->stop.reason != finished) {
+        ld_log(end_level(host), "stopped");
+    }
 }

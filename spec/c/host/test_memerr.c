@@ -62,8 +62,8 @@ static const char act_key; /* of what the script tries, in the registry */
 
 int __real_ld_api_module_open(lua_State *L);
 int __wrap_ld_api_module_open(lua_State *L);
-void __real_ld_host_on_turn(uv_prepare_t *prepare);
-void __wrap_ld_host_on_turn(uv_prepare_t *prepare);
+void __real_ld_turn_on_prepare(uv_prepare_t *prepare);
+void __wrap_ld_turn_on_prepare(uv_prepare_t *prepare);
 int64_t __real_ld_time_real(void);
 int64_t __wrap_ld_time_real(void);
 
@@ -198,10 +198,10 @@ static void go_on(struct ld_host *host) {
 }
 
 /* End the famine when something has come of it, or it has lasted for long, and go on. */
-void __wrap_ld_host_on_turn(uv_prepare_t *prepare) {
+void __wrap_ld_turn_on_prepare(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
     trial.host = host;
-    __real_ld_host_on_turn(prepare);
+    __real_ld_turn_on_prepare(prepare);
     if (trial.starving && (now_ns() - trial.began > FAMINE_NS || is_decided())) {
         trial.starving = false;
         trial.refused = famine_end();
@@ -213,7 +213,7 @@ void __wrap_ld_host_on_turn(uv_prepare_t *prepare) {
         ld_task_drain_pool(host->script);
     }
     if (trial.has_act) {
-        ld_host_wake_at(host, uv_now(&host->loop) + 1);
+        ld_alarm_wake_at(host, uv_now(&host->loop) + 1);
     }
 }
 

@@ -1,0 +1,47 @@
+/* What requests on the control socket do. */
+#include <string.h>
+#include <unistd.h>
+
+#include "host/internal.h"
+
+/* Answer "status". */
+static json_t *answer_status(void *arg) {
+    json_t *report = ld_snapshot_take(arg);
+    json_object_set_new(report, "ok", json_true());
+    return report;
+}
+
+/* Answer "stop"; one that is under way is joined. */
+static json_t *answer_stop(void *arg) {
+    struct ld_host *host = arg;
+    if (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING) {
+        ld_actions_stop(host);
+    }
+    return json_pack("{s:b, s:i, s:f}", "ok", 1, "pid", (int)getpid(), "timeout",
+                     host->service->options->stop_timeout);
+}
+
+/* Answer "reopen". */
+static json_t *answer_reopen(void *arg) {
+    (void)arg;
+    int rc = ld_actions_reopen_log();
+    return rc < 0 ? json_pack("{s:b, s:s}", "ok", 0, "error", strerror(-rc))
+                  : json_pack("{s:b}", "ok", 1);
+}
+
+/* Take a request for a reload. */
+static void ask_reload(void *arg, struct ld_waiter *waiter) {
+    ld_reload_ask(arg, waiter);
+}
+
+/* Forget who waits for a reload. */
+static void forget_waiter(void *arg, struct ld_waiter *waiter) {
+    ld_reload_forget(arg, waiter);
+}
+
+/* Serve requests. */
+void ld_requests_serve(struct ld_host *host) {
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
+                                              forget_waiter};
+    ld_control_serve(host->control, &ops, host);
+}

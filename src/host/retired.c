@@ -1,0 +1,116 @@
+/* Generations that have been replaced: they make room at once, and their on_stop functions, their
+ * clients and their commands may take their time. */
+#include <stdlib.h>
+
+#include "api/module.h"
+#include "base/log.h"
+#include "host/internal.h"
+
+static const char finished[] = "as it has finished";
+
+/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
+static void log_unfinished(struct ld_script *script, const char *why) {
+    struct ld_text names = {0};
+    if (!script->on_stop.done) {
+        ld_text_puts(&names, "on_stop functions");
+    }
+    if (script->guest != NULL) {
+        ld_guest_name_connected(script->guest, &names);
+    }
+    ld_api_module_name_unfinished(script, &names);
+    if (!ld_text_is_empty(&names)) {
+        ld_log_with(LD_LOG_WARN, &names,
+                    "generation %u is closed %s, and with it: ", script->generation, why);
+    }
+    ld_text_fini(&names);
+}
+
+/* Close a generation that has been replaced. */
+static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
+    log_unfinished(script, why);
+    host->error_count += script->errors.count;
+    script->errors.also_count = &host->error_count; /* what fails from here on */
+    ld_script_close(script);
+}
+
+/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
+ * connected, or its commands have not finished. Nothing goes on after os.exit. */
+static bool has_to_go_on(const struct ld_script *script) {
+    bool is_busy = !script->on_stop.done || script->commands > 0 ||
+                   (script->guest != NULL && ld_guest_is_connected(script->guest));
+    return is_busy && !script->exited;
+}
+
+/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
+ * its clients and its commands may take their time. */
+void ld_retired_begin(struct ld_host *host, struct ld_script *script) {
+    struct ld_retired *retired = calloc(1, sizeof *retired);
+    ld_api_module_retire(script, host->script);
+    if (retired == NULL || !has_to_go_on(script)) {
+        close_replaced(host, script,
+                       retired == NULL ? "without delay, as memory is short" : finished);
+        free(retired);
+        return;
+    }
+    retired->script = script;
+    retired->deadline = ld_alarm_deadline(host, host->service->options->stop_timeout);
+    retired->next = host->retired;
+    host->retired = retired;
+}
+
+/* Tell a generation that has been replaced that the service is not its own any more. */
+static void heed_replaced(struct ld_script *script) {
+    if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
+        ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
+               script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
+    }
+    script->wants = 0;
+}
+
+/* Close generations that have nothing to go on for, or have had their time. */
+void ld_retired_step(struct ld_host *host) {
+    struct ld_retired **place = &host->retired;
+    while (*place != NULL) {
+        struct ld_retired *retired = *place;
+        bool late = uv_now(&host->loop) >= retired->deadline;
+        heed_replaced(retired->script);
+        if (late || !has_to_go_on(retired->script)) {
+            *place = retired->next;
+            close_replaced(host, retired->script,
+                           retired->script->exited ? "by its os.exit"
+                           : late                  ? "as its --stop-timeout is over"
+                                                   : finished);
+            free(retired);
+        } else {
+            ld_alarm_wake_at(host, retired->deadline);
+            place = &retired->next;
+        }
+    }
+}
+
+/* Close all generations that have been replaced. */
+void ld_retired_close_all(struct ld_host *host) {
+    struct ld_retired *retired;
+    while ((retired = host->retired) != NULL) {
+        host->retired = retired->next;
+        close_replaced(host, retired->script, "by the stop");
+        free(retired);
+    }
+}
+
+/* Let no generation that has been replaced start anything new. */
+void ld_retired_restrain(struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        ld_script_restrain(at->script);
+    }
+}
+
+/* Whether on_stop functions of generations that have been replaced still run. */
+bool ld_retired_is_stopping(const struct ld_host *host) {
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        if (!at->script->on_stop.done) {
+            return true;
+        }
+    }
+    return false;
+}

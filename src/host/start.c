@@ -1,0 +1,102 @@
+/* The start: the first generation becomes the service, or the process ends. */
+#include <unistd.h>
+
+#include "base/log.h"
+#include "daemon/keeper.h"
+#include "host/internal.h"
+#include "posix/notify.h"
+#include "posix/reserve.h"
+#include "script/guard.h"
+
+/* Note that the start has failed; TEXT says why. */
+static void fail_start(struct ld_host *host, const struct ld_text *text) {
+    ld_guard_stop();
+    if (!host->failed_start) {
+        host->failed_start = true;
+        ld_text_append_plain(host->why, text);
+        if (host->service->daemon ||
+            ld_log_sink() != LD_LOG_STDERR) { /* there it is said at the end */
+            ld_log_with(LD_LOG_ERROR, text, "start failed: ");
+        }
+    }
+    ld_stop_now(host, 1);
+}
+
+/* The same in plain words. */
+static void fail_start_saying(struct ld_host *host, const char *words) {
+    struct ld_text text = {0};
+    ld_text_puts(&text, words);
+    fail_start(host, &text);
+    ld_text_fini(&text);
+}
+
+/* Tell everybody that the script is ready. */
+static void become_ready(struct ld_host *host) {
+    struct ld_service *service = host->service;
+    ld_guard_stop();
+    host->state = LD_HOST_RUNNING;
+    ld_script_serve(host->script);
+    ld_listeners_commit(host->listeners);
+    ld_listeners_unmute(host->listeners, host->script);
+    host->was_ready = true;
+    if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
+        host->said_started = true;
+        ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
+        ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
+        ld_keeper_report_start(service, LD_START_REPORT_READY, "");
+    }
+}
+
+/* Handle a script that wants to end before it was ready: in the foreground that is its own affair,
+ * for a daemon the start has failed. */
+static void stop_before_ready(struct ld_host *host) {
+    ld_guard_stop();
+    if (host->service->daemon) {
+        fail_start_saying(host, "the script asked to stop before it was ready");
+    } else if ((host->script->wants & LD_WANT_EXIT) != 0) {
+        ld_stop_now(host, host->script->exit_status);
+    } else {
+        ld_stop_begin(host, "stop", host->script->exit_status);
+    }
+}
+
+/* Check whether the script has become ready. */
+void ld_start_step(struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    if (!ld_text_is_empty(&script->errors.first)) {
+        fail_start(host, &script->errors.first);
+    } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
+        stop_before_ready(host);
+    } else if (ld_script_is_ready(script)) {
+        become_ready(host);
+    } else if (!ld_script_is_alive(script)) {
+        fail_start_saying(host, "the script ended before it called lunad.ready()");
+    } else if (uv_now(&host->loop) >= host->start_deadline) {
+        struct ld_text text = {0};
+        ld_text_format(&text, "the script was not ready after %.10g s",
+                       host->service->options->start_timeout);
+        fail_start(host, &text);
+        ld_text_fini(&text);
+    } else {
+        ld_alarm_wake_at(host, host->start_deadline);
+    }
+}
+
+/* Make the first generation and run its chunk. */
+void ld_start_begin(struct ld_host *host) {
+    double timeout = host->service->options->start_timeout;
+    struct ld_text why = {0};
+    host->start_deadline = ld_alarm_deadline(host, timeout);
+    ld_reserve_lend(); /* what is enough for a reload is enough for a start */
+    bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
+                  ld_script_load(host->script, &why) == 0;
+    ld_reserve_take_back();
+    if (!loaded) {
+        fail_start(host, &why);
+    } else {
+        ld_guard_start(host->script, NULL, timeout, "the script");
+        ld_script_start(host->script);
+        ld_start_step(host); /* ready is now, before anything else can happen */
+    }
+    ld_text_fini(&why);
+}

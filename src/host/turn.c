@@ -1,0 +1,124 @@
+/* What there is to do once in a turn of the loop. */
+#include "base/log.h"
+#include "host/internal.h"
+#include "posix/forked.h"
+#include "posix/notify.h"
+#include "script/task.h"
+
+/* Tell the service manager what the script says of itself. */
+static void heed_status(struct ld_script *script) {
+    if ((script->wants & LD_WANT_STATUS) != 0) {
+        struct ld_text line = {0};
+        ld_text_add_escaped(&line, ld_text_string(&script->status_text), script->status_text.size,
+                            false);
+        ld_notify_send("STATUS=%s", ld_text_string(&line));
+        ld_text_fini(&line);
+        script->wants &= ~(unsigned)LD_WANT_STATUS;
+    }
+}
+
+/* Do what the script wants. */
+static void heed_wants(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    unsigned wants = script->wants;
+    if ((wants & LD_WANT_EXIT) != 0) {
+        ld_stop_now(host, script->exit_status);
+    } else if ((wants & LD_WANT_STOP) != 0) {
+        if (host->state == LD_HOST_RUNNING) {
+            ld_log(LD_LOG_INFO, "stopping, as the script asked");
+        }
+        ld_stop_begin(host, "stop", script->exit_status);
+    } else if ((wants & LD_WANT_RELOAD) != 0) {
+        ld_reload_ask(host, NULL);
+    }
+    script->wants = 0;
+}
+
+/* Look whether an error or the end of everything ends the service. */
+static void heed_end(struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    if (script->errors.count > host->seen_errors) {
+        host->seen_errors = script->errors.count;
+        if (host->service->options->on_error == LD_ON_ERROR_EXIT) {
+            ld_log(LD_LOG_ERROR, "stopping after an uncaught error (--on-error exit)");
+            ld_stop_begin(host, "stop", 1);
+            return;
+        }
+    }
+    if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
+        !host->reload.asked) {
+        bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
+        ld_stop_finish(
+            host,
+            script->chunk == LD_CHUNK_FAILED ? "the script has failed, and nothing of it is left"
+            : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
+                              : "nothing of the script is left to wait for",
+            failed ? 1 : 0);
+    }
+}
+
+/* Whether a part has left something for the next turn. */
+static bool is_due(const struct ld_host *host) {
+    bool reload_due = host->state == LD_HOST_RUNNING && host->reload.asked &&
+                      host->reload.phase == LD_RELOAD_NONE;
+    return reload_due || (host->script != NULL && host->script->wants != 0);
+}
+
+/* Go on with the woken tasks of all generations; whether some are left for the next turn. */
+static bool resume_tasks(struct ld_host *host) {
+    bool left = host->script != NULL && ld_task_resume_left(host->script);
+    if (host->reload.next != NULL) {
+        left |= ld_task_resume_left(host->reload.next);
+    }
+    for (struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        left |= ld_task_resume_left(at->script);
+    }
+    return left;
+}
+
+/* Listen on the new control socket. */
+static void take_socket(struct ld_host *host) {
+    int rc = ld_control_listen(host->control, host->service->listener);
+    host->service->listener = -1; /* the control closes it */
+    if (rc < 0) {
+        ld_log(LD_LOG_ERROR, "the new control socket: %s", uv_strerror(rc));
+    }
+}
+
+/* Look what there is to do, once in a turn of the loop. The loop's own time is from before the callbacks
+ * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
+void ld_turn_on_prepare(uv_prepare_t *prepare) {
+    struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
+    if (ld_forked()) { /* it should have ended before */
+        ld_forked_leave(0);
+    }
+    bool left = resume_tasks(host);
+    if (host->state == LD_HOST_STARTING) {
+        ld_start_step(host);
+    }
+    if (host->script != NULL) {
+        heed_status(host->script);
+    }
+    if (host->state != LD_HOST_STARTING && host->script != NULL) {
+        heed_wants(host);
+    }
+    ld_retired_step(host);
+    ld_reload_step(host);
+    if (host->service->listener >= 0) {
+        take_socket(host);
+    }
+    if (host->state == LD_HOST_RUNNING) {
+        heed_end(host);
+    }
+    ld_actions_watch_terminal(host);
+    if (host->state == LD_HOST_STOPPING) {
+        ld_stop_step(host);
+    }
+    uv_update_time(&host->loop);
+    ld_guest_arm_all();
+    if (host->state == LD_HOST_ENDED) {
+        uv_stop(&host->loop);
+    } else if (left || is_due(host)) {
+        ld_alarm_wake_at(host, 0);
+    }
+}
