@@ -58,6 +58,8 @@ static struct ld_child_half *push_pinned_box(lua_State *L) {
         lx_error(L, "not enough memory");
     }
     half->box = box;
+    TAILQ_INIT(&half->waiters);
+    TAILQ_INIT(&half->flushers);
     ld_api_child_box_pin(L, index, half);
     return half;
 }
@@ -281,28 +283,6 @@ static int m_running(lua_State *L) {
     return 1;
 }
 
-/* Take a task out of a list. */
-static void take_out(struct ld_task **list, struct ld_task *task) {
-    while (*list != task) {
-        list = &(*list)->next_waiter;
-    }
-    *list = task->next_waiter;
-    task->next_waiter = NULL;
-}
-
-/* Put a task at the end of a list. */
-static void put_last(struct ld_task **list, struct ld_task *task) {
-    while (*list != NULL) {
-        list = &(*list)->next_waiter;
-    }
-    *list = task;
-}
-
-/* Wait no more for the end. */
-static void abandon_wait(struct ld_task *task) {
-    take_out(&((struct ld_child_half *)task->waits_on)->waiters, task);
-}
-
 /* Return from wait. */
 static int wait_resumed(lua_State *L, int status, lua_KContext context) {
     (void)status;
@@ -321,10 +301,8 @@ static int m_wait(lua_State *L) {
         ld_api_child_box_push_exit(L, box);
         return 1;
     }
-    struct ld_task *task = ld_task_check(L, "child:wait");
-    put_last(&half->waiters, task);
-    task->waits_on = half;
-    return ld_task_suspend(L, "wait", abandon_wait, wait_resumed);
+    ld_task_check(L, "child:wait");
+    return ld_task_wait(L, &half->waiters, "wait", wait_resumed);
 }
 
 /* child:kill([signal]) -> true | nil, error, code */
@@ -371,11 +349,6 @@ static int m_write(lua_State *L) {
     return push_written(L, box, half != NULL ? ld_child_write(half->child, bytes, size) : -EPIPE);
 }
 
-/* Flush no more. */
-static void abandon_flush(struct ld_task *task) {
-    take_out(&((struct ld_child_half *)task->waits_on)->flushers, task);
-}
-
 /* How the writing to a child stands: 1 for some to be written, 0 for none, or a negative errno. */
 static int writing_state(const struct ld_child_box *box) {
     if (box->half == NULL) {
@@ -407,10 +380,8 @@ static int m_flush(lua_State *L) {
     if (rc <= 0) {
         return push_written(L, box, rc);
     }
-    struct ld_task *task = ld_task_check(L, "child:flush");
-    put_last(&half->flushers, task);
-    task->waits_on = half;
-    return ld_task_suspend(L, "flush", abandon_flush, flush_resumed);
+    ld_task_check(L, "child:flush");
+    return ld_task_wait(L, &half->flushers, "flush", flush_resumed);
 }
 
 /* child:close_stdin(). What is another generation's still is closed when it is ours. */

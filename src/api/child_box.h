@@ -17,14 +17,14 @@ struct ld_child_half {
     struct ld_handle handle;
     struct ld_child *child;
     struct ld_child_box *box;
-    bool command;               /* of lunad.exec */
-    bool late;                  /* started after the script was replaced */
-    bool claims;                /* the child is another generation's until this one is ready */
-    bool to_log[2];             /* which outputs go to the log */
-    struct ld_task *waiters;    /* for the end */
-    struct ld_task *flushers;   /* for the writing */
-    struct ld_task *calling[2]; /* output callbacks that are not done yet */
-    bool held[2];               /* and whose streams are held for them */
+    bool command;                  /* of lunad.exec */
+    bool late;                     /* started after the script was replaced */
+    bool claims;                   /* the child is another generation's until this one is ready */
+    bool to_log[2];                /* which outputs go to the log */
+    struct ld_task_queue waiters;  /* for the end */
+    struct ld_task_queue flushers; /* for the writing */
+    struct ld_task *calling[2];    /* output callbacks that are not done yet */
+    bool held[2];                  /* and whose streams are held for them */
 };
 
 struct ld_child_box {

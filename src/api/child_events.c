@@ -74,28 +74,13 @@ static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     }
 }
 
-/* Wake the first task of a list. */
-static void wake_first(struct ld_task **list) {
-    struct ld_task *task = *list;
-    *list = task->next_waiter;
-    task->next_waiter = NULL;
-    ld_task_wake(task);
-}
-
-/* Wake all tasks of a list. */
-static void wake_all(struct ld_task **list) {
-    while (*list != NULL) {
-        wake_first(list);
-    }
-}
-
 /* Wake those who wait until everything is written. When one of them writes again, that is true no
  * more: the others, and itself if it flushes, wait for the next time. */
 static void on_drained(void *owner) {
     struct ld_child_half *half = owner;
-    while (half->flushers != NULL &&
+    while (!TAILQ_EMPTY(&half->flushers) &&
            (ld_child_write_error(half->child) < 0 || ld_child_unwritten(half->child) == 0)) {
-        wake_first(&half->flushers);
+        ld_task_wake(TAILQ_FIRST(&half->flushers));
     }
 }
 
@@ -133,8 +118,8 @@ static void on_finished(void *owner) {
         ld_child_release(half->child);
     }
     half->child = NULL;
-    wake_all(&half->flushers);
-    wake_all(&half->waiters);
+    ld_task_wake_all(&half->flushers);
+    ld_task_wake_all(&half->waiters);
     ld_api_child_box_push(L, half);
     bool has_callback = lua_getiuservalue(L, -1, LD_CHILD_ON_EXIT) != LUA_TNIL;
     lua_pop(L, 2);

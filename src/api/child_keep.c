@@ -75,21 +75,10 @@ static void take_line(struct ld_child *child, struct partial *partial) {
     }
 }
 
-/* Let tasks wait on for what will not come by this half any more: they are cancelled with their
- * script. */
-static void strand(struct ld_task *list) {
-    while (list != NULL) {
-        struct ld_task *task = list;
-        list = task->next_waiter;
-        task->next_waiter = NULL;
-        task->abandon = NULL;
-    }
-}
-
 /* Close the box of the old owner. */
 static void close_half(struct ld_child_half *half) {
-    strand(half->waiters);
-    strand(half->flushers);
+    ld_task_strand(&half->waiters); /* they are cancelled with their script */
+    ld_task_strand(&half->flushers);
     for (int i = 0; i < 2; i++) {
         if (half->calling[i] != NULL) {
             half->calling[i]->on_end = NULL;

@@ -15,7 +15,7 @@ static const char
 /* What a script holds. Its user value is a table of the results, or the error. */
 struct box {
     struct ld_task *task; /* NULL: it has ended */
-    struct ld_task *waiters;
+    struct ld_task_queue waiters;
     enum ld_outcome outcome;
     lua_Integer results;
 };
@@ -80,21 +80,11 @@ static void keep_no_memory(lua_State *L, const struct box *box) {
     lua_pop(L, 1);
 }
 
-/* Wake everybody who waits for a task. */
-static void wake_waiters(struct box *box) {
-    struct ld_task *waiter;
-    while ((waiter = box->waiters) != NULL) {
-        box->waiters = waiter->next_waiter;
-        waiter->next_waiter = NULL;
-        ld_task_wake(waiter);
-    }
-}
-
 /* Handle the end of a task: an error is for those who wait, if there are any. */
 static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct box *box = task->owner;
     struct ending ending = {.task = task, .box = box, .outcome = outcome, .results = results};
-    bool has_waiters = box->waiters != NULL;
+    bool has_waiters = !TAILQ_EMPTY(&box->waiters);
     box->outcome = outcome;
     box->results = results;
     if ((outcome != LD_OUTCOME_OK || results > 0) &&
@@ -103,7 +93,7 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
         keep_no_memory(task->script->L, box);
     }
     box->task = NULL;
-    wake_waiters(box); /* they hold the box */
+    ld_task_wake_all(&box->waiters); /* they hold the box */
     unpin_box(task->script->L, box);
     return has_waiters;
 }
@@ -116,6 +106,7 @@ static int l_task(lua_State *L) {
     int args = lua_gettop(L) - 1;
     struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct box){0};
+    TAILQ_INIT(&box->waiters);
     luaL_setmetatable(L, TASK_TYPE);
     pin_box(L, box);
     struct ld_task *task = ld_task_take(script, "a task"); /* nothing may raise while we have it */
@@ -179,17 +170,6 @@ static struct box *check_box(lua_State *L) {
     return luaL_checkudata(L, 1, TASK_TYPE);
 }
 
-/* Take a task out of those that wait. */
-static void abandon_wait(struct ld_task *task) {
-    struct box *box = task->waits_on;
-    struct ld_task **place = &box->waiters;
-    while (*place != task) {
-        place = &(*place)->next_waiter;
-    }
-    *place = task->next_waiter;
-    task->next_waiter = NULL;
-}
-
 /* Return from wait. */
 static int wait_resumed(lua_State *L, int status, lua_KContext context) {
     (void)status;
@@ -205,17 +185,10 @@ static int m_wait(lua_State *L) {
     if (box->task == NULL) {
         return push_results(L, box);
     }
-    struct ld_task *task = ld_task_check(L, "task:wait");
-    if (task == box->task) {
+    if (ld_task_check(L, "task:wait") == box->task) {
         lx_error(L, "task:wait: a task cannot wait for itself");
     }
-    struct ld_task **last = &box->waiters; /* woken in the order they came */
-    while (*last != NULL) {
-        last = &(*last)->next_waiter;
-    }
-    *last = task;
-    task->waits_on = box;
-    return ld_task_suspend(L, "wait", abandon_wait, wait_resumed);
+    return ld_task_wait(L, &box->waiters, "wait", wait_resumed);
 }
 
 /* task:cancel() */

@@ -108,6 +108,7 @@ static int open_libraries(lua_State *L) {
 /* Make the Lua state. */
 int ld_state_open(struct ld_script *script, struct ld_text *why) {
     struct ld_task *root = &script->tasks.root;
+    TAILQ_INIT(&script->tasks.woken);
     script->L = lua_newstate(allocate, script);
     if (script->L != NULL) {
         root->script = script;

@@ -66,6 +66,9 @@ enum ld_task_state { LD_TASK_IDLE, LD_TASK_RUNNING, LD_TASK_SUSPENDED };
 /* How a task ended. */
 enum ld_outcome { LD_OUTCOME_OK, LD_OUTCOME_FAILED, LD_OUTCOME_CANCELLED };
 
+/* Suspended tasks that wait for one thing, in the order they came. */
+TAILQ_HEAD(ld_task_queue, ld_task);
+
 /* A coroutine that runs a callback; see task.h. */
 struct ld_task {
     struct ld_script *script;
@@ -75,12 +78,11 @@ struct ld_task {
     bool cancelled;        /* the error is still to be raised */
     bool was_cancelled;    /* it was raised */
     bool is_listed;        /* among the script's tasks: it was suspended once */
-    bool woken;            /* it is in the script's list of those */
     bool is_known;         /* the script has seen its coroutine, and may keep it */
     bool has_failed;       /* its coroutine has ended by an error */
     const char *what;      /* for messages: "a timer", "the script" */
     const char *waits_for; /* while suspended: "sleep", … */
-    /* Undo what the suspended task waits for, before it is cancelled. */
+    /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
     void (*abandon)(struct ld_task *task);
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
      * are on the top of co. Errors are reported if this returns false. Must not raise. */
@@ -88,11 +90,10 @@ struct ld_task {
     const struct ld_text *trace; /* during on_end after an error: the message and the traceback */
     void *owner;                 /* on_end's */
     uint64_t number;             /* on_end's too */
-    void *waits_on;              /* abandon's */
     uint64_t timer;              /* abandon's too */
     LIST_ENTRY(ld_task) link;    /* of the script's tasks, if it is listed, or of the idle ones */
-    struct ld_task *next_woken;
-    struct ld_task *next_waiter; /* among those that wait for one thing */
+    struct ld_task_queue *queue; /* the one that the suspended task is in, or NULL */
+    TAILQ_ENTRY(ld_task) place;  /* in that */
 };
 
 /* The tasks of a script. */
@@ -101,10 +102,9 @@ struct ld_tasks {
     LIST_HEAD(, ld_task) suspended; /* that are or were suspended, and have not ended */
     LIST_HEAD(, ld_task) idle;      /* whose coroutines can be used again */
     size_t idle_count;
-    struct ld_task *woken; /* to go on when the current call is over, first and last */
-    struct ld_task *woken_last;
-    bool is_waking;          /* those are going on now */
-    struct ld_task *current; /* the innermost that runs, or NULL */
+    struct ld_task_queue woken; /* to go on when the current call is over */
+    bool is_waking;             /* those are going on now */
+    struct ld_task *current;    /* the innermost that runs, or NULL */
 };
 
 /* The interruption of a script; a signal handler reads and writes it. */

@@ -137,13 +137,12 @@ void ld_task_drop(struct ld_task *task) {
     lua_sethook(task->co, NULL, 0, 0);
     bool is_used_up = task->is_known || script->tasks.idle_count >= IDLE_MAX ||
                       (task->has_failed && !calls_hooks(task->co));
-    LD_ASSERT(!task->is_listed && !task->woken);
+    LD_ASSERT(!task->is_listed && task->queue == NULL);
     task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
     task->has_failed = false;
     task->on_end = NULL;
-    task->next_waiter = NULL;
     if (is_used_up) {
         free_task(task);
         return;
@@ -437,21 +436,33 @@ static bool is_over(const struct ld_script *script) {
     return script->exited && !ld_stage_is_closing(script->stage);
 }
 
+/* Put a task at the end of a queue. */
+static void join_queue(struct ld_task *task, struct ld_task_queue *queue) {
+    task->queue = queue;
+    TAILQ_INSERT_TAIL(queue, task, place);
+}
+
+/* Take a task out of the queue that it is in, if it is in one. */
+static void leave_queue(struct ld_task *task) {
+    if (task->queue != NULL) {
+        TAILQ_REMOVE(task->queue, task, place);
+        task->queue = NULL;
+    }
+}
+
 /* Let the tasks go on that were woken during a call, after the outermost one, as long as a turn of the
  * loop may take. Those that they wake come after them, not inside: the C stack does not grow with the
  * chain. */
 static void resume_woken(struct ld_script *script) {
     struct ld_task *task;
-    if (script->tasks.is_waking || script->tasks.woken == NULL) {
+    if (script->tasks.is_waking || TAILQ_EMPTY(&script->tasks.woken)) {
         return;
     }
     uint64_t end = ld_time_coarse() + LD_TURN_NS;
     script->tasks.is_waking = true;
     while (!is_over(script) && script->tasks.current == NULL &&
-           (task = script->tasks.woken) != NULL) {
-        script->tasks.woken = task->next_woken;
-        task->next_woken = NULL;
-        task->woken = false;
+           (task = TAILQ_FIRST(&script->tasks.woken)) != NULL) {
+        leave_queue(task);
         resume(task, 0);
         if (ld_time_coarse() >= end) {
             break;
@@ -463,7 +474,7 @@ static void resume_woken(struct ld_script *script) {
 /* Go on with those that were left. */
 bool ld_task_resume_left(struct ld_script *script) {
     resume_woken(script);
-    return script->tasks.woken != NULL && !is_over(script);
+    return !TAILQ_EMPTY(&script->tasks.woken) && !is_over(script);
 }
 
 /* Run a task. */
@@ -549,45 +560,37 @@ int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct 
     return lua_yieldk(L, 0, (lua_KContext)lua_gettop(L), resumed);
 }
 
-/* Put a task at the end of those to go on. */
-static void queue_woken(struct ld_task *task) {
-    struct ld_script *script = task->script;
-    if (task->woken) {
-        return;
-    }
-    task->woken = true;
-    if (script->tasks.woken == NULL) {
-        script->tasks.woken = task;
-    } else {
-        script->tasks.woken_last->next_woken = task;
-    }
-    script->tasks.woken_last = task;
-}
-
-/* Take a task out of those to go on. */
-static void unqueue_woken(struct ld_task *task) {
-    struct ld_script *script = task->script;
-    struct ld_task *before = NULL;
-    for (struct ld_task *at = script->tasks.woken; at != NULL && at != task; at = at->next_woken) {
-        before = at;
-    }
-    if (before == NULL) {
-        script->tasks.woken = task->next_woken;
-    } else {
-        before->next_woken = task->next_woken;
-    }
-    if (script->tasks.woken_last == task) {
-        script->tasks.woken_last = before;
-    }
-    task->next_woken = NULL;
-    task->woken = false;
+/* Suspend the task of L in a queue. */
+int ld_task_wait(lua_State *L, struct ld_task_queue *queue, const char *waits_for,
+                 lua_KFunction resumed) {
+    join_queue(ld_task_of(L), queue);
+    return ld_task_suspend(L, waits_for, NULL, resumed);
 }
 
 /* Let a suspended task go on. */
 void ld_task_wake(struct ld_task *task) {
     struct ld_script *script = task->script;
-    queue_woken(task);
+    if (task->queue != &script->tasks.woken) {
+        leave_queue(task);
+        join_queue(task, &script->tasks.woken);
+    }
     resume_woken(script);
+}
+
+/* Let all tasks of a queue go on. */
+void ld_task_wake_all(struct ld_task_queue *queue) {
+    struct ld_task *task;
+    while ((task = TAILQ_FIRST(queue)) != NULL) {
+        ld_task_wake(task);
+    }
+}
+
+/* Empty a queue without waking its tasks. */
+void ld_task_strand(struct ld_task_queue *queue) {
+    struct ld_task *task;
+    while ((task = TAILQ_FIRST(queue)) != NULL) {
+        leave_queue(task);
+    }
 }
 
 /* Cancel a task. */
@@ -596,8 +599,8 @@ void ld_task_cancel(struct ld_task *task) {
     if (task->state != LD_TASK_SUSPENDED) {
         return; /* it runs, further out: the error comes when it suspends */
     }
-    if (task->woken) {
-        unqueue_woken(task);
+    if (task->queue != NULL) {
+        leave_queue(task);
     } else if (task->abandon != NULL) {
         task->abandon(task);
     }

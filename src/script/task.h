@@ -40,15 +40,25 @@ void ld_task_note_known(lua_State *L);
 int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct ld_task *),
                     lua_KFunction resumed);
 
+/* The same, in QUEUE: it is woken through that. */
+int ld_task_wait(lua_State *L, struct ld_task_queue *queue, const char *waits_for,
+                 lua_KFunction resumed);
+
 /* Raise if the task of L cannot suspend: to be asked before anything is begun. */
 struct ld_task *ld_task_check(lua_State *L, const char *function);
 
 /* To be called first in RESUMED: raises if the task was cancelled. */
 void ld_task_check_cancelled(lua_State *L);
 
-/* Let a suspended task go on: now, or when the current call into the script is over, or in the next
+/* Let a suspended task go on, out of the queue that it is in: now, or when the current call into the script is over, or in the next
  * turn of the loop if those that were woken before it take long. */
 void ld_task_wake(struct ld_task *task);
+
+/* Let all tasks of a queue go on, in their order. */
+void ld_task_wake_all(struct ld_task_queue *queue);
+
+/* Empty a queue that nothing will wake any more: its tasks stay suspended until they are cancelled. */
+void ld_task_strand(struct ld_task_queue *queue);
 
 /* Let woken tasks go on for which there was no time left in the last turn of the loop; true if some
  * are still left. Not from inside a call. */
