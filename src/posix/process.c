@@ -484,7 +484,7 @@ static int signal_descendants(pid_t root, int signo, struct ld_pids *family) {
 
 /* A time of CLOCK_MONOTONIC in clock ticks since the boot. */
 static unsigned long long to_ticks(uint64_t monotonic) {
-    double asleep = (double)(ld_time_boot() - ld_time_monotonic());
+    double asleep = (double)(int64_t)(ld_time_boot() - ld_time_monotonic());
     double ticks = ((double)monotonic + asleep) / LD_TIME_SECOND * (double)sysconf(_SC_CLK_TCK);
     return ticks > 1 ? (unsigned long long)ticks - 1 : 0; /* two clocks are read: one tick less */
 }
