@@ -18,7 +18,7 @@ static void be_middle(int channel) {
     }
 }
 
-/* Fork twice. */
+/* Fork twice and leave the session. */
 int ld_detach_fork(int *channel) {
     int ends[2];
     int rc = ld_start_report_open(ends);

@@ -1,3 +1,5 @@
+#include "daemon/hold.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -12,15 +14,14 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parse.h"
-#include "daemon/hold.h"
 #include "posix/claim.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
 #include "posix/reserve.h"
 
-#define OPEN_ROUNDS 10 /* how often a log that is moved meanwhile is opened */
+#define OPEN_ROUNDS 10 /* attempts to open a log that is being moved */
 
-/* Set a variable, or take it out for NULL. */
+/* Set a variable, or unset it for NULL. */
 static void set_or_unset(const char *name, const char *value) {
     if (value != NULL) {
         setenv(name, value, 1);
@@ -29,7 +30,7 @@ static void set_or_unset(const char *name, const char *value) {
     }
 }
 
-/* Make the environment that was asked for. */
+/* Set the environment as the options say. */
 static int set_environment(struct ld_service *service, struct ld_text *why) {
     const struct ld_options *options = service->options;
     (void)why;
@@ -47,7 +48,7 @@ static int set_environment(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Give a daemon /dev/null for stdin. */
+/* Open /dev/null as stdin of a daemon. */
 static int close_stdin(struct ld_service *service, struct ld_text *why) {
     if (service->daemon && ld_inherit_null_stdin() < 0) {
         ld_text_format(why, "/dev/null: %s", strerror(errno));
@@ -56,7 +57,7 @@ static int close_stdin(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Clear the file mode mask, so that the modes of our own files are exact. */
+/* Clear the file mode mask, so that our own files get exact modes. */
 static int clear_mask(struct ld_service *service, struct ld_text *why) {
     (void)service;
     (void)why;
@@ -71,9 +72,9 @@ static int set_mask(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Check that an open log file has no other name, if the user dropped to can make names in its
- * directory: the other could be a file that this user may not write. The count of its names means
- * something only while the one that we know is among them: -ESTALE if it is not. */
+/* Check that an open log file has no other name, if the user dropped to can make links in its
+ * directory: the other name could be that of a file which this user may not write. The count of
+ * links is reliable only while PLACE is one of them; -ESTALE if it is not. */
 static int check_links(const struct ld_place *place, int fd) {
     struct stat opened;
     struct stat there;
@@ -88,7 +89,7 @@ static int check_links(const struct ld_place *place, int fd) {
     return there.st_nlink > 1 ? -EMLINK : 0;
 }
 
-/* Open the log file at its place, again if somebody moves it meanwhile. */
+/* Open the log file at its place; try again if another process moves it meanwhile. */
 static int open_log_at(const struct ld_place *place, long gid) {
     int rc = -ESTALE;
     for (int round = 0; round < OPEN_ROUNDS && rc == -ESTALE; round++) {
@@ -109,7 +110,7 @@ static int open_log_at(const struct ld_place *place, long gid) {
     return rc;
 }
 
-/* Open the log file. The user dropped to may read it: it has that user's group when it is made. */
+/* Open the log file. A new one gets the group of the user dropped to, who may read it. */
 int ld_hold_open_log(void *arg) {
     struct ld_service *service = arg;
     const struct ld_place *place = &service->log_place;
@@ -127,7 +128,7 @@ int ld_hold_open_log(void *arg) {
     return fd;
 }
 
-/* Say why the log cannot be opened. */
+/* Explain why the log cannot be opened. */
 static int blame_log(const struct ld_service *service, int rc, struct ld_text *why) {
     ld_text_format(why, "log %s: %s",
                    service->log_path != NULL ? service->log_path : service->options->log,
@@ -157,8 +158,8 @@ static int open_log(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? blame_log(service, rc, why) : 0;
 }
 
-/* Go to a directory; through a way that USER can bend with the rights of USER alone, as who stands in
- * a directory can reach what is in it. */
+/* Change to a directory. Where USER can change the path to it, use the rights of USER alone,
+ * because the working directory gives access to what is in it. */
 static int enter_dir(const struct ld_user *user, const char *dir) {
     struct ld_place place;
     char *way = NULL;
@@ -181,7 +182,7 @@ static int enter_dir(const struct ld_user *user, const char *dir) {
     return rc;
 }
 
-/* Go to the working directory. */
+/* Change to the working directory. */
 static int change_dir(struct ld_service *service, struct ld_text *why) {
     const char *dir = service->options->chdir;
     if (dir == NULL) {
@@ -195,7 +196,7 @@ static int change_dir(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Say that another process holds the pidfile, or the claim alone. */
+/* Explain that another process holds the pidfile, or only the claim. */
 static int say_running(const struct ld_service *service, bool is_claimed, struct ld_text *why) {
     struct ld_holder holder;
     ld_text_format(why, "%s is already running", service->name);
@@ -207,15 +208,15 @@ static int say_running(const struct ld_service *service, bool is_claimed, struct
     return 4;
 }
 
-/* Say what is wrong with the pidfile. */
+/* Explain what is wrong with the pidfile. */
 static int blame_pidfile(const struct ld_service *service, int rc, struct ld_text *why) {
     ld_text_format(why, "pidfile %s/%s.pid: %s", service->run_dir, service->name,
                    rc == -ELOOP ? "it is a symbolic link: remove it" : strerror(-rc));
     return 1;
 }
 
-/* Take the pidfile, and the claim, which is held where the pidfile was removed. That a claim cannot be
- * had for another reason only takes that protection away. */
+/* Take the pidfile and the claim, which another daemon still holds if its pidfile was removed. If
+ * the claim cannot be taken for another reason, start without that protection. */
 static int take_pidfile(struct ld_service *service, struct ld_text *why) {
     int rc = ld_pidfile_acquire(&service->pidfile, service->run_fd, service->name);
     if (rc == -EWOULDBLOCK) {
@@ -234,7 +235,7 @@ static int take_pidfile(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
-/* Make a JSON array of strings that keep every byte. */
+/* Make a JSON array of strings that preserve every byte. */
 static json_t *to_strings(char *const *strings) {
     json_t *array = json_array();
     for (char *const *at = strings; *at != NULL; at++) {
@@ -255,7 +256,7 @@ static void tell_last_death(const struct ld_service *service) {
     }
 }
 
-/* Write down how the service was started. */
+/* Write the record of how the service was started. */
 static int write_record(struct ld_service *service, struct ld_text *why) {
     const struct ld_options *options = service->options;
     tell_last_death(service);
@@ -275,7 +276,7 @@ static int write_record(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Make the control socket. What is there is stale: we hold the pidfile. */
+/* Make the control socket. A file at its path is stale, because we hold the pidfile. */
 static int bind_socket(struct ld_service *service) {
     struct ld_address address = {.size = sizeof(struct sockaddr_un)};
     struct sockaddr_un *path = (struct sockaddr_un *)&address.storage;
@@ -288,7 +289,7 @@ static int bind_socket(struct ld_service *service) {
     return service->listener < 0 ? service->listener : 0;
 }
 
-/* The same, saying why it failed. */
+/* Make the control socket, or explain why not. */
 static int make_socket(struct ld_service *service, struct ld_text *why) {
     int rc = bind_socket(service);
     if (rc < 0) {
@@ -298,7 +299,7 @@ static int make_socket(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
-/* Listen on one address of --listen; a negative errno if that cannot be. */
+/* Listen on one address of --listen; 0 or a negative errno. */
 static int listen_on(struct ld_service *service, const char *text) {
     static const struct ld_listen_options plain = {.mode = -1};
     struct ld_service_socket made = {.address = text};
@@ -315,7 +316,7 @@ static int listen_on(struct ld_service *service, const char *text) {
     return -ENOMEM;
 }
 
-/* Listen on what --listen names. */
+/* Listen on every address of --listen. */
 static int listen_all(struct ld_service *service, struct ld_text *why) {
     for (size_t i = 0; i < service->options->listen_count; i++) {
         int rc = listen_on(service, service->options->listen[i]);
@@ -337,7 +338,7 @@ static void release_sockets(struct ld_service *service) {
     service->socket_count = 0;
 }
 
-/* Learn of files that are removed from the run directory. Without that they are not made again. */
+/* Watch the run directory for removed files. If that fails, they are not made again. */
 static void watch_files(struct ld_service *service) {
     char path[32];
     if (service->file_watch < 0) {
@@ -350,17 +351,27 @@ static void watch_files(struct ld_service *service) {
     }
 }
 
-/* See that files which are removed from the run directory are made again. */
+/* Begin to watch the run directory. */
 static int begin_watch(struct ld_service *service, struct ld_text *why) {
     (void)why;
     watch_files(service);
     return 0;
 }
 
-/* Check that enough descriptors may be open. */
+/* Check that the loop can open enough descriptors. */
 static int check_descriptors(struct ld_service *service, struct ld_text *why) {
     (void)service;
     return ld_reserve_check_start(why) < 0 ? 1 : 0;
+}
+
+/* Explain a failure by the lack of descriptors, if they are too few. */
+static void blame_descriptors(struct ld_text *why) {
+    struct ld_text few = {0};
+    if (ld_reserve_check_start(&few) < 0) {
+        ld_text_clear(why);
+        ld_text_append(why, &few);
+    }
+    ld_text_fini(&few);
 }
 
 /* Take hold of everything that must be held before the script runs. */
@@ -380,7 +391,11 @@ int ld_hold_take(struct ld_service *service, struct ld_text *why) {
         check_descriptors, /* for the loop */
         NULL,
     };
-    return ld_service_take_steps(service, steps, why);
+    int status = ld_service_take_steps(service, steps, why);
+    if (status == 1) {
+        blame_descriptors(why);
+    }
+    return status;
 }
 
 /* Set the resource limits. */
@@ -395,13 +410,13 @@ static int set_limits(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
-/* Write our pid into the pidfile. */
+/* Write the pid of this process into the pidfile. */
 static int write_pid(struct ld_service *service, struct ld_text *why) {
     int rc = ld_pidfile_write(&service->pidfile, getpid());
     return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
-/* Below a keeper, close what only the keeper may have, and keep the witness instead of the lock. */
+/* Below a keeper, close what only the keeper may have, and exchange the lock for its witness. */
 static int leave_to_keeper(struct ld_service *service, struct ld_text *why) {
     if (service->keeper < 0) {
         return 0;
@@ -422,7 +437,7 @@ static int leave_to_keeper(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
-/* Become the user of --user. No process of that user may look into this one afterwards. */
+/* Become the user of --user, whose other processes must not be able to trace this one. */
 static int become_user(struct ld_service *service, struct ld_text *why) {
     struct ld_text reason = {0};
     if (!service->has_user) {
@@ -441,7 +456,7 @@ static int become_user(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
-/* See that no program which is executed can gain rights, where that was asked for. */
+/* Set PR_SET_NO_NEW_PRIVS if --no-new-privs was given. */
 static int renounce_rights(struct ld_service *service, struct ld_text *why) {
     if (service->options->no_new_privs && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
         ld_text_format(why, "--no-new-privs: %s", strerror(errno));
@@ -463,7 +478,7 @@ int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
     return ld_service_take_steps(service, steps, why);
 }
 
-/* Remove the log file, which was not there before. */
+/* Remove the log file that a check has made. */
 static void remove_log(const struct ld_service *service) {
     const struct ld_place *place = &service->log_place;
     if (place->dir < 0) {
@@ -474,7 +489,7 @@ static void remove_log(const struct ld_service *service) {
     }
 }
 
-/* Check that the log can be opened, without leaving one that was not there. */
+/* Check that the log can be opened, and remove it if it did not exist before. */
 static int check_log(struct ld_service *service, struct ld_text *why) {
     if (service->sink != LD_LOG_FILE) {
         return 0;
@@ -497,7 +512,7 @@ int ld_hold_check(struct ld_service *service, struct ld_text *why) {
     return ld_service_take_steps(service, steps, why);
 }
 
-/* Open the run directory again if the one at its path is not the one that is open: 1 then, else 0. */
+/* Open the run directory again if another one is at its path: 1 then, 0, or a negative errno. */
 static int follow_run_dir(struct ld_service *service) {
     struct ld_text why = {0};
     struct stat opened;
@@ -518,7 +533,7 @@ static int follow_run_dir(struct ld_service *service) {
     return rc < 0 ? rc : 1;
 }
 
-/* Make the pidfile again, unless it is there. */
+/* Make the pidfile again if it is missing: 1 then, else 0, or a negative errno. */
 static int restore_pidfile(struct ld_service *service, pid_t host) {
     struct ld_pidfile file;
     if (ld_pidfile_is_current(&service->pidfile)) {
@@ -533,7 +548,7 @@ static int restore_pidfile(struct ld_service *service, pid_t host) {
     return rc < 0 ? rc : 1;
 }
 
-/* Make the control socket again, unless it is there. */
+/* Make the control socket again if it is missing; likewise. */
 static int restore_socket(struct ld_service *service) {
     if (ld_socket_file_is_current(&service->socket_file)) {
         return 0;
@@ -542,7 +557,7 @@ static int restore_socket(struct ld_service *service) {
     return rc < 0 ? rc : 1;
 }
 
-/* Make the record again, unless it is there. */
+/* Make the record again if it is missing; likewise. */
 static int restore_record(struct ld_service *service) {
     char file[LD_NAME_MAX + 8];
     snprintf(file, sizeof file, "%s.start", service->name);
@@ -553,7 +568,7 @@ static int restore_record(struct ld_service *service) {
     return rc < 0 ? rc : 1;
 }
 
-/* Make files again that were removed. */
+/* Make removed files again, and log that. */
 void ld_hold_restore_files(struct ld_service *service, pid_t host) {
     char events[4096];
     while (read(service->file_watch, events, sizeof events) > 0) {
@@ -575,7 +590,7 @@ void ld_hold_restore_files(struct ld_service *service, pid_t host) {
     }
 }
 
-/* Remove the files and let go. */
+/* Remove the files and close what is held. */
 void ld_hold_release(struct ld_service *service, bool died) {
     if (service->file_watch >= 0) {
         close(service->file_watch);

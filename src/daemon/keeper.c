@@ -21,9 +21,9 @@
 #define PATIENCE_MS 2000 /* how long the host waits for an answer */
 #define SLACK_MS    5000 /* how much longer than its own limit a stop of the host may take */
 
-/* The words. Host to keeper, numbered: LOG. Host to keeper, as they are: READY, FINISHED, FAILED (with
- * the reason). Keeper to host, numbered: OK (with the descriptor), ERROR (with an errno). Keeper to
- * host, as they are: STOP, SOCKET (with the descriptor). */
+/* The words of the protocol. From host to keeper, with a number: LOG; without: READY, FINISHED,
+ * FAILED (with the reason). From keeper to host, with the number of the request: OK (with the
+ * descriptor), ERROR (with an errno); without: STOP, SOCKET (with the descriptor). */
 static const char word_log[] = "open-log";
 static const char word_ready[] = "ready";
 static const char word_finished[] = "finished";
@@ -33,7 +33,7 @@ static const char word_error[] = "error";
 static const char word_stop[] = "stop";
 static const char word_socket[] = "socket";
 
-/* What the keeper knows. */
+/* The state of the keeper. */
 struct keeper {
     struct ld_service *service;
     pid_t host;
@@ -46,8 +46,8 @@ struct keeper {
     bool killed;     /* by us */
 };
 
-/* Answer a request with a descriptor, which is closed, or an errno. A host that does not read its
- * answers gets none. */
+/* Answer a request with a descriptor, which is closed here, or a negative errno. The answer is lost
+ * if the host does not read. */
 static void answer(const struct keeper *keeper, unsigned long number, int fd) {
     char code[16] = "";
     int size = fd < 0 ? snprintf(code, sizeof code, "%d", -fd) : 0;
@@ -61,7 +61,9 @@ static void answer(const struct keeper *keeper, unsigned long number, int fd) {
 /* Tell the starting process how the start went, once. */
 static void report(struct keeper *keeper, enum ld_start_report_kind kind, const char *text) {
     struct ld_service *service = keeper->service;
-    int status = kind == LD_START_REPORT_READY ? (int)keeper->host : kind == LD_START_REPORT_FAILED ? 1 : 0;
+    int status = kind == LD_START_REPORT_READY    ? (int)keeper->host
+                 : kind == LD_START_REPORT_FAILED ? 1
+                                                  : 0;
     if (!keeper->reported && service->channel >= 0) {
         ld_start_report_send(service->channel, kind, status, text);
     }
@@ -75,7 +77,7 @@ static void report(struct keeper *keeper, enum ld_start_report_kind kind, const 
     }
 }
 
-/* Do what a packet of the host's asks for, if it is one of the few things that it may ask for. */
+/* Do what a packet of the host asks for, if the host may ask for that. */
 static void obey(struct keeper *keeper, const struct ld_packet *packet) {
     if (strcmp(packet->word, word_log) == 0 && packet->size == 0) {
         answer(keeper, packet->number, ld_hold_open_log(keeper->service));
@@ -90,7 +92,7 @@ static void obey(struct keeper *keeper, const struct ld_packet *packet) {
     }
 }
 
-/* Serve one packet of the host. */
+/* Receive one packet of the host and serve it. */
 static void serve(struct keeper *keeper) {
     struct ld_packet packet;
     int rc = ld_packet_receive(keeper->channel, &packet);
@@ -105,7 +107,7 @@ static void serve(struct keeper *keeper) {
     }
 }
 
-/* Reap what has ended: the host, and orphans of it. */
+/* Reap the host and its orphans. */
 static void reap(struct keeper *keeper) {
     int status;
     pid_t pid;
@@ -117,9 +119,9 @@ static void reap(struct keeper *keeper) {
     }
 }
 
-/* Have the host stop, and see that it does. It is told over the channel, because a manager that
- * signals a whole group has signalled the host too, and a second signal would mean more; a host that
- * does not listen there gets the signal. */
+/* Ask the host to stop, and set the deadline. The request goes over the channel, because a manager
+ * that signals a whole group has signalled the host too, and a second SIGTERM means "stop now". If
+ * the channel fails, send the signal. */
 static void stop_host(struct keeper *keeper) {
     if (keeper->deadline == 0) {
         keeper->deadline =
@@ -130,7 +132,7 @@ static void stop_host(struct keeper *keeper) {
     }
 }
 
-/* Handle a signal to the keeper: it means the host. */
+/* Pass a signal to the keeper on to the host. */
 static void on_signal(void *arg, int signo, bool by_kernel) {
     struct keeper *keeper = arg;
     (void)by_kernel;
@@ -152,7 +154,7 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     }
 }
 
-/* Kill a host that has not stopped in time; how long to wait for the next event, for poll. */
+/* Kill a host that has not stopped in time; return how long poll may wait. */
 static int time_left(struct keeper *keeper) {
     if (keeper->deadline == 0 || keeper->killed) {
         return -1;
@@ -169,7 +171,7 @@ static int time_left(struct keeper *keeper) {
     return -1;
 }
 
-/* Make the files of the service again if one was removed, and hand a new control socket on. */
+/* Make removed files of the service again, and pass a new control socket to the host. */
 static void look_after_files(struct keeper *keeper) {
     struct ld_service *service = keeper->service;
     ld_hold_restore_files(service, keeper->host);
@@ -180,7 +182,7 @@ static void look_after_files(struct keeper *keeper) {
     }
 }
 
-/* Wait for the end of the host, and serve it meanwhile: signals first, then one packet. */
+/* Serve the host until it ends: signals first, then one packet. */
 static void attend(struct keeper *keeper) {
     while (!keeper->ended) {
         struct pollfd polls[3] = {{.fd = ld_signals_fd(), .events = POLLIN},
@@ -201,7 +203,7 @@ static void attend(struct keeper *keeper) {
     }
 }
 
-/* Say how the host ended, if it did not choose its end. */
+/* Log and report how the host ended, if a signal killed it. */
 static void explain_death(struct keeper *keeper) {
     struct ld_text how = {0};
     if (!WIFSIGNALED(keeper->status)) {
@@ -210,7 +212,7 @@ static void explain_death(struct keeper *keeper) {
     const struct ld_service *service = keeper->service;
     ld_text_format(&how, "killed by SIG%s%s", ld_parse_signal_name(WTERMSIG(keeper->status)),
                    WCOREDUMP(keeper->status) ? " (core dumped)" : "");
-    ld_log_reopen(); /* the host may have reopened its own since */
+    ld_log_reopen(); /* the host may have reopened its own meanwhile */
     ld_log(LD_LOG_ERROR, "%s (pid %d) was %s", service->name, (int)keeper->host,
            ld_text_string(&how));
     ld_record_note_death(service->run_fd, service->name, ld_text_string(&how));
@@ -224,13 +226,13 @@ static void explain_death(struct keeper *keeper) {
     ld_text_fini(&how);
 }
 
-/* Keep the host until everything is over; the exit status to take. */
+/* Serve the host until it ends, then clean up; the exit status to take. */
 static int keep(struct keeper *keeper) {
     ld_inherit_unblock_signals();
     reap(keeper);
     attend(keeper);
     ld_inherit_reset_signals();
-    while (keeper->channel >= 0) { /* its last words */
+    while (keeper->channel >= 0) { /* what the host has sent before its end */
         struct pollfd poller = {.fd = keeper->channel, .events = POLLIN};
         if (poll(&poller, 1, 0) <= 0) {
             break;
@@ -238,7 +240,7 @@ static int keep(struct keeper *keeper) {
         serve(keeper);
     }
     explain_death(keeper);
-    ld_process_end_orphans(); /* what the host has left behind is ours now */
+    ld_process_end_orphans(); /* we have adopted the orphans of the host */
     bool died = WIFSIGNALED(keeper->status) && !keeper->killed && keeper->ready;
     ld_hold_release(keeper->service, died);
     return WIFSIGNALED(keeper->status) ? 128 + WTERMSIG(keeper->status)
@@ -248,7 +250,7 @@ static int keep(struct keeper *keeper) {
 static const int passed_on[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT,
                                 SIGTERM, SIGINT,  SIGPIPE, SIGCHLD};
 
-/* Begin to catch what means the host: it is pending until signals are let in. */
+/* Begin to catch the signals that are passed on. They stay blocked for now. */
 static int catch_signals(void) {
     int rc = ld_signals_open();
     for (size_t i = 0; i < LD_COUNT(passed_on) && rc == 0; i++) {
@@ -257,7 +259,7 @@ static int catch_signals(void) {
     return rc;
 }
 
-/* Catch no signal any longer. */
+/* Stop catching signals. */
 static void release_signals(void) {
     for (size_t i = 0; i < LD_COUNT(passed_on); i++) {
         ld_signals_release(passed_on[i]);
@@ -265,8 +267,8 @@ static void release_signals(void) {
     ld_signals_close();
 }
 
-/* Make the channel, its end of the keeper first, and fork the host: its pid (0 in the host), or a negative
- * errno. */
+/* Make the channel (the end of the keeper first) and fork the host. The pid, 0 in the host, or a
+ * negative errno. */
 static pid_t fork_with_channel(int ends[2]) {
     int rc = catch_signals();
     if (rc < 0) {
@@ -287,8 +289,8 @@ static pid_t fork_with_channel(int ends[2]) {
     return host;
 }
 
-/* Fork the host, when everything that the keeper needs is there. All signals are blocked here; the
- * host and the keeper catch their own. */
+/* Fork the host after everything that the keeper needs is open. Signals are blocked here; host and
+ * keeper catch their own. */
 int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
     int ends[2];
     pid_t host = fork_with_channel(ends);
@@ -303,13 +305,13 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
         return -1;
     }
     close(ends[1]);
-    close(service->listener); /* the host's: after its death nobody shall seem to listen */
+    close(service->listener); /* so that it does not outlive the host */
     service->listener = -1;
     struct keeper keeper = {.service = service, .host = host, .channel = ends[0]};
     return keep(&keeper);
 }
 
-/* Tell the starting process how the start went. */
+/* Report how the start went. */
 void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind,
                             const char *text) {
     const char *word = kind == LD_START_REPORT_READY      ? word_ready
@@ -329,7 +331,7 @@ void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kin
     }
 }
 
-/* Note what the keeper says unasked while an answer is waited for, to be heard later. */
+/* Keep for later what the keeper sends unasked during a request. */
 static void note_event(struct ld_service *service, const struct ld_packet *packet) {
     if (strcmp(packet->word, word_stop) == 0) {
         raise(SIGTERM);
@@ -343,7 +345,7 @@ static void note_event(struct ld_service *service, const struct ld_packet *packe
     }
 }
 
-/* The descriptor of an answer, or its errno. */
+/* Read an answer: a descriptor, or a negative errno. */
 static int read_answer(const struct ld_packet *packet) {
     long code;
     if (strcmp(packet->word, word_ok) == 0 && packet->fd >= 0) {
@@ -357,8 +359,8 @@ static int read_answer(const struct ld_packet *packet) {
     return is_error ? -(int)code : -EPROTO;
 }
 
-/* Wait for the answer to request NUMBER. Signals do not shorten the time; answers to what was given up
- * on are dropped. */
+/* Wait for the answer to request NUMBER. Signals do not shorten the wait; late answers to earlier
+ * requests are dropped. */
 static int await_answer(struct ld_service *service, unsigned long number) {
     double deadline = (double)ld_time_ms() + PATIENCE_MS;
     struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
@@ -387,7 +389,7 @@ static int await_answer(struct ld_service *service, unsigned long number) {
     }
 }
 
-/* Open the log by the keeper. */
+/* Ask the keeper to open the log. */
 int ld_keeper_open_log(void *arg) {
     static unsigned long last_number;
     struct ld_service *service = arg;
@@ -399,7 +401,7 @@ int ld_keeper_open_log(void *arg) {
     return rc < 0 ? rc : await_answer(service, last_number);
 }
 
-/* Hear what the keeper says. */
+/* Receive what the keeper sends. */
 enum ld_keeper_event ld_keeper_hear(struct ld_service *service, int *fd) {
     struct ld_packet packet;
     int rc = ld_packet_receive(service->keeper, &packet);

@@ -9,11 +9,10 @@
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
-#include "posix/reserve.h"
 #include "posix/title.h"
 
-/* Tell the starting process, or the person in the foreground, why the service failed before its host
- * ran. */
+/* Report to the starting process, or print in the foreground, why the service failed before its
+ * host ran. */
 static int fail(struct ld_service *service, int status, const char *text) {
     if (service->keeper >= 0) {
         ld_keeper_report_start(service, LD_START_REPORT_FAILED, text);
@@ -26,7 +25,7 @@ static int fail(struct ld_service *service, int status, const char *text) {
     return status;
 }
 
-/* Show the service's name to ps. */
+/* Set the title of the process to the service's name. */
 static void set_title(const struct ld_service *service, const char *suffix) {
     struct ld_text title = {0};
     ld_text_format(&title, "lunad: %s%s", service->name, suffix);
@@ -34,7 +33,7 @@ static void set_title(const struct ld_service *service, const char *suffix) {
     ld_text_fini(&title);
 }
 
-/* Become the host and run it; the exit status to take. */
+/* Give up rights and run the host; the exit status to take. */
 static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_text *why) {
     set_title(service, "");
     ld_notify_open(service->notify_socket);
@@ -50,7 +49,7 @@ static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_t
     return status;
 }
 
-/* Run what is held, with a keeper between it and us if privileges are dropped. */
+/* Run the host, in a process below a keeper if privileges are dropped. */
 static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_text *why) {
     if (service->has_user) {
         set_title(service, " (keeper)");
@@ -60,7 +59,7 @@ static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_t
             ld_hold_release(service, false);
         }
         if (status >= 0) {
-            return status; /* we are the keeper, and it is over */
+            return status; /* we are the keeper, and the host has ended */
         }
         return run_host(service, run, why);
     }
@@ -72,15 +71,9 @@ static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_t
 /* Run the service in this process. */
 int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
     struct ld_text why = {0};
-    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes is seen when its line is whole */
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ); /* what a script writes appears line by line */
     ld_start_report_send(service->channel, LD_START_REPORT_BORN, 0, "");
     int status = ld_hold_take(service, &why);
-    struct ld_text few = {0};
-    if (status == 1 && ld_reserve_check_start(&few) < 0) { /* that is why it failed */
-        ld_text_clear(&why);
-        ld_text_append(&why, &few);
-    }
-    ld_text_fini(&few);
     if (status != 0) {
         fail(service, status, ld_text_string(&why));
         ld_hold_release(service, false);

@@ -11,15 +11,15 @@
 struct row;
 typedef bool setter(struct ld_options *options, const struct row *row, const char *value);
 
-/* One option: how it is written, where it belongs, what a good value is, and what it means. */
+/* An option: how it is written, its groups, what a good value is, and its help. */
 struct row {
     const char *name; /* long, or NULL */
     char letter;      /* short, or 0 */
     const char *value;
-    unsigned groups; /* of which it is a part */
+    unsigned groups; /* it belongs to; EVERY_VERB: every verb takes it */
     setter *set;
     size_t offset;
-    const char *wants; /* what a good value is; for a choice, the choices with "|" between */
+    const char *wants; /* what a good value is; for a choice, the choices separated by "|" */
     const char *help;
 };
 
@@ -208,13 +208,13 @@ static const struct row rows[] = {
     {"help", 'h', NULL, EVERY_VERB, set_flag, AT(help), NULL, "show this help"},
 };
 
-/* The tables that getopt_long wants for one verb. */
+/* The tables of getopt_long for one verb. */
 struct getopt_tables {
     struct option longs[LD_COUNT(rows) + 1];
     char shorts[2 * LD_COUNT(rows) + 3];
 };
 
-/* Whether a verb that takes GROUPS takes the option of ROW. */
+/* Check whether a verb that takes GROUPS takes the option of ROW. */
 static bool belongs(const struct row *row, unsigned groups) {
     return row->groups == EVERY_VERB || (row->groups & groups) != 0;
 }
@@ -243,7 +243,7 @@ static void fill_tables(struct getopt_tables *tables, unsigned groups) {
     *shorts = '\0';
 }
 
-/* The row of what getopt_long returned. */
+/* Find the row of what getopt_long returned. */
 static const struct row *find_row(int code, unsigned groups) {
     if (code >= 256) {
         return &rows[code - 256];
@@ -256,7 +256,7 @@ static const struct row *find_row(int code, unsigned groups) {
     return NULL;
 }
 
-/* Complain of a value, naming option and value. */
+/* Complain about a value, naming option and value. */
 static void complain_of_value(struct ld_text *why, const struct row *row, const char *value) {
     if (row->name != NULL) {
         ld_text_format(why, "--%s", row->name);
@@ -268,7 +268,7 @@ static void complain_of_value(struct ld_text *why, const struct row *row, const 
     ld_text_format(why, "\" is not %s%s", row->set == set_choice ? "one of " : "", row->wants);
 }
 
-/* Complain of what getopt did not understand; WORD is the argument it stood in. */
+/* Complain about what getopt did not understand; WORD is the argument that contains it. */
 static void complain_of_word(struct ld_text *why, int code, const char *word) {
     if (code == ':') {
         ld_text_format(why, "%s needs a value", word);
@@ -281,7 +281,7 @@ static void complain_of_word(struct ld_text *why, int code, const char *word) {
     }
 }
 
-/* The number of arguments in ARGV. */
+/* Count the arguments in ARGV. */
 static int count_arguments(char **argv) {
     int count = 0;
     while (argv[count] != NULL) {

@@ -24,7 +24,8 @@ enum ld_hup { LD_HUP_RELOAD, LD_HUP_IGNORE, LD_HUP_STOP };
 #define LD_RLIMITS_MAX   16
 #define LD_UMASK_DEFAULT 022
 
-/* What the command line said. Strings belong to argv, env to this. */
+/* The options of a command line. The strings belong to argv; the lists env and listen belong to
+ * this. */
 struct ld_options {
     bool help;
     bool version;
@@ -62,8 +63,9 @@ struct ld_options {
     long lines;
 };
 
-/* Parse argv[1...] into OPTIONS (initialised here) for a verb that takes GROUPS. The index of the first
- * operand, or -1 with a complaint in WHY. With LD_OPTIONS_SERVICE the first operand ends the options. */
+/* Parse argv[1...] into OPTIONS (initialised here) for a verb that takes GROUPS. The index of the
+ * first operand, or -1 with a complaint in WHY. With LD_OPTIONS_SERVICE the first operand ends the
+ * options. */
 int ld_options_parse(struct ld_options *options, unsigned groups, char **argv, struct ld_text *why);
 void ld_options_fini(struct ld_options *options);
 

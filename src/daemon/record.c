@@ -16,19 +16,19 @@
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
 
-/* Fill in the file's name. */
+/* Put together the name of the file. */
 static void name_file(char *out, size_t size, const char *name) {
     snprintf(out, size, "%s.start", name);
 }
 
-/* The name it has while it is written. One process at a time does so: who holds the name's lock. */
+/* Put together the name of the file while it is written, which only the holder of the lock does. */
 static void name_draft(char *out, size_t size, const char *name) {
     snprintf(out, size, ".%s.start.new", name);
 }
 
 /* Write BYTES to a new file NAME in DIR. */
 static int write_new(int dir, const char *name, const char *bytes) {
-    unlinkat(dir, name, 0); /* of a process of the same number that died here */
+    unlinkat(dir, name, 0); /* of a process that died while it wrote */
     int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return -errno;
@@ -38,7 +38,7 @@ static int write_new(int dir, const char *name, const char *bytes) {
     return rc;
 }
 
-/* Write the record under a name of its own, then let it have its place: a reader never sees half. */
+/* Write the record under another name, then rename it, so that a reader never sees half of it. */
 int ld_record_save(int dir, const char *name, const json_t *fields) {
     char file[80];
     char draft[100];
@@ -60,7 +60,7 @@ int ld_record_save(int dir, const char *name, const json_t *fields) {
     return rc;
 }
 
-/* Check that the open file is one that only its owner can have written, who is that of DIR. */
+/* Check that only its owner can have written the open file, and owns DIR too. */
 static int check(int dir, int fd, struct stat *facts) {
     struct stat parent;
     if (fstat(fd, facts) < 0 || fstat(dir, &parent) < 0) {
@@ -74,7 +74,7 @@ static int check(int dir, int fd, struct stat *facts) {
     return !is_private ? -EPERM : facts->st_size > SIZE_MAX_BYTES ? -EPROTO : 0;
 }
 
-/* Read SIZE bytes, and no more if the file grows as it is read. */
+/* Read SIZE bytes, and no more if the file grows meanwhile. */
 static int read_bytes(int fd, size_t size, struct ld_text *text) {
     char chunk[16384];
     while (text->size < size) {
@@ -113,7 +113,7 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
     return rc;
 }
 
-/* Add a death to the record. */
+/* Note a death in the record. */
 void ld_record_note_death(int dir, const char *name, const char *how) {
     struct stat facts;
     json_t *fields;
@@ -148,7 +148,7 @@ static char **take_strings(const json_t *array) {
     return strings;
 }
 
-/* Whether a number can be a time: until the end of the year 9999. */
+/* Check whether a number can be a time, until the end of the year 9999. */
 static bool is_time(double seconds) {
     return seconds >= 0 && seconds < 253402300800.0;
 }
@@ -184,7 +184,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     return 0;
 }
 
-/* Add a Unix time as people and the log write it. */
+/* Add a Unix time in the format of the log. */
 static void add_time(struct ld_text *text, time_t time) {
     char words[32];
     struct tm parts = {.tm_year = 70, .tm_mday = 1};
@@ -193,7 +193,7 @@ static void add_time(struct ld_text *text, time_t time) {
     ld_text_puts(text, words);
 }
 
-/* When the service last wrote to one of its files. */
+/* Find when the service last wrote to one of its files. */
 static time_t last_sign(const struct ld_record *record, int dir, const char *name) {
     char file[80];
     struct stat facts;
@@ -238,6 +238,6 @@ void ld_record_remove(int dir, const char *name) {
     char file[100];
     name_file(file, sizeof file, name);
     unlinkat(dir, file, 0);
-    name_draft(file, sizeof file, name); /* of a process that was killed while it wrote */
+    name_draft(file, sizeof file, name); /* left by a process that was killed while it wrote */
     unlinkat(dir, file, 0);
 }

@@ -14,19 +14,19 @@
 #include "posix/paths.h"
 #include "posix/process.h"
 
-/* Note that memory ran out. */
+/* Explain that memory ran out. */
 static int no_memory(struct ld_text *why) {
     ld_text_puts(why, strerror(ENOMEM));
     return 1;
 }
 
-/* Note why a path could not be made absolute. */
+/* Explain why a path could not be made absolute. */
 static int no_path(const char *path, struct ld_text *why) {
     ld_text_format(why, "%s: %s", path, ld_paths_why_not());
     return 1;
 }
 
-/* The name that a script implies, with its number if it is one of several; NULL: no memory. */
+/* Derive the name from the script, and the number of the instance, if any; NULL: no memory. */
 static char *name_of_script(const char *script, long instance) {
     char *name = ld_paths_script_name(script);
     char *numbered = NULL;
@@ -38,17 +38,17 @@ static char *name_of_script(const char *script, long instance) {
     return rc < 0 ? NULL : numbered;
 }
 
-/* The script as the command line names it; NULL with -e. */
+/* Return the script as the command line names it; NULL with -e. */
 static const char *operand_of(const struct ld_service *service) {
     return service->options->chunk == NULL ? service->words[service->script_word] : NULL;
 }
 
-/* Whether the operand names a stream that is open, which can be read once. */
+/* Check whether the operand names an open stream, which can be read only once. */
 static bool is_stream(const char *operand) {
     return strcmp(operand, "-") == 0 || ld_paths_descriptor(operand) >= 0;
 }
 
-/* Find the name: chosen, or from the script, or from our pid. */
+/* Find the name: --name, or from the script, or from our pid. */
 static int find_name(struct ld_service *service, struct ld_text *why) {
     const char *operand = operand_of(service);
     char number[32];
@@ -109,7 +109,7 @@ static int find_script(struct ld_service *service, struct ld_text *why) {
     return service->text.failed ? no_memory(why) : 0;
 }
 
-/* Let the log go to a descriptor that is open, by its path. */
+/* Log to an open descriptor that --log names by its path. */
 static int find_log_stream(struct ld_service *service, const char *log, struct ld_text *why) {
     int fd = ld_paths_descriptor(log);
     if (service->daemon) {
@@ -159,9 +159,9 @@ static int find_log(struct ld_service *service, struct ld_text *why) {
     return service->log_path != NULL ? 0 : no_path(log != NULL ? log : "log", why);
 }
 
-/* Whether the user dropped to could put something else at the path of the run directory, where files
- * are made and removed with the starter's rights. */
-static bool is_bendable(const struct ld_service *service) {
+/* Check whether the user dropped to could replace the run directory, in which files are made and
+ * removed with the rights of the starter. */
+static bool can_be_replaced(const struct ld_service *service) {
     struct ld_place place;
     if (ld_service_lesser(service) == NULL) {
         return false;
@@ -173,7 +173,7 @@ static bool is_bendable(const struct ld_service *service) {
     return place.is_users;
 }
 
-/* Find the run directory, making it if it is missing. */
+/* Find the run directory, and make it if it is missing. */
 static int find_run_dir(struct ld_service *service, struct ld_text *why) {
     char path[sizeof((struct sockaddr_un *)0)->sun_path];
     service->run_dir = ld_paths_run_dir(service->options->run_dir);
@@ -187,7 +187,7 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
                        service->run_dir, service->name, sizeof path - 1);
         return 1;
     }
-    if (is_bendable(service)) {
+    if (can_be_replaced(service)) {
         ld_text_format(why, "run directory %s: user %s can change the way to it: choose another",
                        service->run_dir, service->options->user);
         return 1;
@@ -196,7 +196,7 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
     return service->run_fd < 0 ? 1 : 0;
 }
 
-/* Find whom to become. */
+/* Find the user to become. */
 static int find_user(struct ld_service *service, struct ld_text *why) {
     if (service->options->user == NULL) {
         return 0;
@@ -211,7 +211,7 @@ static int find_user(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
-/* Copy the environment as it is. */
+/* Copy the environment. */
 static char **copy_environment(void) {
     size_t count = 0;
     while (environ[count] != NULL) {
@@ -236,7 +236,7 @@ bool ld_service_add_socket(struct ld_service *service, const struct ld_service_s
     return true;
 }
 
-/* Add a socket that was passed. */
+/* Add a socket that a service manager has passed. */
 static bool add_passed(struct ld_service *service, int fd, const char *name) {
     const struct ld_service_socket socket = {.name = strdup(name), .fd = fd};
     bool ok = socket.name != NULL && ld_service_add_socket(service, &socket);
@@ -280,7 +280,7 @@ static int note_origin(struct ld_service *service, struct ld_text *why) {
     }
     bool ok = note_passed(service);
     ld_inherit_clean_environment();
-    service->cwd = getcwd(NULL, 0); /* NULL if it was removed: not every start needs it */
+    service->cwd = getcwd(NULL, 0); /* NULL if it was removed; not every start needs it */
     service->environment = copy_environment();
     return ok && service->environment != NULL ? 0 : no_memory(why);
 }
@@ -309,7 +309,7 @@ int ld_service_take_steps(struct ld_service *service, ld_service_step *const *st
     return status;
 }
 
-/* Find out about everything that the options name. */
+/* Look up everything that the options name. */
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
     static ld_service_step *const steps[] = {
@@ -330,7 +330,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
     return ld_service_take_steps(service, steps, why);
 }
 
-/* Free what a service owns. */
+/* Free a service. */
 void ld_service_fini(struct ld_service *service) {
     free(service->name);
     free(service->run_dir);
@@ -358,7 +358,7 @@ void ld_service_fini(struct ld_service *service) {
     }
 }
 
-/* The user whose rights the host will have. */
+/* Return the user whose rights the host will have. */
 const struct ld_user *ld_service_lesser(const struct ld_service *service) {
     return service->has_user && ld_user_is_lesser(&service->user) ? &service->user : NULL;
 }

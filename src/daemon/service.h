@@ -1,4 +1,4 @@
-/* A service: what is to run, and how, after the command line and the system have been asked. */
+/* A service: what to run and how, as the command line and the system say. */
 #ifndef LD_DAEMON_SERVICE_H
 #define LD_DAEMON_SERVICE_H
 
@@ -18,9 +18,9 @@
 struct ld_service {
     const struct ld_options *options;
     bool daemon;       /* start, not run */
-    bool has_terminal; /* of its own, which may go while it runs */
+    bool has_terminal; /* of its own, which may disappear while it runs */
     bool needs_reader; /* of stdout: it stops without one */
-    bool ignores_hup;  /* as whoever called it wanted, by nohup or the like */
+    bool ignores_hup;  /* because the caller did, as nohup does */
     char *name;
     char *run_dir;
     int run_fd;
@@ -28,7 +28,7 @@ struct ld_service {
     struct ld_text text;    /* given by -e or on stdin */
     const char *text_title; /* "=(command line)", "=stdin" or "=/dev/fd/63" */
     char fd_title[32];      /* the latter */
-    char **words;           /* the command line, and where the script stands in it */
+    char **words;           /* the command line, and the index of the script in it */
     int script_word;
     char *log_path; /* of a file sink */
     int log_fd;     /* of a sink that is open already */
@@ -44,11 +44,11 @@ struct ld_service {
     char **environment;
 
     long instance;       /* among supervised ones; 0: it is alone */
-    char *notify_socket; /* what a service manager said, or NULL */
+    char *notify_socket; /* of a service manager, or NULL */
     double watchdog;     /* seconds, or 0 */
 
-    /* Listening sockets that were there before the script: passed by a service manager (named), or
-     * made for --listen. */
+    /* Listening sockets that exist before the script runs: passed by a service manager (with a
+     * name), or made for --listen. */
     struct ld_service_socket {
         char *name;          /* or NULL */
         const char *address; /* or NULL */
@@ -61,17 +61,17 @@ struct ld_service {
     struct ld_place log_place; /* if privileges are dropped; else no directory is open */
     struct ld_pidfile pidfile;
     int claim;                         /* -1: none */
-    json_t *record;                    /* what NAME.start says; NULL: not ours to write */
+    json_t *record;                    /* the contents of NAME.start; NULL: not ours to write */
     struct ld_socket_file socket_file; /* of the control socket */
     int listener;                      /* of the control socket; -1: none yet, or handed on */
-    int file_watch;                    /* readable when a file of ours may have gone; -1: none */
-    int channel; /* to the process that a person started; -1 in the foreground */
-    int keeper;  /* to the keeper; -1: there is none */
+    int file_watch; /* readable when a file of ours may have been removed; -1: none */
+    int channel;    /* to the process that a person started; -1 in the foreground */
+    int keeper;     /* to the keeper; -1: there is none */
 };
 
-/* Find out about the script and everything else that the options name: 0, or the exit status to
- * take, with the reason in WHY. argv[OPERAND] is the script, unless there is -e; argv[-1] is the
- * program. To be freed in either case. */
+/* Look up the script and everything else that the options name. 0, or the exit status to take, with
+ * the reason in WHY. argv[OPERAND] is the script, unless -e is given; argv[-1] is the program. The
+ * caller sets service->daemon before, and frees SERVICE in either case. */
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);
@@ -83,10 +83,11 @@ typedef int ld_service_step(struct ld_service *service, struct ld_text *why);
 int ld_service_take_steps(struct ld_service *service, ld_service_step *const *steps,
                           struct ld_text *why);
 
-/* Add a listening socket, which is taken over with its name and its file; false when memory ran out. */
+/* Add a listening socket, and take over its name, descriptor and file; false, and nothing is taken
+ * over, if memory ran out. */
 bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket);
 
-/* The user whose rights the host will have, or NULL if that gives none up. */
+/* The user whose rights the host will have, or NULL if it keeps those of the starter. */
 const struct ld_user *ld_service_lesser(const struct ld_service *service);
 
 #endif

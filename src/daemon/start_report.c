@@ -7,7 +7,7 @@
 
 #define TEXT_MAX 60000
 
-/* What stands before the text in a packet. */
+/* The part of a packet before the text. */
 struct head {
     int kind;
     int status;
@@ -42,7 +42,7 @@ int ld_start_report_open(int ends[2]) {
     return 0;
 }
 
-/* The sender that the kernel has noted with a packet; 0 for none. */
+/* Read who sent a packet, as the kernel says; 0 if it does not. */
 static pid_t find_sender(struct msghdr *message) {
     struct ucred sender = {.pid = 0};
     struct cmsghdr *part = CMSG_FIRSTHDR(message);
@@ -70,7 +70,7 @@ int ld_start_report_receive(int channel, struct ld_start_report *report) {
                              .msg_control = control.bytes,
                              .msg_controllen = sizeof control.bytes};
     ssize_t size;
-    do { /* a reset comes once, before what the other end sent: it had not read all of ours */
+    do { /* ECONNRESET comes once, before the data, if the other end left ours unread */
         size = recvmsg(channel, &message, MSG_CMSG_CLOEXEC);
     } while (size < 0 && (errno == EINTR || errno == ECONNRESET));
     if (size <= 0) {

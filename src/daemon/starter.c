@@ -12,28 +12,28 @@
 #include "posix/leftovers.h"
 #include "posix/process.h"
 
-#define END_MS    2000 /* for the end of a daemon that is given up */
-#define LONGEST_S 1e6  /* what poll can wait; longer is for ever */
-#define SLACK_S   5.0  /* for what the daemon does around its own time limits */
+#define END_MS    2000 /* for the end of a daemon whose start has failed */
+#define LONGEST_S 1e6  /* the longest wait that poll can take; beyond it waits for ever */
+#define SLACK_S   5.0  /* for what the daemon does besides its own time limits */
 
-/* How a start stands. */
+/* The state of a start. */
 struct start {
     const struct ld_service *service;
     int channel;
     pid_t pid;  /* of the daemon, or its keeper, from the kernel; 0: not known yet */
     int pidfd;  /* -1: none */
-    bool alone; /* all our descendants came of the daemon */
+    bool alone; /* all our descendants are those of the daemon */
     struct ld_start_report report;
 };
 
 static volatile sig_atomic_t interrupted_by;
 
-/* Note an interruption. */
+/* Note that a signal interrupts the start. */
 static void on_interrupt(int signo) {
     interrupted_by = signo;
 }
 
-/* Catch what may interrupt us; MASK is for ppoll, which alone lets it in. */
+/* Catch the signals that may interrupt a start; only ppoll, with MASK, lets them in. */
 static void catch_interrupts(sigset_t *mask) {
     static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
     struct sigaction action = {.sa_handler = on_interrupt};
@@ -44,8 +44,8 @@ static void catch_interrupts(sigset_t *mask) {
     }
 }
 
-/* Receive what the channel has: 1, 0 at its end, or a negative errno. The kernel says who the daemon
- * is, once: before a line of its script has run. */
+/* Receive a report: 1, 0 at the end of the channel, or a negative errno. The first report, sent
+ * before any line of the script runs, tells which process is the daemon. */
 static int receive(struct start *start) {
     struct ld_start_report *report = &start->report;
     int rc = ld_start_report_receive(start->channel, report);
@@ -75,15 +75,15 @@ static int next_report(struct start *start, const sigset_t *mask, double deadlin
                : rc;
 }
 
-/* Learn who the daemon is, which is the first that it says. */
+/* Wait for the first report, which tells which process is the daemon. */
 static void learn_pid(struct start *start) {
     struct pollfd poller = {.fd = start->channel, .events = POLLIN};
     while (start->pid == 0 && poll(&poller, 1, END_MS) > 0 && receive(start) == 1) {
     }
 }
 
-/* End a daemon that must not go on, and everything that it has started; but not what whoever became
- * this process by exec had started before. */
+/* End a daemon and everything that it has started, but no children that this process had before it
+ * became lunad by exec. */
 static void end_daemon(struct start *start) {
     struct ld_leftovers leftovers = {0};
     if (!start->alone) {
@@ -119,7 +119,7 @@ static void wait_for_end(struct start *start) {
     ld_hold_remove_stale(start->service->run_fd, start->service->name);
 }
 
-/* Say how a start that was reported on went. */
+/* Print how a reported start went. */
 static int conclude(struct start *start) {
     const char *name = start->service->name;
     const struct ld_start_report *report = &start->report;
@@ -140,7 +140,7 @@ static int conclude(struct start *start) {
     return report->status > 0 && report->status <= 4 ? report->status : 1;
 }
 
-/* Say why there was no report, and leave nothing behind. */
+/* Print why there was no report, and remove everything that is left. */
 static int give_up(struct start *start, int rc) {
     const struct ld_service *service = start->service;
     end_daemon(start);

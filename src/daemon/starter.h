@@ -6,9 +6,9 @@
 
 #include "daemon/service.h"
 
-/* Wait until the daemon at the other end of CHANNEL has become ready, or has failed and is gone;
- * say which. The exit status to take. An interruption cancels the start. ALONE: every descendant of
- * this process, which is a subreaper, came of the daemon. */
+/* Wait until the daemon at the other end of CHANNEL is ready, or has failed and ended, and print
+ * which. The exit status to take. An interruption cancels the start. ALONE: this process is a
+ * subreaper, and all its descendants are those of the daemon. */
 int ld_starter_wait(const struct ld_service *service, int channel, bool alone);
 
 #endif
