@@ -5,6 +5,7 @@
 
 #include "api/child_box.h"
 #include "api/spawn_request.h"
+#include "posix/family.h"
 #include "posix/process.h"
 #include "script/script.h"
 
@@ -21,7 +22,7 @@ void ld_api_child_end_discard(struct ld_script *script) {
         }
     }
     if (roots.count > 0) {
-        ld_process_end_families(&roots);
+        ld_family_end_all(&roots);
     }
     ld_pids_fini(&roots);
 }
@@ -83,7 +84,7 @@ static void forget_known(const struct ld_setup *setup, struct ld_pids *pids) {
 static void ask_to_end(const struct ld_pids *roots) {
     for (size_t i = 0; i < roots->count; i++) {
         struct ld_pids family = {0};
-        ld_process_family(roots->list[i], &family);
+        ld_family_find(roots->list[i], &family);
         ld_pids_add(&family, roots->list[i]);
         for (size_t j = 0; j < family.count; j++) {
             ld_process_kill(family.list[j], SIGTERM);
@@ -100,14 +101,14 @@ size_t ld_api_child_end_strays(const struct ld_script *script, const struct ld_c
     struct ld_pids strays = {0};
     if (box->finished && box->mark != 0) {
         ld_api_spawn_request_mark(mark, box->mark);
-        ld_process_strays(&(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark},
-                          &strays);
+        ld_family_find_strays(
+            &(struct ld_gone){.pid = box->pid, .started = box->start, .mark = mark}, &strays);
         forget_known(script->setup, &strays);
     }
     if (how == LD_STRAYS_TERM) {
         ask_to_end(&strays);
     } else if (how == LD_STRAYS_KILL && strays.count > 0) {
-        ld_process_end_families(&strays);
+        ld_family_end_all(&strays);
     }
     size_t count = strays.count;
     ld_pids_fini(&strays);

@@ -9,7 +9,7 @@
 
 #include "api/spawn_request.h"
 #include "base/parse.h"
-#include "posix/process.h"
+#include "posix/family.h"
 #include "script/luax.h"
 
 /* Push a vector for COUNT strings and its end. */

@@ -41,6 +41,17 @@ int ld_file_read(int fd, struct ld_text *text) {
     }
 }
 
+/* Read a whole file. */
+int ld_file_load(const char *path, struct ld_text *text) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return -errno;
+    }
+    int rc = ld_file_read(fd, text);
+    close(fd);
+    return rc;
+}
+
 /* Write all of BYTES to a blocking FD. */
 int ld_file_write(int fd, const char *bytes, size_t size) {
     while (size > 0) {

@@ -12,6 +12,9 @@ int ld_file_make_parents(const char *path, mode_t mode);
 /* Read all of FD into TEXT; 0 or a negative errno. */
 int ld_file_read(int fd, struct ld_text *text);
 
+/* Read all of the file PATH into TEXT; 0 or a negative errno. */
+int ld_file_load(const char *path, struct ld_text *text);
+
 /* Write all of BYTES to a blocking FD; 0 or a negative errno. */
 int ld_file_write(int fd, const char *bytes, size_t size);
 

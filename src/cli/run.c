@@ -7,9 +7,9 @@
 #include "cli/verbs.h"
 #include "daemon/launch.h"
 #include "host/host.h"
+#include "posix/family.h"
 #include "posix/fds.h"
 #include "posix/inherit.h"
-#include "posix/process.h"
 
 /* End as other programs do when their stdout has lost its reader. Returns if SIGPIPE does not end
  * us. */
@@ -38,7 +38,7 @@ static void look_around(struct ld_service *service) {
     service->ignores_hup = is_ignored(SIGHUP);
     service->needs_reader = is_pipe || !is_ignored(SIGPIPE);
     if (ld_prepare_has_children()) {
-        ld_process_spare_children();
+        ld_family_spare_children();
     }
 }
 

@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "daemon/hold.h"
 #include "daemon/record.h"
+#include "posix/family.h"
 #include "posix/leftovers.h"
 #include "posix/paths.h"
 #include "posix/process.h"
@@ -287,7 +288,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
         return ld_target_open(target) < 0 ? 1 : 0; /* says why */
     }
     ld_leftovers_find(&leftovers, target->holder.pid);
-    ld_process_end_family(target->holder.pid, pidfd);
+    ld_family_end(target->holder.pid, pidfd);
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
     ld_leftovers_remove(&leftovers);

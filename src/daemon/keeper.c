@@ -14,6 +14,7 @@
 #include "base/time.h"
 #include "daemon/hold.h"
 #include "engine/signals.h"
+#include "posix/family.h"
 #include "posix/inherit.h"
 #include "posix/packet.h"
 #include "posix/process.h"
@@ -240,7 +241,7 @@ static int keep(struct keeper *keeper) {
         serve(keeper);
     }
     explain_death(keeper);
-    ld_process_end_orphans(); /* we have adopted the orphans of the host */
+    ld_family_end_orphans(); /* we have adopted the orphans of the host */
     bool died = WIFSIGNALED(keeper->status) && !keeper->killed && keeper->ready;
     ld_hold_release(keeper->service, died);
     return WIFSIGNALED(keeper->status) ? 128 + WTERMSIG(keeper->status)

@@ -12,7 +12,6 @@
 #include "base/parse.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
-#include "posix/process.h"
 
 /* Explain that memory ran out. */
 static int no_memory(struct ld_text *why) {

@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "daemon/hold.h"
 #include "daemon/start_report.h"
+#include "posix/family.h"
 #include "posix/leftovers.h"
 #include "posix/process.h"
 
@@ -93,9 +94,9 @@ static void end_daemon(struct start *start) {
         ld_leftovers_find(&leftovers, start->pid);
     }
     if (start->alone) {
-        ld_process_end_orphans();
+        ld_family_end_orphans();
     } else if (start->pid > 0) {
-        ld_process_end_family(start->pid, start->pidfd);
+        ld_family_end(start->pid, start->pidfd);
     }
     if (start->pidfd >= 0) {
         ld_process_has_ended(start->pidfd, END_MS);

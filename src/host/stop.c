@@ -6,6 +6,7 @@
 #include "api/life.h"
 #include "base/log.h"
 #include "host/internal.h"
+#include "posix/family.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
 #include "posix/process.h"
@@ -21,7 +22,7 @@ static const char finished[] = "exit"; /* the reason of an end by itself */
  * or a negative errno. */
 static int find_family(struct ld_pids *family) {
     ld_reserve_lend();
-    int rc = ld_process_family(getpid(), family);
+    int rc = ld_family_find(getpid(), family);
     ld_reserve_take_back();
     return rc;
 }

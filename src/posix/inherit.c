@@ -15,7 +15,7 @@
 
 #include "base/base.h"
 #include "base/parse.h"
-#include "posix/process.h"
+#include "posix/family.h"
 
 #ifndef CLOSE_RANGE_CLOEXEC
 #define CLOSE_RANGE_CLOEXEC 4U

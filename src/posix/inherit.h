@@ -9,6 +9,10 @@
 /* Open /dev/null on every closed descriptor of 0, 1, 2, so that nothing else ever becomes one. */
 void ld_inherit_fill_std(void);
 
+/* In the environment of one of several supervised children: which one it is, from 1 on. A lunad
+ * among them adds it to its default name, so that they can run side by side. */
+#define LD_INSTANCE_VARIABLE "LUNAD_INSTANCE"
+
 #define LD_PASSED_FIRST 3 /* the first descriptor that a service manager passes */
 
 /* How many listening sockets a service manager has passed to this process (LISTEN_FDS, LISTEN_PID),

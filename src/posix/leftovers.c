@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/grow.h"
-#include "posix/process.h"
+#include "posix/family.h"
 
 #define LISTENS 0x10000 /* a flag in /proc/net/unix */
 
@@ -166,7 +166,7 @@ static void find_of(struct ld_leftovers *leftovers, pid_t pid) {
 void ld_leftovers_find(struct ld_leftovers *leftovers, pid_t root) {
     struct ld_pids family = {0};
     find_of(leftovers, root);
-    ld_process_family(root, &family);
+    ld_family_find(root, &family);
     for (size_t i = 0; i < family.count; i++) {
         find_of(leftovers, family.list[i]);
     }

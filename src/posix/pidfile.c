@@ -119,11 +119,7 @@ static bool holds_lock(pid_t pid, const char *fd, const struct stat *pidfile, of
     }
     snprintf(path, sizeof path, "/proc/%d/fdinfo/%s", (int)pid, fd);
     struct ld_text info = {0};
-    int info_fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (info_fd >= 0) {
-        ld_file_read(info_fd, &info);
-        close(info_fd);
-    }
+    ld_file_load(path, &info);
     bool found = shows_lock(ld_text_string(&info), at);
     ld_text_fini(&info);
     return found;

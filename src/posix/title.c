@@ -1,7 +1,5 @@
 #include "posix/title.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <linux/prctl.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -39,12 +37,10 @@ void ld_title_init(int argc, char **argv) {
 static bool read_map(struct prctl_mm_map *map) {
     struct ld_text stat = {0};
     unsigned long long at[52] = {0}; /* by the numbers of proc(5) */
-    int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
+    if (ld_file_load("/proc/self/stat", &stat) < 0) {
+        ld_text_fini(&stat);
         return false;
     }
-    ld_file_read(fd, &stat);
-    close(fd);
     const char *rest = strrchr(ld_text_string(&stat), ')');
     int field = 3; /* the state; it has no digits */
     for (rest = rest != NULL ? strchr(rest + 2, ' ') : NULL; rest != NULL && ++field < 52;

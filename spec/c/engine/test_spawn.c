@@ -14,7 +14,6 @@
 
 #include "check.h"
 #include "engine/spawn.h"
-#include "posix/process.h"
 #include "support.h"
 
 #define WORDS(...) ((char *const[]){__VA_ARGS__, NULL})

@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "check.h"
+#include "posix/family.h"
 #include "posix/inherit.h"
-#include "posix/process.h"
 #include "support.h"
 
 #define SIGNALS 64
