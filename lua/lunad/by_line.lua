@@ -7,18 +7,18 @@ local DEFAULT_MAX = 65536
 -- For each callback made here, a function that takes the unfinished line out of it.
 local takers = setmetatable({}, { __mode = "k" })
 
--- What a callback holds back, when its child changes hands; "" for any other function.
+-- Take the unfinished line out of a callback, when its child gets a new owner; "" for other functions.
 function core.take_partial(callback)
   local take = callback ~= nil and takers[callback]
   return take and take() or ""
 end
 
 local function is_callable(value)
-  local meta = debug.getmetatable(value) -- whatever __metatable says
+  local meta = debug.getmetatable(value) -- not hidden by __metatable
   return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
 end
 
--- Call `fn` with a line. An error in it is no reason to lose the lines that follow.
+-- Call `fn` with a line. An error in it is reported, and the next line follows.
 local function emit(fn, line)
   local trace
   local ok, err = xpcall(fn, function(message)
@@ -40,7 +40,7 @@ local function cut(work, stop, skip)
 end
 
 -- Where to end a piece of `text` from `start` that would end before `stop`: before the last UTF-8
--- sequence if that goes on behind `stop`, but never so that the piece is empty.
+-- sequence if `stop` would cut it, but never so that the piece is empty.
 local function boundary(text, start, stop)
   for at = stop - 1, math.max(stop - 3, start + 1), -1 do
     local byte = text:byte(at)
@@ -52,9 +52,9 @@ local function boundary(text, start, stop)
   return stop
 end
 
--- Give all whole lines of a text to `fn`, in pieces of `max` bytes where there is more than that;
--- returns what is left. The loop turns between, where that takes long. While `fn` sleeps, or the loop
--- turns, what it has yet to be given may be taken away.
+-- Call `fn` with each whole line of a text, in pieces of at most `max` bytes; returns the rest. If that
+-- takes long, the loop turns in between. While `fn` sleeps or the loop turns, the rest of the text may be
+-- taken out of `work`.
 local function emit_lines(fn, work, max)
   local text = work.text
   local newline
@@ -83,7 +83,7 @@ return function(fn, max)
     core.raise("bad argument #2 to 'by_line' (a whole number of bytes above 0 expected)")
   end
   local parts, size = {}, 0 -- of the unfinished line
-  local busy = {} -- texts whose lines are being given
+  local busy = {} -- texts whose lines are being passed on
 
   local function take_parts()
     local text = table.concat(parts)

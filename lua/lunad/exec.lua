@@ -1,4 +1,4 @@
--- lunad.exec: run a command to its end and collect what it says.
+-- lunad.exec: run a command to its end and collect its output.
 
 local core = ...
 
@@ -10,7 +10,7 @@ local function fail(name, expected, value)
   core.raise(("option '%s': %s expected, got %s"):format(name, expected, type(value)))
 end
 
--- Copy what lunad.spawn understands; checks what it does not.
+-- Check the options of exec itself; returns a copy of those for lunad.spawn, and exec's own.
 local function split_options(options)
   if type(options) ~= "table" then
     core.raise("bad argument #1 to 'exec' (table expected, got " .. type(options) .. ")")
@@ -70,7 +70,7 @@ return function(options)
     spawn.stdin = "pipe"
   end
 
-  -- An error here, which a cancelled task gets, must not leave the command behind.
+  -- If an error leaves this function (a cancelled task gets one), end the command.
   local child, err, code
   local _ <close> = setmetatable({}, { __close = function()
     if child then
@@ -83,7 +83,7 @@ return function(options)
   end
   core.note_command(child)
   if input then
-    child:write(input) -- a command need not read it all
+    child:write(input) -- the command may end before it has read all
     child:close_stdin()
   end
   local result = child:wait()

@@ -4,17 +4,17 @@
 --
 --   state      what there is     an exit of the child means
 --   running    a child           restart, by policy: waiting; or ended
---   rolling    a child that is   running again at once, then the next slot rolls
+--   rolling    a child that was  running again at once, then the next slot rolls
 --              told to end
 --   waiting    a timer           -
 --   ended      nothing           -
 
 local core = ...
 
-local HEALTHY = 10 -- seconds after which a child's death is no sign of a loop any more
-local KILL_AFTER = 5 -- seconds until what a child has left behind is killed, as for a child
-local GONE_AFTER = 2 -- seconds that the kernel may take for that
-local LOOK_EVERY = 0.05 -- seconds between looks whether it has ended
+local HEALTHY = 10 -- seconds; a child that ran longer is not in a restart loop
+local KILL_AFTER = 5 -- seconds between SIGTERM and SIGKILL for what a child has left behind, as for a child
+local GONE_AFTER = 2 -- seconds to wait after SIGKILL
+local CHECK_EVERY = 0.05 -- seconds between checks whether it has ended
 
 local own_options = {
   count = true, restart = true, backoff = true, max_restarts = true, within = true,
@@ -27,7 +27,7 @@ local policies = {
   never = function() return false end,
 }
 
--- What a supervisor object stands for, which scripts do not see.
+-- The state of each supervisor object; scripts cannot reach it.
 local private = setmetatable({}, { __mode = "k" })
 
 local Supervisor = {}
@@ -114,13 +114,13 @@ local function name_of(state, index)
     base = base:gsub("[^%w._-]", "_"):gsub("^[.-]", "_")
   end
   if type(base) ~= "string" then
-    return base -- lunad.spawn says what is wrong with it
+    return base -- lunad.spawn reports what is wrong with it
   end
   return ("%s-%d"):format(base, index)
 end
 
--- Whether the script is about to end, and nothing is to be started again. One that has been replaced
--- may have begun to supervise after that.
+-- Whether the script is about to end, so that nothing is restarted. A supervisor that was made after its
+-- script was replaced does restart.
 local function is_over(state)
   local why = core.is_over()
   return why and why ~= state.made_when
@@ -153,21 +153,21 @@ local function start(state, slot)
   return child, err, code
 end
 
--- How a child ended, for people.
+-- How a child ended, as text.
 local function describe(exit)
   return exit.error or exit.signal and "signal " .. exit.signal or ("code %d"):format(exit.code)
 end
 
--- The name of what runs in a slot, or ran there last.
+-- The name of the child that runs in a slot, or ran there last.
 local function label(state, slot)
   local child = slot.child or slot.last
   return child and child.name or slot.name or tostring(state.spawn[1])
 end
 
--- Log the end of a child that was not asked for; `delay` is nil if it is not started again.
+-- Log the unexpected end of a child; `delay` is nil if it is not restarted.
 local function log_end(state, slot, exit, delay)
   if exit.error then
-    return -- there was no child: that is logged where it could not be started
+    return -- there was no child; restart logged the error
   end
   local log = exit.ok and core.log.info or core.log.warn
   log(delay and "supervised child ended, it is started again" or "supervised child ended", {
@@ -176,8 +176,8 @@ local function log_end(state, slot, exit, delay)
   })
 end
 
--- Look whether the child of a slot has left processes behind at its end, and say so; they are asked
--- to end if the child is to be started again.
+-- Check whether the child of a slot left processes behind at its end, and log it; they are told to end
+-- if the child is restarted.
 local function note_strays(state, slot, exit, again)
   local count = slot.last and core.strays(slot.last, again and "TERM" or "") or 0
   if count == 0 then
@@ -194,7 +194,7 @@ local function note_strays(state, slot, exit, again)
   end
 end
 
--- Whether what the child of a slot left behind still lives; when its time is up it is killed.
+-- Whether processes that the child of a slot left behind still run; they are killed at their deadline.
 local function has_strays(slot)
   if not slot.strays_until then
     return false
@@ -207,14 +207,14 @@ local function has_strays(slot)
   return false
 end
 
--- Have what is left behind in a slot that is given up end in time, too.
+-- Keep checking on what the child of an abandoned slot left behind, until it is gone.
 local function forget_strays(slot)
   if has_strays(slot) and not core.is_over() then
-    core.after(LOOK_EVERY, forget_strays, slot)
+    core.after(CHECK_EVERY, forget_strays, slot)
   end
 end
 
--- Take back whatever a slot has; its child is told to end, unless it is the old generation's still.
+-- Empty a slot: stop its timer and end its child, unless the old generation still owns that.
 local function clear(slot)
   if slot.timer then
     slot.timer:stop()
@@ -253,7 +253,7 @@ local function give_up(state, slot, exit)
   end
 end
 
--- Forget restarts that are too long ago to count; whether one more is too many.
+-- Drop restarts that are too old to count; returns whether one more is too many.
 local function is_too_often(state, now)
   local recent = {}
   for _, time in ipairs(state.times) do
@@ -267,8 +267,8 @@ end
 
 local schedule, restart
 
--- Start the child of a slot again, unless the script is about to end; not beside what the one before
--- has left behind.
+-- Restart the child of a slot, unless the script is about to end. Waits until what the previous child
+-- left behind is gone.
 function restart(state, slot)
   slot.timer = nil
   if is_over(state) then
@@ -277,7 +277,7 @@ function restart(state, slot)
   end
   if has_strays(slot) then
     slot.state = "waiting"
-    slot.timer = core.after(LOOK_EVERY, restart, state, slot)
+    slot.timer = core.after(CHECK_EVERY, restart, state, slot)
     return
   end
   slot.restarts = slot.restarts + 1
@@ -288,7 +288,7 @@ function restart(state, slot)
   end
 end
 
--- Have the child of a slot started anew after the delay that is due to it.
+-- Restart the child of a slot after its delay.
 function schedule(state, slot, exit)
   local now = core.now()
   if is_too_often(state, now) then
@@ -309,10 +309,10 @@ function schedule(state, slot, exit)
   slot.timer = core.after(delay, restart, state, slot)
 end
 
--- Go on with a rolling restart: end the next child, or start what has none.
+-- Continue a rolling restart: end the next child, or start the child of an empty slot.
 local function roll(state)
   if state.stopped or is_over(state) then
-    return -- it has given up meanwhile, or the script is about to end
+    return -- it has given up since, or the script is about to end
   end
   local slot = state.rolling and state.slots[state.rolling]
   if not slot then
@@ -327,7 +327,7 @@ local function roll(state)
   if slot.state == "running" then
     slot.state = "rolling"
     core.end_child(slot.child)
-    return -- its exit goes on
+    return -- on_exit continues from here
   end
   clear(slot)
   restart(state, slot)
@@ -389,7 +389,7 @@ function Supervisor:children()
   return list
 end
 
--- What waits to be started anew, for the status report.
+-- The children that wait to be restarted, for the status report.
 function core.waiting()
   local list = {}
   for _, state in pairs(private) do
@@ -412,7 +412,7 @@ return function(options)
   local state = read_options(options)
   state.object = setmetatable({}, Supervisor)
   local complete = false
-  -- Whatever goes wrong below, no child stays that nobody can stop.
+  -- If starting fails or raises, end the children that run: the caller gets no object to stop them by.
   local _ <close> = setmetatable({}, { __close = function()
     if not complete then
       stop(state)

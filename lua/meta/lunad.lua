@@ -41,16 +41,16 @@ function lunad.after(seconds, fn, ...) end
 ---@return lunad.timer
 function lunad.every(seconds, fn, ...) end
 
----Call `fn()` at times of the clock on the wall.
+---Call `fn()` at times of the wall clock.
 ---@param spec string minute hour day month weekday, or @hourly … @yearly
 ---@param fn lunad.callable
 ---@return lunad.timer
 function lunad.cron(spec, fn) end
 
----Stop: it will not fire any more.
+---Stop it: it does not fire again.
 function timer:stop() end
 
----Arm it anew from now on, also when it has fired or was stopped.
+---Arm it again from now on, even if it has fired or was stopped.
 ---@param seconds? number the new time; not for a cron timer
 function timer:again(seconds) end
 
@@ -222,7 +222,7 @@ function child:flush() end
 ---Close its stdin when all is written.
 function child:close_stdin() end
 
----Read no more of its output for now.
+---Stop reading its output for now.
 function child:pause() end
 
 ---Read its output again.
@@ -238,7 +238,7 @@ local supervisor = {}
 ---@return lunad.code? code
 function lunad.supervise(options) end
 
----End the children, and restart none.
+---End the children, and do not restart them.
 function supervisor:stop() end
 
 ---Restart the children one after the other.

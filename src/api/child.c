@@ -16,8 +16,8 @@
 #include "posix/forked.h"
 #include "script/luax.h"
 
-/* Give a running child up when its script is closed. It ends, unless it was meant to stay, or is
- * another generation's. */
+/* Give a running child up when its script is closed. It is ended, unless it is detached or belongs to
+ * another generation. */
 static void drop(struct ld_handle *handle) {
     struct ld_child_half *half = LD_CONTAINER_OF(handle, struct ld_child_half, handle);
     half->box->half = NULL;
@@ -64,7 +64,7 @@ static struct ld_child_half *push_pinned_box(lua_State *L) {
     return half;
 }
 
-/* Fill in what a box knows from the beginning. */
+/* Fill in the facts that a box has from the start. */
 static void fill_box(struct ld_child_half *half, const struct ld_spawn_request *request) {
     struct ld_child_box *box = half->box;
     struct ld_child_facts facts;
@@ -192,7 +192,8 @@ static int l_spawn(lua_State *L) {
     return spawn(L, false);
 }
 
-/* The same, and what it leaves behind at its end can be found. For lunad's own Lua. */
+/* Spawn a child whose descendants carry a mark, so that those it leaves behind can be found. For
+ * lunad's own Lua: spawn_marked(options). */
 static int l_spawn_marked(lua_State *L) {
     return spawn(L, true);
 }
@@ -217,21 +218,21 @@ static int l_note_command(lua_State *L) {
     return 0;
 }
 
-/* Note how often a child was started anew, and how it ended last time. For lunad's own Lua:
+/* Note how often a child was restarted, and how it ended last time. For lunad's own Lua:
  * note_child(child, restarts [, ended]). */
 static int l_note_child(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_box_check(L);
     const struct ld_child_box *ended =
         lua_isnoneornil(L, 3) ? NULL : luaL_checkudata(L, 3, LD_CHILD_TYPE);
-    if (box->half != NULL && !box->half->claims) { /* what is another's has its history */
+    if (box->half != NULL && !box->half->claims) { /* a claimed child keeps its history */
         ld_child_note(box->half->child, (unsigned)luaL_checkinteger(L, 2),
                       ended != NULL ? &ended->exit : NULL);
     }
     return 0;
 }
 
-/* Give a claim up, so that the child stays the old generation's; whether it was one. For lunad's own
- * Lua: drop_claim(child). */
+/* Give a claim up, so that the old generation keeps the child; true if there was a claim. For lunad's
+ * own Lua: drop_claim(child). */
 static int l_drop_claim(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_box_check(L);
     lua_pushboolean(L, box->half != NULL && ld_api_child_keep_drop_claim(box->half));
@@ -250,7 +251,7 @@ static int l_strays(lua_State *L) {
     return 1;
 }
 
-/* Free a half that was made and not used: spawning was cut short for want of memory. */
+/* Free a half that was made and not used, because spawning failed for lack of memory. */
 static int mt_gc(lua_State *L) {
     struct ld_child_box *box = ld_api_child_box_check(L);
     if (box->half != NULL && box->half->handle.script == NULL) {
@@ -327,11 +328,11 @@ static int push_written(lua_State *L, const struct ld_child_box *box, int rc) {
     return 1;
 }
 
-/* The box in the first argument, for writing; raises if it has no pipe, or no more. */
+/* The box in the first argument, for writing; raises if its stdin is not a pipe. */
 static struct ld_child_box *check_writable(lua_State *L, const char *method) {
     struct ld_child_box *box = ld_api_child_box_check(L);
     if (!box->has_stdin) {
-        lx_error(L, "child:%s: this child's stdin is no pipe (spawn it with stdin = \"pipe\")",
+        lx_error(L, "child:%s: this child's stdin is not a pipe (spawn it with stdin = \"pipe\")",
                  method);
     }
     return box;
@@ -349,7 +350,7 @@ static int m_write(lua_State *L) {
     return push_written(L, box, half != NULL ? ld_child_write(half->child, bytes, size) : -EPIPE);
 }
 
-/* How the writing to a child stands: 1 for some to be written, 0 for none, or a negative errno. */
+/* The state of the writing to a child: 1 if bytes are unwritten, 0 if none are, or a negative errno. */
 static int writing_state(const struct ld_child_box *box) {
     if (box->half == NULL) {
         return -EPIPE;
@@ -384,7 +385,7 @@ static int m_flush(lua_State *L) {
     return ld_task_wait(L, &half->flushers, "flush", flush_resumed);
 }
 
-/* child:close_stdin(). What is another generation's still is closed when it is ours. */
+/* child:close_stdin(). The stdin of a claimed child is closed when this generation takes it over. */
 static int m_close_stdin(lua_State *L) {
     struct ld_child_box *box = check_writable(L, "close_stdin");
     box->stdin_closed = true;
@@ -394,11 +395,11 @@ static int m_close_stdin(lua_State *L) {
     return 0;
 }
 
-/* Hold both outputs back, or let them come. What another generation still reads is left alone. */
+/* Pause or resume both outputs, but not those that another generation still reads. */
 static void set_paused(lua_State *L, void (*set)(struct ld_child *, int, unsigned)) {
     const struct ld_child_box *box = ld_api_child_box_check(L);
     for (int stream = 1; stream <= 2; stream++) {
-        if (box->half != NULL && !box->half->claims) { /* the first may have been the end of it */
+        if (box->half != NULL && !box->half->claims) { /* the first may have finished the child */
             set(box->half->child, stream, LD_HOLD_PAUSE);
         }
     }

@@ -9,7 +9,7 @@
 #include "posix/process.h"
 #include "script/script.h"
 
-/* Kill the children of a script: with one look for all that came of them, however many there are. */
+/* Kill the children of a script, with one scan of all processes for their descendants. */
 void ld_api_child_end_discard(struct ld_script *script) {
     struct ld_pids roots = {0};
     struct ld_child *child = NULL;
@@ -18,7 +18,8 @@ void ld_api_child_end_discard(struct ld_script *script) {
         struct ld_child_facts facts;
         ld_child_describe(child, &facts);
         if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
-            ld_pids_add(&roots, facts.pid); /* without memory: it ends as any child of a script */
+            ld_pids_add(&roots,
+                        facts.pid); /* without memory, it is ended when the script is closed */
         }
     }
     if (roots.count > 0) {
@@ -41,7 +42,7 @@ static void each_child(struct ld_script *script,
     }
 }
 
-/* End a child that the script had before it was replaced, but no command. */
+/* End a child that is not a command, and was started before the script was replaced. */
 static void end_early(const struct ld_child_half *half, void *arg) {
     (void)arg;
     if (!half->late && !half->command) {
@@ -49,7 +50,7 @@ static void end_early(const struct ld_child_half *half, void *arg) {
     }
 }
 
-/* End what a script that has been replaced had started before. */
+/* End the children that a script had when it was replaced. */
 void ld_api_child_end_retire(struct ld_script *old, struct ld_script *next) {
     (void)next;
     each_child(old, end_early, NULL);
@@ -63,12 +64,12 @@ static void name_one(const struct ld_child_half *half, void *arg) {
     }
 }
 
-/* Name what of a script that has been replaced still runs. */
+/* Name the children of a replaced script that still run. */
 void ld_api_child_end_name_unfinished(struct ld_script *script, struct ld_text *text) {
     each_child(script, name_one, text);
 }
 
-/* Take those out of a list whose end another part of this process waits for. */
+/* Remove from a list the processes that another part of this process waits for. */
 static void forget_known(const struct ld_setup *setup, struct ld_pids *pids) {
     size_t kept = 0;
     for (size_t i = 0; i < pids->count; i++) {
@@ -80,7 +81,7 @@ static void forget_known(const struct ld_setup *setup, struct ld_pids *pids) {
     pids->count = kept;
 }
 
-/* Ask processes to end, and all that descends from them. What was stopped goes on to see the signal. */
+/* Send SIGTERM to processes and to all that descends from them, and SIGCONT so that stopped ones see it. */
 static void ask_to_end(const struct ld_pids *roots) {
     for (size_t i = 0; i < roots->count; i++) {
         struct ld_pids family = {0};
@@ -94,7 +95,7 @@ static void ask_to_end(const struct ld_pids *roots) {
     }
 }
 
-/* Count what a child has left behind, and end it. */
+/* Count the processes that a child left behind, and end them. */
 size_t ld_api_child_end_strays(const struct ld_script *script, const struct ld_child_box *box,
                                enum ld_strays how) {
     char mark[LD_SPAWN_MARK_SIZE];

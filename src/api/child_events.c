@@ -1,4 +1,4 @@
-/* What happens to a child: its output, what it has taken, its end; and the boxes that are told. */
+/* The events of a child: output, input written, end. */
 #include "api/child_events.h"
 
 #include <lauxlib.h>
@@ -29,7 +29,7 @@ static int push_output(lua_State *co, void *arg) {
     return 1;
 }
 
-/* Read the stream again when its callback is done. That may finish the child, and free the half. */
+/* Read the stream again after its callback. That may finish the child, and free the half. */
 static bool on_output_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct ld_child_half *half = task->owner;
     int stream = (int)task->number;
@@ -43,14 +43,14 @@ static bool on_output_end(struct ld_task *task, enum ld_outcome outcome, int res
     return false;
 }
 
-/* Read no more from a stream until its callback is done. */
+/* Stop reading a stream until its callback is done. */
 static void hold(struct ld_child_half *half, int stream) {
     half->held[stream - 1] = true;
     ld_child_hold(half->child, stream, LD_HOLD_BUSY);
 }
 
-/* Call an output callback. The stream is held while the callback is suspended; at its end from the
- * beginning, because the end of that call may be the end of the child. */
+/* Call an output callback. The stream is held while the callback is suspended. For the end of a stream
+ * it is held from the start of the call, because unholding it may finish the child. */
 static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     struct ld_child_half *half = owner;
     struct output output = {.half = half, .stream = stream, .bytes = bytes, .size = size};
@@ -74,8 +74,8 @@ static void on_output(void *owner, int stream, const char *bytes, size_t size) {
     }
 }
 
-/* Wake those who wait until everything is written. When one of them writes again, that is true no
- * more: the others, and itself if it flushes, wait for the next time. */
+/* Wake the tasks that wait until everything is written. When one of them writes again, the others keep
+ * waiting. */
 static void on_drained(void *owner) {
     struct ld_child_half *half = owner;
     while (!TAILQ_EMPTY(&half->flushers) &&
@@ -95,7 +95,7 @@ static int push_on_exit(lua_State *co, void *arg) {
     return 2;
 }
 
-/* Move the facts of a child that is about to go into its box. */
+/* Copy the facts of a child into its box, before the child is released. */
 static void keep_facts(struct ld_child_half *half) {
     struct ld_child_facts facts;
     struct ld_child_box *box = half->box;
@@ -107,7 +107,7 @@ static void keep_facts(struct ld_child_half *half) {
     box->half = NULL;
 }
 
-/* Handle the end of a child. The box stays pinned until its callback has been given it. */
+/* Handle the end of a child. The box stays pinned until its callback has it. */
 static void on_finished(void *owner) {
     struct ld_child_half *half = owner;
     struct ld_script *script = half->handle.script;

@@ -1,6 +1,6 @@
-/* Children that live through a reload. A new generation claims the running child that it would
- * start; when it becomes the service, the child's output goes to it: what the old generation had
- * been given and not used up, an unfinished line, comes first. */
+/* Children that live through a reload. A new generation claims the running child that it would start;
+ * when it becomes the service, it receives the child's output, beginning with the unfinished line that
+ * the old generation has read. */
 #include "api/child_keep.h"
 
 #include <lauxlib.h>
@@ -49,13 +49,13 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const char *name, const ch
     return ld_stage_is_new(script->stage) ? found : NULL;
 }
 
-/* Take what a by_line callback holds back. Runs protected. */
+/* Take the unfinished line from a by_line callback. Runs protected. */
 static int take_partial(lua_State *L) {
     struct partial *partial = lua_touserdata(L, 1);
     size_t size;
     ld_api_core_push(L);
     if (lua_getfield(L, -1, "take_partial") == LUA_TNIL) {
-        return 0; /* nobody has used by_line */
+        return 0; /* the script does not use by_line */
     }
     ld_api_child_box_push(L, partial->half);
     lua_getiuservalue(L, -1, partial->stream == 1 ? LD_CHILD_ON_STDOUT : LD_CHILD_ON_STDERR);
@@ -123,7 +123,7 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
     ld_child_settle(child);
 }
 
-/* Make good what the script has claimed. */
+/* Make the script the owner of what it claims. */
 void ld_api_child_keep_take_over(struct ld_script *script) {
     struct ld_child *child = NULL;
     struct ld_child *next = ld_children_next(script->setup->children, NULL);

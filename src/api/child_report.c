@@ -35,7 +35,7 @@ static const char *member(lua_State *L, const char *name) {
     return text;
 }
 
-/* Add one that waits to be started anew, in the table at the top. */
+/* Add a child that waits to be restarted; the table at the top describes it. */
 static void report_waiting_one(lua_State *L, json_t *list) {
     lua_getfield(L, -1, "last");
     const struct ld_child_box *last = luaL_testudata(L, -1, LD_CHILD_TYPE);
@@ -54,12 +54,12 @@ static void report_waiting_one(lua_State *L, json_t *list) {
     lua_pop(L, 3);
 }
 
-/* Add what waits to be started anew to the list in the argument. Runs protected. */
+/* Add the children that wait to be restarted to the list in the argument. Runs protected. */
 static int report_waiting(lua_State *L) {
     json_t *list = lua_touserdata(L, 1);
     ld_api_core_push(L);
     if (lua_getfield(L, -1, "waiting") == LUA_TNIL) {
-        return 0; /* nobody has used supervise */
+        return 0; /* the script does not use supervise */
     }
     lua_call(L, 0, 1);
     int waiting = lua_gettop(L);

@@ -1,5 +1,5 @@
-/* coroutine.resume, wrap, yield, close and running again: as Lua's, but they know of tasks. The host
- * must know which coroutine runs to interrupt it; and a task's own coroutine belongs to the host. */
+/* coroutine.resume, wrap, yield, close and running, in place of Lua's: the host must know which
+ * coroutine runs, so that it can interrupt it, and it alone resumes and closes a task's coroutine. */
 #include <lauxlib.h>
 
 #include "api/module.h"
@@ -16,13 +16,13 @@ static lua_State *check_coroutine(lua_State *L, int arg) {
     return co;
 }
 
-/* Whether CO waits for the host, and is not in the middle of a call. */
+/* Whether CO is suspended or has not begun, so that the host will resume it. */
 static bool is_waiting(lua_State *co) {
     lua_Debug ar;
     return lua_status(co) == LUA_YIELD || !lua_getstack(co, 0, &ar);
 }
 
-/* Resume CO with the ARGS values at the top; how many it gave, or -1 with the error at the top. */
+/* Resume CO with the ARGS values at the top; the number of its results, or -1 with the error at the top. */
 static int resume(lua_State *L, lua_State *co, int args) {
     struct ld_script *script = ld_state_script(L);
     int results;

@@ -1,4 +1,4 @@
-/* The life of a script: what it asks of its host, and what the host asks of it. */
+/* lunad.reload, stop, ready, status, stats, on_reload, on_stop, on_error, and os.exit. */
 #include <errno.h>
 #include <lauxlib.h>
 #include <unistd.h>
@@ -41,7 +41,7 @@ static int l_stop(lua_State *L) {
     return 0;
 }
 
-/* os.exit([status]): stop without waiting. Nothing of the script runs after it. */
+/* os.exit([status]): stop without waiting. None of the script's code runs after it. */
 static int l_exit(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
     if (lua_isboolean(L, 1)) {
@@ -100,8 +100,8 @@ static int l_stats(lua_State *L) {
     return status == LUA_OK ? 1 : lua_error(L);
 }
 
-/* Why the script is about to end, and need not start anything again: "stopping" or "replaced"; nil if
- * it is not. For lunad's own Lua. */
+/* Why the script is about to end and must not restart anything: "stopping" or "replaced", or nil. For
+ * lunad's own Lua. */
 static int l_is_over(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
     lua_pushstring(L, ld_stage_is_ending(script->stage)    ? "stopping"
@@ -217,7 +217,7 @@ static int push_on_stop(lua_State *co, void *arg) {
     return 1;
 }
 
-/* Go on with the next one, however this one ended. */
+/* Run the next function, however this one ended. */
 static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)outcome;
     (void)results;
@@ -261,7 +261,7 @@ static const luaL_Reg own[] = {
     {NULL, NULL},
 };
 
-/* Set the facts that do not change in the life of a generation. */
+/* Set the values that are fixed for a generation. */
 static void set_facts(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
     const struct ld_setup *setup = script->setup;
@@ -279,7 +279,7 @@ static void set_facts(lua_State *L) {
     lua_setfield(L, 1, "generation");
 }
 
-/* Set the global `arg`, as lua does: the script at 0, what stands before it below. */
+/* Set the global `arg` as lua does: the script at 0, the words before it below. */
 static void set_arg(lua_State *L) {
     const struct ld_setup *setup = ld_state_script(L)->setup;
     lua_newtable(L);

@@ -20,7 +20,7 @@ const struct lx_row ld_api_listen_rows[] = {
     {.name = NULL},
 };
 
-/* What to say behind the address when it cannot be had. */
+/* A hint to add to an error, or "". */
 static const char *explain(const struct ld_script *script, int code, bool is_named) {
     if (code == -ENOENT && is_named) {
         return ": no such socket was passed (LISTEN_FDNAMES)";
@@ -64,8 +64,7 @@ static int l_listen(lua_State *L) {
     return 1;
 }
 
-/* Let no client come to a generation that has been replaced, where on_stop has not closed its sockets
- * itself. */
+/* Stop a replaced generation from accepting clients, where on_stop has not closed its sockets. */
 static void deafen(struct ld_script *old, struct ld_script *next) {
     (void)next;
     ld_script_deafen(old);

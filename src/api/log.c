@@ -27,8 +27,8 @@ static const char *read_key(lua_State *L, int index) {
     return key;
 }
 
-/* Read one field from its key at INDEX and its value behind that; what has no plain form is replaced
- * by its text. */
+/* Read one field from its key at INDEX and its value after that; a value without a plain form is
+ * replaced by its text. */
 static void read_field(lua_State *L, int index, struct ld_log_field *field) {
     int value = index + 1;
     field->key = read_key(L, index);

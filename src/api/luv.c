@@ -1,7 +1,7 @@
-/* require "luv": the system's luv, as a guest on a loop of its generation.
+/* require "luv": the system's luv, on a guest loop of its own for each generation.
  *
- * The library is opened once and stays: opened anew for each Lua state it would use up the
- * process's thread-local storage keys. */
+ * The library is opened once and never closed: each time it is opened it uses up one of the process's
+ * thread-local storage keys. */
 #include <lauxlib.h>
 #include <string.h>
 
@@ -25,7 +25,7 @@
 
 #define GUARDED_MAX 300
 
-/* What we need of the library; NULL until it is open. */
+/* The library's functions that we call; NULL until it is open. */
 static struct {
     lua_CFunction open;
     void (*set_loop)(lua_State *L, uv_loop_t *loop);
@@ -41,7 +41,7 @@ static void *find_symbol(lua_State *L, void *library, const char *name) {
     return symbol;
 }
 
-/* Open the library, as package.cpath finds it; raises if it cannot be had. */
+/* Open the library that package.cpath finds; raises if it cannot be opened. */
 static void open_library(lua_State *L) {
     lua_getglobal(L, "package");
     lua_getfield(L, -1, "searchpath");
@@ -82,13 +82,13 @@ static int on_callback(lua_State *L, int args, int results, int flags) {
     return 0;
 }
 
-/* uv.run and others that would take the loop out of the host's hands. */
+/* Refuse uv.run and others that would run or close the host's loop. */
 static int l_refuse(lua_State *L) {
     lx_error(L, "uv.%s: lunad runs the loop: just return from the script, and its callbacks come",
              lua_tostring(L, lua_upvalueindex(1)));
 }
 
-/* Call the function of luv in the first upvalue, unless its loop is closed: a finalizer would leave
+/* Call the luv function in the first upvalue, unless its loop is closed: a finalizer would start
  * something there that outlives the state. */
 static int call_open(lua_State *L) {
     if (ld_state_script(L)->stage == LD_STAGE_CLOSED) {
@@ -109,8 +109,8 @@ static bool is_closing(lua_State *L) {
     return is_handle && uv_is_closing(*(uv_handle_t **)lua_touserdata(L, 1));
 }
 
-/* The same for one that would begin something with a handle, which libuv does though it is being
- * closed, and aborts later. */
+/* The same for a function that starts something with a handle: libuv would do it on a closing handle
+ * too, and abort later. */
 static int call_live(lua_State *L) {
     if (is_closing(L)) {
         lx_error(L, "uv.%s: this handle is closing", lua_tostring(L, lua_upvalueindex(2)));
@@ -118,7 +118,7 @@ static int call_live(lua_State *L) {
     return call_open(L);
 }
 
-/* The same for one that leaves something behind only if it is given a callback. */
+/* The same for a function that starts a request only if it is given a callback. */
 static int call_sync(lua_State *L) {
     return lua_isfunction(L, -1) ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
@@ -144,16 +144,16 @@ static bool is_hosts(const struct ld_script *script, int fd) {
            ld_guest_find_fd(script->guest, fd) == LD_GUEST_FD_HOST;
 }
 
-/* The descriptor in argument ARG, or -1 where luv is to decide: it is none, or one of those that libuv
- * does not close. */
+/* The descriptor in argument ARG, or -1 if it is left to luv: no descriptor, or a standard one, which
+ * libuv does not close. */
 static int fd_argument(lua_State *L, int arg) {
     lua_Integer fd = lua_isinteger(L, arg) ? lua_tointeger(L, arg) : -1;
     return fd > STDERR_FILENO && fd <= INT_MAX ? (int)fd : -1;
 }
 
-/* Call a function of luv that takes hold of the descriptor in argument ARG. Two generations never have
- * one number, or one would close what the other has: where another has it already, or the process was
- * started with it, a copy is taken. What is the host's is not to be had. */
+/* Call a luv function that takes over the descriptor in argument ARG. Two generations never own the same
+ * number, or one would close what the other uses: a descriptor that another generation owns, or that the
+ * process was started with, is duplicated. The host's own descriptors are refused. */
 static int open_fd(lua_State *L, int arg) {
     const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, arg);
@@ -193,31 +193,32 @@ static int call_new_tty(lua_State *L) {
     return open_fd(L, 1);
 }
 
-/* new_poll(fd) and new_socket_poll(fd), which do not take hold of it. */
+/* new_poll(fd) and new_socket_poll(fd), which do not own the descriptor. */
 static int call_new_poll(lua_State *L) {
     int fd = fd_argument(L, 1);
     return fd >= 0 && is_hosts(ld_state_script(L), fd) ? fail(L, UV_EBADF) : call_open(L);
 }
 
-/* fs_close(fd [, callback]): what the host or a handle has is not closed under it. */
+/* fs_close(fd [, callback]): refuses descriptors of the host and of handles. */
 static int call_fs_close(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, 1);
-    bool is_std = lua_isinteger(L, 1) && fd < 0; /* or another file would become one of those */
+    bool is_std =
+        lua_isinteger(L, 1) && fd < 0; /* else the next file opened would get that number */
     if (is_std || is_hosts(script, fd) || ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
-        lua_pushinteger(L, -1); /* which is refused as it is by luv */
+        lua_pushinteger(L, -1); /* luv refuses that itself */
         lua_replace(L, 1);
     }
     return call_sync(L);
 }
 
-/* What stands between a script and a function of luv that is called NAME; NULL for nothing. */
+/* The guard for the luv function NAME; NULL if it needs none. */
 static lua_CFunction find_guard(const char *name) {
     static const struct {
         const char *part;
         lua_CFunction guard;
     } rows[] = {
-        {"_size", NULL}, /* what only looks, or fails by itself where the handle is closed */
+        {"_size", NULL}, /* these only read, or fail by themselves on a closed handle */
         {"get_", NULL},
         {"getpath", NULL},
         {"accepts", NULL},
@@ -261,7 +262,7 @@ static lua_CFunction find_guard(const char *name) {
     return NULL;
 }
 
-/* What is guarded, in the order of types: found once, because generations come often. */
+/* The functions that are guarded, in the order of types. Found once, because generations are made often. */
 static struct {
     size_t count;
     struct guarded {
@@ -363,8 +364,8 @@ static int l_load(lua_State *L) {
 
 #else
 
-/* Say that there is none. The loader of the module: luv must not be loaded on a loop of its own, which
- * nobody would run. */
+/* Refuse to load luv. The loader of the module: a luv from package.cpath would use a loop that never
+ * runs. */
 static int l_load(lua_State *L) {
     lx_error(L, "module 'luv': lunad was built without luv (LUNAD_LUV=OFF)");
 }

@@ -1,5 +1,5 @@
-/* os.execute and io.popen again, on our own way of starting programs: their children are in no
- * danger of being reaped by others, get nothing of ours, and die with us. */
+/* os.execute and io.popen, in place of Lua's: their programs are started by engine/spawn, inherit only
+ * the standard streams, are reaped by nothing else, and end with the daemon. */
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
@@ -53,7 +53,7 @@ static int push_exit(lua_State *L, const struct ld_exit *exit) {
     return luaL_execresult(L, status);
 }
 
-/* os.execute([command]). The loop stands still meanwhile: nobody else can reap the program. */
+/* os.execute([command]). The loop does not turn until it returns, so nothing else reaps the program. */
 static int l_execute(lua_State *L) {
     static const int std[3] = {0, 1, 2};
     const char *command = luaL_optstring(L, 1, NULL);
@@ -75,7 +75,7 @@ static int l_execute(lua_State *L) {
     return luaL_execresult(L, status);
 }
 
-/* Note the end of a program. */
+/* Record the end of a program. */
 static void on_program_exit(struct ld_watch *watch, const struct ld_exit *exit) {
     struct program *program = LD_CONTAINER_OF(watch, struct program, watch);
     program->ended = true;
@@ -98,7 +98,7 @@ static bool is_collected(lua_State *L) {
     return same;
 }
 
-/* Leave a program alone; it is reaped all the same. */
+/* Stop watching a program; the reaper still reaps it. */
 static void drop_program(lua_State *L, struct program *program) {
     if (program->ended) {
         free(program);
@@ -141,7 +141,8 @@ static int start_program(struct stream *stream, const char *command, bool readin
     int ours = ends[reading ? 0 : 1];
     int theirs = ends[reading ? 1 : 0];
     const int std[3] = {reading ? 0 : theirs, reading ? theirs : 1, 2};
-    FILE *file = fdopen(ours, reading ? "r" : "w"); /* what can fail comes before the program */
+    FILE *file =
+        fdopen(ours, reading ? "r" : "w"); /* before the program is started, as it can fail */
     int rc = file != NULL ? start_shell(command, std, program->same_group, &pid, &pidfd) : -errno;
     close(theirs);
     if (rc == 0) {
@@ -163,7 +164,7 @@ static int l_popen(lua_State *L) {
     const char *command = luaL_checkstring(L, 1);
     const char *mode = luaL_optstring(L, 2, "r");
     luaL_argcheck(L, (mode[0] == 'r' || mode[0] == 'w') && mode[1] == '\0', 2, "invalid mode");
-    if (ld_stage_is_closing(ld_state_script(L)->stage)) { /* nobody would close it */
+    if (ld_stage_is_closing(ld_state_script(L)->stage)) { /* the stream would never be closed */
         lx_error(L, "io.popen: %s", ld_state_over);
     }
     struct stream *stream = lua_newuserdatauv(L, sizeof *stream, 0);

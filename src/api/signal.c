@@ -42,7 +42,7 @@ static void check_catchable(lua_State *L, int signo) {
     case SIGBUS:
     case SIGFPE:
     case SIGILL:
-        lx_error(L, "signal: %s means a crash: no handler could go on after it",
+        lx_error(L, "signal: %s means a crash: no handler could continue after it",
                  ld_parse_signal_name(signo));
     case SIGSTKFLT:
     case 32:

@@ -102,7 +102,7 @@ static void read_one_rlimit(lua_State *L, const char *name, struct ld_spawn *spa
     struct rlimit limit;
     if (lua_type(L, -2) != LUA_TSTRING ||
         !ld_parse_rlimit_name(lua_tostring(L, -2), lua_rawlen(L, -2), &resource)) {
-        lx_error(L, "option '%s': '%s' is no resource (nofile, core, as, nproc, ...)", name,
+        lx_error(L, "option '%s': '%s' is not a resource (nofile, core, as, nproc, ...)", name,
                  lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : luaL_typename(L, -2));
     }
     lua_pushvalue(L, -1); /* to be converted, not the table's own value */
@@ -161,7 +161,7 @@ static void read_fds(lua_State *L, const char *name, void *member) {
 
 #define AT(member) .offset = offsetof(struct ld_spawn_request, member)
 
-/* What env and the callbacks are is read from the table again, where they are used. */
+/* env and the callbacks are only checked here; they are read from the table where they are used. */
 const struct lx_row ld_api_spawn_options_rows[] = {
     {"name", LX_CUSTOM, AT(name), .read = read_name},
     {"cwd", LX_STRING, AT(config.spawn.cwd)},

@@ -30,7 +30,8 @@ static const char *anchor(lua_State *L, int anchors) {
 static lua_Integer check_place(lua_State *L) {
     lua_Integer key = lua_tointeger(L, -1);
     if (key < 1) {
-        lx_error(L, "spawn: %s is no place for a word of the command", luaL_tolstring(L, -1, NULL));
+        lx_error(L, "spawn: %s is not a place for a word of the command",
+                 luaL_tolstring(L, -1, NULL));
     }
     return key;
 }
@@ -170,7 +171,7 @@ static size_t add_account(lua_State *L, const struct ld_user *account, int env, 
     return used;
 }
 
-/* Add what we set for our own use: how a child is told from others later. */
+/* Add the variables by which lunad recognizes a child later. */
 static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int anchors,
                       const char **vector) {
     size_t used = 0;
@@ -192,7 +193,7 @@ static char *const *push_environment(lua_State *L, const struct ld_spawn_request
     size_t used = 0;
     bool inherited = env == 0 && !request->clear_env && request->account == NULL;
     if (inherited && !request->config.spawn.session && !request->marked) {
-        return environ; /* as it is */
+        return environ; /* unchanged */
     }
     size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + 2;
     const char **vector = push_vector(L, most);
@@ -330,8 +331,7 @@ static void add_environment(struct ld_text *text, char *const *envp) {
     free(sorted);
 }
 
-/* Add what tells one command from another. Whether a pipe of ours goes to the log or to a callback
- * is nothing of the child's. */
+/* Add what tells one command from another. The log and a callback are both a pipe to the child. */
 void ld_api_spawn_request_identify(const struct ld_spawn_request *request,
                                    struct ld_text *identity) {
     const struct ld_spawn *spawn = &request->config.spawn;

@@ -71,8 +71,8 @@ static int keep_results(lua_State *L) {
     return 0;
 }
 
-/* Keep, in the place of what there is no memory for, the error that says so. That string is always
- * there: nothing is allocated. */
+/* Keep "not enough memory" in the place of results that cannot be kept. That string always exists, so
+ * nothing is allocated. */
 static void keep_no_memory(lua_State *L, const struct box *box) {
     push_box(L, box);
     lua_pushliteral(L, "not enough memory");
@@ -80,7 +80,7 @@ static void keep_no_memory(lua_State *L, const struct box *box) {
     lua_pop(L, 1);
 }
 
-/* Handle the end of a task: an error is for those who wait, if there are any. */
+/* Handle the end of a task: tasks that wait for it get its error, else it is reported. */
 static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct box *box = task->owner;
     struct ending ending = {.task = task, .box = box, .outcome = outcome, .results = results};
@@ -93,7 +93,7 @@ static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int resul
         keep_no_memory(task->script->L, box);
     }
     box->task = NULL;
-    ld_task_wake_all(&box->waiters); /* they hold the box */
+    ld_task_wake_all(&box->waiters); /* their stacks hold the box */
     unpin_box(task->script->L, box);
     return has_waiters;
 }
@@ -109,7 +109,8 @@ static int l_task(lua_State *L) {
     TAILQ_INIT(&box->waiters);
     luaL_setmetatable(L, TASK_TYPE);
     pin_box(L, box);
-    struct ld_task *task = ld_task_take(script, "a task"); /* nothing may raise while we have it */
+    struct ld_task *task =
+        ld_task_take(script, "a task"); /* nothing may raise until it is started or dropped */
     if (task == NULL || !lua_checkstack(task->co, args + 1)) {
         unpin_box(L, box);
         if (task != NULL) {

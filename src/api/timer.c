@@ -52,7 +52,7 @@ static int call_packed(lua_State *L) {
     return 0;
 }
 
-/* Replace the function at index 2 and the arguments behind it by one value to call. */
+/* Replace the function at index 2 and the arguments after it by one value to call. */
 static void pack_arguments(lua_State *L) {
     int values = lua_gettop(L) - 1;
     if (values > UPVALUES_MAX) {
@@ -121,16 +121,16 @@ static int l_sleep(lua_State *L) {
     return suspend_for(L, lx_check_seconds(L, 1, false), sleep_resumed);
 }
 
-/* Return the time from give_way. */
+/* Return from give_way, with the time. */
 static int way_given(lua_State *L, int status, lua_KContext context) {
     sleep_resumed(L, status, context);
     lua_pushinteger(L, (lua_Integer)ld_time_coarse());
     return 1;
 }
 
-/* For lunad's own Lua, where it calls functions of the script one after the other:
- * give_way([start]) -> the start to be given next time. When the time of a turn is up since that, and
- * the caller is a task, the loop turns. */
+/* For lunad's own Lua, where it calls many functions of the script in a row: give_way([start]) -> the
+ * start to pass next time. If a turn's time has passed since then and the caller is a task, it is
+ * suspended for one turn of the loop. */
 static int l_give_way(lua_State *L) {
     uint64_t now = ld_time_coarse();
     uint64_t start = (uint64_t)luaL_optinteger(L, 1, (lua_Integer)now);
@@ -144,7 +144,7 @@ static int l_give_way(lua_State *L) {
     return suspend_for(L, 0, way_given);
 }
 
-/* What is known of a box's timer; NULL if it has fired or was stopped. */
+/* Information about a box's timer; NULL if it has fired or was stopped. */
 static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *box) {
     struct ld_timers *timers = ld_state_script(L)->timers;
     return timers != NULL ? ld_timers_info(timers, box->timer) : NULL;
@@ -174,7 +174,7 @@ static int m_again(lua_State *L) {
         ld_state_check_current(L, "cron");
     }
     if (!lua_isnoneornil(L, 2)) {
-        luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer goes by the clock alone");
+        luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer takes no interval");
         box->period = lx_check_seconds(L, 2, box->kind == LD_TIMER_EVERY);
     }
     if (find_info(L, box) == NULL) {
@@ -228,13 +228,13 @@ static int mt_tostring(lua_State *L) {
     return 1;
 }
 
-/* What a report is made into. */
+/* Where a report goes. */
 struct report {
     struct ld_script *script;
     json_t *list;
 };
 
-/* Put the script's own function in the place of what a timer calls, at the top of the stack. */
+/* Replace what a timer calls, at the top of the stack, by the script's own function. */
 static void unwrap(lua_State *L, const struct ld_timer_info *info) {
     if (info->by_clock) {
         ld_api_timer_cron_unwrap(L);
@@ -286,7 +286,7 @@ static json_t *report_timers(struct ld_script *script) {
     return report.list;
 }
 
-/* Drop every timer, but not those that tasks sleep by. */
+/* Free every timer, except those of sleeping tasks. */
 static void drop_all(struct ld_script *script, struct ld_script *next) {
     (void)next;
     ld_timer following = ld_timers_next(script->timers, 0);

@@ -11,7 +11,7 @@
 
 #define RETRY_NS 100000000
 
-/* Where a timer's callback stands in the table. */
+/* The index of a timer's callback in the table. */
 static lua_Integer place_of(ld_timer timer) {
     return (lua_Integer)ld_wheel_index(timer) + 1;
 }
@@ -31,14 +31,14 @@ ld_timer ld_api_timer_box_make(lua_State *L, int index) {
     return ld_timers_add(script->timers);
 }
 
-/* Free a timer and forget its callback: the key is there, so nothing is allocated. */
+/* Free a timer and its callback: the key exists, so nothing is allocated. */
 void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
     lua_pushnil(script->shelf);
     lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
     ld_timers_free(script->timers, timer);
 }
 
-/* Note the end of a timer's call: the next beat may call again, and what is not armed is done with. */
+/* Handle the end of a timer's call: the next beat may call again; a timer that is not armed is freed. */
 static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)results;
     struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
@@ -52,14 +52,14 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
     return false;
 }
 
-/* Call the value at the top of the shelf, which is popped. The timer is there until the call is over, so
- * that arming it again makes nothing. */
+/* Call the value at the top of the shelf, which is popped. The timer exists until the call is over, so
+ * that arming it again allocates nothing. */
 void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     bool again = info->armed;
     struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
         lua_pop(script->shelf, 1);
-        if (!again) { /* no memory now: try once more in a while */
+        if (!again) { /* no memory now: try again later */
             ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
         }
         return;

@@ -1,6 +1,5 @@
-/* lunad.cron. A cron timer is armed by the monotonic clock for a moment of the clock on the wall, and
- * looks at that one when it is due; when the clock is set or the zone changes, all of them are armed
- * again. */
+/* lunad.cron. A cron timer is armed on the monotonic clock for a moment of the wall clock, and checks
+ * the wall clock when it is due; when that clock is set or the zone changes, all of them are armed again. */
 #include "api/timer_cron.h"
 
 #include <lauxlib.h>
@@ -21,22 +20,22 @@ struct job {
     time_t next;
     time_t seen;    /* when that was worked out */
     long zone[2];   /* how far local time was ahead of UTC then, at SEEN and at NEXT */
-    int64_t offset; /* of the clock on the wall from the monotonic one, when it was armed */
+    int64_t offset; /* of the wall clock from the monotonic one, when it was armed */
     bool held;      /* a moment has come while the generation was loaded */
     bool taken;     /* it is the twin of a job of the generation before */
 };
 
-/* The offset of the clock on the wall. */
+/* The present offset of the wall clock. */
 static int64_t offset_now(void) {
     return ld_time_real() - (int64_t)uv_hrtime();
 }
 
-/* The clock on the wall in seconds. */
+/* The wall clock in seconds. */
 static time_t now_in_seconds(void) {
     return (time_t)(ld_time_real() / SECOND);
 }
 
-/* Note the next moment of a job, worked out at NOW, with the zone that it goes by. */
+/* Set the next moment of a job, worked out at NOW, and the zone that was in force. */
 static void set_next(struct job *job, time_t next, time_t now) {
     job->next = next;
     job->seen = now;
@@ -44,7 +43,7 @@ static void set_next(struct job *job, time_t next, time_t now) {
     job->zone[1] = ld_cron_offset(next);
 }
 
-/* Whether the zone has changed since. */
+/* Whether the zone has changed since the next moment was worked out. */
 static bool has_zone_changed(const struct job *job) {
     return ld_cron_offset(job->seen) != job->zone[0] || ld_cron_offset(job->next) != job->zone[1];
 }
@@ -91,8 +90,8 @@ static void run(struct ld_script *script, ld_timer timer, struct ld_timer_info *
     ld_api_timer_box_call(script, timer, info);
 }
 
-/* Whether the moment that a job was armed for has really come; else it has a new one. The clock on the
- * wall may not be there yet, or may show something else by the rules of a new zone. */
+/* Whether the moment that a job was armed for has come; if not, its next moment is corrected. The wall
+ * clock may not have reached it, or a new zone may have moved it. */
 static bool has_come(struct job *job) {
     time_t now = now_in_seconds();
     if (now < job->next) {
@@ -108,7 +107,7 @@ static bool has_come(struct job *job) {
     return true;
 }
 
-/* Whether the generation is being loaded beside the one that is the service. */
+/* Whether the generation is being loaded while another one is the service. */
 static bool is_loading(const struct ld_script *script) {
     return ld_stage_is_new(script->stage) && script->generation > 1;
 }
@@ -130,7 +129,7 @@ void ld_api_timer_cron_due(struct ld_script *script, ld_timer timer, struct ld_t
     }
 }
 
-/* The cron timer after another (0: the first), and what is known of it; 0 at the end. */
+/* The cron timer after another (0: the first), and information about it; 0 at the end. */
 static ld_timer next_cron(struct ld_script *script, ld_timer previous,
                           struct ld_timer_info **info) {
     ld_timer timer = previous;
@@ -179,8 +178,8 @@ static ld_timer find_twin(struct ld_script *script, const struct job *job, bool 
     return 0;
 }
 
-/* Have the new generation run a job for which the old one had no time: at once, if it does not itself
- * know that the moment has come. */
+/* Have the new generation run a job that the old one did not get to: at once, unless its own timer is
+ * due as well. */
 static void run_twin(struct ld_script *script, ld_timer timer) {
     struct job *job = job_of(script, timer);
     job->taken = true;
@@ -190,7 +189,7 @@ static void run_twin(struct ld_script *script, ld_timer timer) {
     }
 }
 
-/* Run what came due while a generation was loaded, and that neither has run. */
+/* Run the jobs that came due while NEXT was loaded and that neither generation has run. */
 static void hand_over(struct ld_script *old, struct ld_script *next) {
     struct ld_timer_info *info;
     ld_timer timer = 0;
