@@ -201,7 +201,7 @@ static int l_spawn_marked(lua_State *L) {
 /* End a child that runs: SIGTERM, and SIGKILL after a while. For lunad's own Lua. */
 static int l_end_child(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_box_check(L);
-    if (box->half != NULL && !ld_forked()) {
+    if (box->half != NULL && !ld_forked_is_copy()) {
         ld_child_end(box->half->child);
     }
     return 0;
@@ -264,7 +264,7 @@ static int mt_gc(lua_State *L) {
 /* The half of a box, for an action; raises if the script has given the child up. */
 static struct ld_child_half *check_open(lua_State *L, const struct ld_child_box *box,
                                         const char *method) {
-    if (ld_forked()) {
+    if (ld_forked_is_copy()) {
         lx_error(L, "child:%s: %s", method, ld_forked_words);
     }
     if (box->half == NULL && !box->finished) {

@@ -49,7 +49,7 @@ static int l_exit(lua_State *L) {
     } else {
         script->exit_status = (int)(luaL_optinteger(L, 1, 0) & 0xFF);
     }
-    if (ld_forked()) {
+    if (ld_forked_is_copy()) {
         ld_forked_leave(script->exit_status);
     }
     script->wants |= LD_WANT_EXIT;

@@ -100,7 +100,7 @@ static int log_at(lua_State *L, enum ld_log_level level) {
         event.field_count = read_fields(L, fields);
         event.fields = fields;
     }
-    ld_log_event(&event);
+    ld_log_put(&event);
     return 0;
 }
 
@@ -147,7 +147,7 @@ static int l_print(lua_State *L) {
     if (setup->daemon) {
         struct ld_log_event event = {
             .level = LD_LOG_INFO, .source = setup->name, .message = text, .size = size};
-        ld_log_event(&event);
+        ld_log_put(&event);
     } else {
         fwrite(text, 1, size, stdout);
         putc('\n', stdout);

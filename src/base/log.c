@@ -20,7 +20,6 @@
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
 
-static const char *const level_names[] = {"debug", "info", "warn", "error"};
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
 
 static struct {
@@ -37,21 +36,6 @@ static struct {
     struct ld_text line; /* the line being made */
     struct ld_syslogger syslogger;
 } logger = {.fd = -1, .syslogger = {.fd = -1}};
-
-/* The name of a level. */
-const char *ld_log_level_name(enum ld_log_level level) {
-    return level_names[level];
-}
-
-/* The level of a name, or -1. */
-int ld_log_level_parse(const char *name) {
-    for (size_t i = 0; i < LD_COUNT(level_names); i++) {
-        if (strcmp(name, level_names[i]) == 0) {
-            return (int)i;
-        }
-    }
-    return -1;
-}
 
 /* Open the file of a file sink in the configured way. */
 static int open_sink_file(void) {
@@ -299,7 +283,7 @@ static void put_piece(const struct ld_log_event *event, size_t size, long long n
     if (piece.field_count > 0) {
         memcpy(fields, event->fields, piece.field_count * sizeof *fields);
     }
-    piece.field_count += ld_log_piece_fields(fields + piece.field_count, number, is_cut);
+    piece.field_count += ld_log_line_piece_fields(fields + piece.field_count, number, is_cut);
     piece.fields = fields;
     put_or_count(&piece);
 }
@@ -317,17 +301,8 @@ static void put_in_pieces(const struct ld_log_event *event) {
     put_piece(&rest, rest.size, number);
 }
 
-/* The fields of a piece of a line. */
-size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut) {
-    fields[0] =
-        (struct ld_log_field){.key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
-    fields[1] =
-        (struct ld_log_field){.key = "cut", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
-    return is_cut ? 2 : 1;
-}
-
 /* Write one event. */
-void ld_log_event(const struct ld_log_event *event) {
+void ld_log_put(const struct ld_log_event *event) {
     if (!logger.open || event->level < logger.config.level || logger.config.sink == LD_LOG_NONE) {
         return;
     }
@@ -365,7 +340,7 @@ static void log_message(enum ld_log_level level, const struct ld_text *text, con
         .message = message.failed ? beginning : ld_text_string(&message),
         .size = message.failed ? strlen(beginning) : message.size,
     };
-    ld_log_event(&event);
+    ld_log_put(&event);
     ld_text_fini(&message);
 }
 

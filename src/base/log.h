@@ -9,37 +9,12 @@
 #include <stdint.h>
 
 #include "base/base.h"
+#include "base/log_line.h"
 #include "base/text.h"
 
-enum ld_log_level { LD_LOG_DEBUG, LD_LOG_INFO, LD_LOG_WARN, LD_LOG_ERROR };
 enum ld_log_sink { LD_LOG_STDERR, LD_LOG_FILE, LD_LOG_SYSLOG, LD_LOG_NONE };
 
-/* One key=value behind a message. Text is not NUL-terminated. */
-struct ld_log_field {
-    const char *key;
-    enum { LD_FIELD_TEXT, LD_FIELD_INTEGER, LD_FIELD_NUMBER, LD_FIELD_BOOLEAN } type;
-    union {
-        struct {
-            const char *data;
-            size_t size;
-        } text;
-        long long integer;
-        double number;
-        bool boolean;
-    } value;
-};
-
-/* One event. SOURCE is "lunad", the script's name, or "NAME/CHILD[PID]". */
-struct ld_log_event {
-    enum ld_log_level level;
-    const char *source;
-    const char *message;
-    size_t size;
-    const struct ld_log_field *fields;
-    size_t field_count;
-};
-
-/* Opens the log file anew: a descriptor or a negative errno. */
+/* Opens the log file again: a descriptor or a negative errno. */
 typedef int ld_log_opener(void *arg);
 
 struct ld_log_config {
@@ -66,11 +41,7 @@ void ld_log_set_opener(ld_log_opener *opener, void *arg);
 int ld_log_reopen(void);
 
 /* Write one event. */
-void ld_log_event(const struct ld_log_event *event);
-
-/* Make the two fields that mark a piece of a line: its NUMBER, from 1, and, with IS_CUT, that it goes on
- * in the next. Returns how many they are. */
-size_t ld_log_piece_fields(struct ld_log_field *fields, long long number, bool is_cut);
+void ld_log_put(const struct ld_log_event *event);
 
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
@@ -84,9 +55,5 @@ const char *ld_log_path(void);
 enum ld_log_sink ld_log_sink(void);
 enum ld_log_level ld_log_level(void);
 uint64_t ld_log_dropped(void);
-
-/* "debug" … "error", and back: -1 for an unknown name. */
-const char *ld_log_level_name(enum ld_log_level level);
-int ld_log_level_parse(const char *name);
 
 #endif

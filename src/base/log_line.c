@@ -10,6 +10,23 @@
 #include "base/json.h"
 #include "base/time.h"
 
+static const char *const level_names[] = {"debug", "info", "warn", "error"};
+
+/* The name of a level. */
+const char *ld_log_line_level_name(enum ld_log_level level) {
+    return level_names[level];
+}
+
+/* The level of a name, or -1. */
+int ld_log_line_parse_level(const char *name) {
+    for (size_t i = 0; i < LD_COUNT(level_names); i++) {
+        if (strcmp(name, level_names[i]) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
 /* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
 static void format_time(char *out, size_t size) {
     struct tm utc;
@@ -100,7 +117,7 @@ void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event) 
 void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event) {
     char time[48];
     format_time(time, sizeof time);
-    ld_text_format(line, "%s %-5s ", time, ld_log_level_name(event->level));
+    ld_text_format(line, "%s %-5s ", time, ld_log_line_level_name(event->level));
     ld_text_add_escaped(line, event->source, strlen(event->source), false);
     ld_text_puts(line, ": ");
     ld_text_add_escaped(line, event->message, trimmed(event->message, event->size), true);
@@ -148,7 +165,7 @@ void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event) {
     format_time(time, sizeof time);
     json_t *object = json_object();
     set(line, object, "time", json_string(time));
-    set(line, object, "level", json_string(ld_log_level_name(event->level)));
+    set(line, object, "level", json_string(ld_log_line_level_name(event->level)));
     set(line, object, "source", ld_json_string(event->source));
     set(line, object, "pid", json_integer(getpid()));
     set(line, object, "message", ld_json_text(event->message, event->size));
@@ -164,4 +181,13 @@ void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event) {
     ld_text_puts(line, dump);
     ld_text_putc(line, '\n');
     free(dump);
+}
+
+/* The fields of a piece of a line. */
+size_t ld_log_line_piece_fields(struct ld_log_field *fields, long long number, bool is_cut) {
+    fields[0] =
+        (struct ld_log_field){.key = "part", .type = LD_FIELD_INTEGER, .value.integer = number};
+    fields[1] =
+        (struct ld_log_field){.key = "cut", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
+    return is_cut ? 2 : 1;
 }

@@ -27,10 +27,10 @@ static void log_line(struct ld_log_lines *lines, const char *bytes, size_t size,
                                  .size = size,
                                  .fields = fields};
     if (is_cut || lines->parts > 0) {
-        event.field_count = ld_log_piece_fields(fields, lines->parts + 1, is_cut);
+        event.field_count = ld_log_line_piece_fields(fields, lines->parts + 1, is_cut);
     }
     lines->parts = is_cut ? lines->parts + 1 : 0;
-    ld_log_event(&event);
+    ld_log_put(&event);
 }
 
 /* Log the line that was begun earlier, and forget it. */

@@ -89,7 +89,7 @@ static void take_socket(struct ld_host *host) {
  * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
-    if (ld_forked()) { /* it should have ended before */
+    if (ld_forked_is_copy()) { /* it should have ended before */
         ld_forked_leave(0);
     }
     bool left = resume_tasks(host);

@@ -48,7 +48,7 @@ int ld_forked_watch(void (*give_up)(void *arg), void *arg) {
 }
 
 /* Whether this is a copy. */
-bool ld_forked(void) {
+bool ld_forked_is_copy(void) {
     return state.is_copy;
 }
 

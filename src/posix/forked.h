@@ -15,7 +15,7 @@ extern const char ld_forked_words[];
 int ld_forked_watch(void (*give_up)(void *arg), void *arg);
 
 /* Whether this process is a copy. */
-bool ld_forked(void);
+bool ld_forked_is_copy(void);
 
 /* Write out what is buffered, and end the copy. */
 _Noreturn void ld_forked_leave(int status);

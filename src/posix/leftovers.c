@@ -117,7 +117,7 @@ static bool is_of_user(struct ld_leftovers *leftovers, pid_t pid, bool *is_ours)
 
 /* Note a file that a process listens on. USER: the one whose rights it has, or NULL for ours. */
 static void note(struct ld_leftovers *leftovers, const char *path, const struct ld_user *user) {
-    struct leftover leftover;
+    struct ld_leftover leftover;
     char text[PATH_MAX + 8];
     snprintf(text, sizeof text, "unix:%s", path);
     if (!ld_address_parse(text, &leftover.address) ||
@@ -125,7 +125,7 @@ static void note(struct ld_leftovers *leftovers, const char *path, const struct 
         return;
     }
     bool is_allowed = user == NULL || leftover.file.place.is_users;
-    struct leftover *list =
+    struct ld_leftover *list =
         is_allowed ? ld_grow(leftovers->list, leftovers->count, sizeof *list) : NULL;
     if (list == NULL) {
         ld_socket_file_forget(&leftover.file);
@@ -176,7 +176,7 @@ void ld_leftovers_find(struct ld_leftovers *leftovers, pid_t root) {
 /* Remove the files that are left. */
 void ld_leftovers_remove(struct ld_leftovers *leftovers) {
     for (size_t i = 0; i < leftovers->count; i++) {
-        struct leftover *at = &leftovers->list[i];
+        struct ld_leftover *at = &leftovers->list[i];
         bool entered = ld_place_enter(&at->file.place) == 0;
         bool is_stale = entered && ld_address_is_stale(&at->address);
         if (entered) {

@@ -9,7 +9,7 @@
 
 /* Zeroed means none. */
 struct ld_leftovers {
-    struct leftover {
+    struct ld_leftover {
         struct ld_address address;
         struct ld_socket_file file;
     } * list;

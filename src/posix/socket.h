@@ -1,41 +1,18 @@
-/* Listening sockets: their addresses, and how they are made. */
+/* Listening sockets, and the files of Unix sockets. */
 #ifndef LD_POSIX_SOCKET_H
 #define LD_POSIX_SOCKET_H
 
 #include <stdbool.h>
-#include <sys/socket.h>
 #include <sys/types.h>
 
+#include "posix/address.h"
 #include "posix/place.h"
-
-/* Where to listen. */
-struct ld_address {
-    struct sockaddr_storage storage;
-    socklen_t size;
-};
 
 struct ld_listen_options {
     int backlog; /* 0: as many as the system allows */
     int mode;    /* of a Unix socket's file; -1: by the mask */
     bool reuse_port;
 };
-
-/* Parse "127.0.0.1:8080", "[::1]:80" or "unix:/path" (absolute, and short enough). Of names only those
- * are known that mean the same everywhere: localhost is 127.0.0.1 and ip6-localhost is ::1. Nothing is
- * looked up. */
-bool ld_address_parse(const char *text, struct ld_address *address);
-
-/* What is wrong with a text that is not an address. Static. */
-const char *ld_address_fault(const char *text);
-
-/* The path of a Unix address, or NULL. Belongs to ADDRESS. */
-const char *ld_address_path(const struct ld_address *address);
-
-/* Whether FD is a listening socket bound to ADDRESS (port 0 matches none). */
-bool ld_address_is_of(const struct ld_address *address, int fd);
-
-/* Whether the file at a Unix address is a socket that no process listens on any more. */
-bool ld_address_is_stale(const struct ld_address *address);
 
 /* Make a listening socket: a descriptor (not inherited by programs, not blocking) or a negative
  * errno. The file of a Unix socket is replaced only if nobody listens on it any more. An IPv6

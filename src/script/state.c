@@ -43,13 +43,13 @@ static void on_warning(void *arg, const char *message, int to_be_continued) {
                                  .source = script->setup->name,
                                  .message = ld_text_string(&text),
                                  .size = text.size};
-    ld_log_event(&event);
+    ld_log_put(&event);
     ld_text_fini(&text);
 }
 
 /* End a copy of the process that a finalizer has made, outside of any task. */
 static void leave_if_forked(const struct ld_script *script) {
-    if (ld_forked() && script->tasks.current == NULL) {
+    if (ld_forked_is_copy() && script->tasks.current == NULL) {
         ld_forked_leave(0);
     }
 }
@@ -142,7 +142,7 @@ const char ld_state_over[] = "this generation of the script is over";
 
 /* Raise unless the script may start something new. */
 void ld_state_check_active(lua_State *L) {
-    if (ld_forked()) {
+    if (ld_forked_is_copy()) {
         lx_error(L, "%s", ld_forked_words);
     }
     if (ld_stage_is_ending(ld_state_script(L)->stage)) {

@@ -417,7 +417,7 @@ static void resume(struct ld_task *task, int args) {
     script->tasks.current = outer;
     const char *reason = script->interruption.reason;
     bool is_interrupted = ld_interrupt_go_on(script, task->co);
-    if (outer == NULL && ld_forked()) {
+    if (outer == NULL && ld_forked_is_copy()) {
         leave_copy(task, status);
     }
     if (status != LUA_YIELD) {
@@ -539,7 +539,7 @@ struct ld_task *ld_task_check(lua_State *L, const char *function) {
         ld_interrupt(task->script);
         lx_error(L, "%s: %s", function, ld_state_over);
     }
-    if (ld_forked()) {
+    if (ld_forked_is_copy()) {
         lx_error(L, "%s: %s", function, ld_forked_words);
     }
     if (!lua_isyieldable(L)) {

@@ -50,12 +50,12 @@ static int count_lines(const char *text) {
 static void test_levels(void) {
     static const char *const names[] = {"debug", "info", "warn", "error"};
     for (int level = LD_LOG_DEBUG; level <= LD_LOG_ERROR; level++) {
-        CHECK_STR(names[level], ld_log_level_name((enum ld_log_level)level));
-        CHECK_INT(level, ld_log_level_parse(names[level]));
+        CHECK_STR(names[level], ld_log_line_level_name((enum ld_log_level)level));
+        CHECK_INT(level, ld_log_line_parse_level(names[level]));
     }
-    CHECK_INT(-1, ld_log_level_parse("Info"));
-    CHECK_INT(-1, ld_log_level_parse(""));
-    CHECK_INT(-1, ld_log_level_parse("infox"));
+    CHECK_INT(-1, ld_log_line_parse_level("Info"));
+    CHECK_INT(-1, ld_log_line_parse_level(""));
+    CHECK_INT(-1, ld_log_line_parse_level("infox"));
 }
 
 static void test_least_level(void) {
@@ -80,7 +80,7 @@ static void test_least_level(void) {
 static void test_before_and_after(void) {
     struct ld_log_event event = {.source = "x", .message = "x", .size = 1};
     ld_log(LD_LOG_ERROR, "to nobody");
-    ld_log_event(&event);
+    ld_log_put(&event);
     CHECK_INT(0, ld_log_reopen());
     CHECK_INT(0, ld_log_dropped());
     CHECK(ld_log_path() == NULL);
@@ -99,7 +99,7 @@ static void test_message(void) {
     ld_log(LD_LOG_WARN, "%s %d", "formatted", 7);
     struct ld_log_field field = {.key = "k", .type = LD_FIELD_INTEGER, .value.integer = 1};
     struct ld_log_event event = {LD_LOG_ERROR, "beat", "whole\0", 6, &field, 1};
-    ld_log_event(&event);
+    ld_log_put(&event);
     const char *text = read_file(box_path("log"));
     CHECK(strstr(text, "Z warn  lunad: formatted 7\n") != NULL);
     CHECK(strstr(text, "Z error beat: whole\\x00 k=1\n") != NULL);
@@ -460,7 +460,7 @@ static void test_errno(void) {
         ld_log(LD_LOG_ERROR, "%s", "x");
         CHECK_INT(ODD_ERRNO, errno);
         errno = ODD_ERRNO;
-        ld_log_event(&event);
+        ld_log_put(&event);
         CHECK_INT(ODD_ERRNO, errno);
         errno = ODD_ERRNO;
         ld_log_reopen();
@@ -491,7 +491,7 @@ static void log_to_syslog(void) {
     struct ld_log_field field = {.key = "k", .type = LD_FIELD_BOOLEAN, .value.boolean = true};
     struct ld_log_event event = {LD_LOG_ERROR, "src", "a\n%s", 4, &field, 1};
     CHECK_INT(0, ld_log_open(&config));
-    ld_log_event(&event);
+    ld_log_put(&event);
     ld_log(LD_LOG_DEBUG, "not this");
     CHECK(recv(fd, packet, sizeof packet - 1, 0) > 0);
     CHECK(strncmp(packet, "<27>", 4) == 0); /* daemon.err */
@@ -499,7 +499,7 @@ static void log_to_syslog(void) {
     CHECK(strstr(packet, "]: src: a\\x0A%s k=true") != NULL);
     CHECK(recv(fd, packet, sizeof packet - 1, 0) < 0);
     errno = ODD_ERRNO;
-    ld_log_event(&event);
+    ld_log_put(&event);
     CHECK_INT(ODD_ERRNO, errno);
     ld_log_close();
 }
@@ -617,7 +617,7 @@ static void test_syslog_of_long_messages(void) {
     int fd = open_listener(SOCK_DGRAM);
     static char packet[200000];
     open_syslog(false);
-    ld_log_event(&event);
+    ld_log_put(&event);
     CHECK_INT(0, ld_log_dropped());
     size_t found = 0;
     const char *const ends[] = {"x part=1 cut=true", "x part=2 cut=true", "x k=true part=3"};
@@ -631,7 +631,7 @@ static void test_syslog_of_long_messages(void) {
     CHECK_INT(70001, found);
     memset(message, '\1', 30000);
     event.size = 30000;
-    ld_log_event(&event); /* four times as long when it is escaped */
+    ld_log_put(&event); /* four times as long when it is escaped */
     CHECK(recv(fd, packet, sizeof packet, 0) > 120000);
     CHECK_INT(0, ld_log_dropped());
     free(message);
