@@ -9,6 +9,7 @@
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
+#include "posix/paths.h"
 #include "posix/process.h"
 #include "posix/user.h"
 
@@ -151,8 +152,8 @@ static int blame_record(const struct ld_target *target, int rc) {
                      target->name, ld_text_string(&target->dir->where));
         return 3;
     }
-    ld_say_error("%s: not restarted: %s/%s.start, which says how it was started: %s", target->name,
-                 target->dir->path, target->name,
+    ld_say_error("%s: not restarted: %s/%s" LD_PATHS_RECORD ", which says how it was started: %s",
+                 target->name, target->dir->path, target->name,
                  rc == -EPERM    ? "others could have written it: remove it, then stop and start"
                  : rc == -EPROTO ? "it is damaged: remove it, then stop and start"
                                  : strerror(-rc));

@@ -41,7 +41,7 @@ void ld_rundir_close(struct ld_rundir *dir) {
 
 /* Check whether a directory entry is a pidfile or a record; put its daemon's name into NAME. */
 static bool is_of_daemon(const char *entry, char *name, size_t size) {
-    static const char *const endings[] = {".pid", ".start"};
+    static const char *const endings[] = {LD_PATHS_PIDFILE, LD_PATHS_RECORD};
     size_t length = strlen(entry);
     for (size_t i = 0; i < LD_COUNT(endings); i++) {
         size_t ending = strlen(endings[i]);

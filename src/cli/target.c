@@ -128,8 +128,8 @@ static int check_owner(const struct ld_target *target, int rc) {
         return 0;
     }
     if (rc < 0 && rc != -EACCES && rc != -EPERM) {
-        ld_say_error("%s: pidfile %s/%s.pid: %s", target->name, target->dir->path, target->name,
-                     rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
+        ld_say_error("%s: pidfile %s/%s" LD_PATHS_PIDFILE ": %s", target->name, target->dir->path,
+                     target->name, rc == -ELOOP ? "it is a symbolic link" : strerror(-rc));
         return 1;
     }
     const struct passwd *entry = rc == 0 ? getpwuid(target->holder.owner) : NULL;

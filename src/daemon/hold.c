@@ -210,7 +210,7 @@ static int say_running(const struct ld_service *service, bool is_claimed, struct
 
 /* Explain what is wrong with the pidfile. */
 static int blame_pidfile(const struct ld_service *service, int rc, struct ld_text *why) {
-    ld_text_format(why, "pidfile %s/%s.pid: %s", service->run_dir, service->name,
+    ld_text_format(why, "pidfile %s/%s" LD_PATHS_PIDFILE ": %s", service->run_dir, service->name,
                    rc == -ELOOP ? "it is a symbolic link: remove it" : strerror(-rc));
     return 1;
 }
@@ -270,7 +270,8 @@ static int write_record(struct ld_service *service, struct ld_text *why) {
                  ? ld_record_save(service->run_fd, service->name, service->record)
                  : -ENOMEM;
     if (rc < 0) {
-        ld_text_format(why, "%s/%s.start: %s", service->run_dir, service->name, strerror(-rc));
+        ld_text_format(why, "%s/%s" LD_PATHS_RECORD ": %s", service->run_dir, service->name,
+                       strerror(-rc));
         return 1;
     }
     return 0;
@@ -293,8 +294,8 @@ static int bind_socket(struct ld_service *service) {
 static int make_socket(struct ld_service *service, struct ld_text *why) {
     int rc = bind_socket(service);
     if (rc < 0) {
-        ld_text_format(why, "control socket %s/%s.sock: %s", service->run_dir, service->name,
-                       strerror(-rc));
+        ld_text_format(why, "control socket %s/%s" LD_PATHS_SOCKET ": %s", service->run_dir,
+                       service->name, strerror(-rc));
     }
     return rc < 0 ? 1 : 0;
 }
@@ -560,7 +561,7 @@ static int restore_socket(struct ld_service *service) {
 /* Make the record again if it is missing; likewise. */
 static int restore_record(struct ld_service *service) {
     char file[LD_NAME_MAX + 8];
-    snprintf(file, sizeof file, "%s.start", service->name);
+    snprintf(file, sizeof file, "%s" LD_PATHS_RECORD, service->name);
     if (faccessat(service->run_fd, file, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
         return 0;
     }
@@ -617,7 +618,7 @@ void ld_hold_remove_stale(int dir, const char *name) {
     struct ld_pidfile file;
     char socket[LD_NAME_MAX + 8];
     if (ld_pidfile_acquire(&file, dir, name) == 0) {
-        snprintf(socket, sizeof socket, "%s.sock", name);
+        snprintf(socket, sizeof socket, "%s" LD_PATHS_SOCKET, name);
         unlinkat(dir, socket, 0);
         ld_record_remove(dir, name);
         ld_pidfile_remove(&file);

@@ -12,18 +12,19 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/time.h"
+#include "posix/paths.h"
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
 
 /* Put together the name of the file. */
 static void name_file(char *out, size_t size, const char *name) {
-    snprintf(out, size, "%s.start", name);
+    snprintf(out, size, "%s" LD_PATHS_RECORD, name);
 }
 
 /* Put together the name of the file while it is written, which only the holder of the lock does. */
 static void name_draft(char *out, size_t size, const char *name) {
-    snprintf(out, size, ".%s.start.new", name);
+    snprintf(out, size, ".%s" LD_PATHS_RECORD ".new", name);
 }
 
 /* Write BYTES to a new file NAME in DIR. */

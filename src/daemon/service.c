@@ -181,7 +181,8 @@ static int find_run_dir(struct ld_service *service, struct ld_text *why) {
     }
     if (ld_paths_socket(path, sizeof path, service->run_dir, service->name) < 0) {
         ld_text_format(why,
-                       "%s/%s.sock: a socket's path can have at most %zu bytes: choose a shorter "
+                       "%s/%s" LD_PATHS_SOCKET
+                       ": a socket's path can have at most %zu bytes: choose a shorter "
                        "--run-dir or --name",
                        service->run_dir, service->name, sizeof path - 1);
         return 1;

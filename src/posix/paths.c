@@ -154,7 +154,7 @@ char *ld_paths_log_file(const char *name) {
 
 /* The path of a control socket. */
 int ld_paths_socket(char *path, size_t size, const char *run_dir, const char *name) {
-    int length = snprintf(path, size, "%s/%s.sock", run_dir, name);
+    int length = snprintf(path, size, "%s/%s" LD_PATHS_SOCKET, run_dir, name);
     return length < 0 || (size_t)length >= size ? -ENAMETOOLONG : 0;
 }
 

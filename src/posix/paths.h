@@ -7,6 +7,11 @@
 
 #include "base/text.h"
 
+/* The ends of the names of a daemon's files in the run directory: NAME.pid and so on. */
+#define LD_PATHS_PIDFILE ".pid"
+#define LD_PATHS_RECORD  ".start"
+#define LD_PATHS_SOCKET  ".sock"
+
 /* PATH made absolute against the current directory, without resolving links. NULL also with errno
  * ENOENT, if the path is relative and the current directory has been removed. */
 char *ld_paths_absolute(const char *path);

@@ -9,11 +9,12 @@
 
 #include "base/file.h"
 #include "base/parse.h"
+#include "posix/paths.h"
 #include "posix/process.h"
 
 /* Fill in the file's name. */
 static void name_file(char *out, size_t size, const char *name) {
-    snprintf(out, size, "%s.pid", name);
+    snprintf(out, size, "%s" LD_PATHS_PIDFILE, name);
 }
 
 #define LOCK_AT    0
