@@ -4,14 +4,9 @@ local core = ...
 
 local DEFAULT_MAX = 65536
 
--- For each callback made here, a function that takes the unfinished line out of it.
-local takers = setmetatable({}, { __mode = "k" })
-
--- Take the unfinished line out of a callback, when its child gets a new owner; "" for other functions.
-function core.take_partial(callback)
-  local take = callback ~= nil and takers[callback]
-  return take and take() or ""
-end
+-- For each callback made here, its state: `parts` and `size` of the unfinished line, and `busy`, the
+-- texts whose lines are being passed on.
+local states = setmetatable({}, { __mode = "k" })
 
 local function is_callable(value)
   local meta = debug.getmetatable(value) -- not hidden by __metatable
@@ -74,6 +69,62 @@ local function emit_lines(fn, work, max)
   return cut(work, #text + 1, 0)
 end
 
+-- Take the unfinished line out of a state.
+local function take_parts(state)
+  local text = table.concat(state.parts)
+  state.parts, state.size = {}, 0
+  return text
+end
+
+-- Add to the unfinished line.
+local function keep(state, text)
+  state.parts[#state.parts + 1] = text
+  state.size = state.size + #text
+end
+
+-- Pass on the whole lines of a text; returns the rest.
+local function emit_text(state, text)
+  local busy = state.busy
+  local work = { text = text, start = 1 }
+  busy[#busy + 1] = work
+  local rest = emit_lines(state.fn, work, state.max)
+  for i, other in ipairs(busy) do
+    if other == work then
+      table.remove(busy, i)
+      break
+    end
+  end
+  return rest
+end
+
+-- Take all that a callback has not passed on yet, when its child gets a new owner; "" for other functions.
+function core.take_partial(callback)
+  local state = callback ~= nil and states[callback]
+  if not state then
+    return ""
+  end
+  local texts = {}
+  for i, work in ipairs(state.busy) do
+    texts[i] = cut(work, #work.text + 1, 0)
+  end
+  return table.concat(texts) .. take_parts(state)
+end
+
+-- Handle a chunk of output, or its end (nil).
+local function on_chunk(state, chunk)
+  if chunk == nil then
+    local rest = take_parts(state)
+    if #rest > 0 then
+      emit(state.fn, rest)
+    end
+    return
+  end
+  keep(state, chunk)
+  if state.size > state.max or chunk:find("\n", 1, true) then
+    keep(state, emit_text(state, take_parts(state)))
+  end
+end
+
 return function(fn, max)
   if not is_callable(fn) then
     core.raise("bad argument #1 to 'by_line' (function expected, got " .. type(fn) .. ")")
@@ -82,55 +133,10 @@ return function(fn, max)
   if not max or max < 1 then
     core.raise("bad argument #2 to 'by_line' (a whole number of bytes above 0 expected)")
   end
-  local parts, size = {}, 0 -- of the unfinished line
-  local busy = {} -- texts whose lines are being passed on
-
-  local function take_parts()
-    local text = table.concat(parts)
-    parts, size = {}, 0
-    return text
-  end
-
-  local function keep(text)
-    parts[#parts + 1] = text
-    size = size + #text
-  end
-
-  local function take_all()
-    local texts = {}
-    for i, work in ipairs(busy) do
-      texts[i] = cut(work, #work.text + 1, 0)
-    end
-    return table.concat(texts) .. take_parts()
-  end
-
-  local function give_lines(text)
-    local work = { text = text, start = 1 }
-    busy[#busy + 1] = work
-    local rest = emit_lines(fn, work, max)
-    for i, other in ipairs(busy) do
-      if other == work then
-        table.remove(busy, i)
-        break
-      end
-    end
-    return rest
-  end
-
+  local state = { fn = fn, max = max, parts = {}, size = 0, busy = {} }
   local function callback(chunk)
-    if chunk == nil then
-      local rest = take_parts()
-      if #rest > 0 then
-        emit(fn, rest)
-      end
-      return
-    end
-    keep(chunk)
-    if size > max or chunk:find("\n", 1, true) then
-      keep(give_lines(take_parts()))
-    end
+    on_chunk(state, chunk)
   end
-
-  takers[callback] = take_all
+  states[callback] = state
   return callback
 end

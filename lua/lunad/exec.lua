@@ -57,21 +57,10 @@ local function collector(max, on_truncate)
   return add, function() return table.concat(parts) end
 end
 
-return function(options)
-  local spawn, input, max = split_options(options)
-  core.check_task("exec")
-  local truncated = false
-  local function on_truncate() truncated = true end
-  local add_out, stdout = collector(max, on_truncate)
-  local add_err, stderr = collector(max, on_truncate)
-  spawn.stdout = spawn.stdout == nil and add_out or spawn.stdout
-  spawn.stderr = spawn.stderr == nil and add_err or spawn.stderr
-  if input then
-    spawn.stdin = "pipe"
-  end
-
-  -- If an error leaves this function (a cancelled task gets one), end the command.
+-- Start the command, write its input and wait for its end; returns what lunad.spawn returns for an error.
+local function run(spawn, input)
   local child, err, code
+  -- If an error leaves this function (a cancelled task gets one), end the command.
   local _ <close> = setmetatable({}, { __close = function()
     if child then
       core.end_child(child)
@@ -86,7 +75,25 @@ return function(options)
     child:write(input) -- the command may end before it has read all
     child:close_stdin()
   end
-  local result = child:wait()
+  return child:wait()
+end
+
+return function(options)
+  local spawn, input, max = split_options(options)
+  core.check_task("exec")
+  local truncated = false
+  local function on_truncate() truncated = true end
+  local add_out, stdout = collector(max, on_truncate)
+  local add_err, stderr = collector(max, on_truncate)
+  spawn.stdout = spawn.stdout == nil and add_out or spawn.stdout
+  spawn.stderr = spawn.stderr == nil and add_err or spawn.stderr
+  if input then
+    spawn.stdin = "pipe"
+  end
+  local result, err, code = run(spawn, input)
+  if not result then
+    return nil, err, code
+  end
   result.stdout, result.stderr, result.truncated = stdout(), stderr(), truncated
   return result
 end

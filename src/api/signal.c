@@ -30,7 +30,7 @@ static void push_list(lua_State *L, int signo) {
     lua_remove(L, -2);
 }
 
-/* Raise for a signal that no script can have. */
+/* Raise for a signal that scripts cannot handle. */
 static void check_catchable(lua_State *L, int signo) {
     switch (signo) {
     case SIGCHLD:
@@ -113,7 +113,7 @@ static int l_signal(lua_State *L) {
     return 1;
 }
 
-/* Let go of the signal of a handle. */
+/* Release the signal of a handle. */
 static void release(struct ld_script *script, struct box *box) {
     if (box->active) {
         box->active = false;
@@ -152,7 +152,7 @@ static int m_stop(lua_State *L) {
     return 0;
 }
 
-/* Let go of the signal when the state is closed: until then the list holds an active handle. */
+/* Release the signal when the state is closed: until then the list holds an active handle. */
 static int mt_gc(lua_State *L) {
     release(ld_state_script(L), luaL_checkudata(L, 1, HANDLE_TYPE));
     return 0;
@@ -171,7 +171,7 @@ static int l_kill(lua_State *L) {
 }
 
 /* Push the first handle of the list at the top of the shelf that was registered after *NUMBER and up
- * to LAST, and count on; false if there is none. */
+ * to LAST, and set *NUMBER; false if there is none. */
 static bool push_next(lua_State *shelf, uint64_t *number, uint64_t last) {
     lua_Integer count = (lua_Integer)lua_rawlen(shelf, -1);
     for (lua_Integer i = 1; i <= count; i++) {
@@ -186,7 +186,7 @@ static bool push_next(lua_State *shelf, uint64_t *number, uint64_t last) {
     return false;
 }
 
-/* Call the function of the handle at the top of the shelf, which is popped, with its name. Nothing here allocates but the taking of a task. */
+/* Call the function of the handle at the top of the shelf, which is popped, with its name. Only taking a task allocates. */
 static void call_handler(struct ld_script *script) {
     lua_State *shelf = script->shelf;
     struct ld_task *task = ld_task_take_or_report(script, "a signal handler");
@@ -201,7 +201,7 @@ static void call_handler(struct ld_script *script) {
     }
 }
 
-/* Deliver a signal. Handlers may stop any of them, and add others, which have to wait for the next. */
+/* Deliver a signal. Handlers may stop any of them, and add others, which wait for the next delivery. */
 bool ld_api_signal_deliver(struct ld_script *script, int signo) {
     if (script->signals[signo].handlers == 0) {
         return false;

@@ -20,7 +20,7 @@ struct box {
     lua_Integer results;
 };
 
-/* A task that has ended, with how. */
+/* How a task has ended. */
 struct ending {
     struct ld_task *task;
     struct box *box;

@@ -15,7 +15,7 @@
 
 static const char *const kinds[] = {"after", "every", "cron"};
 
-/* Handle a timer that is due. Nothing here allocates but the taking of a task. */
+/* Handle a timer that is due. Only taking a task allocates. */
 static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
     struct ld_script *script = arg;
     if (info->by_clock) {

@@ -79,7 +79,7 @@ static struct job *job_of(struct ld_script *script, ld_timer timer) {
     return job;
 }
 
-/* Call the function of a timer, unless its last call is not over. */
+/* Call the function of a timer, unless its last call still runs. */
 static void run(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     if (info->busy) {
         info->missed++;
@@ -112,7 +112,7 @@ static bool is_loading(const struct ld_script *script) {
     return ld_stage_is_new(script->stage) && script->generation > 1;
 }
 
-/* Handle a timer that is due. While a generation is loaded, the one before does what both are to do. */
+/* Handle a timer that is due. While a generation is loaded, the previous one runs the jobs of both. */
 void ld_api_timer_cron_due(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     struct job *job = job_of(script, timer);
     if (!has_come(job)) {
@@ -140,7 +140,7 @@ static ld_timer next_cron(struct ld_script *script, ld_timer previous,
     return timer;
 }
 
-/* The job after the clock was set, or the zone has changed. */
+/* Find the next moment of a job after the clock was set or the zone changed. */
 static void catch_up(struct job *job) {
     time_t now = now_in_seconds();
     time_t before = (time_t)(((int64_t)uv_hrtime() + job->offset) / SECOND);
