@@ -8,7 +8,7 @@
 #include "daemon/service.h"
 
 /* Look up everything that the command line names, and check that the script compiles. The caller
- * sets service->daemon, and frees SERVICE in either case. 0, or an exit status after a complaint. */
+ * sets service->daemon, and frees SERVICE in either case. 0, or an exit status if it complained. */
 int ld_prepare_service(struct ld_service *service, const struct ld_call *call);
 
 /* Check that run, or start (DAEMON), could do its work, also as the user of --user. The process

@@ -37,8 +37,8 @@ static int become_starter(const struct ld_target *target, const struct ld_record
     return rc < 0 ? 1 : 0;
 }
 
-/* Leave the terminal of root before this process becomes another user, who could otherwise type into
- * it. 0, or 1 after complaining. */
+/* Leave the terminal of root before this process becomes another user, who could otherwise type
+ * into it. 0, or 1 after complaining. */
 static int leave_terminal(const struct ld_target *target, const struct ld_record *record) {
     if (record->uid == geteuid()) {
         return 0;

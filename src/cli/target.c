@@ -76,8 +76,8 @@ static bool look_at(const char *name, void *arg) {
     return false;
 }
 
-/* Find the daemon that runs the script, beginning with NAME, the script's own; return the answer for
- * NAME. */
+/* Find the daemon that runs the script, beginning with NAME, the script's own; return the answer
+ * for NAME. */
 static enum answer search_script(struct search *search, const char *name) {
     enum answer answer = name[0] != '\0' ? ask_for_script(search, name) : RUNS_ANOTHER;
     if (answer == RUNS_IT) {

@@ -15,7 +15,7 @@
 #include "daemon/start_report.h"
 #include "support.h"
 
-/* What a daemon says of itself. */
+/* What a daemon reports about itself. */
 struct facts {
     pid_t pid;
     pid_t session;
@@ -34,7 +34,7 @@ static bool gain_terminal(void) {
     return open(ptsname(master), O_RDWR) >= 0 && open("/dev/tty", O_RDWR) >= 0;
 }
 
-/* Say what the daemon is, and wait until its channel is closed. */
+/* Report about the daemon, and wait until its channel is closed. */
 static void be_daemon(int channel, pid_t adopter) {
     struct pollfd poller = {.fd = channel, .events = POLLIN};
     while (getppid() != adopter) {
@@ -66,7 +66,7 @@ static void detach(void) {
     CHECK_INT(sizeof facts, recv(channel, &facts, sizeof facts, 0));
     CHECK(facts.pid != getpid());
     CHECK(facts.session != getsid(0));
-    CHECK(facts.session != facts.pid); /* no session leader */
+    CHECK(facts.session != facts.pid); /* it is not a session leader */
     CHECK_INT(facts.session, facts.group);
     CHECK_INT(getpid(), facts.parent); /* adopted: the middle process is gone */
     CHECK(kill(facts.session, 0) < 0 && errno == ESRCH);
@@ -81,7 +81,7 @@ static void test_detach(void) {
     check_in_child(detach);
 }
 
-/* The process that a person started may have been the leader of its session. */
+/* Detach from a process that may be a session leader. */
 static void detach_from_leader(void) {
     int channel = -1;
     int rc = ld_detach_fork(&channel);
@@ -102,7 +102,7 @@ static void test_detach_reports(void) {
     check_in_child(detach_from_leader);
 }
 
-/* The second fork's failure is told over the channel. */
+/* Make the second fork fail, which is reported over the channel. */
 static void fail_in_middle(void) {
     int channel = -1;
     deny_syscall(SYS_setsid, EPERM);
@@ -117,7 +117,7 @@ static void fail_in_middle(void) {
     close(channel);
 }
 
-/* The first one's failure is returned, and nothing is left open. */
+/* Make the first fork fail, which is returned and leaves nothing open. */
 static void fail_to_fork(void) {
     int channel = -1;
     int next = dup(1);
@@ -128,7 +128,7 @@ static void fail_to_fork(void) {
     CHECK(waitpid(-1, NULL, 0) < 0 && errno == ECHILD);
 }
 
-/* No descriptor for the channel. */
+/* Leave no descriptor for the channel. */
 static void fail_to_open(void) {
     int channel = -1;
     struct rlimit none = {3, 3};
@@ -146,8 +146,8 @@ static void test_detach_fails(void) {
 
 static const struct check_case cases[] = {
     {"a daemon has left session, terminal and parent", test_detach},
-    {"a daemon reports to its starter alone", test_detach_reports},
-    {"a daemon that cannot be made is told of", test_detach_fails},
+    {"a daemon reports only to its starter", test_detach_reports},
+    {"a daemon that cannot be forked is reported", test_detach_fails},
 };
 
 CHECK_MAIN(cases)

@@ -14,13 +14,13 @@
 #include "posix/packet.h"
 #include "support.h"
 
-/* A host's side of a channel, whose other end a process has that plays the keeper. */
+/* The host's end of a channel, and a process at the other end that plays the keeper. */
 struct play {
     struct ld_service service;
     pid_t keeper;
 };
 
-/* Start a process that plays the keeper by PART, then waits to be ended. */
+/* Start a process that plays the keeper with PART. */
 static void start_play(struct play *play, void (*part)(int channel)) {
     int ends[2];
     REQUIRE(ld_packet_open(ends) == 0);
@@ -53,7 +53,7 @@ static int wait_packet(int channel, struct ld_packet *packet) {
     return rc;
 }
 
-/* Wait for a request; its number. */
+/* Wait for a request; return its number. */
 static unsigned long take_request(int channel) {
     struct ld_packet packet;
     REQUIRE(wait_packet(channel, &packet) == 1);
@@ -81,7 +81,7 @@ static void send_file(int channel, unsigned long number, const char *text) {
     close(ends[1]);
 }
 
-/* Ask for the log and check what the file says that comes. */
+/* Ask for the log, and check the contents of the file. */
 static void check_log_says(struct play *play, const char *text) {
     int fd = ld_keeper_open_log(&play->service);
     CHECK(fd > 2);
@@ -125,7 +125,7 @@ static const struct {
     {"stop", "", 0, false},
 };
 
-/* Answer wrongly in all ways. */
+/* Answer wrongly in every way. */
 static void answer_wrongly(int channel) {
     for (size_t i = 0; i < LD_COUNT(wrong_answers); i++) {
         unsigned long number = take_request(channel);
@@ -133,7 +133,7 @@ static void answer_wrongly(int channel) {
                        wrong_answers[i].size, wrong_answers[i].has_fd ? 0 : -1);
     }
     unsigned long number = take_request(channel);
-    send(channel, "junk", 4, 0); /* is no packet: the answer still comes */
+    send(channel, "junk", 4, 0); /* not a packet: the answer still comes */
     send_file(channel, number, "good");
     wait_end(channel);
 }
@@ -166,7 +166,7 @@ static void ignore(int signo) {
     (void)signo;
 }
 
-/* Have a signal every few milliseconds, or none any more. */
+/* Send a signal every few milliseconds, or stop that. */
 static void set_alarms(bool on) {
     struct itimerval timer = {.it_interval = {.tv_usec = on ? 5000 : 0},
                               .it_value = {.tv_usec = on ? 5000 : 0}};
@@ -208,12 +208,12 @@ static void test_signals(void) {
     end_play(&play);
 }
 
-/* Say nothing. */
+/* Never answer. */
 static void leave(int channel) {
     take_request(channel);
 }
 
-/* Do not even read. */
+/* Never read. */
 static void read_nothing(int channel) {
     struct pollfd poller = {.fd = channel, .events = POLLRDHUP};
     while ((poller.revents & (POLLRDHUP | POLLHUP)) == 0) {
@@ -240,7 +240,7 @@ static void test_no_keeper(void) {
     close(play.service.keeper);
 }
 
-/* Give the log to one who can have no more descriptors, then say no. */
+/* Send the log to a host that is at its limit of descriptors, then an error. */
 static void answer_at_limit(int channel) {
     send_file(channel, take_request(channel), "one");
     send_file(channel, take_request(channel), "two");
@@ -248,7 +248,7 @@ static void answer_at_limit(int channel) {
     wait_end(channel);
 }
 
-/* Ask for the log when there can be no more descriptors. */
+/* Ask for the log at the limit of descriptors. */
 static void ask_at_limit(void) {
     struct play play;
     start_play(&play, answer_at_limit);
@@ -259,9 +259,10 @@ static void ask_at_limit(void) {
     }
     CHECK_INT(-EMFILE, ld_keeper_open_log(&play.service));
     CHECK_INT(-EMFILE, ld_keeper_open_log(&play.service));
-    CHECK_INT(-ENOENT, ld_keeper_open_log(&play.service)); /* an answer without one comes */
+    CHECK_INT(-ENOENT,
+              ld_keeper_open_log(&play.service)); /* an answer without a descriptor comes */
     CHECK(fcntl(0, F_GETFD) >= 0);
-    CHECK_INT(-1, dup(0)); /* still at the limit: nothing was closed that was ours */
+    CHECK_INT(-1, dup(0)); /* still at the limit: nothing of ours was closed */
     end_play(&play);
 }
 
@@ -269,7 +270,7 @@ static void test_limit(void) {
     check_in_child(ask_at_limit);
 }
 
-/* Say other things before the answer. */
+/* Send events before the answer. */
 static void interrupt(int channel) {
     unsigned long number = take_request(channel);
     ld_packet_send(channel, 0, "socket", "", 0, 0);
@@ -296,7 +297,7 @@ static void test_events_meanwhile(void) {
     close(play.service.listener);
     CHECK_INT(before, check_descriptors());
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGTERM) == 1);
-    signal(SIGTERM, SIG_IGN); /* takes it away */
+    signal(SIGTERM, SIG_IGN); /* discards the pending one */
     signal(SIGTERM, SIG_DFL);
     sigprocmask(SIG_SETMASK, &old, NULL);
     end_play(&play);
@@ -330,7 +331,7 @@ static void test_hear(void) {
 
 static struct ld_service service;
 
-/* Run a keeper in this process, with HOST in its host; the status to take. */
+/* Run a keeper in this process, with HOST in its host; the exit status. */
 static int keep(void (*host)(void)) {
     static struct ld_options options = {.stop_timeout = 10};
     struct ld_text why = {0};
@@ -354,7 +355,7 @@ static int keep(void (*host)(void)) {
     return status;
 }
 
-/* Run a keeper and its host in a child, and check which status it takes and what it reports. */
+/* Run a keeper and its host in a child, and check exit status and report. */
 static void check_kept(void (*host)(void), int status, enum ld_start_report_kind kind,
                        const char *text) {
     int ends[2];
@@ -375,7 +376,7 @@ static void check_kept(void (*host)(void), int status, enum ld_start_report_kind
     CHECK_INT(kind, report.kind);
     CHECK_INT(pid, report.sender);
     CHECK_STR(text, ld_text_string(&report.text));
-    CHECK_INT(0, ld_start_report_receive(ends[0], &report)); /* there is one report alone */
+    CHECK_INT(0, ld_start_report_receive(ends[0], &report)); /* there is only one report */
     int got = wait_child(pid);
     CHECK_INT(status, WIFEXITED(got) ? WEXITSTATUS(got) : -1);
     ld_text_fini(&report.text);
@@ -393,7 +394,7 @@ static void check_refused(unsigned long number, const char *word, const char *te
     CHECK_INT(-1, packet.fd);
 }
 
-/* Ask for the log, and for what must not be given, as a host. */
+/* Ask for the log, and for what a host must not get. */
 static void ask_for_all(void) {
     int fd = ld_keeper_open_log(&service);
     CHECK(fd > 2 && write(fd, "line\n", 5) == 5);
@@ -427,7 +428,7 @@ static void die(void) {
     kill(getpid(), SIGKILL);
 }
 
-/* Fail, without having read what the keeper says. */
+/* Fail without having read what the keeper sent. */
 static void fail_unread(void) {
     struct pollfd poller = {.fd = service.keeper, .events = POLLIN};
     kill(getppid(), SIGTERM);
@@ -435,7 +436,7 @@ static void fail_unread(void) {
     ld_keeper_report_start(&service, LD_START_REPORT_FAILED, "the reason");
 }
 
-/* Finish at once, leaving a process behind. */
+/* Finish at once, and leave a process. */
 static void finish(void) {
     if (fork() == 0) {
         for (;;) {
@@ -474,15 +475,15 @@ static void test_report(void) {
 
 static const struct check_case cases[] = {
     {"the log comes from the keeper, or an error", test_answers},
-    {"an answer that is none is refused, and its descriptor is closed", test_wrong_answers},
-    {"a late answer is not taken for the next, and signals do not shorten the time",
+    {"a wrong answer is refused, and its descriptor is closed", test_wrong_answers},
+    {"a late answer is not taken for the next one, and signals do not shorten the wait",
      test_late_answer},
-    {"signals do not take an answer away", test_signals},
-    {"a keeper that is gone or does not read is not waited for", test_no_keeper},
+    {"an answer arrives in spite of signals", test_signals},
+    {"a keeper that has ended or does not read is not waited for", test_no_keeper},
     {"a descriptor that is lost is an error", test_limit},
-    {"what the keeper says meanwhile is heard", test_events_meanwhile},
-    {"what the keeper says is heard", test_hear},
-    {"the keeper opens the log, and refuses all else", test_keeper},
+    {"events that come before an answer are kept", test_events_meanwhile},
+    {"every event is received", test_hear},
+    {"the keeper opens the log, and refuses everything else", test_keeper},
     {"the keeper reports how the host ended", test_ends},
     {"a service without a keeper reports itself", test_report},
 };

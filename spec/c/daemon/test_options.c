@@ -19,7 +19,7 @@
 
 static const unsigned verbs[] = {RUN, START, STOP, STATUS, LOGS, ASK, OTHER};
 
-/* Parse words for a verb; what was complained of must be REASON ("": nothing). The index of the
+/* Parse words for a verb; the complaint must be REASON ("": none). The index of the
  * first operand among the words, or -1. */
 static int parse(struct ld_options *options, unsigned verb, const char *const *words,
                  const char *reason) {
@@ -307,7 +307,7 @@ static void test_unknown(void) {
     CHECK_INT(-1, PARSE(&options, RUN,
                         "--name: \"a\\x0A\\x1B\" is not a name: 1 to 64 of "
                         "A-Z a-z 0-9 . _ -, no leading dot or dash",
-                        "--name", "a\n\x1B")); /* nothing that acts on a terminal */
+                        "--name", "a\n\x1B")); /* control bytes are escaped */
 }
 
 static void test_where_they_belong(void) {
@@ -365,13 +365,13 @@ static void test_help(void) {
         for (const char *at = help.data; *at != '\0'; at = strchr(at, '\n') + 1) {
             const char *dashes = strstr(at, "--");
             if (dashes == NULL || dashes - at > 8) {
-                continue; /* a line of a short option alone */
+                continue; /* an option without a long name */
             }
             size_t length = strspn(dashes, "-abcdefghijklmnopqrstuvwxyz");
             struct ld_text why = {0};
             char *argv[] = {option, option, NULL};
             snprintf(option, sizeof option, "%.*s", (int)length, dashes);
-            ld_options_parse(&options, verbs[v], argv, &why); /* each that is named is known */
+            ld_options_parse(&options, verbs[v], argv, &why); /* each option in the help is known */
             CHECK(strstr(ld_text_string(&why), "unknown") == NULL);
             ld_text_fini(&why);
         }
@@ -420,9 +420,9 @@ static const struct check_case cases[] = {
     {"times", test_seconds},
     {"the mask", test_mask},
     {"choices", test_choices},
-    {"what is none of the choices", test_bad_choices},
+    {"values that are not among the choices", test_bad_choices},
     {"the environment", test_env},
-    {"resource limits, the later one wins", test_rlimits},
+    {"resource limits; the later one wins", test_rlimits},
     {"every resource limit at once", test_every_rlimit},
     {"lines and the chunk", test_lines_and_chunk},
     {"empty values are refused by name", test_empty_values},
@@ -431,8 +431,8 @@ static const struct check_case cases[] = {
     {"options belong to their verbs", test_where_they_belong},
     {"the script ends the options of run and start", test_operand_ends_options},
     {"names stand anywhere for the other verbs", test_operands_anywhere},
-    {"help names options that are known", test_help},
-    {"help names every option, and none of later", test_help_is_whole},
+    {"help shows options that are known", test_help},
+    {"help shows every option, and no other", test_help_is_whole},
 };
 
 CHECK_MAIN(cases)

@@ -33,7 +33,7 @@ static void put(const char *bytes, size_t size, mode_t mode) {
     close(fd);
 }
 
-/* What loading the record gives. */
+/* Load the record; return the error. */
 static int load(int dir) {
     struct ld_record record;
     int rc = ld_record_load(&record, dir, "x");
@@ -41,7 +41,7 @@ static int load(int dir) {
     return rc;
 }
 
-/* The fields of a service. */
+/* Make the fields of a record. */
 static json_t *make_fields(void) {
     static const char words[] = "w\x01\x7f\x80\xc3\xa9\xff";
     json_t *fields = json_pack("{s:[o,o], s:[], s:o, s:n, s:f}", "words", ld_json_bytes("lunad"),
@@ -61,9 +61,9 @@ static void test_round_trip(void) {
     mode_t mask = umask(0);
     CHECK_INT(0, ld_record_save(dir, "x", fields));
     umask(0777);
-    CHECK_INT(0, ld_record_save(dir, "x", fields)); /* in place of what is there */
+    CHECK_INT(0, ld_record_save(dir, "x", fields)); /* it replaces the one that is there */
     umask(mask);
-    CHECK(json_object_get(fields, "format") == NULL); /* what is borrowed is left as it is */
+    CHECK(json_object_get(fields, "format") == NULL); /* what is borrowed is not changed */
     CHECK(fstatat(dir, "x.start", &facts, AT_SYMLINK_NOFOLLOW) == 0);
     CHECK_INT(S_IFREG | 0600, facts.st_mode);
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
@@ -89,7 +89,7 @@ static void test_save_fails(void) {
     json_t *fields = make_fields();
     REQUIRE(mkdir(box_path("x.start"), 0700) == 0);
     CHECK_INT(-EISDIR, ld_record_save(dir, "x", fields));
-    REQUIRE(rmdir(box_path("x.start")) == 0); /* no draft is left: the box is empty */
+    REQUIRE(rmdir(box_path("x.start")) == 0); /* the box is empty: no draft is left */
     CHECK_INT(0, rmdir(box_path("")));
     CHECK_INT(-ENOENT, ld_record_save(dir, "x", fields));
     REQUIRE(mkdir(box_path(""), 0700) == 0);
@@ -171,14 +171,14 @@ static void test_files(void) {
         CHECK_INT(0, load(dir));
     }
     REQUIRE(link(box_path("x.start"), box_path("other")) == 0);
-    CHECK_INT(-EPERM, load(dir)); /* it has another name */
+    CHECK_INT(-EPERM, load(dir)); /* it has a second name */
     REQUIRE(unlink(box_path("other")) == 0);
     CHECK_INT(0, load(dir));
     REQUIRE(unlink(box_path("x.start")) == 0);
     REQUIRE(symlink("nothing", box_path("x.start")) == 0);
     CHECK_INT(-EPERM, load(dir));
     REQUIRE(unlink(box_path("x.start")) == 0);
-    REQUIRE(mkfifo(box_path("x.start"), 0600) == 0); /* which does not keep us */
+    REQUIRE(mkfifo(box_path("x.start"), 0600) == 0); /* which does not block */
     CHECK_INT(-EPERM, load(dir));
     REQUIRE(unlink(box_path("x.start")) == 0);
     REQUIRE(mkdir(box_path("x.start"), 0700) == 0);
@@ -193,7 +193,7 @@ static void test_sizes(void) {
     put(good, sizeof good - 1, 0600);
     REQUIRE(truncate(box_path("x.start"), (16 << 20) + 1) == 0);
     CHECK_INT(-EPROTO, load(dir));
-    REQUIRE(truncate(box_path("x.start"), (off_t)1 << 40) == 0); /* no memory is taken for it */
+    REQUIRE(truncate(box_path("x.start"), (off_t)1 << 40) == 0); /* no memory is allocated for it */
     CHECK_INT(-EPROTO, load(dir));
     for (size_t size = 0; size < sizeof good - 1; size++) { /* half of it */
         put(good, size, 0600);
@@ -209,7 +209,7 @@ static void load_as_nobody(void) {
     CHECK_INT(-EACCES, load(dir)); /* by the kernel, or by its owner */
 }
 
-/* Load one's own. */
+/* Load a record of the same user. */
 static void load_own(void) {
     struct ld_record record;
     int dir = open_dir();
@@ -237,11 +237,11 @@ static void test_owners(void) {
     check_in_child(load_as_nobody);
     put(good, sizeof good - 1, 0600);
     REQUIRE(chown(box_path("x.start"), NOBODY, 0) == 0);
-    CHECK_INT(-EPERM, ld_record_load(&record, dir, "x")); /* it is not of the directory's owner */
+    CHECK_INT(-EPERM, ld_record_load(&record, dir, "x")); /* its owner does not own the directory */
     REQUIRE(fchown(dir, NOBODY, 0) == 0);
     check_in_child(load_own);
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
-    CHECK_INT(NOBODY, record.uid); /* root is told whose it is */
+    CHECK_INT(NOBODY, record.uid); /* root learns the owner */
     ld_record_fini(&record);
     close(dir);
 }
@@ -298,7 +298,7 @@ static void test_contents(void) {
     close(dir);
 }
 
-/* Change a good record here and there. */
+/* Change a good record at random. */
 static size_t mutate(char *bytes, size_t size, size_t room) {
     static const char *const pieces[] = {"\"",
                                          "[",
@@ -336,7 +336,7 @@ static size_t mutate(char *bytes, size_t size, size_t room) {
     return size;
 }
 
-/* Check that all of a record can be read, as `restart` reads it. */
+/* Read every field of a record, as `restart` does. */
 static void check_sane(const struct ld_record *record, int dir) {
     const char *strings[] = {record->cwd, record->script, record->text, record->log, record->death};
     struct ld_text text = {0};
@@ -389,11 +389,11 @@ static const struct check_case cases[] = {
     {"a record that cannot be saved leaves nothing", test_save_fails},
     {"a link in its place is replaced, and never followed", test_link_is_replaced},
     {"a death is added", test_death},
-    {"of a death that nobody saw there is the last sign of life", test_unseen_death},
-    {"what others may have written is refused", test_files},
+    {"an unseen death is described by the last sign of life", test_unseen_death},
+    {"a file that others may have written is refused", test_files},
     {"files that are too short or too long are refused", test_sizes},
-    {"a record is its owner's, and root's to read", test_owners},
-    {"what is no such record is refused", test_contents},
+    {"only its owner and root can load a record", test_owners},
+    {"a file that is not a record is refused", test_contents},
     {"a record that was changed at random is loaded whole or refused", test_fuzz},
 };
 

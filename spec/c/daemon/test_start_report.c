@@ -80,7 +80,7 @@ static void test_sender_dies(void) {
     wait_child(pid);
     CHECK_INT(1, ld_start_report_receive(ends[0], &report));
     CHECK_INT(LD_START_REPORT_BORN, report.kind);
-    CHECK_INT(pid, report.sender); /* as the kernel says, whatever the packet has */
+    CHECK_INT(pid, report.sender); /* as the kernel says, whatever the packet contains */
     CHECK_INT(0, ld_start_report_receive(ends[0], &report));
     close(ends[0]);
     CHECK_INT(-EBADF, ld_start_report_receive(ends[0], &report));
@@ -100,8 +100,8 @@ static void test_garbage(void) {
 static const struct check_case cases[] = {
     {"reports of each kind arrive, then the end", test_kinds},
     {"a text arrives whole, up to 60,000 bytes", test_text},
-    {"nobody who reads is no error", test_nobody_reads},
-    {"a sender that dies is the end of the channel", test_sender_dies},
+    {"a missing reader is not an error", test_nobody_reads},
+    {"the channel ends when its sender dies", test_sender_dies},
     {"garbage is refused", test_garbage},
 };
 
