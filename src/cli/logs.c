@@ -168,6 +168,15 @@ static bool wait_a_moment(void) {
     return poll(&reader, 1, LOOK_MS) <= 0 || (reader.revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 
+/* Switch to the file NEXT: copy the rest of *FD, close it, and copy what NEXT has. 0, or a negative
+ * errno of the write. */
+static int switch_to(int *fd, int next) {
+    int rc = copy_new(*fd);
+    close(*fd);
+    *fd = next;
+    return rc < 0 ? rc : copy_new(next);
+}
+
 /* Copy what is written to PATH, across rotations, until interrupted or without a reader: 0, or a
  * negative errno of the write. A new file at PATH is followed if it can be a log. */
 static int follow(int *fd, const char *path) {
@@ -176,14 +185,7 @@ static int follow(int *fd, const char *path) {
     while (rc == 0 && wait_a_moment()) {
         follow_truncation(*fd);
         int next = was_replaced(*fd, path) ? open_log(path, &kind) : -1;
-        rc = copy_new(*fd);
-        if (next >= 0) {
-            close(*fd);
-            *fd = next;
-            if (rc == 0) {
-                rc = copy_new(*fd);
-            }
-        }
+        rc = next >= 0 ? switch_to(fd, next) : copy_new(*fd);
     }
     return rc;
 }

@@ -117,7 +117,7 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
 /* Note a death in the record. */
 void ld_record_note_death(int dir, const char *name, const char *how) {
     struct stat facts;
-    json_t *fields;
+    json_t *fields = NULL;
     if (read_fields(dir, name, &fields, &facts) < 0) {
         return;
     }
@@ -157,7 +157,7 @@ static bool is_time(double seconds) {
 /* Read NAME.start. */
 int ld_record_load(struct ld_record *record, int dir, const char *name) {
     struct stat facts;
-    json_t *fields;
+    json_t *fields = NULL;
     *record = (struct ld_record){0};
     int rc = dir >= 0 ? read_fields(dir, name, &fields, &facts) : -ENOENT;
     if (rc < 0) {
