@@ -79,7 +79,7 @@ static void print_row(const json_t *report) {
     struct ld_text uptime = {0};
     bool answers = json_is_string(json_object_get(report, "script"));
     ld_status_text_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-    ld_status_member(&row, "", report, "name");
+    ld_status_text_member(&row, "", report, "name");
     char pid[16] = "-";
     const json_t *number = json_object_get(report, "pid");
     if (json_is_integer(number)) {
@@ -87,12 +87,12 @@ static void print_row(const json_t *report) {
     }
     ld_text_format(&row, "%*s %8s  ", row.size < 20 ? (int)(20 - row.size) : 0, "", pid);
     size_t before = row.size;
-    ld_status_member(&row, "", report, "state");
+    ld_status_text_member(&row, "", report, "state");
     size_t width = row.size - before;
     ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
                    (int)json_integer_value(json_object_get(report, "generation")),
                    answers ? ld_text_string(&uptime) : "-");
-    ld_status_member(&row, "", report, answers ? "script" : "error");
+    ld_status_text_member(&row, "", report, answers ? "script" : "error");
     ld_say_text(&row);
     ld_text_fini(&row);
     ld_text_fini(&uptime);

@@ -13,10 +13,10 @@ static json_t *reports; /* for --json */
 static void print_report(const json_t *report) {
     struct ld_text text = {0};
     if (json_is_string(json_object_get(report, "error"))) {
-        ld_status_member(&text, "", report, "name");
+        ld_status_text_member(&text, "", report, "name");
         ld_text_format(&text, ": running, pid %d, but ",
                        (int)json_integer_value(json_object_get(report, "pid")));
-        ld_status_member(&text, "", report, "error");
+        ld_status_text_member(&text, "", report, "error");
     } else {
         ld_status_text(&text, report);
     }

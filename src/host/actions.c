@@ -8,8 +8,8 @@
 #include "posix/inherit.h"
 #include "posix/reserve.h"
 
-#define FAREWELL_SECONDS 1 /* after a SIGHUP: how long the terminal may take to go */
-#define LOOK_EVERY_MS    50
+#define FAREWELL_SECONDS 1 /* the terminal may go that long after a SIGHUP */
+#define CHECK_MS         50
 
 /* Reopen the log, and say so in it. */
 int ld_actions_reopen_log(void) {
@@ -39,8 +39,8 @@ void ld_actions_log_status(struct ld_host *host) {
     ld_text_fini(&text);
 }
 
-/* Write the traceback of everything that runs to the log. Nothing is in the middle of Lua now: what
- * runs is what is suspended. */
+/* Write the traceback of everything that runs to the log. No Lua code runs now, so
+ * that is what is suspended. */
 void ld_actions_log_traceback(struct ld_host *host) {
     struct ld_text text = {0};
     ld_api_task_traceback(host->script, &text);
@@ -74,7 +74,7 @@ static void follow_terminal(struct ld_host *host) {
     }
 }
 
-/* Look again whether the terminal has gone. */
+/* Check again whether the terminal has gone. */
 void ld_actions_watch_terminal(struct ld_host *host) {
     if (host->terminal_until == 0) {
         return;
@@ -84,12 +84,12 @@ void ld_actions_watch_terminal(struct ld_host *host) {
     } else if (uv_now(&host->loop) >= host->terminal_until) {
         host->terminal_until = 0;
     } else {
-        ld_alarm_wake_at(host, uv_now(&host->loop) + LOOK_EVERY_MS);
+        ld_alarm_wake_at(host, uv_now(&host->loop) + CHECK_MS);
     }
 }
 
-/* Do what SIGHUP does without a handler. A terminal that has gone takes what runs on it along,
- * whoever has passed the signal on: the kernel, a shell, sudo. A shell may do so just before it goes. */
+/* Do what SIGHUP does without a handler. A terminal that has gone ends what runs on it,
+ * whether the kernel, a shell or sudo passed the signal on. A shell may do so just before it exits. */
 void ld_actions_hang_up(struct ld_host *host) {
     if (has_lost_terminal(host)) {
         follow_terminal(host);

@@ -1,12 +1,12 @@
 #include "host/internal.h"
 
-/* A deadline in SECONDS from now. */
+/* Compute a deadline. */
 uint64_t ld_alarm_deadline(struct ld_host *host, double seconds) {
     uv_update_time(&host->loop);
     return uv_now(&host->loop) + (uint64_t)(seconds * 1000);
 }
 
-/* Handle the alarm: it is enough that the loop turns. */
+/* Do nothing: it is enough that the loop turns. */
 static void on_alarm(uv_timer_t *timer) {
     (void)timer;
 }

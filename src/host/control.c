@@ -13,9 +13,9 @@
 #include "base/text.h"
 #include "posix/reserve.h"
 
-#define IDLE_MAX    128 /* peers that ask for nothing; those who wait for an answer do not count */
-#define IDLE_MS     30000 /* without a word, or without taking an answer */
-#define SCARCE_MS   500   /* the same when there are no descriptors left */
+#define IDLE_MAX    128   /* peers that do not wait for an answer */
+#define IDLE_MS     30000 /* without a request, or without reading an answer */
+#define SCARCE_MS   500   /* the same when no descriptors are left */
 #define RETRY_MS    100
 #define ACCEPT_MAX  16 /* in one turn of the loop */
 #define REQUEST_MAX ((size_t)1024 * 1024)
@@ -27,9 +27,9 @@ struct peer {
     LIST_ENTRY(peer) link;
     struct ld_text input;
     size_t start;    /* of the input that is not served yet */
-    size_t searched; /* from the start to here there is no newline */
+    size_t searched; /* no newline before this */
     bool waiting;    /* for an answer of the host */
-    bool unsent;     /* it has not taken its last answer */
+    bool unsent;     /* it has not read its last answer */
     bool refused;    /* it gets one answer, and no more */
     uint64_t last;   /* uv_now when it last did something */
     struct ld_waiter waiter;
@@ -43,12 +43,13 @@ struct answer {
 };
 
 struct ld_control {
-    uv_poll_t *listener;  /* freed by its close callback */
-    uv_pipe_t first_pipe; /* of the loop: with that libuv opens a descriptor for good */
-    int fd;               /* of the socket; -1: none */
-    uv_timer_t timer;     /* looks for idle peers */
-    uv_timer_t retry;     /* accepts who could not be accepted */
-    uv_idle_t backlog;    /* serves those that have sent many requests */
+    uv_poll_t *listener; /* freed by its close callback */
+    uv_pipe_t
+        first_pipe;    /* the first of the loop: libuv opens a descriptor for it and keeps that */
+    int fd;            /* of the socket; -1: none */
+    uv_timer_t timer;  /* looks for idle peers */
+    uv_timer_t retry;  /* accepts clients that could not be accepted */
+    uv_idle_t backlog; /* serves peers that have sent many requests */
     unsigned open_handles;
     LIST_HEAD(, peer) peers;
     uid_t owner;
@@ -96,7 +97,7 @@ static void close_peer(struct peer *peer) {
 
 static void serve_next(struct peer *peer);
 
-/* Go on after an answer was taken, or not. */
+/* Continue when an answer has been sent, or cannot be. */
 static void on_answered(uv_write_t *request, int status) {
     struct answer *answer = LD_CONTAINER_OF(request, struct answer, request);
     struct peer *peer = answer->peer;
@@ -114,7 +115,7 @@ static void on_answered(uv_write_t *request, int status) {
     }
 }
 
-/* Send what a client did not take at once. */
+/* Send what a client did not read at once. */
 static void send_later(struct peer *peer, char *text, size_t sent, size_t size) {
     struct answer *answer = malloc(sizeof *answer);
     if (answer == NULL) {
@@ -169,7 +170,7 @@ static void send_answer(struct peer *peer, json_t *answer) {
     send_text(peer, text.data, text.size);
 }
 
-/* Make an answer that says what is wrong. */
+/* Make an error answer. */
 static json_t *failure(const char *message) {
     return json_pack("{s:b, s:s}", "ok", 0, "error", message);
 }
@@ -181,7 +182,7 @@ static void refuse_peer(struct peer *peer, const char *message) {
     send_answer(peer, failure(message));
 }
 
-/* Send the verdict on a reload, and go on with what the client has sent meanwhile. */
+/* Send how a reload ended, and serve what the client has sent meanwhile. */
 static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
     peer->waiting = false;
@@ -227,7 +228,7 @@ static void serve_line(struct peer *peer, const char *line, size_t size) {
     json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, &error);
     if (request == NULL) {
         struct ld_text message = {0};
-        ld_text_format(&message, "this line is no JSON object: %s", error.text);
+        ld_text_format(&message, "this line is not a JSON object: %s", error.text);
         send_answer(peer, failure(ld_text_string(&message)));
         ld_text_fini(&message);
         return;
@@ -254,7 +255,7 @@ static bool find_line(struct peer *peer, size_t *end) {
     return peer->searched < input->size;
 }
 
-/* Forget what has been served, when that is everything, or much. */
+/* Remove what has been served from the input, if that is everything, or much. */
 static void compact(struct peer *peer) {
     struct ld_text *input = &peer->input;
     if (peer->start > 0 && (peer->start == input->size || peer->start > REQUEST_MAX / 2)) {
@@ -265,8 +266,8 @@ static void compact(struct peer *peer) {
     }
 }
 
-/* Serve the next whole line, and no more than that in a turn of the loop: many requests at once cost
- * the script no more than a few. Nothing is read while something is left. */
+/* Serve the next whole line, one in a turn of the loop: many requests at once delay the script no
+ * more than a few. Nothing is read while a line is left. */
 static void serve_next(struct peer *peer) {
     size_t end;
     if (is_servable(peer) && find_line(peer, &end)) {
@@ -324,7 +325,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
 static void on_backlog(uv_idle_t *idle) {
     struct ld_control *control = LD_CONTAINER_OF(idle, struct ld_control, backlog);
     struct peer *next;
-    uv_idle_stop(idle); /* who has still more starts it again */
+    uv_idle_stop(idle); /* a peer that has more lines starts it again */
     for (struct peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
         next = LIST_NEXT(peer, link);
         if (is_behind(peer)) {
@@ -333,7 +334,7 @@ static void on_backlog(uv_idle_t *idle) {
     }
 }
 
-/* Close peers that have been idle for long. One that waits for us is not idle. */
+/* Close peers that have been idle for long. One that waits for an answer is not idle. */
 static void on_timer(uv_timer_t *timer) {
     struct ld_control *control = LD_CONTAINER_OF(timer, struct ld_control, timer);
     uint64_t now = uv_now(timer->loop);
@@ -346,7 +347,7 @@ static void on_timer(uv_timer_t *timer) {
     }
 }
 
-/* The peer that has been idle longest, or NULL; how many are idle in *COUNT, which may be NULL. */
+/* Find the peer that has been idle longest, or NULL; count the idle ones in *COUNT, which may be NULL. */
 static struct peer *find_oldest(const struct ld_control *control, size_t *count) {
     struct peer *oldest = NULL;
     size_t idle = 0;
@@ -363,7 +364,7 @@ static struct peer *find_oldest(const struct ld_control *control, size_t *count)
     return oldest;
 }
 
-/* Make room for one more: the peer that has been idle longest goes. */
+/* Make room for one more peer: close the one that has been idle longest. */
 static void make_room(const struct ld_control *control) {
     size_t idle;
     struct peer *oldest = find_oldest(control, &idle);
@@ -372,7 +373,7 @@ static void make_room(const struct ld_control *control) {
     }
 }
 
-/* Whether a peer may ask us anything. */
+/* Whether a peer may send requests. */
 static bool is_allowed(const struct ld_control *control, const struct peer *peer) {
     struct ucred user;
     socklen_t size = sizeof user;
@@ -394,7 +395,7 @@ static void welcome(struct ld_control *control, struct peer *peer) {
     }
 }
 
-/* Serve the client behind FD, which is taken over. */
+/* Serve the client on FD, which is taken over. */
 static void add_peer(struct ld_control *control, int fd) {
     struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
@@ -413,8 +414,8 @@ static void add_peer(struct ld_control *control, int fd) {
     welcome(control, peer);
 }
 
-/* Accept a client, with a descriptor of the reserve if there is no other: a descriptor or a negative
- * errno. libuv would drop the client. */
+/* Accept a client, with a descriptor of the reserve if no other is left; a descriptor or a negative errno.
+ * libuv would drop the client. */
 static int accept_client(const struct ld_control *control) {
     int fd = accept4(control->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (fd < 0 && (errno == EMFILE || errno == ENFILE)) {
@@ -427,8 +428,8 @@ static int accept_client(const struct ld_control *control) {
     return fd < 0 ? -errno : fd;
 }
 
-/* Accept who waits, but not for ever. Without a descriptor the client that has been idle longest goes,
- * and the next one has to wait for a moment. */
+/* Accept waiting clients, but only some in one turn. Without a descriptor, close the client that has been
+ * idle longest, and let the next one wait for a moment. */
 static void accept_clients(struct ld_control *control) {
     int fd = 0;
     for (int i = 0; i < ACCEPT_MAX && fd >= 0; i++) {
@@ -476,7 +477,7 @@ static void close_listener(struct ld_control *control) {
     }
 }
 
-/* Listen on a socket instead of the one before. */
+/* Replace the socket. */
 int ld_control_listen(struct ld_control *control, int fd) {
     uv_poll_t *listener = malloc(sizeof *listener);
     int rc = listener != NULL ? uv_poll_init(control->timer.loop, listener, fd) : -ENOMEM;
@@ -509,7 +510,7 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
     return ld_control_listen(control, listener);
 }
 
-/* Say what requests do. */
+/* Set what requests do. */
 void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host) {
     control->ops = ops;
     control->host = host;

@@ -1,5 +1,5 @@
-/* The control socket: one JSON object a line each way. It knows no Lua and nothing of the host but
- * what it is given here; whatever clients do costs the script no more than a turn of the loop. */
+/* The control socket: one JSON object a line each way. It knows no Lua, and of the host only
+ * what it is given here. Whatever clients do delays the script by one turn of the loop at most. */
 #ifndef LD_HOST_CONTROL_H
 #define LD_HOST_CONTROL_H
 
@@ -7,7 +7,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
-/* Somebody who waits for the verdict on a reload. */
+/* A client, or another part, that waits for the end of a reload. */
 struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
@@ -19,22 +19,22 @@ struct ld_control_ops {
     json_t *(*status)(void *host);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
-    /* Ask for a reload; the verdict comes to WAITER from a later turn of the loop. */
+    /* Ask for a reload; WAITER is told in a later turn of the loop how it ended. */
     void (*reload)(void *host, struct ld_waiter *waiter);
-    /* Forget a waiter whose peer has gone. */
+    /* Forget a waiter whose client has gone. */
     void (*forget)(void *host, struct ld_waiter *waiter);
 };
 
 struct ld_control;
 
-/* Listen on LISTENER, which is taken over. Besides root, OWNER may ask. 0 or a negative errno. */
+/* Listen on LISTENER, which is taken over. Root and OWNER may send requests. 0 or a negative errno. */
 int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner);
 
 /* Listen on FD, which is taken over, instead of the socket before: the clients that are connected
- * stay. 0 or a negative errno, and then the one before goes on. */
+ * stay. 0 or a negative errno, and then the one before stays in use. */
 int ld_control_listen(struct ld_control *control, int fd);
 
-/* Say what requests do; before the loop turns. */
+/* Set what requests do; to be called before the loop turns. */
 void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);
 
 /* Close the socket and all clients; the loop must turn once to free them. */

@@ -20,7 +20,7 @@
 #include "posix/notify.h"
 #include "posix/reserve.h"
 
-#define PATIENCE_NS 2000000000ULL /* for requests of luv's, at the end */
+#define PATIENCE_NS 2000000000ULL /* for requests of luv, at the end */
 
 /* Tell the service manager's watchdog that the loop turns. */
 static void on_watchdog(uv_timer_t *timer) {
@@ -33,7 +33,7 @@ static json_t *snapshot(void *arg) {
     return ld_snapshot_take(arg);
 }
 
-/* Fill in what the host lends to its scripts. */
+/* Fill in what the host gives its scripts. */
 static void fill_setup(struct ld_host *host) {
     const struct ld_service *service = host->service;
     host->source = (struct ld_source){.path = service->script,
@@ -94,7 +94,7 @@ static int attach_file_watch(struct ld_host *host) {
     return rc == 0 ? uv_poll_start(&host->file_watch, UV_READABLE, on_file_watch) : rc;
 }
 
-/* Hand the sockets that were there before to the set of listeners. */
+/* Give the sockets that were open before the script to the set of listeners. */
 static int hand_sockets(struct ld_host *host) {
     const struct ld_service *service = host->service;
     int rc = 0;
@@ -106,14 +106,14 @@ static int hand_sockets(struct ld_host *host) {
     return rc;
 }
 
-/* Put a descriptor that does nothing in the place of another, whose number stays in use. */
+/* Replace a descriptor by an inert one: its number stays in use. */
 static void blank_fd(int fd, int blank) {
     if (fd > STDERR_FILENO) {
         dup3(blank, fd, O_CLOEXEC);
     }
 }
 
-/* The same for that of a handle. */
+/* Do the same to the descriptor of a handle. */
 static void blank_handle(uv_handle_t *handle, void *arg) {
     int fd;
     if (uv_fileno(handle, &fd) == 0) {
@@ -150,7 +150,7 @@ static void give_up(void *arg) {
     close(blank);
 }
 
-/* Make what processes and sockets are known by. */
+/* Make the reaper, and the sets of children and listeners. */
 static int open_engine(struct ld_host *host) {
     int rc = ld_reaper_new(&host->reaper, &host->loop, true);
     if (rc < 0) {
@@ -197,7 +197,7 @@ static int open_host(struct ld_host *host) {
     return rc == 0 ? ld_forked_watch(give_up, host) : rc;
 }
 
-/* Forget the children that are to outlive us. */
+/* Forget the children that outlive this process. */
 static void abandon_children(struct ld_host *host) {
     struct ld_child *child;
     while (host->children != NULL && (child = ld_children_next(host->children, NULL)) != NULL) {
@@ -205,9 +205,8 @@ static void abandon_children(struct ld_host *host) {
     }
 }
 
-/* Let the loop turn until the states of all scripts are closed. Requests of luv's that are still
- * under way (a name that is looked up, a thread) are waited for, but not for ever; false if one is
- * left. */
+/* Let the loop turn until the states of all scripts are closed. Wait for requests of luv that are
+ * pending (a name that is looked up, a thread), but not for ever; false if one is left. */
 static bool wait_for_scripts(struct ld_host *host) {
     uint64_t deadline = uv_hrtime() + PATIENCE_NS;
     while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
@@ -221,18 +220,18 @@ static bool wait_for_scripts(struct ld_host *host) {
 static bool close_scripts(struct ld_host *host) {
     struct ld_script *script = host->script;
     ld_retired_close_all(host);
-    host->script = NULL; /* nothing that happens from now on is for it */
+    host->script = NULL; /* no event reaches it from now on */
     if (script != NULL) {
         ld_script_close(script);
     }
     abandon_children(host);
     bool done = wait_for_scripts(host);
-    ld_stop_kill_left(); /* what tasks have started when they were cancelled, or finalizers */
+    ld_stop_kill_left(); /* what cancelled tasks or finalizers have started */
     return done;
 }
 
-/* Leave the process at once: libuv would wait for its threads, one of which has something to do
- * that does not end. */
+/* Leave the process at once: libuv would wait for its threads, one of which may never
+ * end. */
 static void leave(int status, void *arg) {
     (void)arg;
     fflush(NULL);
@@ -243,11 +242,11 @@ static void leave(int status, void *arg) {
 static void close_host(struct ld_host *host) {
     host->state = LD_HOST_ENDED;
     uv_prepare_stop(&host->turn);
-    ld_reload_abandon(host); /* those who wait for it are told */
+    ld_reload_abandon(host); /* clients that wait for it are told */
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
-    bool done = close_scripts(host); /* it may still need what is closed below */
+    bool done = close_scripts(host); /* scripts may need what is closed below */
     ld_forked_watch(NULL, NULL);
     uv_close((uv_handle_t *)&host->turn, NULL);
     uv_close((uv_handle_t *)&host->alarm, NULL);
@@ -270,7 +269,7 @@ static void close_host(struct ld_host *host) {
         ld_listeners_free(host->listeners);
     }
     if (!done) {
-        ld_log(LD_LOG_WARN, "a request of luv's did not end: it is left");
+        ld_log(LD_LOG_WARN, "a luv request is still pending after 2 s; leaving it");
         on_exit(leave, NULL);
         return;
     }
@@ -281,7 +280,7 @@ static void close_host(struct ld_host *host) {
     LD_ASSERT(rc == 0);
 }
 
-/* Tell the starting process how it ended, if it has not heard that it began. */
+/* Tell the starting process how the start ended, if it does not know yet. */
 static void report_end(struct ld_host *host) {
     struct ld_service *service = host->service;
     if (!host->was_ready && !host->failed_start && service->daemon) {

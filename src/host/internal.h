@@ -8,7 +8,7 @@
  *     turn, host        once in a turn of the loop; around all of it
  *
  * Callbacks only note what has happened; once in a turn of the loop, outside of any call into a
- * script, each part checks whether it can go on. */
+ * script, each part checks whether it can continue. */
 #ifndef LD_HOST_INTERNAL_H
 #define LD_HOST_INTERNAL_H
 
@@ -27,12 +27,12 @@ enum ld_host_state {
     LD_HOST_STARTING, /* the script is not ready */
     LD_HOST_RUNNING,
     LD_HOST_STOPPING,
-    LD_HOST_ENDED, /* the loop is to be left */
+    LD_HOST_ENDED, /* the loop is about to be left */
 };
 
 enum ld_reload_phase {
     LD_RELOAD_NONE,
-    LD_RELOAD_ASKING,  /* the old generation for its state */
+    LD_RELOAD_ASKING,  /* the old generation is asked for its state */
     LD_RELOAD_LOADING, /* the new generation is not ready */
 };
 
@@ -52,17 +52,17 @@ struct ld_retired {
 
 struct ld_reload {
     enum ld_reload_phase phase;
-    bool asked;                      /* for one that has not begun */
+    bool asked;                      /* a reload that has not begun */
     bool answered;                   /* the old generation has given its state, or failed to */
     struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
-    uint64_t asked_at;               /* for the state; uv_hrtime */
+    uint64_t asked_at;               /* when the state was asked for; uv_hrtime */
     uint64_t deadline;               /* uv_now */
-    uint64_t shown_by;               /* uv_now; until then a ready script may turn out to be over */
+    uint64_t shown_by;               /* uv_now; a ready script that is not over by then serves */
     struct ld_text why;              /* not empty: it has failed */
-    struct ld_waiter *waiters;       /* for the reload under way */
-    struct ld_waiter *later_waiters; /* for the one that follows */
+    struct ld_waiter *waiters;       /* of the reload under way */
+    struct ld_waiter *later_waiters; /* of the next one */
     uint64_t ok;
     uint64_t failed;
     bool last_ok;
@@ -102,7 +102,8 @@ struct ld_host {
     struct ld_stop stop;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */
-    uint64_t terminal_until; /* uv_now: after a SIGHUP, whether the terminal goes; 0: not now */
+    uint64_t
+        terminal_until; /* uv_now: check after a SIGHUP whether the terminal has gone; 0: do not */
     int exit_status;
     bool was_ready;
     bool said_started; /* in the log */
@@ -148,10 +149,10 @@ bool ld_retired_is_stopping(const struct ld_host *host);
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter);
 void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter);
 
-/* Go on with what is under way. */
+/* Continue a reload, or begin one that was asked for. */
 void ld_reload_step(struct ld_host *host);
 
-/* Give the reload under way up, because the host stops. */
+/* Give up the reload under way, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);
 
 /* stop.c */
@@ -168,7 +169,7 @@ void ld_stop_now(struct ld_host *host, int status);
 /* Kill every process that came from the script, but what was detached. */
 void ld_stop_kill_left(void);
 
-/* Go on with a stop. */
+/* Continue the stop. */
 void ld_stop_step(struct ld_host *host);
 
 /* Log that all is over, unless the log says already that the script has finished. */
@@ -179,12 +180,12 @@ void ld_stop_log_end(const struct ld_host *host);
 /* Make the first generation and run its chunk. */
 void ld_start_begin(struct ld_host *host);
 
-/* Check whether it has become ready, or cannot any more. */
+/* Check whether it has become ready, or cannot. */
 void ld_start_step(struct ld_host *host);
 
 /* actions.c */
 
-/* Stop as asked from outside; asked again, stop now. */
+/* Stop on request; at the second request, stop now. */
 void ld_actions_stop(struct ld_host *host);
 
 /* Do what SIGHUP does without a handler. */
@@ -202,13 +203,13 @@ void ld_actions_log_traceback(struct ld_host *host);
 
 /* signals.c */
 
-/* Catch what signals mean to the host, and then block none of them; 0 or a negative errno. */
+/* Catch the signals that the host acts on, and unblock all; 0 or a negative errno. */
 int ld_host_signals_open(struct ld_host *host);
 
-/* Handle what the keeper says. */
+/* Handle a message of the keeper. */
 void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events);
 
-/* Interrupt a script that writes on and on to a stdout without a reader; NULL: no more. */
+/* Interrupt a script that keeps writing to a stdout without a reader; NULL: stop watching. */
 void ld_host_signals_watch_reader(struct ld_host *host);
 
 /* requests.c */
@@ -218,7 +219,7 @@ void ld_requests_serve(struct ld_host *host);
 
 /* turn.c */
 
-/* Do what there is to do, once in a turn of the loop. */
+/* Continue every part, once in a turn of the loop. */
 void ld_turn_on_prepare(uv_prepare_t *prepare);
 
 #endif

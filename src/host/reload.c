@@ -1,5 +1,5 @@
 /* Reload as a transaction: the new generation is made beside the old one, and takes its place only
- * when it is ready; until then the old one goes on as if nothing had happened. */
+ * when it is ready; until then the old one keeps running as if nothing had happened. */
 #include <errno.h>
 #include <lua.h>
 
@@ -17,7 +17,7 @@
 #define SOON_NS   5000000 /* for a timer that is to fire in a moment */
 #define MOMENT_MS 20
 
-/* Ask for a reload. Those asked for during one are joined into the one that follows. */
+/* Ask for a reload. Requests during a reload are joined into the next one. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
     struct ld_reload *reload = &host->reload;
     reload->asked = true;
@@ -43,7 +43,7 @@ void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
     take_out(&host->reload.later_waiters, waiter);
 }
 
-/* Tell everybody in a list how it went. */
+/* Tell all waiters in a list how the reload ended. */
 static void tell(struct ld_waiter **list, json_t *answer) {
     struct ld_waiter *waiter;
     while ((waiter = *list) != NULL) {
@@ -75,7 +75,7 @@ static void close_next(struct ld_host *host) {
     host->reload.next = NULL;
     host->reload.asking = NULL;
     if (asking != NULL) {
-        ld_task_cancel(asking); /* nobody waits for what it would say */
+        ld_task_cancel(asking); /* its state is not wanted */
     }
     if (next != NULL) {
         ld_reserve_lend();
@@ -91,13 +91,13 @@ static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     close_next(host);
     ld_log_with(LD_LOG_ERROR, &reload->why,
-                "reload refused, generation %u goes on: ", host->script->generation);
+                "reload refused, generation %u keeps running: ", host->script->generation);
     note_end(host, false);
     tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
                                      ld_json_text(ld_text_string(&reload->why), reload->why.size)));
 }
 
-/* Give the reload under way up. */
+/* Give up the reload under way. */
 void ld_reload_abandon(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     bool under_way = reload->phase != LD_RELOAD_NONE;
@@ -112,8 +112,8 @@ void ld_reload_abandon(struct ld_host *host) {
     tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
 }
 
-/* Copy the first of the results on CO into the new generation, in what is left of the time that the
- * on_reload function had. */
+/* Copy the first of the results on CO into the new generation, in the time that the on_reload
+ * function has left. */
 static void take_state(struct ld_host *host, lua_State *co, int results) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
@@ -134,7 +134,7 @@ static void take_state(struct ld_host *host, lua_State *co, int results) {
     ld_text_fini(&why);
 }
 
-/* Take the old generation's state over, or learn that there is none to be had. */
+/* Take over the old generation's state, or note why there is none. */
 static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct ld_host *host = task->owner;
     struct ld_reload *reload = &host->reload;
@@ -199,7 +199,7 @@ static void load(struct ld_host *host) {
     reload->shown_by = 0;
     reload->deadline = ld_alarm_deadline(host, timeout);
     ld_guard_start(reload->next, NULL, timeout, "the script");
-    ld_reserve_lend(); /* no longer than that, or the old generation would take what is free */
+    ld_reserve_lend(); /* not longer, or the old generation would use up what is free */
     ld_script_start(reload->next);
     ld_reserve_take_back();
 }
@@ -224,12 +224,12 @@ static void commit(struct ld_host *host) {
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
     ld_retired_begin(host,
-                     old); /* before anybody is told: what it listened on alone is closed then */
+                     old); /* before the waiters are told: its own listeners are closed then */
     tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
                                      (int)host->script->generation, "ms", reload->last_ms));
 }
 
-/* Why the new generation cannot become the service; false if it can, or may yet. */
+/* Note why the new generation cannot become the service; false if it can, or may yet. */
 static bool has_failed(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     const struct ld_script *next = reload->next;
@@ -253,7 +253,7 @@ static bool has_failed(struct ld_host *host) {
     return !ld_text_is_empty(&reload->why);
 }
 
-/* Look whether the old generation has given its state. */
+/* Check whether the old generation has given its state. */
 static void step_asking(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     if (!reload->answered && uv_now(&host->loop) >= reload->deadline) {
@@ -263,7 +263,7 @@ static void step_asking(struct ld_host *host) {
     if (!ld_text_is_empty(&reload->why)) {
         refuse(host);
     } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
-        return; /* it has asked to stop meanwhile, and that comes first */
+        return; /* it has asked to stop, which comes first */
     } else if (reload->answered) {
         load(host);
     } else {
@@ -271,9 +271,9 @@ static void step_asking(struct ld_host *host) {
     }
 }
 
-/* Whether all that is left of a script are timers that fire once, and now: only then it shows whether
+/* Whether only timers that fire once, and now, are left of a script: after them it is clear whether
  * there is something to wait for. */
-static bool is_about_to_show(const struct ld_script *script) {
+static bool is_about_to_end(const struct ld_script *script) {
     uint64_t soon = uv_hrtime() + SOON_NS;
     ld_timer timer = ld_script_is_busy(script) ? 0 : ld_timers_next(script->timers, 0);
     bool only_soon = timer != 0;
@@ -284,8 +284,8 @@ static bool is_about_to_show(const struct ld_script *script) {
     return only_soon;
 }
 
-/* Look whether the new generation has become ready. One that may be over in a moment has that moment,
- * but no more: a timer that arms itself again and again is a service too. */
+/* Check whether the new generation has become ready. One that may be over in a moment has that moment,
+ * but not longer: a timer that keeps arming itself is a service too. */
 static void step_loading(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     if (has_failed(host)) {
@@ -293,7 +293,7 @@ static void step_loading(struct ld_host *host) {
     } else if (ld_script_is_ready(reload->next)) {
         uint64_t now = uv_now(&host->loop);
         reload->shown_by = reload->shown_by != 0 ? reload->shown_by : now + MOMENT_MS;
-        if (now < reload->shown_by && is_about_to_show(reload->next)) {
+        if (now < reload->shown_by && is_about_to_end(reload->next)) {
             ld_alarm_wake_at(host, reload->shown_by);
             return;
         }
@@ -303,7 +303,7 @@ static void step_loading(struct ld_host *host) {
     }
 }
 
-/* Go on with what is under way. */
+/* Continue a reload, or begin one. */
 void ld_reload_step(struct ld_host *host) {
     if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE &&
         host->reload.asked) {

@@ -11,7 +11,7 @@ static json_t *answer_status(void *arg) {
     return report;
 }
 
-/* Answer "stop"; one that is under way is joined. */
+/* Answer "stop"; join a stop that is under way. */
 static json_t *answer_stop(void *arg) {
     struct ld_host *host = arg;
     if (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING) {
@@ -29,12 +29,12 @@ static json_t *answer_reopen(void *arg) {
                   : json_pack("{s:b}", "ok", 1);
 }
 
-/* Take a request for a reload. */
+/* Begin to answer "reload". */
 static void ask_reload(void *arg, struct ld_waiter *waiter) {
     ld_reload_ask(arg, waiter);
 }
 
-/* Forget who waits for a reload. */
+/* Forget a client that waits for a reload. */
 static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_reload_forget(arg, waiter);
 }

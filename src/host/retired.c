@@ -1,5 +1,5 @@
-/* Generations that have been replaced: they make room at once, and their on_stop functions, their
- * clients and their commands may take their time. */
+/* Generations that have been replaced: timers, handlers and listeners end at once; on_stop
+ * functions, clients and commands have --stop-timeout to finish. */
 #include <stdlib.h>
 
 #include "api/module.h"
@@ -8,7 +8,7 @@
 
 static const char finished[] = "as it has finished";
 
-/* Say what of a generation is ended though it has not finished; WHY it has to end now. */
+/* Log what a generation has not finished; WHY says why it is closed now. */
 static void log_unfinished(struct ld_script *script, const char *why) {
     struct ld_text names = {0};
     if (!script->on_stop.done) {
@@ -29,24 +29,23 @@ static void log_unfinished(struct ld_script *script, const char *why) {
 static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
     log_unfinished(script, why);
     host->error_count += script->errors.count;
-    script->errors.also_count = &host->error_count; /* what fails from here on */
+    script->errors.also_count = &host->error_count; /* errors from here on */
     ld_script_close(script);
 }
 
-/* Whether a generation that has been replaced has to go on: its on_stop functions run, its clients are
- * connected, or its commands have not finished. Nothing goes on after os.exit. */
-static bool has_to_go_on(const struct ld_script *script) {
+/* Whether a generation that has been replaced has something to finish: on_stop functions, clients that
+ * are connected, commands. After os.exit it has not. */
+static bool is_unfinished(const struct ld_script *script) {
     bool is_busy = !script->on_stop.done || script->commands > 0 ||
                    (script->guest != NULL && ld_guest_is_connected(script->guest));
     return is_busy && !script->exited;
 }
 
-/* Begin to end a generation that has been replaced: it makes room at once, and its on_stop functions,
- * its clients and its commands may take their time. */
+/* Begin to end a generation that has been replaced. */
 void ld_retired_begin(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_api_module_retire(script, host->script);
-    if (retired == NULL || !has_to_go_on(script)) {
+    if (retired == NULL || !is_unfinished(script)) {
         close_replaced(host, script,
                        retired == NULL ? "without delay, as memory is short" : finished);
         free(retired);
@@ -58,8 +57,8 @@ void ld_retired_begin(struct ld_host *host, struct ld_script *script) {
     host->retired = retired;
 }
 
-/* Tell a generation that has been replaced that the service is not its own any more. */
-static void heed_replaced(struct ld_script *script) {
+/* Log that requests of a generation that has been replaced are ignored. */
+static void ignore_wants(struct ld_script *script) {
     if ((script->wants & (LD_WANT_STOP | LD_WANT_RELOAD)) != 0) {
         ld_log(LD_LOG_WARN, "generation %u has been replaced: its lunad.%s() is not heeded",
                script->generation, (script->wants & LD_WANT_STOP) != 0 ? "stop" : "reload");
@@ -67,14 +66,14 @@ static void heed_replaced(struct ld_script *script) {
     script->wants = 0;
 }
 
-/* Close generations that have nothing to go on for, or have had their time. */
+/* Close generations that have finished, or whose time is over. */
 void ld_retired_step(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
     while (*place != NULL) {
         struct ld_retired *retired = *place;
         bool late = uv_now(&host->loop) >= retired->deadline;
-        heed_replaced(retired->script);
-        if (late || !has_to_go_on(retired->script)) {
+        ignore_wants(retired->script);
+        if (late || !is_unfinished(retired->script)) {
             *place = retired->next;
             close_replaced(host, retired->script,
                            retired->script->exited ? "by its os.exit"

@@ -1,4 +1,4 @@
-/* What signals mean to the host, where the script has no handler of its own. */
+/* What a signal does if the script has no handler for it. */
 #include <signal.h>
 #include <unistd.h>
 
@@ -19,7 +19,7 @@ static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
 static struct ld_host *watched; /* whose writes are watched, or NULL */
 static unsigned broken_writes;  /* since the loop has turned */
 
-/* Stop, in the foreground, when nobody reads what is written to stdout: other programs die of it. */
+/* Stop, in the foreground, when stdout has no reader: SIGPIPE ends other programs. */
 static void lose_reader(struct ld_host *host) {
     broken_writes = 0;
     if (host->service->needs_reader && !ld_inherit_has_reader() &&
@@ -29,8 +29,8 @@ static void lose_reader(struct ld_host *host) {
     }
 }
 
-/* Count the writes that nobody reads, as they fail. Runs in the signal handler: what comes back to the
- * loop is stopped there; a script that does not is interrupted. */
+/* Count the writes that fail. Runs in the signal handler: a script that returns to the loop is stopped
+ * there; one that does not is interrupted here. */
 static void on_broken_write(int signo) {
     (void)signo;
     struct ld_host *host = watched;
@@ -57,7 +57,7 @@ void ld_host_signals_watch_reader(struct ld_host *host) {
     ld_signals_on_arrival(SIGPIPE, host != NULL ? on_broken_write : NULL);
 }
 
-/* Do what a signal does without a handler of the script. */
+/* Do what a signal does if the script has no handler. */
 static void do_default(struct ld_host *host, int signo) {
     switch (signo) {
     case SIGTERM:
@@ -84,7 +84,7 @@ static void do_default(struct ld_host *host, int signo) {
     }
 }
 
-/* Handle a signal: the script's own handlers replace what it does otherwise. */
+/* Handle a signal: handlers of the script replace what the host does. */
 static void on_signal(void *arg, int signo, bool by_kernel) {
     struct ld_host *host = arg;
     (void)by_kernel;
@@ -93,13 +93,13 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     } else if (host->state == LD_HOST_ENDED) {
         return; /* it is being closed */
     } else if (host->script == NULL || !ld_api_signal_deliver(host->script, signo)) {
-        if (!ld_signals_is_shared(signo)) { /* else a handler of luv's replaces it as well */
+        if (!ld_signals_is_shared(signo)) { /* else a handler of luv replaces it as well */
             do_default(host, signo);
         }
     }
 }
 
-/* Handle what the keeper says. */
+/* Handle a message of the keeper. */
 void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
     (void)status;
@@ -124,12 +124,12 @@ void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     }
 }
 
-/* Begin to catch what signals mean to the host, and then block none of them. */
+/* Catch the signals that the host acts on, and unblock all. */
 int ld_host_signals_open(struct ld_host *host) {
     int rc = ld_signals_open();
     for (size_t i = 0; i < LD_COUNT(own_signals) && rc == 0; i++) {
         if (own_signals[i] == SIGHUP && host->service->ignores_hup) {
-            signal(SIGHUP, SIG_IGN); /* until the script itself wants it */
+            signal(SIGHUP, SIG_IGN); /* until the script handles it */
         } else {
             rc = ld_signals_catch(own_signals[i]);
         }

@@ -10,12 +10,12 @@
 #include "host/internal.h"
 #include "posix/reserve.h"
 
-/* A text as a JSON string, null for an empty one. */
+/* Make a JSON string of a text, null of an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
     return text->size > 0 ? ld_json_text(ld_text_string(text), text->size) : json_null();
 }
 
-/* The state in a word. */
+/* Name the state. */
 static const char *state_name(const struct ld_host *host) {
     switch (host->state) {
     case LD_HOST_STARTING:
@@ -29,7 +29,7 @@ static const char *state_name(const struct ld_host *host) {
     return "?";
 }
 
-/* How reloads went. */
+/* Report how reloads ended. */
 static json_t *report_reloads(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     json_t *report =
@@ -44,7 +44,7 @@ static json_t *report_reloads(const struct ld_host *host) {
     return report;
 }
 
-/* How many errors nobody caught, in all generations. */
+/* Count uncaught errors, of all generations. */
 static uint64_t count_errors(const struct ld_host *host) {
     uint64_t count = host->error_count + host->script->errors.count;
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
@@ -53,7 +53,7 @@ static uint64_t count_errors(const struct ld_host *host) {
     return count;
 }
 
-/* Errors that nobody caught, of all generations; the last one of this. */
+/* Report uncaught errors: the count of all generations, the last one of this. */
 static json_t *report_errors(const struct ld_host *host) {
     const struct ld_script *script = host->script;
     json_t *last = json_null();
@@ -64,7 +64,7 @@ static json_t *report_errors(const struct ld_host *host) {
     return json_pack("{s:I, s:o}", "count", (json_int_t)count_errors(host), "last", last);
 }
 
-/* Resident memory in bytes. */
+/* Read the resident memory in bytes. */
 static json_int_t resident_size(void) {
     struct ld_text text = {0};
     unsigned long pages = 0;
@@ -80,7 +80,7 @@ static json_int_t resident_size(void) {
     return (json_int_t)pages * (json_int_t)sysconf(_SC_PAGESIZE);
 }
 
-/* The number of our descriptors. */
+/* Count the descriptors of this process. */
 static json_int_t count_fds(void) {
     DIR *fds = opendir("/proc/self/fd");
     json_int_t count = 0;
@@ -94,7 +94,7 @@ static json_int_t count_fds(void) {
     return count;
 }
 
-/* How late the loop is. */
+/* Report how late the loop is. */
 static json_t *report_loop(const struct ld_host *host) {
     return json_pack("{s:f, s:f, s:f}", "lag_p50_ms",
                      (double)ld_lag_quantile(&host->lag, 0.50) / 1e6, "lag_p99_ms",
@@ -102,7 +102,7 @@ static json_t *report_loop(const struct ld_host *host) {
                      (double)host->lag.max_ns / 1e6);
 }
 
-/* The listening sockets. */
+/* List the listening sockets. */
 static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
     struct ld_listener_facts facts;
@@ -114,7 +114,7 @@ static json_t *report_listeners(const struct ld_host *host) {
     return list;
 }
 
-/* Generations that have been replaced and are not done. */
+/* List the generations that have been replaced and have not finished. */
 static json_t *report_retiring(const struct ld_host *host) {
     json_t *list = json_array();
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
@@ -128,7 +128,7 @@ static json_t *report_retiring(const struct ld_host *host) {
     return list;
 }
 
-/* Where the log goes. */
+/* Report where the log goes. */
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
     const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
@@ -136,7 +136,7 @@ static json_t *report_log(void) {
                      ld_log_line_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
 }
 
-/* Add a member, which is taken over; for want of memory the report becomes NULL. */
+/* Add a member, which is taken over; without memory the report becomes NULL. */
 static void add(json_t **report, const char *key, json_t *value) {
     if (json_object_set_new(*report, key, value) < 0) {
         json_decref(*report);
@@ -144,7 +144,7 @@ static void add(json_t **report, const char *key, json_t *value) {
     }
 }
 
-/* The status report. */
+/* Make the status report. */
 json_t *ld_snapshot_take(struct ld_host *host) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
@@ -153,7 +153,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
         host->setup.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
-    size_t lent = ld_reserve_lend(); /* to look at the process itself */
+    size_t lent = ld_reserve_lend(); /* to read about the process itself */
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
     add(&report, "memory",

@@ -15,14 +15,14 @@ static void fail_start(struct ld_host *host, const struct ld_text *text) {
         host->failed_start = true;
         ld_text_append_plain(host->why, text);
         if (host->service->daemon ||
-            ld_log_sink() != LD_LOG_STDERR) { /* there it is said at the end */
+            ld_log_sink() != LD_LOG_STDERR) { /* else it is said at the end */
             ld_log_with(LD_LOG_ERROR, text, "start failed: ");
         }
     }
     ld_stop_now(host, 1);
 }
 
-/* The same in plain words. */
+/* The same with a fixed text. */
 static void fail_start_saying(struct ld_host *host, const char *words) {
     struct ld_text text = {0};
     ld_text_puts(&text, words);
@@ -30,7 +30,7 @@ static void fail_start_saying(struct ld_host *host, const char *words) {
     ld_text_fini(&text);
 }
 
-/* Tell everybody that the script is ready. */
+/* Make the script the service, and tell the log, the service manager and the starting process. */
 static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
     ld_guard_stop();
@@ -39,7 +39,7 @@ static void become_ready(struct ld_host *host) {
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
-    if (ld_script_is_alive(host->script)) { /* else it has finished, and that is told at the end */
+    if (ld_script_is_alive(host->script)) { /* else it has finished, which is logged at the end */
         host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
@@ -47,8 +47,8 @@ static void become_ready(struct ld_host *host) {
     }
 }
 
-/* Handle a script that wants to end before it was ready: in the foreground that is its own affair,
- * for a daemon the start has failed. */
+/* Handle a script that asks to stop before it was ready: in the foreground it just ends, for a daemon the
+ * start has failed. */
 static void stop_before_ready(struct ld_host *host) {
     ld_guard_stop();
     if (host->service->daemon) {
@@ -87,7 +87,7 @@ void ld_start_begin(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     struct ld_text why = {0};
     host->start_deadline = ld_alarm_deadline(host, timeout);
-    ld_reserve_lend(); /* what is enough for a reload is enough for a start */
+    ld_reserve_lend(); /* what suffices for a start suffices for a reload */
     bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
                   ld_script_load(host->script, &why) == 0;
     ld_reserve_take_back();
@@ -96,7 +96,7 @@ void ld_start_begin(struct ld_host *host) {
     } else {
         ld_guard_start(host->script, NULL, timeout, "the script");
         ld_script_start(host->script);
-        ld_start_step(host); /* ready is now, before anything else can happen */
+        ld_start_step(host); /* ready at once, before any event */
     }
     ld_text_fini(&why);
 }

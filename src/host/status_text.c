@@ -2,11 +2,11 @@
 
 #include <math.h>
 
-#define LONGEST_S 1e15 /* what is longer is no duration */
+#define LONGEST_S 1e15 /* what is longer is not a duration */
 
 /* Add BEFORE and a member's text. */
-void ld_status_member(struct ld_text *text, const char *before, const json_t *object,
-                      const char *key) {
+void ld_status_text_member(struct ld_text *text, const char *before, const json_t *object,
+                           const char *key) {
     const json_t *value = json_object_get(object, key);
     ld_text_puts(text, before);
     if (json_is_string(value)) {
@@ -16,7 +16,7 @@ void ld_status_member(struct ld_text *text, const char *before, const json_t *ob
     }
 }
 
-/* Add BEFORE and a member's text, whose lines stay lines, indented. */
+/* Add BEFORE and a member's text; its lines stay lines, indented. */
 static void add_lines(struct ld_text *text, const char *before, const json_t *object,
                       const char *key) {
     const json_t *value = json_object_get(object, key);
@@ -24,12 +24,12 @@ static void add_lines(struct ld_text *text, const char *before, const json_t *ob
     ld_text_add_escaped(text, json_string_value(value), json_string_length(value), true);
 }
 
-/* A member's number. */
+/* Get a member's number. */
 static double number_of(const json_t *object, const char *key) {
     return json_number_value(json_object_get(object, key));
 }
 
-/* A member's integer. */
+/* Get a member's integer. */
 static long long integer_of(const json_t *object, const char *key) {
     return (long long)json_integer_value(json_object_get(object, key));
 }
@@ -58,22 +58,22 @@ static void add_bytes(struct ld_text *text, double bytes) {
     }
 }
 
-/* Add the first line: what everybody wants to know. */
+/* Add the first lines: name, state, pid, uptime, generation, script. */
 static void add_headline(struct ld_text *text, const json_t *report) {
-    ld_status_member(text, "", report, "name");
-    ld_status_member(text, ": ", report, "state");
+    ld_status_text_member(text, "", report, "name");
+    ld_status_text_member(text, ": ", report, "state");
     ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
     ld_status_text_duration(text, number_of(report, "uptime"));
     ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
     if (json_is_string(json_object_get(report, "text"))) {
-        ld_status_member(text, "\n  status    ", report, "text");
+        ld_status_text_member(text, "\n  status    ", report, "text");
     }
-    ld_status_member(text, "\n  script    ", report, "script");
-    ld_status_member(text, " (", report, "mode");
+    ld_status_text_member(text, "\n  script    ", report, "script");
+    ld_status_text_member(text, " (", report, "mode");
     ld_text_putc(text, ')');
 }
 
-/* Add how reloads and errors went, if there were any. */
+/* Add reloads and errors, if there were any. */
 static void add_history(struct ld_text *text, const json_t *report) {
     const json_t *reloads = json_object_get(report, "reloads");
     const json_t *errors = json_object_get(report, "errors");
@@ -105,8 +105,8 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     add_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
-    ld_status_member(text, "\n  log       ", log, "file");
-    ld_status_member(text, ", level ", log, "level");
+    ld_status_text_member(text, "\n  log       ", log, "file");
+    ld_status_text_member(text, ", level ", log, "level");
     if (integer_of(log, "dropped") > 0) {
         ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
     }
@@ -117,8 +117,8 @@ static void add_timers(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *timer;
     json_array_foreach(json_object_get(report, "timers"), index, timer) {
-        ld_status_member(text, "\n  timer     ", timer, "kind");
-        ld_status_member(text, " ", timer, "where");
+        ld_status_text_member(text, "\n  timer     ", timer, "kind");
+        ld_status_text_member(text, " ", timer, "where");
         if (json_is_number(json_object_get(timer, "interval"))) {
             ld_text_format(text, ", every %.10g s, %lld runs, %lld missed",
                            number_of(timer, "interval"), integer_of(timer, "runs"),
@@ -128,13 +128,13 @@ static void add_timers(struct ld_text *text, const json_t *report) {
     }
 }
 
-/* Add what is known of a child: one that waits for its next start has no process. */
+/* Add information about a child: one that waits for its next start has no process. */
 static void add_child(struct ld_text *text, const json_t *child) {
     bool has_process = json_is_integer(json_object_get(child, "pid"));
     if (has_process) {
         ld_text_format(text, ", pid %lld", integer_of(child, "pid"));
     }
-    ld_status_member(text, ", ", child, "state");
+    ld_status_text_member(text, ", ", child, "state");
     if (has_process) {
         ld_text_puts(text, ", ");
         ld_status_text_duration(text, number_of(child, "seconds"));
@@ -144,7 +144,7 @@ static void add_child(struct ld_text *text, const json_t *child) {
     if (integer_of(child, "restarts") > 0) {
         ld_text_format(text, ", restarts: %lld", integer_of(child, "restarts"));
     }
-    ld_status_member(text, ": ", child, "command");
+    ld_status_text_member(text, ": ", child, "command");
 }
 
 /* Add the rest of what the script has. */
@@ -152,23 +152,23 @@ static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *item;
     json_array_foreach(json_object_get(report, "signals"), index, item) {
-        ld_status_member(text, "\n  signal    ", item, "name");
+        ld_status_text_member(text, "\n  signal    ", item, "name");
         ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
     json_array_foreach(json_object_get(report, "children"), index, item) {
-        ld_status_member(text, "\n  child     ", item, "name");
+        ld_status_text_member(text, "\n  child     ", item, "name");
         add_child(text, item);
     }
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
-        ld_status_member(text, "\n  listener  ", item, "address");
+        ld_status_text_member(text, "\n  listener  ", item, "address");
     }
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
         ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
     json_array_foreach(json_object_get(report, "tasks"), index, item) {
-        ld_status_member(text, "\n  task      ", item, "where");
-        ld_status_member(text, ", in ", item, "state");
+        ld_status_text_member(text, "\n  task      ", item, "where");
+        ld_status_text_member(text, ", in ", item, "state");
     }
 }
 

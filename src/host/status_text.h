@@ -10,8 +10,8 @@
 void ld_status_text(struct ld_text *text, const json_t *report);
 
 /* Add BEFORE and the string KEY of OBJECT, in one line whatever is in it; "-" if it is not a string. */
-void ld_status_member(struct ld_text *text, const char *before, const json_t *object,
-                      const char *key);
+void ld_status_text_member(struct ld_text *text, const char *before, const json_t *object,
+                           const char *key);
 
 /* Add a duration in a form for people: "3d 4h", "12.5s". */
 void ld_status_text_duration(struct ld_text *text, double seconds);

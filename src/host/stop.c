@@ -1,5 +1,5 @@
-/* The end: on_stop functions, then SIGTERM, then SIGKILL; nothing that the script has started stays
- * behind but what was detached. */
+/* The stop: on_stop functions, then SIGTERM, then SIGKILL. Nothing that the script has started is left,
+ * except what was detached. */
 #include <signal.h>
 #include <unistd.h>
 
@@ -12,14 +12,14 @@
 #include "posix/process.h"
 #include "posix/reserve.h"
 
-#define AGAIN_MS 10   /* between looks for processes that were killed */
+#define AGAIN_MS 10   /* between checks for processes that were killed */
 #define KILL_MS  2000 /* how long the kernel may take to end them */
-#define LOOK_MS  100  /* between looks at children that got SIGTERM, where no event tells */
+#define CHECK_MS 100  /* between checks of children that got SIGTERM: no event tells of all */
 
-static const char finished[] = "exit"; /* the reason of an end by itself */
+static const char finished[] = "exit"; /* the reason when nothing is left to wait for */
 
-/* Find all processes that came from this one, though the script may have used up all descriptors; 0
- * or a negative errno. */
+/* Find all descendants of this process, even if the script has used up all descriptors; 0 or a negative
+ * errno. */
 static int find_family(struct ld_pids *family) {
     ld_reserve_lend();
     int rc = ld_family_find(getpid(), family);
@@ -27,8 +27,8 @@ static int find_family(struct ld_pids *family) {
     return rc;
 }
 
-/* Send SIGTERM to every child, which means its group, and to all others that came from them. To
- * nobody twice: a second one may mean more. */
+/* Send SIGTERM to the group of every child, and to all their other descendants. To none twice: a second
+ * one may mean more. */
 static void terminate_children(struct ld_host *host) {
     struct ld_pids family;
     if (!ld_reaper_has_children()) {
@@ -46,12 +46,12 @@ static void terminate_children(struct ld_host *host) {
         struct ld_child_facts facts;
         ld_child_describe(child, &facts);
         if (!facts.detached) {
-            ld_child_terminate(child); /* the host itself knows when to kill */
+            ld_child_terminate(child); /* the host decides when to kill */
         }
     }
 }
 
-/* Kill every process that is left. */
+/* Kill every descendant that is left. */
 void ld_stop_kill_left(void) {
     struct ld_pids family;
     if (!ld_reaper_has_children() || find_family(&family) < 0) {
@@ -63,7 +63,7 @@ void ld_stop_kill_left(void) {
     ld_pids_fini(&family);
 }
 
-/* Whether a child that is not detached must be waited for: cheaper to know than who is left at all. */
+/* Whether a child that is not detached must be waited for: cheaper than a search for all descendants. */
 static bool has_known_children(struct ld_host *host) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(host->children, child)) != NULL) {
@@ -76,7 +76,7 @@ static bool has_known_children(struct ld_host *host) {
     return false;
 }
 
-/* Whether nothing is left that must end. */
+/* Whether no process is left that must end. */
 static bool is_family_gone(struct ld_host *host) {
     struct ld_pids family;
     if (has_known_children(host)) {
@@ -97,7 +97,7 @@ static enum ld_log_level end_level(const struct ld_host *host) {
     return is_seen && is_quiet ? LD_LOG_DEBUG : LD_LOG_INFO;
 }
 
-/* Go on to killing. */
+/* Begin to kill. */
 static void begin_kill(struct ld_host *host) {
     host->stop.phase = LD_STOP_KILL;
     host->stop.deadline = uv_now(&host->loop) + KILL_MS;
@@ -105,7 +105,7 @@ static void begin_kill(struct ld_host *host) {
     ld_reaper_sweep(host->reaper);
 }
 
-/* Go on to the children. */
+/* Begin to end the children. */
 static void begin_children(struct ld_host *host) {
     host->stop.phase = LD_STOP_CHILDREN;
     ld_script_restrain(host->script); /* or a child that is started again would never be the last */
@@ -113,7 +113,7 @@ static void begin_children(struct ld_host *host) {
     terminate_children(host);
 }
 
-/* Enter the state in which nothing new begins. */
+/* Enter the stopping state. */
 static void enter(struct ld_host *host, int status) {
     if (host->state != LD_HOST_STOPPING) {
         host->state = LD_HOST_STOPPING;
@@ -135,7 +135,7 @@ void ld_stop_begin(struct ld_host *host, const char *reason, int status) {
     ld_api_life_run_on_stop(host->script, reason);
 }
 
-/* Stop without waiting for anything. */
+/* Stop at once. */
 void ld_stop_now(struct ld_host *host, int status) {
     bool killing = host->state == LD_HOST_STOPPING && host->stop.phase == LD_STOP_KILL;
     if (host->state == LD_HOST_ENDED || killing) {
@@ -145,11 +145,11 @@ void ld_stop_now(struct ld_host *host, int status) {
     begin_kill(host);
 }
 
-/* Look whether what was killed has ended. */
+/* Check whether what was killed has ended. */
 static void step_kill(struct ld_host *host) {
     if (!is_family_gone(host)) {
         if (uv_now(&host->loop) < host->stop.deadline) {
-            ld_stop_kill_left(); /* one may have been born meanwhile */
+            ld_stop_kill_left(); /* one may have been forked meanwhile */
             ld_alarm_wake_at(host, uv_now(&host->loop) + AGAIN_MS);
             return;
         }
@@ -158,7 +158,7 @@ static void step_kill(struct ld_host *host) {
     host->state = LD_HOST_ENDED;
 }
 
-/* Go on with a stop. */
+/* Continue the stop. */
 void ld_stop_step(struct ld_host *host) {
     bool late = uv_now(&host->loop) >= host->stop.deadline;
     if (host->stop.phase == LD_STOP_SCRIPT &&
@@ -176,7 +176,7 @@ void ld_stop_step(struct ld_host *host) {
                    host->service->options->stop_timeout);
             begin_kill(host);
         } else {
-            ld_alarm_wake_at(host, uv_now(&host->loop) + LOOK_MS);
+            ld_alarm_wake_at(host, uv_now(&host->loop) + CHECK_MS);
         }
     }
     if (host->stop.phase == LD_STOP_KILL) {
@@ -192,7 +192,7 @@ void ld_stop_finish(struct ld_host *host, const char *why, int status) {
     ld_stop_begin(host, finished, status);
 }
 
-/* Log that all is over. */
+/* Log the end. */
 void ld_stop_log_end(const struct ld_host *host) {
     if (host->stop.reason != finished) {
         ld_log(end_level(host), "stopped");

@@ -1,12 +1,12 @@
-/* What there is to do once in a turn of the loop. */
+/* One turn of the loop: each part of the host checks whether it can continue. */
 #include "base/log.h"
 #include "host/internal.h"
 #include "posix/forked.h"
 #include "posix/notify.h"
 #include "script/task.h"
 
-/* Tell the service manager what the script says of itself. */
-static void heed_status(struct ld_script *script) {
+/* Tell the service manager the script's status text. */
+static void tell_status(struct ld_script *script) {
     if ((script->wants & LD_WANT_STATUS) != 0) {
         struct ld_text line = {0};
         ld_text_add_escaped(&line, ld_text_string(&script->status_text), script->status_text.size,
@@ -18,7 +18,7 @@ static void heed_status(struct ld_script *script) {
 }
 
 /* Do what the script wants. */
-static void heed_wants(struct ld_host *host) {
+static void do_wants(struct ld_host *host) {
     struct ld_script *script = host->script;
     unsigned wants = script->wants;
     if ((wants & LD_WANT_EXIT) != 0) {
@@ -34,8 +34,8 @@ static void heed_wants(struct ld_host *host) {
     script->wants = 0;
 }
 
-/* Look whether an error or the end of everything ends the service. */
-static void heed_end(struct ld_host *host) {
+/* Stop after an error with --on-error exit, or when nothing is left to wait for. */
+static void check_end(struct ld_host *host) {
     const struct ld_script *script = host->script;
     if (script->errors.count > host->seen_errors) {
         host->seen_errors = script->errors.count;
@@ -57,14 +57,14 @@ static void heed_end(struct ld_host *host) {
     }
 }
 
-/* Whether a part has left something for the next turn. */
+/* Whether a part has something to do in the next turn. */
 static bool is_due(const struct ld_host *host) {
     bool reload_due = host->state == LD_HOST_RUNNING && host->reload.asked &&
                       host->reload.phase == LD_RELOAD_NONE;
     return reload_due || (host->script != NULL && host->script->wants != 0);
 }
 
-/* Go on with the woken tasks of all generations; whether some are left for the next turn. */
+/* Resume the woken tasks of all generations; true if some are left for the next turn. */
 static bool resume_tasks(struct ld_host *host) {
     bool left = host->script != NULL && ld_task_resume_left(host->script);
     if (host->reload.next != NULL) {
@@ -85,8 +85,8 @@ static void take_socket(struct ld_host *host) {
     }
 }
 
-/* Look what there is to do, once in a turn of the loop. The loop's own time is from before the callbacks
- * of this turn: unless it is brought up to date, libuv waits for as long as they took in addition. */
+/* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
+ * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
     struct ld_host *host = LD_CONTAINER_OF(prepare, struct ld_host, turn);
     if (ld_forked_is_copy()) { /* it should have ended before */
@@ -97,10 +97,10 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         ld_start_step(host);
     }
     if (host->script != NULL) {
-        heed_status(host->script);
+        tell_status(host->script);
     }
     if (host->state != LD_HOST_STARTING && host->script != NULL) {
-        heed_wants(host);
+        do_wants(host);
     }
     ld_retired_step(host);
     ld_reload_step(host);
@@ -108,7 +108,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         take_socket(host);
     }
     if (host->state == LD_HOST_RUNNING) {
-        heed_end(host);
+        check_end(host);
     }
     ld_actions_watch_terminal(host);
     if (host->state == LD_HOST_STOPPING) {

@@ -16,7 +16,7 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-#define AGAIN_NS 100000000L /* a C function may have been running: try again */
+#define AGAIN_NS 100000000L /* between tries: a C function may have been running */
 
 static struct {
     bool made;
@@ -80,7 +80,7 @@ void ld_guard_stop(void) {
     }
 }
 
-/* Put aside what is guarded. */
+/* Save what is guarded, and stop. */
 void ld_guard_save(struct ld_guard_state *state) {
     state->script = guard.script;
     if (guard.script != NULL) {
@@ -91,7 +91,7 @@ void ld_guard_save(struct ld_guard_state *state) {
     }
 }
 
-/* Go on with what was put aside. One that ran out in this moment runs out at once. */
+/* Restore what was guarded. If its time ran out meanwhile, it is interrupted at once. */
 void ld_guard_restore(const struct ld_guard_state *state) {
     ld_guard_stop();
     if (state->script == NULL) {

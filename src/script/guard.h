@@ -1,4 +1,5 @@
-/* The guard: interrupts Lua code that does not come to an end in time. One at a time a process. */
+/* The guard: interrupts Lua code that takes too long. A process has one, which guards one thing at a
+ * time. */
 #ifndef LD_SCRIPT_GUARD_H
 #define LD_SCRIPT_GUARD_H
 
@@ -6,9 +7,9 @@
 
 #include "script/state.h"
 
-/* When SECONDS have passed, and again and again after that, interrupt what runs in SCRIPT: TASK
- * whenever that one runs, or NULL for whatever does. The error says "WHAT took longer than 30 s".
- * Ends with ld_guard_stop, at the latest when the task ends. 0 or a negative errno. */
+/* When SECONDS have passed, and repeatedly after that, interrupt what runs in SCRIPT: only TASK, or any
+ * task if TASK is NULL. The error says "WHAT took longer than 30 s".
+ * To be ended by ld_guard_stop, at the latest when the task ends. 0 or a negative errno. */
 int ld_guard_start(struct ld_script *script, const struct ld_task *task, double seconds,
                    const char *what);
 
@@ -23,7 +24,7 @@ struct ld_guard_state {
     struct itimerspec left;
 };
 
-/* Put aside what is guarded now, to guard something else; stop that, and go on with the first. */
+/* Save what is guarded, to guard something else meanwhile; restore it. */
 void ld_guard_save(struct ld_guard_state *state);
 void ld_guard_restore(const struct ld_guard_state *state);
 

@@ -1,6 +1,6 @@
-/* The half of a Lua object that lives outside Lua: memory of its own, known to libuv until it is
- * closed, and pointing to its script for as long as the other half is there. Either may go first:
- * the Lua half by __gc, this one when what it stands for has ended; and when the script is closed,
+/* The half of a Lua object that is outside Lua: memory of its own, which libuv knows until it is
+ * closed, and which points to its script as long as the other half exists. Either may end first:
+ * the Lua half by __gc, this one when its child, timer or socket has ended. When the script is closed,
  * all that are left are dropped, which needs no turn of the loop. */
 #ifndef LD_SCRIPT_HANDLE_H
 #define LD_SCRIPT_HANDLE_H

@@ -2,9 +2,9 @@
 
 #include <lua.h>
 
-/* Stop what runs: yield, and whoever resumed the coroutine ends it. Where a C function is in between,
- * raise on and on, so that no pcall can keep the error; but after an error in a hook Lua calls no hook
- * on that coroutine any more, and nothing could interrupt what closes its variables. A coroutine that
+/* Stop what runs: yield, and the resumer ends the coroutine. Where a C function is in between,
+ * keep raising, so that no pcall can keep the error; but after an error in a hook Lua calls no further
+ * hook on that coroutine, and nothing could interrupt what closes its variables. A coroutine that
  * was made meanwhile has inherited the hook, and may run when the interruption is over. */
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
@@ -31,7 +31,7 @@ void ld_interrupt(struct ld_script *script) {
     }
 }
 
-/* Go on with an interruption further out. */
+/* Continue an interruption in the coroutine outside CO. */
 void ld_interrupt_go_further(struct ld_script *script, lua_State *co) {
     lua_sethook(co, NULL, 0, 0);
     if (script->interruption.running != NULL) {

@@ -15,11 +15,11 @@ static inline lua_State *ld_interrupt_enter(struct ld_script *script, lua_State 
  * keep. May be called from a signal handler. */
 void ld_interrupt(struct ld_script *script);
 
-/* Go on with the interruption that CO was ended by where it gave control back to. */
+/* Continue the interruption that ended CO in the coroutine that resumed it. */
 void ld_interrupt_go_further(struct ld_script *script, lua_State *co);
 
 /* To be called when the coroutine CO has given control back to script->interruption.running: whether an
- * interruption is under way, which then goes on there. */
+ * interruption is under way, which then continues there. */
 static inline bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
     if (!script->interruption.is_under_way) {
         return false;

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <lua.h>
 
-/* Push VALUE: objects and arrays as tables, null as nil. Raises for want of memory. */
+/* Push VALUE: objects and arrays as tables, null as nil. Raises if memory runs out. */
 void lx_push_json(lua_State *L, const json_t *value);
 
 #endif

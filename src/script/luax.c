@@ -15,7 +15,7 @@ static void push_error_text(lua_State *L, int code) {
     uv_strerror_r(code, text, sizeof text);
     if (strncmp(text, "Unknown", strlen("Unknown")) == 0) {
         snprintf(text, sizeof text, "%s", strerror(-code));
-        text[0] = (char)(text[0] | 0x20); /* a small letter */
+        text[0] = (char)(text[0] | 0x20); /* lower case */
     }
     lua_pushstring(L, text);
 }
@@ -267,7 +267,7 @@ static void push_place(lua_State *L, const lua_Debug *ar, int line) {
     lua_pushfstring(L, "%s:%d", is_file ? ar->source + 1 : ar->short_src, line);
 }
 
-/* Push where a function stands. */
+/* Push where a function is. */
 void lx_push_function_place(lua_State *L, int index) {
     lua_Debug ar;
     lua_pushvalue(L, index);
@@ -307,7 +307,7 @@ void lx_push_place(lua_State *L, lua_State *co) {
     lua_pushliteral(L, "?");
 }
 
-/* Push a new metatable; scripts cannot get at it. */
+/* Push a new metatable, which scripts cannot reach. */
 void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);
     lua_newtable(L);

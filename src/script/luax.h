@@ -10,11 +10,11 @@
 
 #include "base/base.h"
 
-/* Names of lunad's own Lua chunks begin so; errors are never reported at a line of theirs. */
+/* Names of lunad's own Lua chunks begin with this; errors are never reported at a line of theirs. */
 #define LX_OWN_CHUNK "lunad/"
 
 /* Push nil, "ENOENT: no such file or directory: DETAIL", "ENOENT" for a negative errno. Raises only
- * for want of memory. Returns 3. */
+ * if memory runs out. Returns 3. */
 int lx_fail(lua_State *L, int code, const char *format, ...) LD_PRINTF(3, 4);
 
 /* Raise a formatted message at the line of the script that called. */
@@ -26,14 +26,14 @@ void lx_check_callable(lua_State *L, int arg);
 /* Whether the value at INDEX can be called. */
 bool lx_is_callable(lua_State *L, int index);
 
-/* Argument ARG as seconds in nanoseconds; raises for what is negative, not finite, over ten years,
+/* Argument ARG as seconds in nanoseconds; raises if negative, not finite, over ten years,
  * or (with POSITIVE) 0. */
 uint64_t lx_check_seconds(lua_State *L, int arg, bool positive);
 
 /* The same for a number; false if it is out of range. */
 bool lx_seconds(lua_Number seconds, uint64_t *ns);
 
-/* Argument ARG as a signal, by name or number; raises for what is none. 0 only with ZERO. */
+/* Argument ARG as a signal, by name or number; raises for any other. 0 only with ZERO. */
 int lx_check_signal(lua_State *L, int arg, bool zero);
 
 /* Whether the value at INDEX is a number that an integer can hold: 3.0 is one. */
@@ -85,7 +85,7 @@ void lx_push_place(lua_State *L, lua_State *co);
 void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods);
 
 /* Push the value at INDEX as tostring makes it, or a text that says how __tostring failed. Raises
- * only for want of memory. */
+ * only if memory runs out. */
 void lx_push_text(lua_State *L, int index);
 
 /* Push the error object at INDEX as a string that says something, whatever it is. May call

@@ -17,7 +17,7 @@ struct job {
     const char *title;
 };
 
-/* Note why a file cannot be had. */
+/* Note why a file cannot be used. */
 static int refuse(struct ld_text *why, const char *path, int code, const char *reason) {
     ld_text_format(why, "%s: %s", path, reason);
     return code;
@@ -84,7 +84,7 @@ static int compile(lua_State *L) {
     return 1;
 }
 
-/* Skip what may stand before Lua: a byte order mark, and a first line with "#". */
+/* Skip what may come before Lua: a byte order mark, and a first line with "#". */
 static void skip_preface(struct job *job) {
     if (job->size >= 3 && memcmp(job->text, "\xEF\xBB\xBF", 3) == 0) {
         job->text += 3;
@@ -140,7 +140,7 @@ int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text 
     return rc;
 }
 
-/* Whether a source compiles. */
+/* Compile a source in a state of its own. */
 int ld_source_check(const struct ld_source *source, struct ld_text *why) {
     lua_State *L = luaL_newstate();
     if (L == NULL) {

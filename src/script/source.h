@@ -1,4 +1,4 @@
-/* A script's text: from a file, read anew at each load, or given once. */
+/* A script's text: from a file, read again at each load, or given once. */
 #ifndef LD_SCRIPT_SOURCE_H
 #define LD_SCRIPT_SOURCE_H
 
@@ -18,7 +18,7 @@ struct ld_source {
 };
 
 /* Compile the source and push the function. 0, or a negative errno with the reason in WHY: -EINVAL
- * for a text that does not compile, bytecode among them. Does not raise. */
+ * for a text that does not compile, bytecode included. Does not raise. */
 int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text *why);
 
 /* Whether the source compiles; as above, in a state of its own. */

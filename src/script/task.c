@@ -92,8 +92,8 @@ struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
     return task;
 }
 
-/* Free a task and let its coroutine be collected, when the script does not hold it any more: from now
- * on it is an ordinary one that has ended. */
+/* Free a task, and let its coroutine be collected unless the script holds it: to the script it is an
+ * ordinary one that has ended. */
 static void free_task(struct ld_task *task) {
     lua_State *L = task->script->L;
     *(struct ld_task **)lua_getextraspace(task->co) = &task->script->tasks.root;
@@ -112,7 +112,7 @@ static void note_call(lua_State *L, lua_Debug *ar) {
     hook_was_called = true;
 }
 
-/* What is called to try it. */
+/* Be called as a trial. */
 static int do_nothing(lua_State *L) {
     (void)L;
     return 0;
@@ -138,7 +138,7 @@ void ld_task_drop(struct ld_task *task) {
     bool is_used_up = task->is_known || script->tasks.idle_count >= IDLE_MAX ||
                       (task->has_failed && !calls_hooks(task->co));
     LD_ASSERT(!task->is_listed && task->queue == NULL);
-    task->state = LD_TASK_IDLE; /* what else there is, was set when it was needed */
+    task->state = LD_TASK_IDLE; /* the rest was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
     task->has_failed = false;
@@ -208,7 +208,7 @@ void ld_task_report(struct ld_script *script, const char *what, const struct ld_
     }
 }
 
-/* Take a task from the pool, or report that there is no memory for one. */
+/* Take a task from the pool, or report that memory ran out. */
 struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what) {
     static const struct ld_text trace = {.failed = true};
     struct ld_task *task = ld_task_take(script, what);
@@ -263,7 +263,7 @@ static int explain(lua_State *L) {
     return 0;
 }
 
-/* Explain an error when there is no memory to do it well. */
+/* Explain an error without memory for more. */
 static void explain_barely(struct explanation *explanation) {
     lua_State *co = explanation->task->co;
     bool is_string = lua_type(co, -1) == LUA_TSTRING;
@@ -278,8 +278,8 @@ static bool never_began(const struct ld_task *task) {
     return ld_stage_is_closing(task->script->stage) && !lua_getstack(task->co, 0, &ar);
 }
 
-/* Whether a task ended because it was cancelled, or by os.exit, or because it went on when its script
- * was to end: it was woken by the end of what it waited for, and that is no error. */
+/* Whether a task ended because it was cancelled, or by os.exit, or because it was resumed while its
+ * script ends: the end of what it waited for woke it, which is not an error. */
 static bool ended_by_will(const struct ld_task *task) {
     if (task->script->exited) {
         return true;
@@ -294,7 +294,7 @@ static bool ended_by_will(const struct ld_task *task) {
 static void close_variables(struct ld_task *task) {
     lua_State *L = task->script->L;
     bool was_interrupted = lua_status(task->co) == LUA_YIELD;
-    if (was_interrupted) { /* to Lua there is no error, but one that just lies there */
+    if (was_interrupted) { /* to Lua there is no error: it is only a value on the stack */
         lua_xmove(task->co, L, 1);
     }
     lua_resetthread(task->co);
@@ -359,7 +359,7 @@ static void end_task(struct ld_task *task, int status, int results) {
     ld_task_drop(task);
 }
 
-/* Handle a yield that came by no function of ours: nothing would ever resume it. */
+/* Handle a yield that no function of lunad made: nothing would ever resume it. */
 static void refuse_yield(struct ld_task *task) {
     lua_settop(task->co, 0);
     lua_resetthread(task->co);
@@ -379,7 +379,7 @@ static void end_interrupted(struct ld_task *task, const char *reason) {
     }
 }
 
-/* End a copy of the process whose outermost call is over: what would go on now is the original's. */
+/* End a copy of the process whose outermost call is over: what would follow belongs to the original. */
 _Noreturn static void leave_copy(struct ld_task *task, int status) {
     struct ld_script *script = task->script;
     bool failed =
@@ -431,7 +431,7 @@ static void resume(struct ld_task *task, int args) {
     }
 }
 
-/* Whether nothing of a script goes on any more, but what its end cancels. */
+/* Whether nothing of a script runs any more, except what its closing cancels. */
 static bool is_over(const struct ld_script *script) {
     return script->exited && !ld_stage_is_closing(script->stage);
 }
@@ -450,9 +450,8 @@ static void leave_queue(struct ld_task *task) {
     }
 }
 
-/* Let the tasks go on that were woken during a call, after the outermost one, as long as a turn of the
- * loop may take. Those that they wake come after them, not inside: the C stack does not grow with the
- * chain. */
+/* Resume the tasks that were woken during a call, after the outermost one, as long as a turn of the loop
+ * may take. Those that they wake come after them, not inside: the C stack does not grow with the chain. */
 static void resume_woken(struct ld_script *script) {
     struct ld_task *task;
     if (script->tasks.is_waking || TAILQ_EMPTY(&script->tasks.woken)) {
@@ -471,7 +470,7 @@ static void resume_woken(struct ld_script *script) {
     script->tasks.is_waking = false;
 }
 
-/* Go on with those that were left. */
+/* Resume those that were left. */
 bool ld_task_resume_left(struct ld_script *script) {
     resume_woken(script);
     return !TAILQ_EMPTY(&script->tasks.woken) && !is_over(script);
@@ -490,7 +489,7 @@ void ld_task_start(struct ld_task *task, int args) {
     resume_woken(script);
 }
 
-/* Hand on what the function returned after it had been suspended. */
+/* Return what the function returned after it had been suspended. */
 static int begun_resumed(lua_State *L, int status, lua_KContext context) {
     (void)status;
     (void)context;
@@ -567,7 +566,7 @@ int ld_task_wait(lua_State *L, struct ld_task_queue *queue, const char *waits_fo
     return ld_task_suspend(L, waits_for, NULL, resumed);
 }
 
-/* Let a suspended task go on. */
+/* Resume a suspended task. */
 void ld_task_wake(struct ld_task *task) {
     struct ld_script *script = task->script;
     if (task->queue != &script->tasks.woken) {
@@ -577,7 +576,7 @@ void ld_task_wake(struct ld_task *task) {
     resume_woken(script);
 }
 
-/* Let all tasks of a queue go on. */
+/* Wake all tasks of a queue. */
 void ld_task_wake_all(struct ld_task_queue *queue) {
     struct ld_task *task;
     while ((task = TAILQ_FIRST(queue)) != NULL) {
@@ -610,7 +609,7 @@ void ld_task_cancel(struct ld_task *task) {
 }
 
 /* End every task of a script. Each ends, because nothing can suspend in a script that is closing. All
- * are marked first, so that none goes on because another one ended. */
+ * are marked first, so that none is resumed because another one ended. */
 void ld_task_end_all(struct ld_script *script) {
     struct ld_task *task;
     LIST_FOREACH(task, &script->tasks.suspended, link) {

@@ -8,10 +8,10 @@
 /* Take a task from the pool, its coroutine empty; NULL when memory ran out. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what);
 
-/* The same for a callback of the script's: that there is no memory for it is reported as its error. */
+/* The same for a callback of the script: if memory ran out, that is reported as an error of it. */
 struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what);
 
-/* Run it: the function and ARGS arguments are on its stack. It may end at once, and be gone. */
+/* Run it: the function and ARGS arguments are on its stack. It may end at once, and be freed. */
 void ld_task_start(struct ld_task *task, int args);
 
 /* Run it with what PUSH pushes, a function and its arguments (their number is returned); PUSH runs
@@ -24,7 +24,7 @@ void ld_task_drop(struct ld_task *task);
 /* Free the pool. */
 void ld_task_drain_pool(struct ld_script *script);
 
-/* The task that runs on L; NULL on a coroutine that is none. */
+/* The task that runs on L; NULL on a coroutine that is not a task's. */
 struct ld_task *ld_task_of(lua_State *L);
 
 /* Whether L belongs to the host, which alone resumes it: a task that has not ended, or the main
@@ -35,7 +35,7 @@ bool ld_task_is_hosts(lua_State *L);
 void ld_task_note_known(lua_State *L);
 
 /* To be called as `return ld_task_suspend(…)`: suspend the task of L until it is woken; then
- * RESUMED goes on with the stack as it is now. Raises on a coroutine that is no task, or where a C
+ * RESUMED continues with the stack as it is now. Raises on a coroutine that is not a task, or where a C
  * function is in between, or if the task is cancelled. */
 int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct ld_task *),
                     lua_KFunction resumed);
@@ -50,23 +50,23 @@ struct ld_task *ld_task_check(lua_State *L, const char *function);
 /* To be called first in RESUMED: raises if the task was cancelled. */
 void ld_task_check_cancelled(lua_State *L);
 
-/* Let a suspended task go on, out of the queue that it is in: now, or when the current call into the script is over, or in the next
- * turn of the loop if those that were woken before it take long. */
+/* Resume a suspended task, and take it out of its queue: now, or when the current call into the script
+ * is over, or in the next turn of the loop if those that were woken before it take long. */
 void ld_task_wake(struct ld_task *task);
 
-/* Let all tasks of a queue go on, in their order. */
+/* Wake all tasks of a queue, in their order. */
 void ld_task_wake_all(struct ld_task_queue *queue);
 
-/* Empty a queue that nothing will wake any more: its tasks stay suspended until they are cancelled. */
+/* Empty a queue that nothing will wake: its tasks stay suspended until they are cancelled. */
 void ld_task_strand(struct ld_task_queue *queue);
 
-/* Let woken tasks go on for which there was no time left in the last turn of the loop; true if some
- * are still left. Not from inside a call. */
+/* Resume woken tasks for which the last turn of the loop had no time left; true if some are still
+ * left. Not from inside a call. */
 bool ld_task_resume_left(struct ld_script *script);
 
 /* Log an uncaught error, count it, and show it to the script's on_error function. WHAT says where
  * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message;
- * one that there was no memory for becomes an error that says so. */
+ * an empty one that failed for lack of memory becomes an error that says so. */
 void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
                     size_t message_size);
 

@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <uv.h>
 
-#define UNTIMED 1024 /* values between two looks at the clock */
+#define UNTIMED 1024 /* values between two readings of the clock */
 
 /* A copy under way. In TO, stack index 1 is a table from the addresses of copied tables in FROM to
  * their copies. Reading FROM never allocates; everything that does happens protected in TO. */
@@ -14,7 +14,7 @@ struct copy {
     lua_State *to;
     struct ld_text *why;
     uint64_t deadline;
-    unsigned untimed; /* values since the last look at the clock */
+    unsigned untimed; /* values since the last reading of the clock */
     bool late;
     struct step { /* how the current value was reached */
         const struct step *parent;
@@ -24,7 +24,7 @@ struct copy {
 
 static void copy_value(struct copy *copy, const struct step *step);
 
-/* Whether a string can stand behind a "." in Lua. */
+/* Whether a string can follow a "." in Lua. */
 static bool is_identifier(const char *name, size_t size) {
     if (size == 0 || isdigit((unsigned char)name[0])) {
         return false;
@@ -92,7 +92,7 @@ static bool push_known(struct copy *copy) {
     return false;
 }
 
-/* How many steps lie between a value and the root. */
+/* Count the steps between a value and the root. */
 static int depth_of(const struct step *step) {
     int depth = 0;
     for (; step->key != 0; step = step->parent) {
@@ -108,7 +108,7 @@ static void copy_table(struct copy *copy, const struct step *step) {
     if (push_known(copy)) {
         return;
     }
-    if (depth_of(step) >= LD_COPY_DEPTH_MAX) {
+    if (depth_of(step) >= LD_TRANSFER_DEPTH_MAX) {
         refuse(copy, step, ": tables are nested deeper than 200");
     }
     luaL_checkstack(to, 4, "state");
@@ -166,7 +166,7 @@ static void copy_value(struct copy *copy, const struct step *step) {
         break;
     case LUA_TSTRING:
         string = lua_tolstring(copy->from, -1, &size);
-        copy->untimed += (unsigned)(size / UNTIMED); /* a long one takes its time */
+        copy->untimed += (unsigned)(size / UNTIMED); /* a long string takes time */
         lua_pushlstring(copy->to, string, size);
         break;
     case LUA_TTABLE:

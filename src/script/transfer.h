@@ -8,7 +8,7 @@
 
 #include "base/text.h"
 
-#define LD_COPY_DEPTH_MAX 200
+#define LD_TRANSFER_DEPTH_MAX 200
 
 /* Copy the value at the top of FROM to the top of TO: nil, booleans, numbers, strings, and tables
  * of those, which may share and cycle; metatables are dropped. It must be done before DEADLINE

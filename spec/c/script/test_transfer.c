@@ -132,10 +132,10 @@ static void test_depth(void) {
                                 "t.last = true return top";
     char text[200];
     begin();
-    snprintf(text, sizeof text, chunk, LD_COPY_DEPTH_MAX);
+    snprintf(text, sizeof text, chunk, LD_TRANSFER_DEPTH_MAX);
     check_copy(text,
                "(function() local n = 0 while v do v = v.n n = n + 1 end return n end)() == 200");
-    snprintf(text, sizeof text, chunk, LD_COPY_DEPTH_MAX + 1);
+    snprintf(text, sizeof text, chunk, LD_TRANSFER_DEPTH_MAX + 1);
     struct ld_text why = {0};
     push(text);
     CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, &why));
