@@ -133,7 +133,8 @@ static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
     const char *file = ld_log_path() != NULL ? ld_log_path() : sinks[ld_log_sink()];
     return json_pack("{s:o, s:s, s:I}", "file", ld_json_string(file), "level",
-                     ld_log_line_level_name(ld_log_level()), "dropped", (json_int_t)ld_log_dropped());
+                     ld_log_line_level_name(ld_log_level()), "dropped",
+                     (json_int_t)ld_log_dropped());
 }
 
 /* Add a member, which is taken over; without memory the report becomes NULL. */
