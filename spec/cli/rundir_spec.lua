@@ -84,13 +84,13 @@ describe("The run directory", function()
     local expected = "^x: started[^\n]*\n755\nx.pid\nx.sock\nx.start\nx.log\nx: stopped\n$"
     assert.truthy(result.out:find(expected), result.out)
   end)
-
 end)
 
 describe("The run directory of an ordinary user", function()
   local box = support.with_box(before_each, after_each)
 
-  local STRANGER = 64321 -- without an entry in the user database
+  -- A uid without an entry in the user database, of this process alone: specs may run beside others.
+  local STRANGER = 60000 + uv.os_getpid() % 4000
   local FALLBACK = "/tmp/lunad-" .. STRANGER
 
   -- Options for running a copy of the binary as a user who has `home` (or none), and `env`.
