@@ -12,7 +12,7 @@
     ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* Abort with a message if COND is false. Only for what no input and no failing system call can
- * bring about. */
+ * cause. */
 #define LD_ASSERT(cond)                                                                            \
     do {                                                                                           \
         if (!(cond)) {                                                                             \

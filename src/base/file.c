@@ -66,7 +66,7 @@ int ld_file_write(int fd, const char *bytes, size_t size) {
     return 0;
 }
 
-/* Make the log file; -EEXIST if somebody else just did. */
+/* Make the log file; -EEXIST if another process just did. */
 static int create_file(int dir, const char *path, long gid) {
     int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;
     int fd = openat(dir, path, flags, 0640);
@@ -95,7 +95,7 @@ static int create_file(int dir, const char *path, long gid) {
 /* Open PATH for appending, making it if it is missing. */
 int ld_file_open_log(int dir, const char *path, long gid) {
     for (;;) {
-        /* Without O_NONBLOCK the opening of a FIFO that nobody reads would wait for ever. */
+        /* Without O_NONBLOCK, opening a FIFO that has no reader would wait for ever. */
         const int flags = O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY | O_NONBLOCK;
         int fd = openat(dir, path, flags);
         if (fd >= 0) {

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stddef.h>
 
-/* A string of BYTES, with U+FFFD for what is no UTF-8; a new reference, NULL when memory ran out. */
+/* A string of BYTES, with U+FFFD for what is not UTF-8; a new reference, NULL when memory ran out. */
 json_t *ld_json_text(const char *bytes, size_t size);
 
 /* The same of a C string; null for NULL. */

@@ -16,7 +16,7 @@
 #include "base/syslogger.h"
 #include "base/text.h"
 
-#define PATIENCE_MS  200   /* how long a reader that does not read may hold us up, once */
+#define PATIENCE_MS  200   /* how long to wait, once, for a reader that does not read */
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
 
@@ -157,7 +157,7 @@ static bool is_writable(void) {
     struct timespec wait = {.tv_nsec = patience() * 1000000L};
     sigset_t all;
     sigfillset(&all);
-    int rc = ppoll(&poller, 1, &wait, &all); /* a signal is no reason to give up */
+    int rc = ppoll(&poller, 1, &wait, &all); /* a signal does not end it */
     return rc > 0 && (poller.revents & POLLOUT) != 0;
 }
 
@@ -245,11 +245,11 @@ static const char *loss_cause(void) {
         return "the reader did not keep up";
     }
     bool no_listener = logger.cause == ECONNREFUSED || logger.cause == ENOENT;
-    return logger.config.sink == LD_LOG_SYSLOG && no_listener ? "nobody listened to syslog"
+    return logger.config.sink == LD_LOG_SYSLOG && no_listener ? "no process listened to syslog"
                                                               : strerror(logger.cause);
 }
 
-/* Say how many lines were lost; false when that cannot be written either. */
+/* Report how many lines were lost; false when that cannot be written either. */
 static bool report_loss(void) {
     char message[128];
     int size = snprintf(message, sizeof message, "%llu log line%s dropped: %s",
@@ -315,8 +315,8 @@ void ld_log_put(const struct ld_log_event *event) {
     errno = saved;
 }
 
-/* Write a message of lunad itself: what printf would print and, if there is one, TEXT behind it; its
- * beginning when memory runs out. */
+/* Write a message of lunad itself: what printf would print and, if there is one, TEXT after it; only
+ * its beginning when memory runs out. */
 static void log_message(enum ld_log_level level, const struct ld_text *text, const char *format,
                         va_list args) {
     char beginning[256] = "";
@@ -354,7 +354,7 @@ void ld_log(enum ld_log_level level, const char *format, ...) {
     errno = saved;
 }
 
-/* Write a formatted message with a text behind it. */
+/* Write a formatted message and a text. */
 void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...) {
     int saved = errno;
     va_list args;

@@ -1,6 +1,6 @@
 /* The log: one line per event to a file, stderr, syslog or nowhere. Process-wide; every function
- * keeps errno, and none of them ever fails towards its caller: a line that cannot be written is
- * counted, and the count is said when writing works again. */
+ * keeps errno, and none of them ever fails its caller: a line that cannot be written is
+ * counted, and the count is reported when writing works again. */
 #ifndef LD_BASE_LOG_H
 #define LD_BASE_LOG_H
 
@@ -46,7 +46,7 @@ void ld_log_put(const struct ld_log_event *event);
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
 
-/* The same, with a text behind it that may have bytes of any kind. */
+/* The same, followed by a text that may have bytes of any kind. */
 void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...)
     LD_PRINTF(3, 4);
 

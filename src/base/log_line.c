@@ -45,7 +45,7 @@ static size_t trimmed(const char *message, size_t size) {
     return size;
 }
 
-/* Whether a value can stand behind "key=" as it is. */
+/* Whether a value needs no quotes after "key=". */
 static bool is_bare(const char *value, size_t size) {
     for (size_t i = 0; i < size; i++) {
         unsigned char byte = (unsigned char)value[i];
@@ -71,7 +71,7 @@ static void add_quoted(struct ld_text *line, const char *value, size_t size) {
     ld_text_putc(line, '"');
 }
 
-/* Add a key, kept to what can stand before a "=". */
+/* Add a key, with an underscore for every byte that may not be in one. */
 static void add_key(struct ld_text *line, const char *key) {
     if (key[0] == '\0') {
         ld_text_putc(line, '_');
@@ -140,7 +140,7 @@ static json_t *json_field(const struct ld_log_field *field) {
     return NULL;
 }
 
-/* Set a member; the value is taken over. Without memory for it there is no line. */
+/* Set a member and take over the value. Without memory for it the line fails. */
 static void set(struct ld_text *line, json_t *object, const char *key, json_t *value) {
     if (json_object_set_new(object, key, value) < 0) {
         line->failed = true;

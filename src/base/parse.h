@@ -1,5 +1,5 @@
 /* The grammar of values that people write: times, sizes, names, signals, limits. Pure text; each
- * returns false for what is not of the grammar and leaves its result alone. */
+ * returns false for invalid text and then leaves its result alone. */
 #ifndef LD_BASE_PARSE_H
 #define LD_BASE_PARSE_H
 

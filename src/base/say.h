@@ -1,4 +1,4 @@
-/* What a verb says: what a person asked for on stdout, complaints on stderr. */
+/* Output of the verbs: what was asked for on stdout, complaints on stderr. */
 #ifndef LD_BASE_SAY_H
 #define LD_BASE_SAY_H
 

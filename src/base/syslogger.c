@@ -49,7 +49,7 @@ int ld_syslogger_connect(struct ld_syslogger *syslogger) {
     return rc == -EPROTOTYPE ? connect_by(syslogger, SOCK_STREAM) : rc;
 }
 
-/* Wait until the socket takes bytes; false when the time is up. A signal is no reason to give up. */
+/* Wait until the socket takes bytes; false when the time is up. A signal does not end it. */
 static bool wait_for_room(const struct ld_syslogger *syslogger, int wait_ms) {
     struct pollfd poller = {.fd = syslogger->fd, .events = POLLOUT};
     struct timespec wait = {.tv_sec = wait_ms / 1000, .tv_nsec = wait_ms % 1000 * 1000000L};
@@ -93,12 +93,12 @@ static void format_message(struct ld_text *bytes, const struct ld_syslogger_mess
     ld_text_add(bytes, message->text, message->size);
 }
 
-/* Whether a failure says that the connection is of no more use. */
+/* Whether a failure means that the connection is broken. */
 static bool is_broken(int rc) {
     return rc < 0 && rc != -EAGAIN && rc != -EMSGSIZE && rc != -ENOBUFS && rc != -ENOMEM;
 }
 
-/* Send one message over a connection that is there, or to be made; 0 or a negative errno. */
+/* Send one message, connecting first if necessary; 0 or a negative errno. */
 static int send_once(struct ld_syslogger *syslogger, const struct ld_text *bytes, int wait_ms) {
     int rc = syslogger->fd < 0 ? ld_syslogger_connect(syslogger) : 0;
     rc = rc == 0 ? send_bytes(syslogger, bytes, wait_ms) : rc;
@@ -114,7 +114,7 @@ int ld_syslogger_send(struct ld_syslogger *syslogger, const struct ld_syslogger_
     bool was_open = syslogger->fd >= 0;
     format_message(&bytes, message);
     int rc = bytes.failed ? -ENOMEM : send_once(syslogger, &bytes, message->wait_ms);
-    if (is_broken(rc) && was_open) { /* the listener has ended; there may be another one */
+    if (is_broken(rc) && was_open) { /* the listener has ended; try to reach another one */
         rc = send_once(syslogger, &bytes, message->wait_ms);
     }
     ld_text_fini(&bytes);

@@ -1,4 +1,4 @@
-/* A connection to the system's log, which never blocks for long and says what it did not take. (The
+/* A connection to the system's log, which never blocks for long and reports what it did not take. (The
  * C library's syslog() does neither.) */
 #ifndef LD_BASE_SYSLOGGER_H
 #define LD_BASE_SYSLOGGER_H
@@ -19,7 +19,7 @@ struct ld_syslogger_message {
     const char *ident;
     const char *text;
     size_t size;
-    int wait_ms; /* how long a full socket may hold us up */
+    int wait_ms; /* how long to wait for a full socket */
 };
 
 /* Connect; 0 or a negative errno. */

@@ -166,7 +166,7 @@ size_t ld_text_cut(const char *bytes, size_t size) {
     return size;
 }
 
-/* Whether the sequence at BYTES may stand in a line as it is. */
+/* Whether the sequence at BYTES needs no escape in a line. */
 static bool printable(const char *bytes, size_t length) {
     unsigned char first = (unsigned char)bytes[0];
     if (length == 1) {
@@ -175,7 +175,7 @@ static bool printable(const char *bytes, size_t length) {
     return length > 2 || first != 0xC2 || (unsigned char)bytes[1] >= 0xA0;
 }
 
-/* Add the escape for what stands at BYTES; its length in bytes. */
+/* Add the escape for the sequence at BYTES; its length in bytes. */
 static size_t add_escape(struct ld_text *text, const char *bytes, size_t length, bool indent) {
     if (indent && bytes[0] == '\n') {
         ld_text_puts(text, "\n    ");

@@ -22,7 +22,7 @@ void ld_text_clear(struct ld_text *text);
 void ld_text_add(struct ld_text *text, const char *bytes, size_t size);
 void ld_text_puts(struct ld_text *text, const char *string);
 
-/* Add another text; what that one lacks is lacking here too. */
+/* Add another text; if that one is incomplete, this one is too. */
 void ld_text_append(struct ld_text *text, const struct ld_text *more);
 
 /* The same so that a C string can hold it: zero bytes as \x00. */
@@ -42,7 +42,7 @@ bool ld_text_is_empty(const struct ld_text *text);
 /* The length of the valid UTF-8 sequence at BYTES, or 0 if there is none. */
 size_t ld_text_utf8_length(const char *bytes, size_t size);
 
-/* How many of the SIZE bytes at BYTES to take so that a UTF-8 sequence which goes on behind them is not
+/* How many of the SIZE bytes at BYTES to take so that a UTF-8 sequence which continues after them is not
  * cut: SIZE or up to 3 less, but at least 1. */
 size_t ld_text_cut(const char *bytes, size_t size);
 

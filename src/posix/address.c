@@ -51,7 +51,7 @@ static bool parse_inet(const char *host, const char *port, struct ld_address *ad
     return false;
 }
 
-/* The numeric host that a name stands for, or the name itself. */
+/* Find the numeric host that a name means, or return the name itself. */
 static const char *to_number(const char *host) {
     static const struct {
         const char *name;
@@ -65,11 +65,11 @@ static const char *to_number(const char *host) {
     return host;
 }
 
-/* Say what is wrong with the host of an address. */
+/* Explain what is wrong with the host of an address. */
 static const char *host_fault(const char *text, size_t length) {
     bool in_brackets = length > 1 && text[0] == '[' && text[length - 1] == ']';
     if (in_brackets || memchr(text, '[', length) != NULL || memchr(text, ']', length) != NULL) {
-        return "an IPv6 address such as \"[::1]:80\" stands in the brackets";
+        return "brackets are for an IPv6 address such as \"[::1]:80\"";
     }
     if (memchr(text, ':', length) != NULL) {
         return "an IPv6 address needs brackets: \"[::1]:80\"";
@@ -83,7 +83,7 @@ static const char *host_fault(const char *text, size_t length) {
     return "names are not looked up (but localhost): give an address such as \"127.0.0.1:80\"";
 }
 
-/* What is wrong with a text that is not an address. */
+/* Explain why a text is not an address. */
 const char *ld_address_fault(const char *text) {
     long number;
     if (strncmp(text, "unix:", 5) == 0) {
@@ -159,7 +159,7 @@ bool ld_address_is_of(const struct ld_address *address, int fd) {
            is_same(&address->storage, &bound);
 }
 
-/* Whether no process listens on a Unix socket any more. Only being refused proves it. */
+/* Whether no process listens on a Unix socket. Only a refused connection proves it. */
 bool ld_address_is_stale(const struct ld_address *address) {
     struct stat facts;
     if (lstat(ld_address_path(address), &facts) < 0 || !S_ISSOCK(facts.st_mode)) {

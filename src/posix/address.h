@@ -25,7 +25,7 @@ const char *ld_address_path(const struct ld_address *address);
 /* Whether FD is a listening socket bound to ADDRESS (port 0 matches none). */
 bool ld_address_is_of(const struct ld_address *address, int fd);
 
-/* Whether the file at a Unix address is a socket that no process listens on any more. */
+/* Whether the file at a Unix address is a socket that no process listens on. */
 bool ld_address_is_stale(const struct ld_address *address);
 
 #endif

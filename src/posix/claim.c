@@ -12,8 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-/* Processes that look who holds it stay in the backlog, as none is accepted; and when it is full nobody
- * can look: it is as long as can be. */
+/* Processes that check who holds it stay in the backlog, because none is accepted; when it is full,
+ * no process can check. So it is as long as possible. */
 #define BACKLOG INT_MAX
 
 /* Mix bytes into a hash (FNV-1a). */

@@ -1,5 +1,5 @@
-/* A second hold on a daemon's name that no removal of files can take away: a listening socket in the
- * abstract namespace. The pidfile's lock decides; this one tells a second start that the pidfile, or
+/* A second lock on a daemon's name, which removing files does not remove: a listening socket in the
+ * abstract namespace. The pidfile's lock decides; the claim tells a second start that the pidfile, or
  * the whole run directory, was removed under a daemon that still runs. Any user may bind any abstract
  * name, so one that a process of another user holds means nothing. */
 #ifndef LD_POSIX_CLAIM_H

@@ -21,7 +21,7 @@
 #define FREEZE_ROUNDS 100 /* a fork bomb may be faster than this process: give up then */
 #define EXEC_ROUNDS   100 /* how often, each millisecond, an exec in progress is waited for */
 
-/* A process, and what is known of it. */
+/* A process, and its relation to the family. */
 struct entry {
     struct ld_process process;
     bool is_root;

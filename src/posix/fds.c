@@ -21,14 +21,14 @@ static struct {
     size_t count;
 } state;
 
-/* Whether a number still is the file that was noted. */
+/* Whether a number is still the file that was noted. */
 static bool is_same(const struct noted *noted) {
     struct stat now;
     return fstat(noted->fd, &now) == 0 && now.st_dev == noted->facts.st_dev &&
            now.st_ino == noted->facts.st_ino && now.st_rdev == noted->facts.st_rdev;
 }
 
-/* Whose a descriptor is. */
+/* Find the owner of a descriptor. */
 enum ld_fd_owner ld_fds_owner(int fd) {
     for (size_t i = 0; i < state.count; i++) {
         if (state.list[i].fd == fd && is_same(&state.list[i])) {
@@ -38,7 +38,7 @@ enum ld_fd_owner ld_fds_owner(int fd) {
     return LD_FD_NOBODY;
 }
 
-/* Note one. */
+/* Note one descriptor. */
 static void add(int fd, enum ld_fd_owner owner) {
     struct noted noted = {.fd = fd, .owner = owner};
     struct noted *list = ld_grow(state.list, state.count, sizeof *list);
@@ -51,7 +51,7 @@ static void add(int fd, enum ld_fd_owner owner) {
     }
 }
 
-/* Note what is open. */
+/* Note the open descriptors. */
 void ld_fds_note(enum ld_fd_owner owner) {
     DIR *fds = opendir("/proc/self/fd");
     const struct dirent *item;

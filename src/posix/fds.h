@@ -1,5 +1,5 @@
-/* Whose a descriptor is, where a script names one by its number. Knows those that were open at two
- * moments; numbers that are other files' by now do not count. */
+/* Who owns a descriptor that a script names by its number. Knows those that were open at two moments;
+ * a number that was reused for another file since then does not count. */
 #ifndef LD_POSIX_FDS_H
 #define LD_POSIX_FDS_H
 
@@ -9,11 +9,11 @@ enum ld_fd_owner {
     LD_FD_HOST,
 };
 
-/* Note what is open now, above 2, as the OWNER's, but for what was noted before. Without /proc, or
+/* Note that OWNER has the descriptors above 2 that are open now and not yet noted. Without /proc, or
  * memory, nothing is noted. */
 void ld_fds_note(enum ld_fd_owner owner);
 
-/* Whose FD is. */
+/* Find the owner of FD. */
 enum ld_fd_owner ld_fds_owner(int fd);
 
 #endif

@@ -1,7 +1,7 @@
 /* A copy of this process that C code of a script has made by fork. It owns nothing: pidfile, sockets,
- * children and the start are the original's, and so are the descriptors of its loops, which both have.
- * Lua goes on in the copy until the call from outside in which it was made is over; then the copy
- * ends. (A copy made without fork handlers, by a bare system call, is not known.) */
+ * children and the start belong to the original, and so do the descriptors of its loops, which both have.
+ * Lua continues in the copy until the outermost call in which it was made returns; then the copy
+ * ends. (A copy made by a bare system call, without fork handlers, is not noticed.) */
 #ifndef LD_POSIX_FORKED_H
 #define LD_POSIX_FORKED_H
 

@@ -33,7 +33,7 @@ void ld_inherit_fill_std(void) {
     }
 }
 
-/* Do to FD what ld_inherit_seal_fds was asked for. */
+/* Mark FD close-on-exec, or close it. */
 static void seal(int fd, bool keep_open) {
     if (keep_open) {
         fcntl(fd, F_SETFD, FD_CLOEXEC);
@@ -112,7 +112,7 @@ void ld_inherit_reset_signals(void) {
     }
 }
 
-/* Block no signal any more. */
+/* Unblock all signals. */
 void ld_inherit_unblock_signals(void) {
     sigset_t none;
     sigemptyset(&none);
@@ -135,7 +135,7 @@ static bool is_private(const char *variable) {
     return false;
 }
 
-/* Take out what was said to this process alone. */
+/* Remove the variables that were meant for this process alone. */
 void ld_inherit_clean_environment(void) {
     char **to = environ;
     for (char **from = environ; *from != NULL; from++) {
@@ -146,8 +146,7 @@ void ld_inherit_clean_environment(void) {
     *to = NULL;
 }
 
-/* Whether there is a terminal. What else than that it is gone keeps it from being opened proves
- * nothing. */
+/* Whether there is a terminal. Only the errors that mean that it is gone prove that there is none. */
 bool ld_inherit_has_terminal(void) {
     int fd = open("/dev/tty", O_RDONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {

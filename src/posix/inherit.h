@@ -1,4 +1,4 @@
-/* The parts of a process that outlive fork and exec, and must not be inherited by chance. */
+/* What a process inherits over fork and exec and must not inherit by accident. */
 #ifndef LD_POSIX_INHERIT_H
 #define LD_POSIX_INHERIT_H
 
@@ -26,13 +26,13 @@ void ld_inherit_seal_fds(bool keep_open);
 /* Let every signal do its default again, and block all of them. */
 void ld_inherit_reset_signals(void);
 
-/* Block no signal any more. */
+/* Unblock all signals. */
 void ld_inherit_unblock_signals(void);
 
-/* Take what service managers say to this process alone out of the environment. */
+/* Remove the variables that a service manager meant for this process alone. */
 void ld_inherit_clean_environment(void);
 
-/* Whether this process has a controlling terminal: it has none any more once that has hung up. */
+/* Whether this process has a controlling terminal: after that has hung up it has none. */
 bool ld_inherit_has_terminal(void);
 
 /* Whether what this process writes to stdout can still be read: a pipe or socket may have no reader. */

@@ -1,4 +1,4 @@
-/* What processes that are killed leave behind: the files of the Unix sockets that they listened on. */
+/* What killed processes leave: the files of the Unix sockets that they listened on. */
 #ifndef LD_POSIX_LEFTOVERS_H
 #define LD_POSIX_LEFTOVERS_H
 

@@ -12,7 +12,7 @@
 
 static int notify_fd = -1;
 
-/* Connect to the manager's socket; "@" stands for the abstract namespace. */
+/* Connect to the manager's socket; "@" means the abstract namespace. */
 void ld_notify_open(const char *socket_name) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = socket_name != NULL ? strlen(socket_name) : 0;
@@ -30,7 +30,7 @@ void ld_notify_open(const char *socket_name) {
     }
 }
 
-/* Forget the manager. */
+/* Disconnect from the manager. */
 void ld_notify_close(void) {
     if (notify_fd >= 0) {
         close(notify_fd);
@@ -38,7 +38,7 @@ void ld_notify_close(void) {
     }
 }
 
-/* Send assignments. A manager that is slow is not waited for. */
+/* Send assignments, without waiting for a slow manager. */
 void ld_notify_send(const char *format, ...) {
     char text[1024];
     va_list args;
@@ -53,7 +53,7 @@ void ld_notify_send(const char *format, ...) {
     }
 }
 
-/* Say that a reload begins. */
+/* Report that a reload begins. */
 void ld_notify_reloading(void) {
     ld_notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
                    (unsigned long long)ld_time_monotonic() / 1000);

@@ -72,7 +72,7 @@ static int take_fd(struct msghdr *message, bool *several) {
     return count == 1 ? fds[0] : -1;
 }
 
-/* Parse a number of 1 to 9 digits and the space behind it; what follows, or NULL. */
+/* Parse a number of 1 to 9 digits and the space after it; what follows, or NULL. */
 static char *parse_number(char *at, unsigned long *number) {
     size_t digits = strspn(at, "0123456789");
     if (digits == 0 || digits > 9 || at[digits] != ' ') {
@@ -85,7 +85,7 @@ static char *parse_number(char *at, unsigned long *number) {
     return at + digits + 1;
 }
 
-/* Parse the SIZE bytes at BYTES, behind which there is a NUL. */
+/* Parse the SIZE bytes at BYTES, which a NUL follows. */
 static bool parse(char *bytes, size_t size, struct ld_packet *packet) {
     const size_t version = sizeof VERSION - 1;
     if (size < version || memcmp(bytes, VERSION, version) != 0) {

@@ -1,9 +1,9 @@
-/* What host and keeper say to each other: text packets over a SOCK_SEQPACKET pair,
+/* Messages between host and keeper: text packets over a SOCK_SEQPACKET pair,
  *
  *     lunad/1 NUMBER WORD[ TEXT]
  *
  * perhaps with one descriptor. NUMBER is the number of a request, and the same in its answer; 0 for
- * what is no request. WORD is lower-case letters and dashes. The reader trusts nothing: what is not of
+ * what is not a request. WORD is lower-case letters and dashes. The reader trusts nothing: what is not of
  * this form is -EPROTO, and the channel goes on. */
 #ifndef LD_POSIX_PACKET_H
 #define LD_POSIX_PACKET_H
@@ -30,7 +30,7 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
                    size_t size, int fd);
 
 /* Receive a packet without waiting: 1, 0 at the end of the channel, -EAGAIN if there is none, -EPROTO
- * for what is none (its descriptors are closed), -EMFILE if its descriptor was lost. */
+ * for what is not a packet (its descriptors are closed), -EMFILE if its descriptor was lost. */
 int ld_packet_receive(int channel, struct ld_packet *packet);
 
 #endif

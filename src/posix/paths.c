@@ -91,8 +91,8 @@ static char *state_home(void) {
     return format("%s/.local/state", strcmp(home, "/") == 0 ? "" : home);
 }
 
-/* Whether the directory PATH is there or can be made. What is there but is no directory, or is
- * another user's, counts: it is refused later, in words. */
+/* Whether the directory PATH is there or can be made. A file that is not a directory, or that
+ * belongs to another user, counts: it is refused later, with the reason. */
 static bool can_have(const char *path) {
     struct stat facts;
     char *copy = strdup(path);
@@ -110,8 +110,8 @@ static bool can_have(const char *path) {
     return can;
 }
 
-/* The default run directory of a user who is not root. It must not depend on a session: the same is
- * looked at under cron and after a logout. */
+/* The default run directory of a user who is not root. It must not depend on a session: it must be
+ * the same under cron and after a logout. */
 static char *user_run_dir(void) {
     char *state = state_home();
     char *path = state != NULL ? format("%s/lunad/run", state) : NULL;
@@ -209,7 +209,7 @@ char *ld_paths_script_name(const char *script) {
     return strndup(base, length);
 }
 
-/* The descriptor that a path stands for. */
+/* Find the descriptor that a path names. */
 int ld_paths_descriptor(const char *path) {
     static const char *const standard[] = {"/dev/stdin", "/dev/stdout", "/dev/stderr"};
     static const char *const folders[] = {"/dev/fd/", "/proc/self/fd/"};
@@ -241,7 +241,7 @@ static int refuse(struct ld_text *why, const char *path, int code, const char *r
     return code;
 }
 
-/* Whether a directory of other people's making can be trusted with our pidfiles. */
+/* Check that a directory that already exists is safe to keep pidfiles in. */
 static int check_run_dir(const char *path, const struct stat *facts, bool create,
                          struct ld_text *why) {
     bool may_look = geteuid() == 0 || facts->st_uid == 0;

@@ -16,7 +16,7 @@
  * ENOENT, if the path is relative and the current directory has been removed. */
 char *ld_paths_absolute(const char *path);
 
-/* Why one of these just gave NULL, by errno, in words. */
+/* Why one of these just gave NULL, by errno, as text. */
 const char *ld_paths_why_not(void);
 
 /* Make relative LUNAD_RUN_DIR and LUNAD_LOG_DIR in the environment absolute, so that they mean the
@@ -27,7 +27,7 @@ void ld_paths_fix_environment(void);
 char *ld_paths_run_dir(const char *chosen);
 
 /* Search templates for --path and --cpath: each element of LIST (with ";" between) made absolute; a
- * directory becomes TEMPLATES, in which "DIR" stands for it. */
+ * directory becomes TEMPLATES, in which "DIR" is replaced by it. */
 char *ld_paths_search(const char *list, const char *templates);
 
 /* The path of the control socket of NAME; -ENAMETOOLONG if no socket can have it. */
@@ -42,13 +42,13 @@ char *ld_paths_script_name(const char *script);
 /* Whether a NAME argument means a script's path: it has a slash or ends in ".lua". */
 bool ld_paths_is_script(const char *name);
 
-/* The descriptor that a path such as /dev/stdin, /dev/fd/63 or /proc/self/fd/63 stands for: 0 or more,
+/* The descriptor that a path such as /dev/stdin, /dev/fd/63 or /proc/self/fd/63 names: 0 or more,
  * open or not; -1 for any other path. */
 int ld_paths_descriptor(const char *path);
 
 /* Open the run directory: a descriptor, or a negative errno with the reason in WHY. With CREATE it
  * is made when missing, and must be safe to keep pidfiles in: a directory of ours, not a link, not
- * writable by others. Without it, a user other than root may look into his own and into root's. */
+ * writable by others. Without it, a user other than root may look into its own and into root's. */
 int ld_paths_open_run_dir(const char *path, bool create, struct ld_text *why);
 
 #endif

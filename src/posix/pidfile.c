@@ -50,9 +50,9 @@ static int lock_byte(int fd, short type, off_t at) {
     return 0;
 }
 
-/* Take away a pidfile that a stranger, who may read it, has locked for reading: exchange it for one
- * of ours that is locked already, so that nobody ever finds the place free. If it was another one
- * that we took, exchange them back. Always -ESTALE if that could be tried: look again. */
+/* Push aside a pidfile that another user's process, which may read it, has locked for reading: exchange
+ * it for one of ours that is locked already, so that no process ever finds the name free. If it was
+ * another file that we took, exchange them back. -ESTALE if that could be tried: try to lock again. */
 static int push_aside(const struct ld_pidfile *file) {
     char name[100];
     struct stat old;
@@ -76,7 +76,7 @@ static int push_aside(const struct ld_pidfile *file) {
     return rc;
 }
 
-/* Lock the open pidfile, whatever strangers have done to it. */
+/* Lock the open pidfile, whatever other users' processes have done to it. */
 static int lock(const struct ld_pidfile *file) {
     int rc = lock_byte(file->fd, F_WRLCK, LOCK_AT);
     return rc == -EWOULDBLOCK && find_lock(file->fd, F_WRLCK) == F_RDLCK ? push_aside(file) : rc;
@@ -168,7 +168,7 @@ static int open_file(const struct ld_pidfile *file, bool *made) {
     return fd < 0 ? -errno : fd;
 }
 
-/* Lock the open pidfile and make sure that it is the one, and no one else's. */
+/* Lock the open pidfile, and check that it is the current one and that no other process has it. */
 static int claim(const struct ld_pidfile *file) {
     struct stat facts;
     if (fstat(file->fd, &facts) < 0 || !S_ISREG(facts.st_mode)) {
@@ -271,7 +271,7 @@ void ld_pidfile_remove(struct ld_pidfile *file) {
     file->fd = -1;
 }
 
-/* Read what the pidfile says. */
+/* Read a pidfile. */
 int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
     char file[80];
     struct stat facts;
@@ -290,7 +290,7 @@ int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
         close(fd);
         return -EPERM;
     }
-    int rc = find_lock(fd, F_RDLCK); /* a read lock of a stranger means nothing */
+    int rc = find_lock(fd, F_RDLCK); /* a read lock of another user's process means nothing */
     holder->owner = facts.st_uid;
     holder->pid = read_pid(fd);
     bool is_held =

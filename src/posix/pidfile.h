@@ -1,4 +1,4 @@
-/* The pidfile: a number for people, and a lock that says whether the daemon runs.
+/* The pidfile: a number for people, and a lock that shows whether the daemon runs.
  *
  * The lock is an open-file-description lock on the first byte. It is shared by every process that
  * inherited the descriptor and goes when the last of them has ended; asking for it does not take it;
@@ -23,7 +23,7 @@ struct ld_pidfile {
 struct ld_holder {
     enum {
         LD_HOLDER_NONE,  /* no pidfile */
-        LD_HOLDER_DEAD,  /* a pidfile that nobody holds */
+        LD_HOLDER_DEAD,  /* a pidfile that no process holds */
         LD_HOLDER_ALIVE, /* it is held */
     } state;
     pid_t pid;   /* the number in it; 0 if there is none */
@@ -45,7 +45,7 @@ bool ld_pidfile_is_current(const struct ld_pidfile *file);
 /* Write PID into a held pidfile; 0 or a negative errno. */
 int ld_pidfile_write(const struct ld_pidfile *file, pid_t pid);
 
-/* Remove a held pidfile and let go of it. What is not held is left alone. */
+/* Remove a held pidfile and release the lock. Does nothing if it is not held. */
 void ld_pidfile_remove(struct ld_pidfile *file);
 
 /* Read what the pidfile of NAME says; 0 or a negative errno (-EACCES: another user's). */

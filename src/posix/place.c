@@ -18,8 +18,9 @@ struct walk {
     char rest[PATH_MAX]; /* what is still to be walked */
 };
 
-/* Note whether the next step, to ENTRY in the directory, is one that the user can bend (NULL: there is
- * no such entry; in a sticky directory that is so for what neither root nor its owner has made): from there on the way has the user's rights. 1 if that begins here, 0 if not, or a
+/* Note whether the user can change the next step, to ENTRY in the directory (NULL: there is no such
+ * entry): from there on the path is walked with the user's rights. In a sticky directory that is every
+ * entry that neither root nor the directory's owner has made. 1 if that begins here, 0 if not, or a
  * negative errno. */
 static int judge(const struct walk *walk, const struct stat *entry) {
     struct ld_place *place = walk->place;
@@ -43,7 +44,7 @@ static int judge(const struct walk *walk, const struct stat *entry) {
     return rc < 0 ? rc : 1;
 }
 
-/* Go on at TARGET, what a link says, with what is still to be walked behind it. */
+/* Continue at TARGET, the text of a link, followed by what is still to be walked. */
 static int follow(struct walk *walk, const char *target) {
     char joined[PATH_MAX];
     int size = snprintf(joined, sizeof joined, "%s/%s", target, walk->rest);
@@ -57,7 +58,7 @@ static int follow(struct walk *walk, const char *target) {
     return 0;
 }
 
-/* Let the walk be in directory FD. */
+/* Move the walk to directory FD. */
 static void move(struct walk *walk, int fd) {
     if (walk->place->dir >= 0) {
         close(walk->place->dir);
@@ -110,7 +111,7 @@ static int open_step(const struct walk *walk, const char *name, struct stat *fac
     return -EAGAIN; /* what is there now is to be judged in its turn */
 }
 
-/* Go on at what the link FD says. */
+/* Continue at the target of the link FD. */
 static int follow_link(struct walk *walk, int fd) {
     char target[PATH_MAX];
     ssize_t size = readlinkat(fd, "", target, sizeof target - 1);
@@ -141,7 +142,7 @@ static int step(struct walk *walk, const char *name) {
     return rc;
 }
 
-/* Judge the last step, to the file itself. A link there is nobody's to follow. */
+/* Judge the last step, to the file itself. A link there is not followed. */
 static int judge_last(const struct walk *walk) {
     struct stat facts;
     int rc = fstatat(walk->place->dir, walk->place->name, &facts, AT_SYMLINK_NOFOLLOW);
@@ -153,14 +154,14 @@ static int judge_last(const struct walk *walk) {
 static bool take_name(struct walk *walk, char *name) {
     const char *at = walk->rest + strspn(walk->rest, "/");
     size_t size = strcspn(at, "/");
-    const char *behind = at + size + strspn(at + size, "/");
-    if (size > NAME_MAX || *behind == '\0') {
+    const char *after = at + size + strspn(at + size, "/");
+    if (size > NAME_MAX || *after == '\0') {
         memmove(walk->rest, at, strlen(at) + 1);
         return false;
     }
     memcpy(name, at, size);
     name[size] = '\0';
-    memmove(walk->rest, behind, strlen(behind) + 1);
+    memmove(walk->rest, after, strlen(after) + 1);
     return true;
 }
 
@@ -214,7 +215,7 @@ int ld_place_enter(const struct ld_place *place) {
     return place->is_users ? ld_user_enter(place->user) : 0;
 }
 
-/* Give them back. */
+/* Give up these rights. */
 void ld_place_leave(const struct ld_place *place) {
     if (place->is_users) {
         ld_user_leave(place->user);

@@ -1,4 +1,4 @@
-/* One other process: signalling it safely, and what the kernel says of it. */
+/* One other process: signalling it safely, and what the kernel says about it. */
 #ifndef LD_POSIX_PROCESS_H
 #define LD_POSIX_PROCESS_H
 

@@ -84,7 +84,7 @@ void ld_reserve_take_back(void) {
     ld_reserve_fill();
 }
 
-/* Check that there are descriptors enough: libuv aborts in the middle of its work where there are not. */
+/* Check that there are descriptors enough: libuv aborts in the middle of its work otherwise. */
 int ld_reserve_check_start(struct ld_text *why) {
     struct rlimit limit = {0};
     int rc = ld_reserve_check(DESCRIPTORS);

@@ -11,15 +11,15 @@
 int ld_reserve_check(size_t count);
 
 /* Check that there are as many descriptors free as a start needs: libuv aborts in the middle of its work
- * where there are not. 0 or a negative errno with the reason in WHY. */
+ * if there are not. 0 or a negative errno with the reason in WHY. */
 int ld_reserve_check_start(struct ld_text *why);
 
-/* Begin to keep descriptors back, as many as can be had, and stop doing that. */
+/* Start to keep descriptors back, as many as possible, and stop. */
 void ld_reserve_open(void);
 void ld_reserve_close(void);
 
-/* Let what follows use them, until they are taken back; how many were closed for that. Such calls may
- * be nested. What is in use by then is missing in the reserve until it is filled again. */
+/* Make them free until they are taken back; how many were closed for that. Such calls may be nested.
+ * Descriptors still in use then are missing in the reserve until it is filled again. */
 size_t ld_reserve_lend(void);
 void ld_reserve_take_back(void);
 

@@ -15,7 +15,7 @@ struct ld_listen_options {
 };
 
 /* Make a listening socket: a descriptor (not inherited by programs, not blocking) or a negative
- * errno. The file of a Unix socket is replaced only if nobody listens on it any more. An IPv6
+ * errno. The file of a Unix socket is replaced only if no process listens on it. An IPv6
  * address is for IPv6 alone. */
 int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options);
 
@@ -29,7 +29,7 @@ struct ld_socket_file {
 };
 
 /* Note the file that is at a Unix address now; false for any other address, or if there is none. The
- * way to it is judged for USER (NULL: for nobody), who is borrowed. */
+ * path to it is judged for USER (NULL: no user), which is borrowed. */
 bool ld_socket_file_note(struct ld_socket_file *file, const struct ld_address *address,
                          const struct ld_user *user);
 
@@ -41,7 +41,7 @@ void ld_socket_file_remove(struct ld_socket_file *file);
 void ld_socket_file_forget(struct ld_socket_file *file);
 
 /* Make a listening socket as ld_socket_listen does, for a host that will have the rights of USER: at
- * a path that USER can bend it is made with those rights. Notes its file. */
+ * a path that USER can change it is made with those rights. Notes its file. */
 int ld_socket_listen_for(const struct ld_user *user, const struct ld_address *address,
                          const struct ld_listen_options *options, struct ld_socket_file *file);
 

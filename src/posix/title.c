@@ -17,10 +17,10 @@
 static struct {
     char *start;
     size_t size;
-    char *moved; /* where the title stands if argv has no room for it */
+    char *moved; /* where the title is if argv has no room for it */
 } title;
 
-/* Find out how much memory argv has. The environment behind it is left alone: /proc/PID/environ is
+/* Find out how much memory argv has. The environment after it is left alone: /proc/PID/environ is
  * how a process that was spawned with `detach` is known. */
 void ld_title_init(int argc, char **argv) {
     char *end = argc > 0 ? argv[0] : NULL;
@@ -33,7 +33,7 @@ void ld_title_init(int argc, char **argv) {
     }
 }
 
-/* Read where the kernel has the parts of this process; false if it does not say. */
+/* Read the memory map that the kernel keeps of this process; false if it cannot be read. */
 static bool read_map(struct prctl_mm_map *map) {
     struct ld_text stat = {0};
     unsigned long long at[52] = {0}; /* by the numbers of proc(5) */
@@ -62,7 +62,7 @@ static bool read_map(struct prctl_mm_map *map) {
 }
 
 /* Get memory for the title. It must be anonymous: the kernel shows nothing that a file backs, and the
- * variables of a program may lie in such memory, as the linker has it. */
+ * variables of a program can be in such memory; the linker decides that. */
 static bool get_memory(void) {
     if (title.moved == NULL) {
         void *memory =
@@ -72,7 +72,7 @@ static bool get_memory(void) {
     return title.moved != NULL;
 }
 
-/* Let the kernel find the title in memory of ours; false if it will not. */
+/* Have the kernel read the title from memory of ours; false if it refuses. */
 static bool move(void) {
     struct prctl_mm_map map;
     if (title.start == title.moved && title.moved != NULL) {

@@ -150,7 +150,7 @@ static int prove_drop(const struct ld_user *user, struct ld_text *why) {
     return 0;
 }
 
-/* Whether to become USER gives rights up. */
+/* Whether becoming USER gives up rights. */
 bool ld_user_is_lesser(const struct ld_user *user) {
     return user != NULL && geteuid() == 0 && user->uid != 0;
 }
@@ -161,7 +161,7 @@ static struct {
     int count;
 } own_groups;
 
-/* Note our supplementary groups, to have them again. */
+/* Save our supplementary groups. */
 static int save_groups(void) {
     int count = getgroups(0, NULL);
     gid_t *list = count >= 0 ? calloc((size_t)count + 1, sizeof *list) : NULL;
@@ -174,7 +174,7 @@ static int save_groups(void) {
     return 0;
 }
 
-/* Take our supplementary groups again. */
+/* Restore our supplementary groups. */
 static void restore_groups(void) {
     setgroups((size_t)own_groups.count, own_groups.list);
     free(own_groups.list);

@@ -8,7 +8,7 @@
 
 #include "base/text.h"
 
-/* Who to become. Zeroed means nobody; free with ld_user_fini. */
+/* A user to become. Zeroed means none; free with ld_user_fini. */
 struct ld_user {
     char *name; /* NULL for a number without an entry in the user database */
     char *home;
@@ -26,7 +26,7 @@ void ld_user_fini(struct ld_user *user);
 /* Find a group by name or number; 0 or -ENOENT. */
 int ld_user_find_group(const char *name, gid_t *gid);
 
-/* Whether to become USER gives rights up: this process is root, and USER is not. NULL gives none up. */
+/* Whether becoming USER gives up rights: this process is root, and USER is not. False for NULL. */
 bool ld_user_is_lesser(const struct ld_user *user);
 
 /* Touch files with the rights of USER alone until ld_user_leave, in a process of one thread. Does

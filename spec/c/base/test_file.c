@@ -200,7 +200,7 @@ static const struct check_case cases[] = {
     {"the directory of a log is made", test_log_directory_is_made},
     {"a log that is made gets the group", test_log_group},
     {"a log is never opened through a link, and opening never waits", test_log_refused},
-    {"an empty path is no log", test_log_without_path},
+    {"an empty path is not a log", test_log_without_path},
     {"a log that several make at once is one file", test_log_race_boxed},
 };
 

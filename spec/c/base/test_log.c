@@ -25,7 +25,7 @@ static void open_file_log(const char *path) {
     REQUIRE(ld_log_open(&config) == 0);
 }
 
-/* How many times PIECE stands in TEXT. */
+/* How many times PIECE is in TEXT. */
 static int count_of(const char *text, const char *piece) {
     int count = 0;
     for (const char *at = strstr(text, piece); at != NULL; at = strstr(at + 1, piece)) {
@@ -79,7 +79,7 @@ static void test_least_level(void) {
 
 static void test_before_and_after(void) {
     struct ld_log_event event = {.source = "x", .message = "x", .size = 1};
-    ld_log(LD_LOG_ERROR, "to nobody");
+    ld_log(LD_LOG_ERROR, "to no log");
     ld_log_put(&event);
     CHECK_INT(0, ld_log_reopen());
     CHECK_INT(0, ld_log_dropped());
@@ -88,7 +88,7 @@ static void test_before_and_after(void) {
     CHECK_STR(box_path("log"), ld_log_path());
     CHECK_INT(LD_LOG_FILE, ld_log_sink());
     ld_log_close();
-    ld_log(LD_LOG_ERROR, "to nobody");
+    ld_log(LD_LOG_ERROR, "to no log");
     CHECK_INT(0, ld_log_dropped());
     CHECK_STR("", read_file(box_path("log")));
     ld_log_close();
@@ -138,7 +138,7 @@ static void test_symlink(void) {
     write_file(box_path("target"), "");
     REQUIRE(symlink(box_path("target"), box_path("link")) == 0);
     CHECK_INT(-ELOOP, ld_log_open(&config));
-    ld_log(LD_LOG_ERROR, "to nobody");
+    ld_log(LD_LOG_ERROR, "to no log");
     CHECK_STR("", read_file(box_path("target")));
     open_file_log(box_path("log"));
     REQUIRE(rename(box_path("log"), box_path("log.1")) == 0);
@@ -240,7 +240,7 @@ static void test_capture_nothing(void) {
     CHECK_INT(0, rc);
     CHECK_INT(0, stats);
     CHECK(out.st_rdev == null.st_rdev);
-    ld_log(LD_LOG_ERROR, "to nobody");
+    ld_log(LD_LOG_ERROR, "to no log");
     CHECK_INT(0, ld_log_dropped());
     CHECK_INT(0, ld_log_reopen());
     ld_log_close();
@@ -546,14 +546,14 @@ static void test_syslog_without_listener(void) {
     CHECK_INT(2, ld_log_dropped());
     int fd = open_listener(SOCK_DGRAM);
     ld_log(LD_LOG_INFO, "one");
-    check_packet(fd, "]: lunad: 2 log lines were dropped: nobody listened to syslog");
+    check_packet(fd, "]: lunad: 2 log lines were dropped: no process listened to syslog");
     check_packet(fd, "]: lunad: one");
     close(fd); /* it ends, with its socket left */
     ld_log(LD_LOG_INFO, "lost");
     CHECK_INT(3, ld_log_dropped());
     fd = open_listener(SOCK_DGRAM);
     ld_log_reopen();
-    check_packet(fd, "]: lunad: 1 log line was dropped: nobody listened to syslog");
+    check_packet(fd, "]: lunad: 1 log line was dropped: no process listened to syslog");
     int next = open_listener(SOCK_DGRAM); /* restarted: nothing is lost */
     close(fd);
     ld_log(LD_LOG_INFO, "two");
@@ -666,14 +666,14 @@ static const struct check_case cases[] = {
     {"one lost line is one", test_one_is_lost},
     {"a line that was torn is ended first", test_torn},
     {"a torn line is forgotten at a reopen", test_torn_is_over_at_reopen},
-    {"a reader that does not read stops nobody", test_full_pipe},
+    {"a reader that does not read stops no caller", test_full_pipe},
     {"a long line torn by a full pipe is ended first", test_full_pipe_tears},
-    {"a reader that is gone stops nobody", test_reader_gone},
+    {"a reader that is gone stops no caller", test_reader_gone},
     {"errno is kept", test_errno},
     {"syslog gets priority, source, message and fields", test_syslog},
     {"lines without a listener of syslog are counted, and said later",
      test_syslog_without_listener},
-    {"a syslog that does not keep up stops nobody", test_syslog_that_is_full},
+    {"a syslog that does not keep up stops no caller", test_syslog_that_is_full},
     {"a syslog that wants a stream gets one", test_syslog_by_a_stream},
     {"a message too long for syslog comes in pieces", test_syslog_of_long_messages},
     {"syslog gets JSON when that is asked for", test_syslog_as_json},

@@ -29,7 +29,7 @@ static const char *after_time(const char *line) {
     return rest + 5;
 }
 
-/* The text form of an event, behind the time. */
+/* The text form of an event, after the time. */
 static const char *text_of(const struct ld_log_event *event) {
     static struct ld_text line;
     ld_text_clear(&line);
@@ -254,7 +254,7 @@ static const struct check_case cases[] = {
     {"JSON: the message is verbatim, invalid UTF-8 replaced", test_json_message},
     {"JSON: fields of every type", test_json_fields},
     {"JSON: fields stand beside the members, never over them", test_json_fields_beside},
-    {"JSON: without memory there is no line, and none in part", test_json_famine},
+    {"JSON: without memory no line is made, not even a part", test_json_famine},
 };
 
 CHECK_MAIN(cases)

@@ -175,7 +175,7 @@ static void test_empty(void) {
     send_raw(ends[0], "", 0, -1, 0);
     CHECK_INT(0, ld_packet_send(ends[0], 1, "ok", "", 0, -1));
     close(ends[0]);
-    CHECK_INT(-EPROTO, ld_packet_receive(ends[1], &packet)); /* the end is behind one more */
+    CHECK_INT(-EPROTO, ld_packet_receive(ends[1], &packet)); /* one more is before the end */
     CHECK_INT(1, ld_packet_receive(ends[1], &packet));
     CHECK_STR("ok", packet.word);
     CHECK_INT(0, ld_packet_receive(ends[1], &packet));
@@ -383,7 +383,7 @@ static const struct check_case cases[] = {
     {"packets arrive as they were sent", test_round_trip},
     {"a text is cut to what a packet can have", test_long_text},
     {"a descriptor comes with a packet", test_descriptor},
-    {"nothing waits, and an end that is gone is no signal", test_never_waits},
+    {"nothing waits, and an end that is gone causes no signal", test_never_waits},
     {"what was sent before the end arrives, though not all was read there", test_last_words},
     {"an empty packet is not the end", test_empty},
     {"what is malformed is refused, and its descriptors are closed", test_malformed},

@@ -224,7 +224,7 @@ static void test_script_name(void) {
     check_path("beat.LUA", ld_paths_script_name("beat.LUA"));
     check_path("a.b", ld_paths_script_name("x/a.b.lua"));
     check_path("", ld_paths_script_name("dir/"));
-    check_path(".lua", ld_paths_script_name("dir/.lua")); /* which is no name */
+    check_path(".lua", ld_paths_script_name("dir/.lua")); /* which is not a name */
 }
 
 static void test_is_script(void) {

@@ -166,7 +166,7 @@ static void test_confirm(void) {
     close(dir);
 }
 
-/* A stranger who has the file open, or locked in another way, is not its holder. */
+/* Another process that has the file open, or locked in another way, is not its holder. */
 static void lock_otherwise(int how) {
     int fd = open(box_path("x.pid"), O_RDWR | O_CLOEXEC);
     struct flock read_lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
@@ -252,7 +252,7 @@ static void test_stranger_in_the_file(void) {
     struct ld_pidfile file;
     char number[16];
     int dir = open_dir();
-    pid_t stranger = fork_sleeper(); /* before the lock: it has no part of it */
+    pid_t stranger = fork_sleeper(); /* before the lock: it does not share it */
     CHECK_INT(0, ld_pidfile_acquire(&file, dir, "x"));
     snprintf(number, sizeof number, "%d\n", (int)stranger);
     write_file(box_path("x.pid"), number);
@@ -317,10 +317,10 @@ static void test_replaced(void) {
     struct ld_pidfile second;
     int dir = open_dir();
     CHECK_INT(0, ld_pidfile_acquire(&first, dir, "x"));
-    REQUIRE(unlink(box_path("x.pid")) == 0); /* somebody tidies up */
+    REQUIRE(unlink(box_path("x.pid")) == 0); /* as a clean-up would */
     CHECK_INT(0, ld_pidfile_acquire(&second, dir, "x"));
     CHECK_INT(0, ld_pidfile_write(&second, 4321));
-    ld_pidfile_remove(&first); /* that is not its file any more */
+    ld_pidfile_remove(&first); /* it is no longer its file */
     CHECK_STR("4321\n", read_file(box_path("x.pid")));
     ld_pidfile_remove(&second);
     CHECK_INT(LD_HOLDER_NONE, inspect(dir).state);
@@ -515,12 +515,13 @@ static const struct check_case cases[] = {
     {"a stale pidfile is taken over", test_stale},
     {"of forty at once one wins", test_one_winner},
     {"the lock is shared over fork", test_shared_over_fork},
-    {"the kernel confirms the holder, and nobody else", test_confirm},
-    {"strangers who have the file open, or lock it otherwise, are no holders", test_strangers},
+    {"the kernel confirms the holder, and no other process", test_confirm},
+    {"other processes that have the file open, or lock it otherwise, are not holders",
+     test_strangers},
     {"a holder is opened as a pidfd", test_open_holder},
-    {"a stranger whose number is in the file is not opened", test_stranger_in_the_file},
-    {"garbage is no pid", test_garbage},
-    {"what is no regular file is refused", test_no_regular_file},
+    {"another process whose number is in the file is not opened", test_stranger_in_the_file},
+    {"garbage is not a pid", test_garbage},
+    {"only a regular file is accepted", test_no_regular_file},
     {"a file that was replaced is left alone", test_replaced},
     {"acquiring and removing at once never gives two holders", test_unlink_race},
     {"other users see, and cannot", test_other_users},

@@ -408,7 +408,7 @@ static void test_race(void) {
 
 static const struct check_case cases[] = {
     {"a path is walked to its directory", test_paths},
-    {"what is no place is refused", test_no_place},
+    {"a path without a place is refused", test_no_place},
     {"forty links are followed", test_many_links},
     {"long names and paths", test_long_names},
     {"missing directories are made", test_make},

@@ -103,7 +103,7 @@ static int port_of(int fd) {
     return ntohs(address.sin_port);
 }
 
-/* Whether somebody listens at an address. */
+/* Whether a process listens at an address. */
 static bool can_connect(const char *text) {
     struct ld_address address;
     REQUIRE(ld_address_parse(text, &address));
@@ -155,8 +155,7 @@ static void test_ipv6_alone(void) {
         check_skip("there is no IPv6 here");
         return;
     }
-    snprintf(text, sizeof text, "127.0.0.1:%d",
-             port_of(fd)); /* the port stands at the same place */
+    snprintf(text, sizeof text, "127.0.0.1:%d", port_of(fd)); /* the port is at the same place */
     CHECK(!can_connect(text));
     close(fd);
 }
@@ -367,14 +366,14 @@ static void test_remove_as_user(void) {
 }
 
 static const struct check_case cases[] = {
-    {"addresses", test_addresses},
-    {"what is no address", test_wrong_addresses},
+    {"text that is an address", test_addresses},
+    {"text that is not an address", test_wrong_addresses},
     {"a listening socket", test_listen},
     {"a port that is shared", test_reuse_port},
     {"an IPv6 socket takes no IPv4 client", test_ipv6_alone},
     {"a Unix socket and its mode", test_unix},
-    {"a file is replaced only if nobody listens there", test_stale},
-    {"the backlog", test_backlog},
+    {"a file is replaced only if no process listens there", test_stale},
+    {"a backlog limits the clients that wait", test_backlog},
     {"the file of a socket is noted, removed or forgotten", test_file},
     {"a file that is not the one that was noted stays", test_file_replaced},
     {"a socket is made with its file noted, or not at all", test_listen_for},

@@ -10,7 +10,7 @@ static const char *command_line(void) {
     return read_file("/proc/self/cmdline");
 }
 
-/* Words as the kernel lays them out, with the environment behind them. */
+/* Words as the kernel lays them out, with the environment after them. */
 static void set_title(void) {
     static char memory[] = "lunad\0start\0x.lua\0HOME=/root\0";
     char *words[] = {memory, memory + 6, memory + 12, NULL};
@@ -53,8 +53,8 @@ static void test_long_title(void) {
 }
 
 static const struct check_case cases[] = {
-    {"the title stands in the place of the words", test_title},
-    {"the title stands elsewhere if they have no room", test_long_title},
+    {"the title replaces the words", test_title},
+    {"the title is elsewhere if it is longer than the words", test_long_title},
 };
 
 CHECK_MAIN(cases)
