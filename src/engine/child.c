@@ -6,8 +6,8 @@
  *     timer           SIGTERM, then SIGKILL    give up the streams, finish        –
  *     released        output to the log        output to the log                  freed
  *
- * A stream may outlive the child, because grandchildren inherit it: so its end alone is never
- * waited for. A stream that we do not read ourselves at the moment is never given up. */
+ * A stream may outlive the child, because grandchildren inherit it: so we never wait for
+ * its end alone. A stream that we are not reading at the moment is never given up. */
 #include "engine/child.h"
 
 #include <errno.h>
@@ -87,7 +87,7 @@ struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, c
     return children;
 }
 
-/* Free a child when nothing refers to it any more. */
+/* Free a child when nothing refers to it. */
 static void free_if_done(struct ld_child *child) {
     if (child->life != LIFE_FINISHED || child->open_handles > 0 || child->ops != NULL) {
         return;
@@ -171,7 +171,7 @@ static void finish_if_over(struct ld_child *child) {
     }
 }
 
-/* End the outputs that somebody else keeps open. What one of us holds back must not be lost. */
+/* End the outputs that another process keeps open. What the owner holds back must not be lost. */
 static void give_up_outputs(struct ld_child *child) {
     for (int stream = 1; stream <= 2; stream++) {
         struct ld_outlet *output = &child->outputs[stream - 1];
@@ -204,7 +204,7 @@ static void on_timer(uv_timer_t *timer) {
 static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
     child->deadline = deadline;
     uv_update_time(child->timer.loop);
-    uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* of whole milliseconds: never early */
+    uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* whole milliseconds: never early */
 }
 
 /* Handle the reaping. */
@@ -278,7 +278,7 @@ static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
     if (rc == 0) {
         child->watch.on_exit = on_reaped;
         rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
-        if (rc < 0) { /* nobody would learn of its end: take it back */
+        if (rc < 0) { /* its end would go unnoticed: kill it */
             *step = "pidfd_open";
             ld_process_kill_group(pid, SIGKILL);
         }
@@ -319,7 +319,7 @@ static void close_their_ends(const struct ld_child *child, const struct ld_spawn
     }
 }
 
-/* The words of a command with spaces between. */
+/* Join the words of a command with spaces. */
 static char *join_words(char *const *argv) {
     struct ld_text words = {0};
     for (size_t i = 0; argv[i] != NULL; i++) {
@@ -367,7 +367,7 @@ static struct ld_child *make_child(struct ld_children *children,
     return child;
 }
 
-/* Put a child that runs into the set, and begin to read. */
+/* Add a running child to the set, and start to read its output. */
 static void enter_set(struct ld_child *child, const struct ld_child_config *config) {
     struct ld_children *children = child->children;
     child->ops = config->ops;
@@ -415,7 +415,7 @@ int ld_child_start(struct ld_children *children, const struct ld_child_config *c
     return 0;
 }
 
-/* Give a child up. */
+/* Release a child. */
 void ld_child_release(struct ld_child *child) {
     child->ops = NULL;
     child->owner = NULL;
@@ -428,14 +428,14 @@ void ld_child_release(struct ld_child *child) {
     ld_child_unhold(child, 2, ~0U);
 }
 
-/* Forget a child that is to outlive us. */
+/* Forget a child that outlives this process. */
 void ld_child_abandon(struct ld_child *child) {
     child->ops = NULL;
     ld_reaper_unwatch(child->children->reaper, &child->watch);
     finish(child);
 }
 
-/* The facts of a child. */
+/* Fill in the facts of a child. */
 void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts) {
     uint64_t until = child->life == LIFE_RUNNING ? uv_hrtime() : child->ended;
     *facts = (struct ld_child_facts){.name = child->name,
@@ -463,17 +463,17 @@ void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_ex
     }
 }
 
-/* The owner. */
+/* Return the owner. */
 void *ld_child_owner(const struct ld_child *child) {
     return child->owner;
 }
 
-/* The claimant. */
+/* Return the claimant. */
 void *ld_child_claimant(const struct ld_child *child) {
     return child->claimant;
 }
 
-/* The identity. */
+/* Return the identity. */
 const char *ld_child_identity(const struct ld_child *child) {
     return child->identity;
 }
@@ -493,7 +493,7 @@ void ld_child_hand_over(struct ld_child *child, const bool to_log[2]) {
     }
 }
 
-/* Go on after a hand-over. */
+/* Continue after a hand-over. */
 void ld_child_settle(struct ld_child *child) {
     if (child->life == LIFE_LINGERING) {
         set_deadline(child, TO_GIVE_UP, LINGER_MS);
@@ -508,17 +508,17 @@ void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text
     ld_text_clear(rest);
 }
 
-/* Hand bytes to whom the output goes. */
+/* Hand bytes to the owner or the log. */
 void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, size_t size) {
     deliver(child, stream, bytes, size);
 }
 
-/* Signal the child's group. Once the child is reaped its number may belong to others. */
+/* Signal the child's group. Once the child is reaped, its pid may belong to another process. */
 int ld_child_kill(struct ld_child *child, int signo) {
     return child->life == LIFE_RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
 }
 
-/* Ask the child to end. One that was stopped must go on to see the signal. */
+/* Ask the child to end. A stopped one must be continued to see the signal. */
 void ld_child_terminate(struct ld_child *child) {
     ld_child_kill(child, SIGTERM);
     ld_child_kill(child, SIGCONT);
@@ -538,12 +538,12 @@ int ld_child_write(struct ld_child *child, const char *bytes, size_t size) {
     return child->life == LIFE_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
 }
 
-/* How much waits to be written. */
+/* Return the size of what is not written yet. */
 size_t ld_child_unwritten(const struct ld_child *child) {
     return ld_pipes_unwritten(&child->input);
 }
 
-/* What ended the writing. */
+/* Return the error that ended the writing. */
 int ld_child_write_error(const struct ld_child *child) {
     return child->input.error;
 }
@@ -558,19 +558,19 @@ void ld_child_hold(struct ld_child *child, int stream, unsigned reason) {
     ld_pipes_hold(&child->outputs[stream - 1], reason);
 }
 
-/* Read an output again; after the child's end, not for ever. */
+/* Read an output again, after the child's end for a limited time. */
 void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
     struct ld_outlet *output = &child->outputs[stream - 1];
     ld_pipes_unhold(output, reason);
     ld_child_settle(child);
 }
 
-/* The child after another. */
+/* Return the next child. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous) {
     return previous == NULL ? TAILQ_FIRST(&children->list) : TAILQ_NEXT(previous, link);
 }
 
-/* The running child PID. */
+/* Find a running child by its pid. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid) {
     struct ld_watch *watch = ld_reaper_find(children->reaper, pid);
     bool is_ours = watch != NULL && watch->on_exit == on_reaped;

@@ -9,7 +9,7 @@
 #include "engine/reaper.h"
 #include "engine/spawn.h"
 
-#define LD_KILL_AFTER_MS 5000 /* between the polite and the final signal, if nobody says else */
+#define LD_KILL_AFTER_MS 5000 /* between SIGTERM and SIGKILL, unless the config says otherwise */
 
 struct ld_child;
 struct ld_children;
@@ -28,13 +28,14 @@ enum ld_stream_kind {
 struct ld_child_ops {
     /* Bytes of stream 1 or 2; NULL at its end. */
     void (*on_output)(void *owner, int stream, const char *bytes, size_t size);
-    /* All that was written has gone to the child, or cannot any more. */
+    /* All that was written has gone to the child, or never will. */
     void (*on_drained)(void *owner);
     /* Reaped, and its streams have ended (or a second has passed since). The last call. */
     void (*on_finished)(void *owner);
 };
 
-/* How a child is started, beside what ld_spawn_start needs (its fds but those above 2 are ignored). */
+/* How a child is started, beside what ld_spawn_start needs (its fds but those above 2 are
+ * ignored). */
 struct ld_child_config {
     struct ld_spawn spawn;
     struct {
@@ -51,7 +52,7 @@ struct ld_child_config {
     void *owner;
 };
 
-/* What is known of a child. */
+/* Information about a child. */
 struct ld_child_facts {
     const char *name;
     const char *command; /* its words, for people */
@@ -63,7 +64,7 @@ struct ld_child_facts {
     bool keep; /* it has an identity */
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
-    bool has_last;     /* it was started before, and ended so: */
+    bool has_last;     /* it ran before, and ended like this: */
     struct ld_exit last;
     double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */
@@ -79,51 +80,51 @@ void ld_children_close(struct ld_children *children);
 /* The child after PREVIOUS (NULL: the first); NULL at the end. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous);
 
-/* The running child PID, which leads a group of its own; NULL if it is none of ours. */
+/* The running child PID, which leads a group of its own; NULL if it is not in the set. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);
 
 /* Start a child. 0, or a negative errno with the step that failed in *STEP. */
 int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
                    struct ld_child **out, const char **step);
 
-/* Give the child up: no more is told of it, its output goes to the log. It is freed when it has
- * finished. */
+/* Release the child: its owner is not called again, and its output goes to the log. It is freed
+ * when it has finished. */
 void ld_child_release(struct ld_child *child);
 
-/* Owners, for handing a child over. A claimant is told of nothing but the end. */
+/* Owners, for handing a child over. A claimant is told only of the end. */
 void *ld_child_owner(const struct ld_child *child);
 void *ld_child_claimant(const struct ld_child *child);
 const char *ld_child_identity(const struct ld_child *child);
 void ld_child_claim(struct ld_child *child, void *claimant);
 
 /* Make the claimant the owner; TO_LOG says whose lines of streams 1 and 2 are logged from now on.
- * Nothing holds its output any more. */
+ * No reason to hold its output is left. */
 void ld_child_hand_over(struct ld_child *child, const bool to_log[2]);
 
-/* Move what has come of an unfinished line of STREAM for the log to TEXT. */
+/* Move the beginning of an unfinished line of STREAM, kept for the log, to TEXT. */
 struct ld_text;
 void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text);
 
 /* Hand BYTES to the owner, or the log, as if the child had said them now. */
 void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, size_t size);
 
-/* Go on after a hand-over: what has ended meanwhile is finished. */
+/* Continue after a hand-over: finish what ended during it. */
 void ld_child_settle(struct ld_child *child);
 
-/* Forget a child that has not finished and is to outlive this process. */
+/* Forget a child that has not finished and outlives this process. */
 void ld_child_abandon(struct ld_child *child);
 
-/* Whether a stop has to wait for the child: its process is there, or it ended less than a second ago
- * and output may still be handed on. What its owner holds back because it wants nothing is not waited
- * for. */
+/* Whether a stop has to wait for the child: its process exists, or it ended less than a second
+ * ago and output may still be handed on. What its owner holds back because it wants nothing is
+ * not waited for. */
 bool ld_child_is_awaited(const struct ld_child *child);
 
 void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts);
 
-/* Note how often the owner has started this anew, and how it ended last time (NULL: never). */
+/* Note how often the owner has restarted it, and how it ended last time (NULL: never). */
 void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last);
 
-/* Signal the child's process group; 0, or -ESRCH if it does not run any more. */
+/* Signal the child's process group; 0, or -ESRCH if it has ended. */
 int ld_child_kill(struct ld_child *child, int signo);
 
 /* End the child: SIGTERM now, SIGKILL when its kill_after_ms have passed. */
@@ -133,7 +134,7 @@ void ld_child_end(struct ld_child *child);
 void ld_child_terminate(struct ld_child *child);
 
 /* Write to a child whose stdin is a pipe; what it does not take at once is copied. 0 or a negative
- * errno: -EPIPE when it has gone, -EBADF when there is no pipe (or it was closed). */
+ * errno: -EPIPE when it has ended, -EBADF when there is no pipe (or it was closed). */
 int ld_child_write(struct ld_child *child, const char *bytes, size_t size);
 
 /* Bytes that wait to be written; and the errno that ended the writing, or 0. */
@@ -144,10 +145,10 @@ int ld_child_write_error(const struct ld_child *child);
 void ld_child_close_stdin(struct ld_child *child);
 
 /* Why an output stream is not read: its owner is still busy with what it got (the child does not
- * finish before that is over), or wants nothing for now. */
+ * finish before that), or has paused it. */
 enum { LD_HOLD_BUSY = 1, LD_HOLD_PAUSE = 2 };
 
-/* Read no more from stream 1 or 2 until no reason to hold it is left. */
+/* Stop reading stream 1 or 2 until no reason to hold it is left. */
 void ld_child_hold(struct ld_child *child, int stream, unsigned reason);
 void ld_child_unhold(struct ld_child *child, int stream, unsigned reason);
 

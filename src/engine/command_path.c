@@ -22,8 +22,8 @@ void ld_command_path_free(char **paths) {
     free(paths);
 }
 
-/* Join the first LENGTH bytes of a folder's name, if there are any, and a file's; NULL when memory ran
- * out. */
+/* Join the first LENGTH bytes of a folder's name, if there are any, and a file's; NULL when
+ * memory ran out. */
 static char *join(const char *folder, size_t length, const char *name) {
     size_t size = strlen(name) + 1;
     char *path = malloc(length + 1 + size);

@@ -51,7 +51,7 @@ static bool refuse(struct ld_text *why, const struct field *field, const char *t
     return false;
 }
 
-/* Parse a number or a name at *AT, which is moved behind it. */
+/* Parse a number or a name at *AT, and move *AT past it. */
 static bool parse_value(const struct field *field, const char **at, int *value) {
     for (int i = 0; i < field->name_count; i++) {
         if (strncasecmp(*at, field->names[i], 3) == 0 && !isalnum((unsigned char)(*at)[3])) {
@@ -83,7 +83,7 @@ static const char *parse_range(const struct field *field, const char **at, int r
         return NULL;
     }
     if (!parse_value(field, at, &range[0])) {
-        return "it is no number or name of this field, or out of range";
+        return "it is not a number or name of this field, or out of range";
     }
     range[1] = range[0];
     if (**at == '-') {
@@ -98,8 +98,8 @@ static const char *parse_range(const struct field *field, const char **at, int r
     return NULL;
 }
 
-/* Parse the number behind a slash at *AT: 1 to the number of values, for more would not do what it
- * says ("every 90 minutes"); 0 if it is none of that. */
+/* Parse the number after a slash at *AT: 1 to the number of values, because more would not do
+ * what it says ("every 90 minutes"); 0 if it is anything else. */
 static int parse_step(const struct field *field, const char **at) {
     size_t digits = strspn(*at + 1, "0123456789");
     int step = digits == 0 || digits > 4 ? 0 : atoi(*at + 1);
@@ -130,7 +130,7 @@ static const char *parse_element(const struct field *field, const char **at, uin
     return NULL;
 }
 
-/* Parse one field at *TEXT, which is moved behind it. */
+/* Parse one field at *TEXT, and move *TEXT past it. */
 static bool parse_field(const struct field *field, const char **text, uint64_t *bits,
                         struct ld_text *why) {
     const char *at = *text;
@@ -202,7 +202,7 @@ static bool parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
         stars[i] = stars[i] && (i < 2 || at - start == 1); /* with a step, a day is restricted */
     }
     if (at[strspn(at, blanks)] != '\0') {
-        ld_text_puts(why, "there is something behind the fifth field");
+        ld_text_puts(why, "unexpected text after the fifth field");
         return false;
     }
     *cron = (struct ld_cron){
@@ -222,8 +222,8 @@ static bool parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
     return true;
 }
 
-/* Parse a specification. Space around it, such as the end of the line that it was read from, is no
- * part of it. */
+/* Parse a specification. Space around it, such as the end of the line that it was read from, is
+ * ignored. */
 bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why) {
     const char *first = text + strspn(text, spaces);
     size_t size = strlen(first);
@@ -267,8 +267,8 @@ static time_t offset_at(time_t moment) {
     return shown(moment) - moment;
 }
 
-/* The first moment after LOW and up to HIGH at which the clock is not OFFSET off, as it is at LOW and
- * is not at HIGH. */
+/* The first moment after LOW and up to HIGH at which the clock is not OFFSET off, as it is at
+ * LOW and is not at HIGH. */
 static time_t change_between(time_t low, time_t high, time_t offset) {
     while (high - low > 1) {
         time_t at = low + (high - low) / 2;
@@ -277,9 +277,9 @@ static time_t change_between(time_t low, time_t high, time_t offset) {
     return high;
 }
 
-/* The first moment at which the clock shows WANTED, or more because that is left out. From one change of
- * the offset to the next: mktime could be asked for both moments of a time that comes twice only if
- * one of them is daylight saving time, which need not be so. */
+/* The first moment at which the clock shows WANTED, or later because that time is skipped. From
+ * one change of the offset to the next: mktime could be asked for both moments of a time that
+ * comes twice only if one of them is daylight saving time, which need not be so. */
 static time_t moment_of(time_t wanted) {
     time_t at = wanted - WINDOW;
     time_t offset = offset_at(at);
@@ -332,8 +332,8 @@ static time_t next_fixed(const struct ld_cron *cron, time_t after) {
     return -1;
 }
 
-/* Where the search goes on after a moment that is not meant, whose local time is CLOCK: by hours,
- * or most of a day, where nothing happens to the clock meanwhile. */
+/* Where the search continues after a moment that is not meant, whose local time is CLOCK: it
+ * skips hours, or most of a day, where the clock is not put forward or back. */
 static time_t skip(const struct ld_cron *cron, time_t moment, const struct tm *clock) {
     time_t to = moment + (60 - clock->tm_min) * 60L;
     if (is_day(cron, clock)) {
@@ -346,7 +346,7 @@ static time_t skip(const struct ld_cron *cron, time_t moment, const struct tm *c
     return shown(to) - shown(moment) == to - moment ? to : moment + 60;
 }
 
-/* The next moment of a specification that goes by the clock. */
+/* The next moment of a specification with "*", which follows the clock. */
 static time_t next_by_clock(const struct ld_cron *cron, time_t after) {
     time_t limit = after + YEARS_MAX * 366L * 86400;
     struct tm clock = local(after);
@@ -377,7 +377,7 @@ time_t ld_cron_after_jump(const struct ld_cron *cron, time_t next, time_t before
     return ld_cron_next(cron, now);
 }
 
-/* How far local time is ahead. */
+/* Return how far local time is ahead of UTC. */
 long ld_cron_offset(time_t moment) {
     tzset();
     return (long)offset_at(moment);

@@ -1,4 +1,4 @@
-/* Times of the clock on the wall, as cron writes them: five fields (minute, hour, day of month,
+/* Times of day, as cron writes them: five fields (minute, hour, day of month,
  * month, day of week) or a nickname such as @daily. Local time by the C library's zone (TZ). */
 #ifndef LD_ENGINE_CRON_H
 #define LD_ENGINE_CRON_H
@@ -27,11 +27,11 @@ bool ld_cron_parse(struct ld_cron *cron, const char *text, struct ld_text *why);
 
 /* The first moment after AFTER that CRON means. Where the clock is put forward, a fixed time that
  * does not exist is the first moment after the gap; where it is put back, a fixed time that comes
- * twice is the first of the two; minutes or hours with "*" go by the clock alone. */
+ * twice is the first of the two; minutes or hours with "*" simply follow the clock. */
 time_t ld_cron_next(const struct ld_cron *cron, time_t after);
 
-/* How many seconds local time is ahead of UTC at a moment, by the rules of the zone that hold now: they
- * may have been changed on disk. */
+/* How many seconds local time is ahead of UTC at a moment, by the rules of the zone that hold
+ * now: they may have been changed on disk. */
 long ld_cron_offset(time_t moment);
 
 /* Read the rules of the system's zone again, even if its file seems to be the same. */
@@ -42,7 +42,7 @@ bool ld_cron_equal(const struct ld_cron *a, const struct ld_cron *b);
 
 /* What to do when the clock was set from BEFORE (what it would show now) to NOW, and NEXT was to be
  * the next moment: the new next moment, which may be NOW itself. As cron does it: within three
- * hours, fixed times that were jumped over are made up for, and those that come again are not
+ * hours, fixed times that were skipped run now, and those that come again are not
  * repeated; a larger step is a correction. */
 time_t ld_cron_after_jump(const struct ld_cron *cron, time_t next, time_t before, time_t now);
 

@@ -14,7 +14,7 @@
 #define HEAD_SIZE 256 /* of a script: as much as the kernel reads */
 #define DEPTH_MAX 5   /* interpreters of interpreters, as the kernel has it */
 
-/* What is looked into. */
+/* The failure that is examined. */
 struct inquiry {
     const struct ld_spawn *spec;
     int code; /* the errno */
@@ -94,8 +94,7 @@ static bool read_loader(int fd, char name[HEAD_SIZE]) {
     return false;
 }
 
-/* Say what is wrong with a file that is there and that is neither a script nor to be found wanting by
- * its mode. */
+/* Say what is wrong with a file that exists, is not a script and has a proper mode. */
 static bool blame_content(const struct inquiry *inquiry, int fd, const char *file,
                           const char *script) {
     char loader[HEAD_SIZE];
@@ -131,7 +130,7 @@ static bool blame_mode(const struct inquiry *inquiry, const struct stat *facts, 
     return denied;
 }
 
-/* Say that an interpreter is not there. */
+/* Say that an interpreter does not exist. */
 static void blame_missing(const struct inquiry *inquiry, const char *file, const char *script) {
     size_t size = strlen(file);
     add_file(inquiry, file, script);
@@ -149,7 +148,8 @@ static void read_head(int fd, char head[HEAD_SIZE + 1]) {
 /* What one file of a chain of interpreters turned out to be. */
 enum finding { FINDING_BLAMED, FINDING_NOTHING, FINDING_SCRIPT };
 
-/* Look at one FILE: whether it is at fault, or a script, whose interpreter comes to *NEXT (in HEAD). */
+/* Look at one FILE: whether it is at fault, or a script, whose interpreter comes to *NEXT (in
+ * HEAD). */
 static enum finding look_at(const struct inquiry *inquiry, const char *file, const char *script,
                             char head[HEAD_SIZE + 1], const char **next) {
     struct stat facts;
@@ -180,7 +180,7 @@ static enum finding look_at(const struct inquiry *inquiry, const char *file, con
     return finding;
 }
 
-/* Follow a file, and its interpreter, and that one's, to what is wrong; false if nothing is seen. */
+/* Follow a file, its interpreter and so on to what is wrong; false if nothing is found. */
 static bool follow(const struct inquiry *inquiry, const char *file) {
     char heads[2][HEAD_SIZE + 1];
     const char *script = NULL;
@@ -194,7 +194,7 @@ static bool follow(const struct inquiry *inquiry, const char *file) {
     return finding == FINDING_BLAMED;
 }
 
-/* Say how much there is to hand on. */
+/* Say how large the arguments and the environment are. */
 static void blame_size(const struct inquiry *inquiry) {
     const struct ld_spawn *spec = inquiry->spec;
     size_t words = strlen(spec->argv[0]) + 1;

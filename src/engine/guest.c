@@ -1,5 +1,5 @@
 /* The host's loop watches the guest's epoll descriptor, and a timer for the guest's next timeout.
- * New watchers of the guest are known to its epoll set only after it has been run, so once in a
+ * New watchers of the guest enter its epoll set only when it runs, so once a
  * turn, before the host's loop waits, a guest with something new is run without waiting. */
 #include "engine/guest.h"
 
@@ -31,8 +31,8 @@ struct ld_guest {
 static struct ld_guest *guests;  /* all of them */
 static struct ld_guest *running; /* the one whose loop runs */
 
-/* Let a loop seem to be alive, or no more: libuv neither runs nor times one on which there is
- * nothing to wait for, but handles that do not keep a script alive are to be served while others do. */
+/* Make a loop look alive, or undo that. libuv neither runs nor times a loop that has nothing to
+ * wait for, but handles that do not keep a script alive must be served while other things do. */
 static void pretend(struct ld_guest *guest, bool alive) {
     if (alive) {
         guest->loop.active_reqs.count++;
@@ -41,8 +41,8 @@ static void pretend(struct ld_guest *guest, bool alive) {
     }
 }
 
-/* Milliseconds until the guest must be run; -1: there is nothing to wait for but descriptors. It is
- * 0 too if a watcher is new, which the descriptor that we watch does not know yet. */
+/* Milliseconds until the guest must be run; -1: it waits for descriptors only. Also
+ * 0 if a watcher is new, which the descriptor that we watch does not know yet. */
 static int next_timeout(struct ld_guest *guest) {
     bool has_new = guest->loop.watcher_queue[0] != (void *)&guest->loop.watcher_queue;
     pretend(guest, true);
@@ -51,7 +51,7 @@ static int next_timeout(struct ld_guest *guest) {
     return timeout;
 }
 
-/* Run what is there to be run, without waiting. */
+/* Run what is due, without waiting. */
 static void run(struct ld_guest *guest) {
     bool alive = uv_loop_alive(&guest->loop);
     if (!alive) {
@@ -65,7 +65,7 @@ static void run(struct ld_guest *guest) {
     }
 }
 
-/* Bring the time up to date. Not inside a run: timers that are always due would go on for ever. */
+/* Bring the time up to date. Not during a run: timers that are always due would never end it. */
 void ld_guest_refresh(struct ld_guest *guest) {
     if (running != guest) {
         uv_update_time(&guest->loop);
@@ -84,7 +84,7 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     run(LD_CONTAINER_OF(poll, struct ld_guest, poll));
 }
 
-/* See to it that the host's loop waits no longer than the guest may. */
+/* Make the host's loop wait no longer than the guest may. */
 static void arm(struct ld_guest *guest) {
     uv_update_time(&guest->loop);
     int timeout = next_timeout(guest);
@@ -110,7 +110,7 @@ static void on_prepare(uv_prepare_t *prepare) {
     arm(guest);
 }
 
-/* Arm all guests anew. */
+/* Arm all guests again. */
 void ld_guest_arm_all(void) {
     for (struct ld_guest *guest = guests; guest != NULL; guest = guest->next) {
         if (!uv_is_closing((uv_handle_t *)&guest->timer)) {
@@ -266,7 +266,7 @@ static void name_connected(uv_handle_t *handle, void *arg) {
     }
 }
 
-/* Name who is connected. */
+/* Name the connected peers. */
 void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text) {
     walk(guest, name_connected, (struct search){.fd = -1, .text = text});
 }
@@ -301,7 +301,7 @@ static bool is_of_loop(const uv_loop_t *loop, int fd) {
            fd == loop->signal_pipefd[0] || fd == loop->signal_pipefd[1] || fd == loop->inotify_fd;
 }
 
-/* Who has a descriptor. */
+/* Find which loop has a descriptor. */
 enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd) {
     struct search on_host = {.fd = fd};
     uv_walk(guest->prepare.loop, find_any_fd, &on_host);
@@ -320,7 +320,7 @@ enum ld_guest_fd ld_guest_find_fd(const struct ld_guest *guest, int fd) {
     return owned ? LD_GUEST_FD_OWN : LD_GUEST_FD_NONE;
 }
 
-/* Whose stream has a descriptor. */
+/* Find the loop of a stream by its descriptor. */
 uv_loop_t *ld_guest_loop_of_fd(int fd) {
     struct ld_guest *guest = guests;
     while (guest != NULL && !ld_guest_has_fd(guest, fd)) {
@@ -329,7 +329,7 @@ uv_loop_t *ld_guest_loop_of_fd(int fd) {
     return guest != NULL ? &guest->loop : NULL;
 }
 
-/* Whether a guest's loop is running that has an epoll set. */
+/* Whether the loop that is running has an epoll set. */
 bool ld_guest_is_running(int set) {
     return running != NULL && set == uv_backend_fd(&running->loop);
 }
@@ -391,7 +391,7 @@ void ld_guest_close(struct ld_guest *guest) {
     if (ld_guest_count(guest) > 0) { /* what was made while the library was closed */
         ld_guest_close_handles(guest);
         if (guest->loop.active_reqs.count == 0) {
-            uv_run(&guest->loop, UV_RUN_NOWAIT); /* handles have no callbacks any more */
+            uv_run(&guest->loop, UV_RUN_NOWAIT); /* no handle has a callback by now */
         }
     }
     uv_close((uv_handle_t *)&guest->prepare, on_closed);
@@ -399,7 +399,7 @@ void ld_guest_close(struct ld_guest *guest) {
     uv_close((uv_handle_t *)&guest->timer, on_closed);
 }
 
-/* Let a signal do its default. */
+/* Restore the default of a signal. */
 static void give_signal_up(uv_handle_t *handle, void *arg) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
     (void)arg;

@@ -1,5 +1,6 @@
-/* A guest loop: a libuv loop of its own that is driven by the host's, so that a library which
- * wants to own a loop (luv) can live beside everything else on one thread. */
+/* A guest loop: a libuv loop of its own that the host's loop drives, so that a library which
+ * needs a loop of its own (luv) can share the thread with everything else. All guests are in one
+ * list, once a process. */
 #ifndef LD_ENGINE_GUEST_H
 #define LD_ENGINE_GUEST_H
 
@@ -15,12 +16,13 @@ int ld_guest_open(struct ld_guest **out, uv_loop_t *host);
 /* The loop for the library. Nothing but the library's handles may be on it. */
 uv_loop_t *ld_guest_loop(struct ld_guest *guest);
 
-/* Before a callback of the host's loop calls into what uses the library: bring the time of the guest's loop up
- * to date, as a loop of the library's own would be. Else its timers would count from a time long ago. */
+/* Before a callback of the host's loop calls into what uses the library: bring the time of the
+ * guest's loop up to date, as the library's own loop would be. Otherwise its timers would count
+ * from an old time. */
 void ld_guest_refresh(struct ld_guest *guest);
 
-/* See to it that the host's loop turns for all guests, after it has called into a library while it
- * prepares to wait: what guests prepare themselves may be done by then. */
+/* Arm all guests again after the host's loop, while it prepares to wait, has called into a
+ * library: their own preparations may have run before. */
 void ld_guest_arm_all(void);
 
 /* Whether anything is left on it that keeps a loop alive: handles, requests, handles that close. */
@@ -29,17 +31,17 @@ bool ld_guest_is_alive(const struct ld_guest *guest);
 /* How many handles are open on it. */
 size_t ld_guest_count(const struct ld_guest *guest);
 
-/* Whether a stream on it is connected to somebody. */
+/* Whether a stream on it is connected. */
 bool ld_guest_is_connected(const struct ld_guest *guest);
 
-/* Add "connection with ADDRESS" for each, with ", " between, also after what is there already. */
+/* Add "connection with ADDRESS" for each, with ", " between, also after earlier text. */
 struct ld_text;
 void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text);
 
 /* Whether a stream on it has the descriptor FD. */
 bool ld_guest_has_fd(const struct ld_guest *guest, int fd);
 
-/* Who has the descriptor FD among the handles of all loops, and the loops themselves. */
+/* Which handle, of all loops, has the descriptor FD, or whether a loop itself has it. */
 enum ld_guest_fd {
     LD_GUEST_FD_NONE,
     LD_GUEST_FD_OWN,   /* a handle on GUEST that would close it */
@@ -61,12 +63,12 @@ void ld_guest_close_handles(struct ld_guest *guest);
 /* Call ENDED(ARG) from the host's loop as soon as nothing is alive on it. */
 void ld_guest_on_end(struct ld_guest *guest, void (*ended)(void *arg), void *arg);
 
-/* Close a guest whose library is gone; the host's loop must turn once to free it. What the library has
- * left open is closed. */
+/* Close a guest whose library is closed; the host's loop must turn once to free it. Handles that
+ * the library left open are closed. */
 void ld_guest_close(struct ld_guest *guest);
 
-/* In a copy of the process: put the descriptor BLANK in the place of those that both processes have,
- * and let signals that a library caught do their default. May do only what a signal handler may. */
+/* In a copy of the process: replace the descriptors that both processes have by copies of BLANK,
+ * and restore the default of signals that a library caught. Async-signal-safe. */
 void ld_guest_give_up_all(int blank);
 
 /* Whether PID is a child of a library on any guest, which reaps it itself. */

@@ -1,15 +1,16 @@
-/* The functions of the C library that the binary redefines. A definition in the program comes before
- * one in a shared library, so every call in the process comes here, those of libuv and luv too:
+/* The functions of the C library that the binary redefines. A definition in the program comes
+ * before one in a shared library, so every call in the process comes here, those of libuv and
+ * luv too:
  *
- *     sigaction   When a script has libuv catch a signal or start a process, libuv would replace our
- *                 handler, and later restore the default. See ld_signals_sigaction.
- *     accept4     libuv accepts clients as soon as a socket listens. On one of a generation that is not
- *                 the service they must stay in the queue. See mute.h.
- *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of memory
- *                 (see libc.h), or because a script has closed it or opened a file as a stream. In the
- *                 latter case the handle gets no events, and the process lives on.
+ *     sigaction   When a script has libuv catch a signal or start a process, libuv would replace
+ *                 our handler, and later restore the default. See ld_signals_sigaction.
+ *     accept4     libuv accepts clients as soon as a socket listens. Those of a generation that
+ *                 is not the service must leave clients in the queue. See mute.h.
+ *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of
+ *                 memory (see libc.h), or because a script has closed the descriptor, or opened a
+ *                 file as a stream. For the latter two the handle gets no events instead.
  *
- * What these call must call libc.h where it means the C library's own. */
+ * The files below this one call libc.h where they mean the C library's own. */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>

@@ -1,6 +1,6 @@
 #include "engine/lag.h"
 
-/* The bucket of a delay: the power of two and the two bits behind its first. */
+/* The bucket of a delay: the power of two and the two bits after its first. */
 static unsigned bucket_of(uint64_t ns) {
     if (ns < 4) {
         return (unsigned)ns;

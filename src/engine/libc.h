@@ -1,4 +1,5 @@
-/* The C library's own functions whose names interpose.c takes. Arguments, result and errno are theirs. */
+/* The C library's own functions whose names interpose.c takes. Arguments, result and errno are
+ * theirs. */
 #ifndef LD_ENGINE_LIBC_H
 #define LD_ENGINE_LIBC_H
 
@@ -10,7 +11,8 @@ int ld_libc_sigaction(int signo, const struct sigaction *action, struct sigactio
 
 int ld_libc_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
 
-/* Tries again for 0.2 s while the kernel has no memory for it, because libuv aborts on a failure. */
+/* Tries again for 0.2 s while the kernel has no memory for it, because libuv aborts on a
+ * failure. */
 int ld_libc_epoll_ctl(int set, int operation, int fd, struct epoll_event *event);
 
 #endif

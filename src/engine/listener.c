@@ -18,11 +18,11 @@ struct listener {
     int fd;
     bool inherited;
     struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
-    bool by_service;            /* who has asked for it */
+    bool by_service;            /* who asked for it */
     bool by_next;
 };
 
-/* A descriptor that was given to somebody. */
+/* A descriptor that was given to an owner. */
 struct issued {
     int fd;
     ino_t inode; /* of the socket: the number may be another file's by now */
@@ -40,7 +40,7 @@ struct ld_listeners *ld_listeners_new(void) {
     return calloc(1, sizeof(struct ld_listeners));
 }
 
-/* Close a socket, and remove its file: there is nothing to connect to any more. */
+/* Close a socket, and remove its file, which nothing serves now. */
 static void free_listener(struct listener *listener) {
     ld_socket_file_remove(&listener->file);
     close(listener->fd);
@@ -94,8 +94,8 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *nam
     return 0;
 }
 
-/* Find the socket for an address: an inherited one may be known by its name alone, and one address can be
- * written in several ways. */
+/* Find the socket for an address: an inherited one may be known by its name alone, and one
+ * address can be written in several ways. */
 static struct listener *find(const struct ld_listeners *listeners, const char *text,
                              const struct ld_address *address) {
     for (struct listener *at = listeners->first; at != NULL; at = at->next) {
@@ -125,7 +125,7 @@ static int make(struct ld_listeners *listeners, const char *text, const struct l
     return 0;
 }
 
-/* Close what nobody has asked for. */
+/* Close the sockets that no generation has asked for. */
 static void close_unused(struct ld_listeners *listeners) {
     struct listener **place = &listeners->first;
     while (*place != NULL) {
@@ -157,7 +157,7 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
     int fd = fcntl(listener->fd, F_DUPFD_CLOEXEC, 3);
     if (fd < 0) {
         int code = errno;
-        close_unused(listeners); /* it may be only just made */
+        close_unused(listeners); /* it may have just been made */
         return -code;
     }
     listener->by_service = listener->by_service || !next;
@@ -171,7 +171,7 @@ static ino_t inode_of(int fd) {
     return fstat(fd, &facts) == 0 ? facts.st_ino : 0;
 }
 
-/* Forget entries that OWNER (NULL: anybody) has for FD (-1: any). */
+/* Forget entries that OWNER (NULL: any) has for FD (-1: any). */
 static void forget_issued(struct ld_listeners *listeners, const void *owner, int fd) {
     size_t kept = 0;
     for (size_t i = 0; i < listeners->issued_count; i++) {
@@ -184,7 +184,7 @@ static void forget_issued(struct ld_listeners *listeners, const void *owner, int
     listeners->issued_count = kept;
 }
 
-/* Note whose a descriptor is. Who had the same number before has closed it. */
+/* Note the owner of a descriptor. An owner that had the same number before has closed it. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner) {
     ld_mute_stop(fd);
     forget_issued(listeners, NULL, fd);
@@ -207,7 +207,8 @@ void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner) {
     }
 }
 
-/* Put a socket that does nothing in the place of what somebody still has: the numbers stay in use. */
+/* Replace the descriptors that OWNER still has by an inert socket, so that their numbers stay in
+ * use. */
 void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
                          bool (*taken)(void *arg, int fd), void *arg) {
     int inert = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -223,7 +224,7 @@ void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
     }
 }
 
-/* Close what somebody still has. */
+/* Close the descriptors that OWNER still has. */
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg) {
     for (size_t i = 0; i < listeners->issued_count; i++) {
@@ -255,7 +256,7 @@ void ld_listeners_abort(struct ld_listeners *listeners) {
     close_unused(listeners);
 }
 
-/* What is known of a socket. */
+/* Fill in the facts of a socket. */
 bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
                            struct ld_listener_facts *facts) {
     const struct listener *listener = listeners->first;

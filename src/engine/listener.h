@@ -1,6 +1,6 @@
-/* The listening sockets of the service. They are the host's: a generation asks for an address and
- * gets a descriptor of its own for the same socket, so that the queue of clients outlives every
- * reload. */
+/* The listening sockets of the service. They belong to the host: a generation asks for an
+ * address and gets its own descriptor for the same socket, so that the queue of clients survives
+ * every reload. */
 #ifndef LD_ENGINE_LISTENER_H
 #define LD_ENGINE_LISTENER_H
 
@@ -16,26 +16,28 @@ struct ld_listeners *ld_listeners_new(void);
 /* Close all sockets, and remove the files of Unix sockets that were made here. */
 void ld_listeners_free(struct ld_listeners *listeners);
 
-/* Take over a socket that was there before us: named by a service manager (NAME), or bound for us
- * to ADDRESS; the other is NULL. It stays open for good, and its file is
- * not ours to remove. 0 or a negative errno. */
+/* Take over a socket that existed before: named by a service manager (NAME), or bound for us to
+ * ADDRESS; the other is NULL. It is never closed before the set, and its file is not removed. 0
+ * or a negative errno. */
 int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
                          const char *address);
 
 /* Get a new descriptor for ADDRESS, or for the inherited socket "fd:NAME", making the socket if
  * there is none yet. NEXT: for the generation that is not the service yet. A descriptor, or a
- * negative errno: -EINVAL for what is no address, -ENOENT for a name that was not passed. */
+ * negative errno: -EINVAL for an invalid address, -ENOENT for a name that was not passed. */
 int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
                      const struct ld_listen_options *options, bool next);
 
 /* Note that FD, from ld_listeners_ask, belongs to OWNER. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
 
-/* Let the descriptors of OWNER take clients, which those asked for with NEXT do not do by luv. */
+/* Let luv accept clients from the descriptors of OWNER, which it does not from those asked for
+ * with NEXT. */
 void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
 
-/* Let OWNER's descriptors take no client any more, those excepted that TAKEN says to be somebody
- * else's by now, who closes them. Their numbers stay open. */
+/* Stop accepting clients on OWNER's descriptors: replace them by an inert socket, which keeps
+ * their numbers in use. Those that TAKEN says belong to another part of the process by now,
+ * which closes them, are left. */
 void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
                          bool (*taken)(void *arg, int fd), void *arg);
 
@@ -43,13 +45,13 @@ void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg);
 
-/* The next generation is the service now: what it did not ask for is closed. */
+/* Make the next generation the service: close what it did not ask for. */
 void ld_listeners_commit(struct ld_listeners *listeners);
 
-/* The next generation will not be: what only it asked for is closed. */
+/* Give the next generation up: close what only it asked for. */
 void ld_listeners_abort(struct ld_listeners *listeners);
 
-/* What is known of the socket at INDEX; false if there is none. Strings belong to the set. */
+/* Information about the socket at INDEX; false if there is none. Strings belong to the set. */
 struct ld_listener_facts {
     const char *address;
     int fd;

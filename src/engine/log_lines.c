@@ -33,13 +33,13 @@ static void log_line(struct ld_log_lines *lines, const char *bytes, size_t size,
     ld_log_put(&event);
 }
 
-/* Log the line that was begun earlier, and forget it. */
+/* Log the line that began earlier, and forget it. */
 static void log_rest(struct ld_log_lines *lines) {
     log_line(lines, ld_text_string(&lines->rest), lines->rest.size, false);
     ld_text_clear(&lines->rest);
 }
 
-/* Log a piece of the line that was begun earlier; the beginning of a character at its end is kept. */
+/* Log a piece of the line that began earlier; keep an incomplete character at its end. */
 static void log_piece(struct ld_log_lines *lines) {
     char left[4];
     const char *bytes = ld_text_string(&lines->rest);

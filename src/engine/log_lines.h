@@ -6,7 +6,7 @@
 
 #include "base/text.h"
 
-/* What has come of the current line. Zeroed means none; free with ld_log_lines_fini. */
+/* The beginning of the current line. Zeroed means none; free with ld_log_lines_fini. */
 struct ld_log_lines {
     char source[160];
     bool warn;       /* level warn instead of info */

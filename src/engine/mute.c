@@ -11,7 +11,7 @@
 
 struct muted {
     int fd;
-    bool silenced; /* its guest does not poll it any more */
+    bool silenced; /* its guest has stopped polling it */
 };
 
 static struct muted *muted;
@@ -27,7 +27,7 @@ static struct muted *find(int fd) {
     return NULL;
 }
 
-/* Take no client from a descriptor. */
+/* Accept no client from a descriptor. */
 int ld_mute_start(int fd) {
     struct muted *grown = ld_grow(muted, muted_count, sizeof *grown);
     if (grown == NULL) {
@@ -47,7 +47,7 @@ static void forget(const struct muted *entry) {
     }
 }
 
-/* Take clients from now on. */
+/* Accept clients again. */
 void ld_mute_stop(int fd) {
     struct muted *entry = find(fd);
     if (entry == NULL) {

@@ -11,8 +11,8 @@
 #include "base/time.h"
 #include "engine/turn.h"
 
-/* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full, and
- * nobody else has a turn. */
+/* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full,
+ * and nothing else has a turn. */
 #define READ_SIZE ((size_t)128 * 1024)
 #define PIECE_MAX 0x40000000U /* libuv counts bytes in an unsigned */
 
@@ -59,9 +59,9 @@ void ld_pipes_close_outlet(struct ld_outlet *outlet) {
     }
 }
 
-/* Whether an outlet that is readable is to be read in this turn of the loop. When its time is up, the
- * others have to wait for the next, in which those that were read later than the one of them that
- * waits longest give way. The loop's time is that of the beginning of the turn. */
+/* Whether to read a readable outlet in this turn of the loop. When the time of the turn is up,
+ * the others wait for the next turn, in which the one that waited longest comes before those
+ * read after it. The loop's time is that of the beginning of the turn. */
 static bool is_served(struct ld_outlet *outlet) {
     static struct {
         uint64_t turn;
@@ -83,8 +83,8 @@ static bool is_served(struct ld_outlet *outlet) {
     return true;
 }
 
-/* Lend a buffer for a read, or none if it must wait. It is used up before the next read: one serves
- * all. */
+/* Lend a buffer for a read, or none if it must wait. It is consumed before the next read, so one
+ * buffer serves all. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     static char bytes[READ_SIZE];
     (void)suggested;
@@ -97,7 +97,7 @@ static void on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer) {
     struct ld_outlet *outlet = LD_CONTAINER_OF(pipe, struct ld_outlet, pipe);
     if (size > 0) {
         outlet->on_bytes(outlet, buffer->base, (size_t)size);
-    } else if (size < 0 && size != UV_ENOBUFS) { /* that is the one that must wait */
+    } else if (size < 0 && size != UV_ENOBUFS) { /* ENOBUFS: it must wait */
         ld_pipes_close_outlet(outlet);
         outlet->on_bytes(outlet, NULL, 0);
     }
@@ -110,7 +110,7 @@ void ld_pipes_read(struct ld_outlet *outlet) {
     }
 }
 
-/* Hold back. */
+/* Add a reason not to read. */
 void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason) {
     outlet->holds |= reason;
     if (outlet->open) {
@@ -118,7 +118,7 @@ void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason) {
     }
 }
 
-/* Give a reason up. */
+/* Remove a reason not to read. */
 void ld_pipes_unhold(struct ld_outlet *outlet, unsigned reason) {
     outlet->holds &= ~reason;
     ld_pipes_read(outlet);
@@ -145,7 +145,7 @@ void ld_pipes_close_inlet(struct ld_inlet *inlet) {
     }
 }
 
-/* How many bytes wait. */
+/* Return how many bytes wait. */
 size_t ld_pipes_unwritten(const struct ld_inlet *inlet) {
     return inlet->open ? inlet->pipe.write_queue_size : 0;
 }
@@ -173,7 +173,7 @@ static void on_written(uv_write_t *request, int status) {
     settle(inlet);
 }
 
-/* Write what was not taken at once; its size, or a negative errno. */
+/* Queue what could not be written at once; its size, or a negative errno. */
 static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
     struct pending *pending = malloc(sizeof *pending + size);
     if (pending == NULL) {

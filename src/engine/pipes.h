@@ -27,7 +27,7 @@ struct ld_inlet {
     bool closing; /* when everything is written */
     int error;    /* what ended the writing */
     void *owner;
-    void (*on_drained)(struct ld_inlet *inlet); /* nothing waits to be written any more */
+    void (*on_drained)(struct ld_inlet *inlet); /* nothing waits to be written */
     ld_pipes_closed *on_closed;
 };
 
@@ -39,16 +39,16 @@ int ld_pipes_open_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs);
 void ld_pipes_close_outlet(struct ld_outlet *outlet);
 void ld_pipes_close_inlet(struct ld_inlet *inlet);
 
-/* Begin to read, unless held. Outlets that are readable at the same time, and whose owners take long, are read
- * in turn, and the loop turns between. */
+/* Start reading, unless held. Outlets that are readable at the same time, and whose owners take
+ * long, are read in rotation, with turns of the loop between. */
 void ld_pipes_read(struct ld_outlet *outlet);
 
-/* Hold back for a reason (a bit), and give a reason up. */
+/* Add a reason (a bit) not to read, and remove reasons. */
 void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason);
 void ld_pipes_unhold(struct ld_outlet *outlet, unsigned reason);
 
-/* Write; what is not taken at once is copied and waits. 0 or a negative errno: -EPIPE when nobody
- * reads any more, -EBADF when the inlet is not open. */
+/* Write; what the pipe does not take at once is copied and waits. 0 or a negative errno: -EPIPE
+ * when the reader is gone, -EBADF when the inlet is not open. */
 int ld_pipes_write(struct ld_inlet *inlet, const char *bytes, size_t size);
 
 /* How many bytes wait. */

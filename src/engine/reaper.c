@@ -13,7 +13,7 @@
 #include "engine/turn.h"
 #include "posix/process.h"
 
-#define FOREIGN_MS 2  /* until a child of somebody else is looked at again */
+#define FOREIGN_MS 2  /* until a foreign child is checked again */
 #define RATION     20 /* a walk is followed by this many times its cost without one */
 #define BATCH      64 /* ends handled in one turn of the loop */
 
@@ -37,7 +37,7 @@ static struct ld_watch **bucket(const struct ld_reaper *reaper, pid_t pid) {
     return &reaper->buckets[(size_t)pid & (reaper->bucket_count - 1)];
 }
 
-/* Find who watches PID. */
+/* Find the watch of PID. */
 struct ld_watch *ld_reaper_find(const struct ld_reaper *reaper, pid_t pid) {
     struct ld_watch *watch = *bucket(reaper, pid);
     while (watch != NULL && watch->pid != pid) {
@@ -46,7 +46,7 @@ struct ld_watch *ld_reaper_find(const struct ld_reaper *reaper, pid_t pid) {
     return watch;
 }
 
-/* Double the table when it is full; a failure to only makes it slower. */
+/* Double the table when it is full; a failure only makes it slower. */
 static void grow(struct ld_reaper *reaper) {
     size_t count = reaper->bucket_count * 2;
     struct ld_watch **buckets = calloc(count, sizeof(struct ld_watch *));
@@ -67,8 +67,8 @@ static void grow(struct ld_reaper *reaper) {
     reaper->bucket_count = count;
 }
 
-/* The descriptor to watch PID by: PIDFD, or one that is opened; -ENOSYS if it is to be learnt of by
- * SIGCHLD, or another negative errno. */
+/* The descriptor to watch PID by: PIDFD, or one that is opened; -ENOSYS if SIGCHLD announces
+ * its end, or another negative errno. */
 static int take_pidfd(const struct ld_reaper *reaper, pid_t pid, int pidfd) {
     if (reaper->use_pidfds) {
         return pidfd >= 0 ? pidfd : ld_process_open(pid);
@@ -101,7 +101,7 @@ int ld_reaper_watch(struct ld_reaper *reaper, struct ld_watch *watch, pid_t pid,
     return 0;
 }
 
-/* Watch no more. */
+/* Stop watching. */
 void ld_reaper_unwatch(struct ld_reaper *reaper, struct ld_watch *watch) {
     struct ld_watch **place = bucket(reaper, watch->pid);
     while (*place != NULL && *place != watch) {
@@ -132,7 +132,7 @@ static bool reap(pid_t pid, bool block, struct ld_exit *exit) {
     do {
         rc = waitid(P_PID, (id_t)pid, &info, WEXITED | (block ? 0 : WNOHANG));
     } while (rc < 0 && errno == EINTR);
-    if (rc < 0) { /* ECHILD: somebody else has reaped it */
+    if (rc < 0) { /* ECHILD: other code has reaped it */
         *exit = (struct ld_exit){.status = -1};
         return true;
     }
@@ -157,8 +157,8 @@ void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_
     ld_reaper_unwatch(reaper, watch);
 }
 
-/* Tell the owners of children whose pidfd says that they ended, as long as a turn of the loop may take;
- * the rest comes in the next turn. An owner may let go of other watches meanwhile. */
+/* Tell the owners of children whose pidfd says that they ended, as long as a turn of the loop
+ * may take; the rest comes in the next turn. An owner may end other watches during this. */
 static void finish_known(struct ld_reaper *reaper) {
     uint64_t end = ld_time_coarse() + LD_TURN_NS;
     reaper->ended_count = epoll_wait(reaper->epoll, reaper->ended, BATCH, 0);
@@ -186,7 +186,7 @@ static void walk(struct ld_reaper *reaper) {
             finish(reaper, watch);
         } else if (reaper->is_foreign != NULL && reaper->is_foreign(info.si_pid)) {
             uv_timer_start(&reaper->timer, on_timer, FOREIGN_MS, 0);
-            return; /* it hides those behind it until it is gone */
+            return; /* it hides those after it until it is reaped */
         } else {
             reap(info.si_pid, false, &exit);
         }
@@ -210,8 +210,8 @@ static void on_timer(uv_timer_t *timer) {
     walk_now(LD_CONTAINER_OF(timer, struct ld_reaper, timer));
 }
 
-/* Reap what has ended and nobody watches by a pidfd. The walk costs as much as there are children: when
- * they end one after the other, one walk serves many of them. */
+/* Reap what has ended and is not watched by a pidfd. A walk costs time for each child, so when they
+ * end one after the other, one walk serves many of them. */
 void ld_reaper_sweep(struct ld_reaper *reaper) {
     uint64_t now = uv_hrtime();
     if (now >= reaper->next_walk) {
@@ -228,7 +228,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     finish_known(LD_CONTAINER_OF(poll, struct ld_reaper, poll));
 }
 
-/* Whose children to leave alone. */
+/* Set which children to leave alone. */
 void ld_reaper_set_foreign(struct ld_reaper *reaper, bool (*is_foreign)(pid_t pid)) {
     reaper->is_foreign = is_foreign;
 }
@@ -275,8 +275,8 @@ static void on_close(uv_handle_t *handle) {
     }
 }
 
-/* Close a reaper; the loop must turn once to free it. Who still watches is told that nothing will
- * be known. */
+/* Close a reaper; the loop must turn once to free it. Remaining watches are told that the exit is
+ * unknown. */
 void ld_reaper_close(struct ld_reaper *reaper) {
     const struct ld_exit unknown = {.status = -1};
     for (size_t i = 0; i < reaper->bucket_count; i++) {
@@ -298,7 +298,7 @@ bool ld_reaper_has_children(void) {
     return waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
 }
 
-/* Watch nothing any more: the epoll set, which both processes have, gets a descriptor of its own. */
+/* Stop watching: replace the epoll set that both processes share by an empty one. */
 void ld_reaper_give_up(struct ld_reaper *reaper) {
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll >= 0) {

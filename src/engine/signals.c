@@ -12,19 +12,19 @@
 #include "engine/turn.h"
 
 static struct {
-    int fd; /* an eventfd: readable when a flag is set that somebody has to be woken for */
+    int fd; /* an eventfd: readable when a flag is set that the loop must be woken for */
     atomic_ullong from_user;
     atomic_ullong from_kernel;
-    atomic_bool asleep; /* whoever sets a flag must wake the loop, which may be polling */
+    atomic_bool asleep; /* a handler that sets a flag must wake the loop, which may be polling */
     bool drained;       /* since it fell asleep */
-    int next; /* the signal to look at first: none waits for those of lower numbers for ever */
+    int next; /* the signal to check first, so that low numbers do not starve the others */
     unsigned users[65];
     uv_poll_t poll;
     uv_prepare_t prepare;
     uv_check_t check;
     ld_signals_handler *handler;
     void *arg;
-    struct sigaction others[65]; /* what others have asked for */
+    struct sigaction others[65]; /* actions that libraries have set */
     void (*volatile on_arrival[65])(int signo);
 } state = {.fd = -1, .asleep = true, .next = 1};
 
@@ -33,7 +33,7 @@ static unsigned long long flag(int signo) {
     return 1ULL << (signo - 1);
 }
 
-/* Do what sigaction does; for a signal that we catch, only note it. */
+/* Set the action of a signal; for one that we catch, only note it. */
 int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
     if (signo < 1 || signo > 64 || state.users[signo] == 0) {
         return ld_libc_sigaction(signo, action, before);
@@ -47,13 +47,13 @@ int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigac
     return 0;
 }
 
-/* Whether somebody else has a handler for a signal. */
+/* Whether a library has a handler for a signal that we catch. */
 bool ld_signals_is_shared(int signo) {
     const struct sigaction *other = &state.others[signo];
     return state.users[signo] > 0 && other->sa_handler != SIG_DFL && other->sa_handler != SIG_IGN;
 }
 
-/* Call the handler of somebody else. */
+/* Call the handler of a library. */
 static void pass_on(int signo, siginfo_t *info, void *context) {
     const struct sigaction *other = &state.others[signo];
     if ((other->sa_flags & SA_SIGINFO) != 0) {
@@ -71,8 +71,8 @@ static void wake(void) {
     }
 }
 
-/* Note a signal. Runs at any time on any thread: only atomics and write, and errno is kept. The
- * flags that were there have woken the loop already. */
+/* Note a signal. Runs at any time on any thread: only atomics and write, and errno is kept. Flags
+ * that were set before have woken the loop already. */
 static void note(int signo, siginfo_t *info, void *context) {
     int saved = errno;
     if (ld_signals_is_shared(signo)) {
@@ -93,7 +93,7 @@ void ld_signals_on_arrival(int signo, void (*function)(int signo)) {
     state.on_arrival[signo] = function;
 }
 
-/* Begin to catch. */
+/* Start catching. */
 int ld_signals_open(void) {
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0) {
@@ -107,7 +107,7 @@ int ld_signals_open(void) {
     return 0;
 }
 
-/* Forget what had arrived; the caller has released or blocked what it caught. */
+/* Close the descriptor; the caller has released or blocked what it caught. */
 void ld_signals_close(void) {
     if (state.fd >= 0) {
         close(state.fd);
@@ -115,7 +115,8 @@ void ld_signals_close(void) {
     }
 }
 
-/* Catch a signal. System calls go on after it, so that no library sees EINTR because of us. */
+/* Catch a signal. System calls are restarted after it, so that no library sees EINTR because of
+ * us. */
 int ld_signals_catch(int signo) {
     if (state.users[signo]++ > 0) {
         return 0;
@@ -129,15 +130,14 @@ int ld_signals_catch(int signo) {
     return 0;
 }
 
-/* Let a signal do its default again when nobody else catches it. */
+/* Restore the default of a signal after the last user has released it. */
 void ld_signals_release(int signo) {
     if (--state.users[signo] == 0) {
-        ld_libc_sigaction(signo, &state.others[signo],
-                          NULL); /* the default, if nobody else asked */
+        ld_libc_sigaction(signo, &state.others[signo], NULL);
     }
 }
 
-/* Catch nothing any more, and stand in nobody's way. */
+/* Stop catching, and let sigaction set actions again. */
 void ld_signals_give_up(void) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
     for (int signo = 1; signo <= 64; signo++) {
@@ -167,13 +167,14 @@ static bool is_pending(void) {
     return atomic_load(&state.from_user) != 0 || atomic_load(&state.from_kernel) != 0;
 }
 
-/* The first of a set of signals, counted from the one whose turn it is. */
+/* The first of a set of signals, starting at the one whose turn it is. */
 static int first_of(unsigned long long set) {
     unsigned long long later = set & ~(flag(state.next) - 1);
     return __builtin_ctzll(later != 0 ? later : set) + 1;
 }
 
-/* Hand on what has arrived, but not after END (ld_time_coarse): false if there was no time for all. */
+/* Hand on what has arrived, but not after END (ld_time_coarse): false if the time did not
+ * suffice. */
 static bool hand_on(ld_signals_handler *handler, void *arg, uint64_t end) {
     unsigned long long arrived = atomic_load(&state.from_user) | atomic_load(&state.from_kernel);
     while (arrived != 0) {
@@ -190,8 +191,8 @@ static bool hand_on(ld_signals_handler *handler, void *arg, uint64_t end) {
     return true;
 }
 
-/* Deliver what has arrived. The counter is reset before the flags are taken: whoever sets one
- * after that makes the descriptor readable again, and so do we, if others were still set. */
+/* Deliver what has arrived. The counter is reset before the flags are taken: a handler that
+ * sets one after that makes the descriptor readable again, and so do we if flags are still set. */
 void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
     drain();
     hand_on(handler, arg, UINT64_MAX);
@@ -200,7 +201,7 @@ void ld_signals_deliver(ld_signals_handler *handler, void *arg) {
     }
 }
 
-/* Before the loop polls: what comes from now on must wake it, and what came before, too. */
+/* Before the loop polls: signals from now on must wake it, and so must earlier ones. */
 static void on_prepare(uv_prepare_t *prepare) {
     (void)prepare;
     state.drained = false;
@@ -218,12 +219,12 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     drain();
 }
 
-/* After the loop has polled: deliver, and let nobody wake a loop that is awake. */
+/* After the loop has polled: deliver, and do not wake a loop that is awake. */
 static void on_check(uv_check_t *check) {
     (void)check;
     atomic_store(&state.asleep, false);
     if (is_pending() && !state.drained) {
-        drain(); /* it came as the loop awoke: the next poll need not say so */
+        drain(); /* it came as the loop woke: the next poll need not report it */
     }
     if (is_pending()) {
         uint64_t end = ld_time_coarse() + LD_TURN_NS;
@@ -252,7 +253,7 @@ int ld_signals_attach(uv_loop_t *loop, ld_signals_handler *handler, void *arg) {
     return rc;
 }
 
-/* Deliver no more; the loop must turn once to let go. */
+/* Stop delivering; the loop must turn once to close the handles. */
 void ld_signals_detach(void) {
     atomic_store(&state.asleep, true);
     uv_close((uv_handle_t *)&state.poll, NULL);

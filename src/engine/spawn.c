@@ -1,6 +1,6 @@
-/* Between clone and exec the child runs in our memory while we stand still: it may only make raw
- * system calls (the C library's setuid would signal our threads), on a stack of its own, with all
- * signals blocked until its handlers are gone. */
+/* Between clone and exec the child runs in our memory while this thread is suspended: it may
+ * make only raw system calls (the C library's setuid would signal our threads), on a stack of
+ * its own, with all signals blocked until its handlers are gone. */
 #include "engine/spawn.h"
 
 #include <errno.h>
@@ -43,7 +43,8 @@ enum step {
 static const char *const step_names[] = {"clone",       "setpgid",   "dup2",   "chdir",
                                          "setpriority", "setrlimit", "setuid", "exec"};
 
-/* The child's error, in memory that stays shared even where a clone copies (as under valgrind). */
+/* The child's error, in memory that stays shared even if clone copies memory (as under
+ * valgrind). */
 struct failure {
     int error;
     enum step step;
@@ -66,7 +67,7 @@ static struct {
     bool no_pidfd; /* the kernel refuses to give one */
 } shared;
 
-/* Note why the child cannot go on. */
+/* Note why the child cannot continue. */
 IN_CHILD static int fail(const struct plan *plan, enum step step) {
     plan->failure->error = errno;
     plan->failure->step = step;
@@ -98,7 +99,7 @@ IN_CHILD static int move_sources(const struct plan *plan) {
     return 0;
 }
 
-/* Put every descriptor in its place; all others end with the exec. */
+/* Put every descriptor in its place; the exec closes all others. */
 IN_CHILD static int place_fds(const struct plan *plan) {
     const struct ld_spawn *spec = plan->spec;
     if (shared.has_close_range) {
@@ -173,7 +174,7 @@ IN_CHILD static int bind_life(const struct plan *plan) {
     return 0;
 }
 
-/* Let every signal do its default, then block none: no handler of ours can run in between. */
+/* Restore the default of every signal, then unblock all: no handler of ours can run in between. */
 IN_CHILD static void reset_signals(void) {
     static const unsigned long dfl[4]; /* handler, flags, restorer, mask: all zero */
     static const unsigned long none;
@@ -185,8 +186,8 @@ IN_CHILD static void reset_signals(void) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
-/* Try each file in turn; a file that may not be run is worth more mention than one that is not
- * there. */
+/* Try each file in turn; EACCES for one is reported rather than ENOENT for
+ * another. */
 IN_CHILD static void exec(const struct plan *plan) {
     bool denied = false;
     for (char *const *path = plan->paths; *path != NULL; path++) {
@@ -202,7 +203,7 @@ IN_CHILD static void exec(const struct plan *plan) {
     fail(plan, STEP_EXEC);
 }
 
-/* The child, until it is another program. */
+/* Run the child until its exec. */
 IN_CHILD static int run_child(void *arg) {
     const struct plan *plan = arg;
     if (take_group(plan) == 0 && place_fds(plan) == 0 && set_surroundings(plan) == 0 &&
@@ -214,7 +215,7 @@ IN_CHILD static int run_child(void *arg) {
     return 127;
 }
 
-/* Make the stack and the shared page, once. */
+/* Make the stack and the shared page, once a process. */
 static int prepare(void) {
     if (shared.stack != NULL) {
         return 0;
@@ -237,7 +238,7 @@ static int prepare(void) {
     return 0;
 }
 
-/* Clone the child and wait until it is another program or has failed. A kernel that does not know
+/* Clone the child and wait until it has called exec or failed. A kernel without
  * pidfds refuses the flag, or leaves *PIDFD alone. */
 static pid_t clone_child(struct plan *plan, int *pidfd) {
     const int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
@@ -260,7 +261,7 @@ static pid_t clone_child(struct plan *plan, int *pidfd) {
     return pid;
 }
 
-/* Reap a child that has failed, and let go of its descriptor. */
+/* Reap a child that has failed, and close its descriptor. */
 static void take_back(pid_t pid, int *pidfd) {
     siginfo_t info;
     while (waitid(P_PID, (id_t)pid, &info, WEXITED) < 0 && errno == EINTR) {
@@ -271,7 +272,7 @@ static void take_back(pid_t pid, int *pidfd) {
     }
 }
 
-/* Clone, and learn from the shared page how it went. */
+/* Clone, and read the result from the shared page. */
 static int start(struct plan *plan, pid_t *pid, int *pidfd, const char **step) {
     *shared.failure = (struct failure){0};
     if (!shared.has_close_range) {

@@ -1,5 +1,6 @@
 /* Starting a program: one clone that shares memory until the exec, so that its cost does not grow
- * with the size of this process; and the failing step handed back as a value. */
+ * with the size of this process; the step that failed is returned as a value. One
+ * stack and one shared page a process. */
 #ifndef LD_ENGINE_SPAWN_H
 #define LD_ENGINE_SPAWN_H
 
@@ -16,25 +17,25 @@ struct ld_spawn_fd {
     int parent;
 };
 
-/* Whom the child is to be. */
+/* The user and groups of the child. */
 struct ld_spawn_identity {
-    uid_t uid; /* -1: as we are */
-    gid_t gid; /* -1: as we are */
+    uid_t uid; /* -1: unchanged */
+    gid_t gid; /* -1: unchanged */
     const gid_t *groups;
-    int group_count; /* -1: as we are */
+    int group_count; /* -1: unchanged */
 };
 
 /* What to start, and how. Everything is borrowed for the call. */
 struct ld_spawn {
     char *const *argv;
     char *const *envp;
-    const char *cwd;               /* NULL: as we are */
+    const char *cwd;               /* NULL: unchanged */
     const struct ld_spawn_fd *fds; /* 0, 1 and 2 must be among them; nothing else is inherited */
     size_t fd_count;
-    bool same_group; /* stay in ours: it may use the terminal, and a Ctrl-C there is for it too */
-    bool session;    /* a session of its own, and it outlives us; else a process group, and the
-                      kernel kills it when we die */
-    int mask;        /* file mode mask; -1: as we are */
+    bool same_group; /* stay in our process group, with the terminal and its Ctrl-C */
+    bool session;    /* a session of its own, and it outlives us; otherwise a process group, and
+                      the kernel kills it when we die */
+    int mask;        /* file mode mask; -1: unchanged */
     int nice;        /* added to our own */
     struct {
         int resource;
@@ -45,7 +46,7 @@ struct ld_spawn {
 };
 
 /* Start the program. It has default dispositions, an empty signal mask and its own group. 0 with
- * its pid, and its pidfd in *PIDFD (which may be NULL: none is wanted; -1 on an old kernel), the
+ * its pid, and its pidfd in *PIDFD (which may be NULL; -1 on an old kernel), the
  * caller's to close; or a negative errno, with the step that failed in *STEP ("exec", "chdir", …;
  * static): then nothing has run. */
 int ld_spawn_start(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const char **step);

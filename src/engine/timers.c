@@ -23,7 +23,7 @@ struct ld_timers {
     int fd;      /* of `precise`, or -1 */
     bool is_set; /* the timerfd will be readable, or is */
     unsigned open_handles;
-    uint64_t wake; /* when we are to be woken */
+    uint64_t wake; /* when the loop is asked to wake us */
     uint64_t last_run;
     bool firing;
     ld_timers_fire *fire;
@@ -35,8 +35,8 @@ static void on_timer(uv_timer_t *handle);
 static void on_precise(uv_poll_t *poll, int status, int events);
 static void on_idle(uv_idle_t *handle);
 
-/* Set a timerfd to DUE, LD_WHEEL_NEVER for none; false if it cannot be. Set again, it is not readable any
- * more: nothing has to be read from it. */
+/* Set a timerfd to DUE, LD_WHEEL_NEVER for none; false if it cannot be. Setting it makes it
+ * unreadable again, so nothing has to be read from it. */
 static bool set_fd(int fd, uint64_t due) {
     struct itimerspec when = {{0}, {0}};
     if (due != LD_WHEEL_NEVER) {
@@ -46,8 +46,8 @@ static bool set_fd(int fd, uint64_t due) {
     return timerfd_settime(fd, TFD_TIMER_ABSTIME, &when, NULL) == 0;
 }
 
-/* Have the timerfd; false if there is none to be had now: then timers are late by up to a millisecond,
- * and it is tried again. */
+/* Make the timerfd if there is none; false on a failure: timers are then late by up to a
+ * millisecond, and it is tried again. */
 static bool ensure_precise(struct ld_timers *timers) {
     if (timers->fd >= 0) {
         return true;
@@ -75,18 +75,18 @@ static void set_precise(struct ld_timers *timers, uint64_t due) {
     }
 }
 
-/* Set the loop's own timer to DUE. It counts whole milliseconds of the same clock, so the next whole one
- * is never early. (Whoever drives the loop calls uv_update_time before it waits, or libuv waits for as
- * long as the callbacks of this turn took in addition.) */
+/* Set the loop's own timer to DUE. It counts whole milliseconds of the same clock, so the next
+ * whole one is never early. (The host calls uv_update_time before the loop waits; otherwise
+ * libuv would wait longer by the time that the callbacks of this turn took.) */
 static void set_coarse(struct ld_timers *timers, uint64_t due) {
     uint64_t due_ms = (due + MS_NS - 1) / MS_NS;
     uint64_t now_ms = uv_now(timers->timer.loop);
     uv_timer_start(&timers->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
 }
 
-/* Ask the loop, NOW, to wake us at DUE. A uv_timer_t of 0 ms is not for what is due now: libuv would
- * serve a chain of those before any I/O. It is there behind the timerfd too: that one is shared with a
- * copy of this process that a script may have forked, and which may set it. */
+/* Ask the loop, NOW, to wake us at DUE. A uv_timer_t of 0 ms is not for what is due now: libuv
+ * would serve a chain of those before any I/O. It backs up the timerfd, which a copy of this
+ * process that a script has forked shares and may set. */
 static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
     bool is_soon = due > now && due - now < SOON_NS && ensure_precise(timers);
     uint64_t earliest = timers->last_run + APART_NS;
@@ -115,8 +115,8 @@ static void collect(struct ld_timers *timers, uint64_t now) {
     }
 }
 
-/* Fire what was collected at NOW, in a turn that began at START; how many there were. False in *GO_ON
- * if the loop is to turn before there are more. What is armed meanwhile waits. */
+/* Fire what was collected at NOW, in a turn that began at START; how many there were. False in
+ * *GO_ON if the loop is to turn before there are more. What is armed during this waits. */
 static size_t fire_batch(struct ld_timers *timers, uint64_t now, uint64_t start, bool *go_on) {
     size_t fired = 0;
     while (*go_on && ld_wheel_has_batch(&timers->wheel)) {
@@ -138,7 +138,7 @@ static uint64_t next_due(struct ld_timers *timers) {
     return ld_wheel_has_batch(&timers->wheel) ? 0 : ld_wheel_first_due(&timers->wheel);
 }
 
-/* Note that the loop begins to wait. */
+/* Note that the loop starts to wait. */
 static void on_wait(uv_prepare_t *handle) {
     struct ld_timers *timers = LD_CONTAINER_OF(handle, struct ld_timers, before_wait);
     ld_wheel_note_idle(&timers->wheel, uv_hrtime(), 0);
@@ -155,8 +155,8 @@ static void on_waited(uv_check_t *handle) {
     note_waited(LD_CONTAINER_OF(handle, struct ld_timers, after_wait));
 }
 
-/* Fire what is due, and some of what is armed for now meanwhile: a turn of the loop for each firing of
- * a chain costs more than the firing. */
+/* Fire what is due, and some of what is armed for now by that: a turn of the loop for each
+ * firing of a chain costs more than the firing. */
 static void run(struct ld_timers *timers) {
     uint64_t start = uv_hrtime();
     uint64_t now = start;
@@ -166,7 +166,7 @@ static void run(struct ld_timers *timers) {
     timers->firing = true;
     while (due <= now && fired < CHAIN && go_on) {
         collect(timers, now);
-        go_on = ld_wheel_has_batch(&timers->wheel); /* else there is no memory for the batch */
+        go_on = ld_wheel_has_batch(&timers->wheel); /* otherwise there is no memory for the batch */
         fired += fire_batch(timers, now, start, &go_on);
         due = next_due(timers);
         now = uv_hrtime();
@@ -277,7 +277,7 @@ void ld_timers_disarm(struct ld_timers *timers, ld_timer timer) {
     ld_wheel_disarm(&timers->wheel, timer);
 }
 
-/* What is known of a timer. */
+/* Return the information about a timer. */
 struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer) {
     return ld_wheel_info(&timers->wheel, timer);
 }

@@ -13,9 +13,9 @@
 struct ld_timers;
 
 /* Called from the loop for a timer that is due. One that fires once is disarmed already, a
- * repeating one is armed for its next beat. Returns false if the loop is to go on before what has been
- * armed meanwhile. It may do anything to any timer but close them all; INFO
- * is valid until the timer is freed. */
+ * repeating one is armed for its next beat. Returns false if the loop must turn before more
+ * timers fire. It may do anything to any timer but close them all; INFO is valid until the timer
+ * is freed. */
 typedef bool ld_timers_fire(void *arg, ld_timer timer, struct ld_timer_info *info);
 
 /* Make a set of timers on LOOP; NULL when memory ran out. How late timers fire is counted in LAG
@@ -23,13 +23,14 @@ typedef bool ld_timers_fire(void *arg, ld_timer timer, struct ld_timer_info *inf
 struct ld_timers *ld_timers_new(uv_loop_t *loop, ld_timers_fire *fire, void *arg,
                                 struct ld_lag *lag);
 
-/* Drop all timers. The memory goes when the loop has closed the handles. */
+/* Drop all timers. The memory is freed when the loop has closed the handles. */
 void ld_timers_close(struct ld_timers *timers);
 
 /* Make a timer, not armed; 0 when memory ran out. It exists until it is freed. */
 ld_timer ld_timers_add(struct ld_timers *timers);
 
-/* The timer that the next ld_timers_add will make, which then cannot fail; 0 when memory ran out. */
+/* The timer that the next ld_timers_add will make, which then cannot fail; 0 when memory ran
+ * out. */
 ld_timer ld_timers_reserve(struct ld_timers *timers);
 void ld_timers_free(struct ld_timers *timers, ld_timer timer);
 
@@ -38,7 +39,7 @@ void ld_timers_free(struct ld_timers *timers, ld_timer timer);
 void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval);
 void ld_timers_disarm(struct ld_timers *timers, ld_timer timer);
 
-/* What is known of a timer; NULL if it was freed. Valid until the timer is freed. */
+/* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer);
 
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */

@@ -114,7 +114,7 @@ static void on_close(uv_handle_t *handle) {
     }
 }
 
-/* Watch no more. */
+/* Stop watching. */
 void ld_wall_clock_close(struct ld_wall_clock *clock) {
     uv_close((uv_handle_t *)&clock->poll, on_close);
     uv_close((uv_handle_t *)&clock->etc, on_close);

@@ -1,4 +1,4 @@
-/* Changes of the clock on the wall: it was set, the machine was asleep, or the system's zone has
+/* Changes of the real-time clock: it was set, the machine was asleep, or the system's time zone has
  * changed. */
 #ifndef LD_ENGINE_WALL_CLOCK_H
 #define LD_ENGINE_WALL_CLOCK_H
@@ -8,12 +8,12 @@
 
 struct ld_wall_clock;
 
-/* Call CHANGED(ARG) from LOOP after each change, at times without one. 0 or a negative errno. Without
- * inotify, a change of the zone is not noticed. */
+/* Call CHANGED(ARG) from LOOP after each change, sometimes without one. 0 or a negative errno.
+ * Without inotify, a change of the zone is not noticed. */
 int ld_wall_clock_open(struct ld_wall_clock **out, uv_loop_t *loop, void (*changed)(void *arg),
                        void *arg);
 
-/* Watch no more; the loop must turn once to free it. */
+/* Stop watching; the loop must turn once to free it. */
 void ld_wall_clock_close(struct ld_wall_clock *clock);
 
 #endif

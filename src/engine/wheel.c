@@ -1,14 +1,14 @@
-/* Time is cut into ticks of a millisecond. Level 0 has a list for each of the 64 ticks that share
- * their upper bits with the current one, level 1 a list for each 64 of those, and so on. An arming
- * stands on the level of the highest digit (of 6 bits) in which its tick differs from the current
- * one; so the first non-empty list of the lowest non-empty level holds those that are due next, and
- * when its time comes they move to lower levels. Within a list they are sorted by due time when they
- * expire.
+/* Time is cut into ticks of a millisecond. Level 0 has a list for each of the 64 ticks that
+ * share their upper bits with the current one, level 1 a list for each 64 of those, and so on.
+ * An arming is on the level of the highest digit (of 6 bits) in which its tick differs from the
+ * current one; so the first non-empty list of the lowest non-empty level holds those that are
+ * due next, and when its time comes they move to lower levels. Within a list they are sorted by
+ * due time when they expire.
  *
- * The lists are not links through the timers, which would be a miss of the cache at each step, but
- * blocks of armings, packed. To disarm a timer is to make its arming void: it is dropped when its list
- * is next gone through, or when no block is left. A chunk of timers comes with the blocks for them:
- * arming never allocates. */
+ * The lists are not links through the timers, which would miss the cache at each step, but
+ * packed blocks of armings. To disarm a timer is to make its arming void: it is dropped when its
+ * list is next gone through, or when no block is left. A chunk of timers comes with the blocks
+ * for them: arming never allocates. */
 #include "engine/wheel.h"
 
 #include <stdlib.h>
@@ -23,7 +23,7 @@
 #define LISTS      ((size_t)LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
 #define CACHE_LINE 64
 #define NO_SLOT    UINT32_MAX
-#define LATE_NS    2000000 /* a beat that is late by no more is still called */
+#define LATE_NS    2000000 /* a beat that is at most this late is still called */
 
 struct ld_wheel_slot {
     struct ld_timer_info info;
@@ -54,16 +54,18 @@ static struct ld_wheel_slot *slot_at(const struct ld_wheel *wheel, uint32_t inde
     return &wheel->chunks[chunk].slots[index - slots_in(chunk)];
 }
 
-/* The slot of an arming that stands; NULL if it is void. */
+/* The slot of an arming that is valid; NULL if it is void. */
 static struct ld_wheel_slot *find_armed(const struct ld_wheel *wheel,
                                         const struct ld_wheel_arming *arming) {
     struct ld_wheel_slot *slot = slot_at(wheel, arming->index);
-    bool stands = slot->info.armed && slot->order == arming->order && slot->info.due == arming->due;
-    return stands ? slot : NULL;
+    bool is_valid =
+        slot->info.armed && slot->order == arming->order && slot->info.due == arming->due;
+    return is_valid ? slot : NULL;
 }
 
-/* How many blocks do for a number of slots, 64 of them always spare but for void armings: one that is
- * not full for each list, and the full ones twice, so that what is void is dropped seldom. */
+/* How many blocks suffice for a number of slots, with 64 always spare except for void armings:
+ * one that is not full for each list, and the full ones twice, so that void armings are rarely
+ * dropped. */
 static size_t blocks_for(size_t slots) {
     size_t lists = slots < LISTS ? slots : LISTS;
     return slots == 0 ? 0 : lists + (slots / BLOCK + 1) * 2 + LD_WHEEL_LISTS;
@@ -74,7 +76,7 @@ static size_t blocks_of(unsigned chunk) {
     return blocks_for(slots_in(chunk + 1)) - blocks_for(slots_in(chunk));
 }
 
-/* Add a chunk: slots, and behind them the blocks. False when memory ran out, or ids. */
+/* Add a chunk: slots, and after them the blocks. False when memory or ids ran out. */
 static bool add_chunk(struct ld_wheel *wheel) {
     unsigned at = wheel->chunk_count;
     if (at == LD_WHEEL_CHUNKS) {
@@ -88,7 +90,7 @@ static bool add_chunk(struct ld_wheel *wheel) {
     if (chunk == NULL) {
         return false;
     }
-    /* Its memory is touched as it is needed. */
+    /* Its memory is not touched before it is needed. */
     wheel->chunks[at].slots = chunk;
     wheel->chunks[at].blocks = (struct ld_wheel_block *)(void *)((char *)chunk + slots_size);
     wheel->chunk_count++;
@@ -188,7 +190,7 @@ static bool add_to_batch(struct ld_wheel *wheel, const struct ld_wheel_arming *a
     return true;
 }
 
-/* Put an arming of a list that is gone through where it belongs; one that is void nowhere. */
+/* Put an arming of a list that is sifted where it belongs; drop a void one. */
 static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *arming, uint64_t limit) {
     if (find_armed(wheel, arming) != NULL &&
         (arming->due >= limit || !add_to_batch(wheel, arming))) {
@@ -196,7 +198,9 @@ static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *armin
     }
 }
 
-/* Go through a list. A block is given back before what was in it needs one. */
+/* Move the armings of a list: those due before LIMIT to the batch (if there is memory), the
+ * others to where they belong as seen from the current tick. Void ones are dropped. A block is
+ * given back before its contents need one. */
 static void sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
     struct ld_wheel_arming armings[BLOCK];
     struct ld_wheel_block *block = take_list(wheel, list);
@@ -212,7 +216,7 @@ static void sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
     }
 }
 
-/* Have COUNT blocks spare, 64 at the most: there are as many when nothing void is left. */
+/* Make COUNT blocks spare, 64 at most: there are as many when no void arming is left. */
 static void ensure_spare(struct ld_wheel *wheel, size_t count) {
     if (wheel->spare < count) {
         for (unsigned list = 0; list < LISTS; list++) {
@@ -227,7 +231,7 @@ static void insert(struct ld_wheel *wheel, const struct ld_wheel_slot *slot, uin
     append(wheel, &(struct ld_wheel_arming){slot->info.due, slot->order, index});
 }
 
-/* Let the current tick be one to which no list before LIST comes; this one has to be gone through. */
+/* Make TICK the current one, when nothing before LIST is left; LIST must be sifted then. */
 static void advance(struct ld_wheel *wheel, unsigned list, uint64_t tick) {
     if (list >= LD_WHEEL_LISTS) {
         ensure_spare(wheel, LD_WHEEL_LISTS); /* it may go to as many lists */
@@ -276,7 +280,7 @@ uint64_t ld_wheel_first_due(struct ld_wheel *wheel) {
         if (wheel->lists[list].first_due != 0) {
             return wheel->lists[list].first_due;
         }
-        sift(wheel, list, 0); /* it may have been full of void ones */
+        sift(wheel, list, 0); /* it may have held only void ones */
         if (is_occupied(wheel, list) && wheel->lists[list].first_due == 0) {
             return 0;
         }
@@ -291,7 +295,7 @@ static int compare_armings(const void *left, const void *right) {
     if (a->due != b->due) {
         return a->due < b->due ? -1 : 1;
     }
-    return (int32_t)(a->order - b->order) < 0 ? -1 : 1; /* right across a wrap of the counter */
+    return (int32_t)(a->order - b->order) < 0 ? -1 : 1; /* correct across a wrap of the counter */
 }
 
 /* Sort what one list gave: often it is in order. */
@@ -324,7 +328,7 @@ void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now) {
     wheel->tick = last > wheel->tick ? last : wheel->tick;
 }
 
-/* Note when there was last time. */
+/* Note the last idle time. */
 void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to) {
     wheel->idle_from = from;
     wheel->idle_to = to;
@@ -335,8 +339,8 @@ bool ld_wheel_has_batch(const struct ld_wheel *wheel) {
     return wheel->batch_at < wheel->batch_size;
 }
 
-/* Arm a repeating timer for its first beat after NOW. False if the last one that has passed is not to be
- * called. */
+/* Arm a repeating timer for its first beat after NOW. False if the last beat that passed must
+ * not be called. */
 static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index, uint64_t now) {
     struct ld_timer_info *info = &slot->info;
     uint64_t late = now - info->due;
@@ -413,7 +417,7 @@ ld_timer ld_wheel_add(struct ld_wheel *wheel) {
     return timer;
 }
 
-/* Free a timer; one that was freed already is left alone. */
+/* Free a timer; ignore one that was freed already. */
 void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer) {
     struct ld_wheel_slot *slot = find(wheel, timer);
     if (slot == NULL) {
@@ -453,7 +457,7 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
     wheel->armed--;
 }
 
-/* What is known of a timer. */
+/* Return the information about a timer. */
 struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer) {
     struct ld_wheel_slot *slot = find(wheel, timer);
     return slot != NULL ? &slot->info : NULL;

@@ -18,8 +18,8 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* What is known of a timer. The other counters, `busy` and `by_clock` are the owner's to keep, who
- * counts missed beats of its own too. */
+/* Information about a timer. The owner keeps `runs`, `errors`, `busy` and `by_clock`, and adds
+ * missed beats of its own. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
@@ -28,23 +28,22 @@ struct ld_timer_info {
     uint32_t errors;
     bool armed;
     bool busy;     /* its last call is not over */
-    bool by_clock; /* it is armed anew for moments of the clock on the wall */
+    bool by_clock; /* the owner arms it for moments of the real-time clock */
     bool skipped;  /* its last beat was too late to be called */
 };
 
-/* One arming: it stands as long as its timer has that due time and that order. */
+/* One arming: it is valid as long as its timer has that due time and that order, then void. */
 struct ld_wheel_arming {
     uint64_t due;
     uint32_t order;
     uint32_t index;
 };
 
-/* Those that come due in one stretch of time, in the order of arming, some of which may not stand any
- * more. */
+/* The armings that come due in one stretch of time, in the order of arming. Some may be void. */
 struct ld_wheel_list {
     struct ld_wheel_block *first;
     struct ld_wheel_block *last;
-    uint64_t first_due; /* the earliest of those that stand; 0: not known */
+    uint64_t first_due; /* the earliest of those that are valid; 0: not known */
 };
 
 struct ld_wheel {
@@ -68,7 +67,7 @@ struct ld_wheel {
     struct ld_wheel_arming *batch; /* what ld_wheel_expire found, in the order of firing */
     size_t batch_size;
     size_t batch_at;    /* the next of it to fire */
-    uint64_t idle_from; /* when there was last time to fire what came due, and up to when */
+    uint64_t idle_from; /* the last idle time, in which what came due could be fired */
     uint64_t idle_to;
     size_t batch_capacity;
 };
@@ -82,12 +81,12 @@ ld_timer ld_wheel_add(struct ld_wheel *wheel);
 /* The timer that the next ld_wheel_add will make, which then cannot fail; 0 when memory ran out. */
 ld_timer ld_wheel_reserve(struct ld_wheel *wheel);
 
-/* A small number for a timer, not in use by any other that exists. */
+/* A small number for a timer, unique among those that exist. */
 uint32_t ld_wheel_index(ld_timer timer);
 
 void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
 
-/* What is known of a timer; NULL if it was freed. Valid until the timer is freed. */
+/* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer);
 
 /* Arm a timer (again), once or with an interval; disarm it. */
@@ -104,18 +103,19 @@ uint64_t ld_wheel_first_due(struct ld_wheel *wheel);
  * time, equal ones in the order of arming. Nothing may be left in the batch. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
 
-/* Note when there was last time to fire what came due: FROM … TO. */
+/* Note the last idle time, in which what came due could be fired: FROM … TO. */
 void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to);
 
 /* Whether something is left in the batch. What is armed by then is due after it. */
 bool ld_wheel_has_batch(const struct ld_wheel *wheel);
 
-/* Take the next out of the batch: the timer, and what is known of it in *INFO. 0 if it was disarmed,
- * armed or freed since the batch was made, or is not to be called at NOW. A repeating timer is armed for
- * its first beat after NOW; the beats that have passed are counted as missed, but for the last one,
- * if it is still to be called: it is late by no more than 2 ms or an eighth of the interval, or it came
- * due in idle time and the machine was late, or the one before was not called because it was late
- * (else a timer that comes due while the same other one holds the loop, each time, would never be). */
+/* Take the next out of the batch: the timer, and its information in *INFO. 0 if it was disarmed,
+ * armed or freed since the batch was made, or must not be called at NOW. A repeating timer is
+ * armed for its first beat after NOW; the beats that have passed are counted as missed, except
+ * the last one if it is still called: because it is at most 2 ms or an eighth of the interval
+ * late, or it came due in idle time and the machine was late, or the one before was skipped for
+ * being late (otherwise a timer that comes due while another one holds the loop, each time,
+ * would never be called). */
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info);
 
 #endif
