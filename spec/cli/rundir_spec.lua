@@ -90,7 +90,7 @@ describe("The run directory of an ordinary user", function()
   local box = support.with_box(before_each, after_each)
 
   -- A uid without an entry in the user database, of this process alone: specs may run beside others.
-  local STRANGER = 60000 + uv.os_getpid() % 4000
+  local STRANGER = 60000 + math.tointeger(uv.os_getpid()) % 4000
   local FALLBACK = "/tmp/lunad-" .. STRANGER
 
   -- Options for running a copy of the binary as a user who has `home` (or none), and `env`.
