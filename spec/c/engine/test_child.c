@@ -20,7 +20,7 @@ static uv_loop_t loop;
 static struct ld_reaper *reaper;
 static struct ld_children *children;
 
-/* Whoever owns a child. */
+/* The owner of a child. */
 struct owner {
     struct ld_child *child;
     struct ld_text output[2];
@@ -447,7 +447,7 @@ static const struct check_case cases[] = {
     {"many children", test_many},
 };
 
-/* Run the cases. What is opened once in a process is no case's. */
+/* Run the cases. What is opened once a process belongs to no case. */
 int main(int argc, char **argv) {
     REQUIRE(ld_signals_open() == 0);
     return check_main(argc, argv, cases, LD_COUNT(cases));

@@ -354,7 +354,7 @@ static void check_twice(const char *zone, const char *spec, const char *before, 
     CHECK(ld_cron_next(&cron, one + 65 * MINUTE) - one > 23 * HOUR);
 }
 
-/* The offset changes here, and it is no daylight saving time before or after. */
+/* The offset changes here, without daylight saving time before or after. */
 static void test_same_season(void) {
     check_twice("Europe/Moscow", "30 1 * * *", "2014-10-26 00:00", HOUR + 30 * MINUTE);
     check_twice("Europe/Volgograd", "45 1 * * *", "2020-12-27 00:15", HOUR + 30 * MINUTE);

@@ -117,7 +117,7 @@ static void test_failed_reload(void) {
 static void test_queue_lives_on(void) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     set = ld_listeners_new();
-    close(ask("a", false)); /* whoever asked has closed it */
+    close(ask("a", false)); /* its owner has closed it */
     snprintf(address.sun_path, sizeof address.sun_path, "%s", box_path("a"));
     int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
@@ -144,7 +144,7 @@ static void test_inherited(void) {
     CHECK_INT(1, count());
     CHECK(ld_listeners_describe(set, 0, &facts) && facts.inherited);
     CHECK_STR("fd:http", facts.address);
-    ld_listeners_commit(set); /* it stays though nobody asks for it */
+    ld_listeners_commit(set); /* it stays although it was not asked for */
     CHECK_INT(1, count());
     close(by_name);
     close(by_address);

@@ -84,7 +84,7 @@ static void test_controls(void) {
     end("info  beat/child[42]: a\\x00b\\x0D\\x1B\n");
 }
 
-/* Check what stands behind a message: the mark of a piece, unless its NUMBER is 0. */
+/* Check what follows a message: the mark of a piece, unless its NUMBER is 0. */
 static void check_mark(const char *text, size_t number, bool is_cut) {
     char mark[64] = "";
     if (number > 0) {
@@ -149,7 +149,7 @@ static void test_long_in_one_chunk(void) {
     check_long(200000, 1000000);
 }
 
-/* Log a line of SIZE bytes that repeats CHARACTER behind SHIFT others, and check that none is cut. */
+/* Log a line of SIZE bytes that repeats CHARACTER after SHIFT others, and check that none is cut. */
 static void check_characters(const char *character, size_t shift, size_t chunk) {
     size_t size = shift + (size_t)70000 / strlen(character) * strlen(character);
     char *bytes = malloc(size + 1);

@@ -248,11 +248,11 @@ static void test_too_many(void) {
 static const struct check_case cases[] = {
     {"output, and its end", test_output},
     {"output is held until no reason is left", test_hold},
-    {"output that nobody wants any more", test_close_output},
+    {"output that is not wanted any longer", test_close_output},
     {"input", test_input},
     {"input that is not taken at once is copied and waits", test_much_input},
-    {"input that nobody reads", test_reader_gone},
-    {"input that nobody reads any more", test_reader_goes},
+    {"input without a reader", test_reader_gone},
+    {"input whose reader goes", test_reader_goes},
     {"input that is given up", test_close_input},
     {"no descriptors are left", test_too_many},
 };

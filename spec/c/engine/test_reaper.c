@@ -315,7 +315,7 @@ static void test_wait(void) {
     end();
 }
 
-/* Whether we have no child any more, turning the loop. */
+/* Turn the loop; whether we have no child. */
 static bool has_no_children(void *arg) {
     (void)arg;
     uv_run(&loop, UV_RUN_NOWAIT);
@@ -353,7 +353,7 @@ static void test_stolen(void) {
     begin();
     pid_t pid = spawn_ending(0);
     watch(&children[0], pid);
-    wait_child(pid); /* somebody else reaps it */
+    wait_child(pid); /* other code reaps it */
     if (!use_pidfds) {
         ld_reaper_unwatch(reaper, &children[0].watch);
         end();
@@ -364,7 +364,7 @@ static void test_stolen(void) {
     end();
 }
 
-/* A child that has ended, but stays with somebody who traces it until he goes. */
+/* A child that has ended, but stays with its tracer until that ends. */
 static void reap_traced(void) {
     int ends[2];
     char byte;
@@ -418,7 +418,7 @@ static void test_no_descriptors(void) {
     check_in_child(watch_without_descriptors);
 }
 
-/* On a kernel without pidfds everything is learnt by SIGCHLD. */
+/* On a kernel without pidfds SIGCHLD announces every end. */
 static void watch_on_old_kernel(void) {
     if (!use_pidfds || !hear_sigchld) {
         return;
@@ -453,7 +453,7 @@ static void test_new_fails(void) {
     end();
 }
 
-/* Somebody has forked without an exec, and so has a copy of every pidfd. */
+/* Another process was forked without an exec, and so has a copy of every pidfd. */
 static void reap_beside_copies(void) {
     begin();
     for (int i = 0; i < 10; i++) {

@@ -72,7 +72,7 @@ static void check_fails(struct job *job, int code, const char *step) {
     CHECK_INT(-code, start(job));
     CHECK_STR(step, job->step);
     CHECK_INT(-77, job->pid);
-    CHECK_STR("", read_fd(job->out)); /* nobody has the pipe any more */
+    CHECK_STR("", read_fd(job->out)); /* no process has the pipe */
     close(job->out);
     CHECK(waitpid(-1, NULL, WNOHANG) < 0 && errno == ECHILD);
 }

@@ -15,7 +15,7 @@ int __wrap_timerfd_settime(int fd, int flags, const struct itimerspec *due, stru
 ssize_t __real_read(int fd, void *bytes, size_t size);
 ssize_t __wrap_read(int fd, void *bytes, size_t size);
 
-/* In the place of the kernel's timer: a pipe. A byte in it stands for a clock that was set. */
+/* A pipe instead of the kernel's timer. A byte in it means that the clock was set. */
 static struct {
     bool on;
     int ends[2];
@@ -93,7 +93,7 @@ static void test_real(void) {
     int changes = 0;
     uv_loop_init(&loop);
     CHECK_INT(0, ld_wall_clock_open(&clock, &loop, count, &changes));
-    CHECK(!uv_loop_alive(&loop)); /* nobody waits for it */
+    CHECK(!uv_loop_alive(&loop)); /* it does not keep the loop alive */
     uv_run(&loop, UV_RUN_NOWAIT);
     CHECK_INT(0, changes);
     ld_wall_clock_close(clock);

@@ -39,7 +39,7 @@ struct model_timer {
     uint64_t due;
     uint64_t interval;
     uint64_t missed;
-    uint64_t order; /* of the last change; tells whether one in the batch still stands */
+    uint64_t order; /* of the last change; tells whether one in the batch is still valid */
     bool armed;     /* in the sorted list */
     bool waits;     /* in the batch */
     bool skipped;   /* its last beat was not called */
@@ -62,7 +62,7 @@ static bool is_before(const struct model_timer *a, const struct model_timer *b) 
     return a->due != b->due ? a->due < b->due : a->order < b->order;
 }
 
-/* Fire what is next in the batch, if it stands. */
+/* Fire what is next in the batch, if it is valid. */
 static ld_timer fire(struct ld_wheel *wheel, uint64_t now) {
     struct ld_timer_info *info = NULL;
     ld_timer timer = ld_wheel_fire(wheel, now, &info);
@@ -189,7 +189,7 @@ static void op_free(struct model_timer *timer) {
     ld_wheel_disarm(&model.wheel, id);
 }
 
-/* Compare what is known of a timer. */
+/* Compare the information about a timer. */
 static void check_info(const struct model_timer *timer) {
     const struct ld_timer_info *info = ld_wheel_info(&model.wheel, timer->id);
     REQUIRE((info == NULL) == (timer->id == 0));
@@ -284,7 +284,7 @@ static uint64_t random_step(void) {
         return 1;
     case 2:
         return random_below(1 << 20);
-    case 3: /* to a due time, or just before or behind it */
+    case 3: /* to a due time, or just before or after it */
         if (model.armed > 0) {
             uint64_t due = model.sorted[random_below(1 + model.armed / 8)]->due + random_below(3);
             return due > model.now + 1 ? due - 1 - model.now : 0;
@@ -321,7 +321,7 @@ static void check_all(void) {
     }
 }
 
-/* Begin anew. */
+/* Begin again. */
 static void begin(uint64_t now) {
     memset(&model, 0, sizeof model);
     model.now = now;
@@ -539,7 +539,7 @@ static void rearm(size_t count) {
     size_t fired = 0;
     for (uint64_t due; (due = ld_wheel_first_due(&wheel)) != LD_WHEEL_NEVER;) {
         ld_wheel_expire(&wheel, due);
-        REQUIRE(wheel.batch_size > 0); /* nobody is woken for what is void */
+        REQUIRE(wheel.batch_size > 0); /* a void arming wakes nothing */
         for (size_t i = 0; i < wheel.batch_size; i++, fired++) {
             ld_timer timer = fire(&wheel, due);
             REQUIRE(timer != 0 && dues[ld_wheel_index(timer)] == due);
