@@ -156,7 +156,7 @@ static bool is_time(double seconds) {
 
 /* Read NAME.start. */
 int ld_record_load(struct ld_record *record, int dir, const char *name) {
-    struct stat facts;
+    struct stat facts = {0};
     json_t *fields = NULL;
     *record = (struct ld_record){0};
     int rc = dir >= 0 ? read_fields(dir, name, &fields, &facts) : -ENOENT;
