@@ -1,4 +1,5 @@
 /* status and list. */
+#include <errno.h>
 
 #include "client.h"
 #include "cmd.h"
@@ -24,8 +25,9 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
                      (int)target->holder.pid, "state", "running", "error", ld_json_string(why));
 }
 
-/* Ask a running daemon for its report, which has SECONDS; a new reference. */
-static json_t *ask(const struct ld_target *target, double seconds) {
+/* Ask a running daemon for its report, which has SECONDS; a new reference. NULL if it has ended
+ * meanwhile; then the target says so. */
+static json_t *ask(struct ld_target *target, double seconds) {
     struct ld_text why = {0};
     json_t *report = NULL;
     const struct ld_request request = {.run_fd = target->dir->fd,
@@ -33,8 +35,10 @@ static json_t *ask(const struct ld_target *target, double seconds) {
                                        .verb = "status",
                                        .seconds = seconds,
                                        .pid = target->holder.pid};
-    if (ld_client_ask(&request, &report, &why) < 0) {
-        report = silent_report(target, ld_text_string(&why));
+    int rc = ld_client_ask(&request, &report, &why);
+    if (rc < 0) {
+        bool has_ended = rc != -ETIMEDOUT && rc != -EREMOTEIO && ld_target_has_ended(target);
+        report = has_ended ? NULL : silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
         json_object_set_new(report, "name", json_string(target->name));
@@ -89,10 +93,11 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     if (status != 0) {
         return status;
     }
+    bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
+    json_t *report = is_alive ? ask(&target, ASK_SECONDS) : NULL;
     if (target.holder.state != LD_HOLDER_ALIVE) {
         return show_dead(call, &target);
     }
-    json_t *report = ask(&target, ASK_SECONDS);
     if (call->options->json) {
         json_array_append(output.reports, report);
     } else {
@@ -152,8 +157,9 @@ static bool list_one(const char *name, void *arg) {
     if (ld_pidfile_inspect(&target.holder, target.dir->fd, name) == 0) {
         bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
         double seconds = output.silent < SILENT_MAX ? ASK_SECONDS : SHORT_SECONDS;
-        json_t *report = is_alive ? ask(&target, seconds) : dead_report(&target);
-        output.silent += is_alive && json_object_get(report, "error") != NULL;
+        json_t *report = is_alive ? ask(&target, seconds) : NULL;
+        output.silent += json_object_get(report, "error") != NULL;
+        report = target.holder.state == LD_HOLDER_ALIVE ? report : dead_report(&target);
         if (report != NULL) {
             json_array_append_new(output.reports, report);
         }
@@ -200,8 +206,12 @@ static void print_row(const json_t *report) {
     size_t before = row.size;
     ld_status_member(&row, "", report, "state");
     size_t width = row.size - before;
-    ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
-                   (int)json_integer_value(json_object_get(report, "generation")),
+    char generation[16] = "-";
+    if (answers) {
+        snprintf(generation, sizeof generation, "%d",
+                 (int)json_integer_value(json_object_get(report, "generation")));
+    }
+    ld_text_format(&row, "%*s %4s  %-10s ", width < 10 ? (int)(10 - width) : 0, "", generation,
                    answers ? ld_text_string(&uptime) : "-");
     ld_status_member(&row, "", report, answers ? "script" : "error");
     ld_say_text(&row);

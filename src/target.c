@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <poll.h>
 #include <pwd.h>
 #include <string.h>
 #include <unistd.h>
@@ -10,6 +11,9 @@
 #include "parse.h"
 #include "paths.h"
 #include "say.h"
+
+#define END_LOOKS   50 /* for the end of a daemon whose connection has broken */
+#define END_LOOK_MS 10
 
 /* Open the run directory. */
 int ld_rundir_open(struct ld_rundir *dir, const char *chosen) {
@@ -249,6 +253,22 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
         status = 3;
     }
     return status;
+}
+
+/* Look for a moment whether a daemon has ended. */
+bool ld_target_has_ended(struct ld_target *target) {
+    for (int looks = 0; looks < END_LOOKS; looks++) {
+        struct ld_holder holder;
+        if (ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0) {
+            return false;
+        }
+        if (holder.state != LD_HOLDER_ALIVE) {
+            target->holder = holder;
+            return true;
+        }
+        poll(NULL, 0, END_LOOK_MS);
+    }
+    return false;
 }
 
 /* Open a pidfd for a running target. */
