@@ -89,6 +89,36 @@ describe("the status report", function()
     end
   end)
 
+  it("tells of one that dies while it is asked that it is dead", function()
+    -- Holds its loop until somebody asks, then dies without an answer.
+    local text = [[
+      lunad.after(0, function()
+        local asked
+        repeat
+          asked = 0
+          for line in io.lines "/proc/net/unix" do
+            asked = asked + (line:find("/s.sock", 1, true) and line:find(BOX, 1, true) and 1 or 0)
+          end
+        until asked > 1
+        lunad.kill(lunad.pid, "KILL")
+      end)
+    ]]
+    text = text:gsub("BOX", ("%q"):format(box:path("run")))
+    box:serve(text)
+    local result = box:lunad("status", "s")
+    assert.matches("^s: dead, but its pidfile is there", result.out)
+    assert.equal(1, result.code)
+    box:ok("stop", "s")
+    box:serve(text)
+    result = box:lunad("status", "--json", "s")
+    assert.equal("dead", support.json.decode(result.out).state)
+    assert.equal(1, result.code)
+    box:ok("stop", "s")
+    box:serve(text)
+    assert.matches("\ns +%- +dead +%- ", box:ok "list")
+    box:ok("stop", "s")
+  end)
+
   it("is an array for several names", function()
     box:serve("", "-n", "a")
     box:serve("", "-n", "b")

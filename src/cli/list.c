@@ -41,8 +41,9 @@ static bool add_one(const char *name, void *arg) {
     if (ld_pidfile_inspect(&target.holder, list->dir->fd, name) == 0) {
         bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
         double seconds = list->silent < SILENT_MAX ? LD_CLIENT_SECONDS : SHORT_SECONDS;
-        json_t *report = is_alive ? ld_status_report_ask(&target, seconds) : dead_report(&target);
-        list->silent += is_alive && json_object_get(report, "error") != NULL;
+        json_t *report = is_alive ? ld_status_report_ask(&target, seconds) : NULL;
+        list->silent += json_object_get(report, "error") != NULL;
+        report = target.holder.state == LD_HOLDER_ALIVE ? report : dead_report(&target);
         if (report != NULL) {
             json_array_append_new(list->reports, report);
         }
@@ -89,8 +90,12 @@ static void print_row(const json_t *report) {
     size_t before = row.size;
     ld_status_text_member(&row, "", report, "state");
     size_t width = row.size - before;
-    ld_text_format(&row, "%*s %4d  %-10s ", width < 10 ? (int)(10 - width) : 0, "",
-                   (int)json_integer_value(json_object_get(report, "generation")),
+    char generation[16] = "-";
+    if (answers) {
+        snprintf(generation, sizeof generation, "%d",
+                 (int)json_integer_value(json_object_get(report, "generation")));
+    }
+    ld_text_format(&row, "%*s %4s  %-10s ", width < 10 ? (int)(10 - width) : 0, "", generation,
                    answers ? ld_text_string(&uptime) : "-");
     ld_status_text_member(&row, "", report, answers ? "script" : "error");
     ld_say_text(&row);

@@ -175,7 +175,15 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     if (status == 0 && is_alive) {
         status = ld_target_stop(target, -1);
     }
-    return status == 0 ? start_in_child(target, record, false) : status;
+    if (status != 0) {
+        return status;
+    }
+    status = start_in_child(target, record, false);
+    if (status != 0 && strcmp(record->words[1], "start") == 0) {
+        ld_complain("%s: %s, and not started again (when that is put right: lunad start)",
+                    target->name, is_alive ? "it was stopped" : "it had died");
+    }
+    return status;
 }
 
 /* Restart a daemon, also one that has crashed. */

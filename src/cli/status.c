@@ -53,10 +53,11 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     if (status != 0) {
         return status;
     }
+    bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
+    json_t *report = is_alive ? ld_status_report_ask(&target, LD_CLIENT_SECONDS) : NULL;
     if (target.holder.state != LD_HOLDER_ALIVE) {
         return show_dead(call, &target);
     }
-    json_t *report = ld_status_report_ask(&target, LD_CLIENT_SECONDS);
     if (call->options->json) {
         json_array_append(reports, report);
     } else {

@@ -1,5 +1,6 @@
 #include "cli/status_report.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,12 +14,14 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
 }
 
 /* Ask a running daemon for its report. */
-json_t *ld_status_report_ask(const struct ld_target *target, double seconds) {
+json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     struct ld_text why = {0};
     json_t *report = NULL;
     const struct ld_request request = ld_target_request(target, "status", seconds);
-    if (ld_client_ask(&request, &report, &why) < 0) {
-        report = silent_report(target, ld_text_string(&why));
+    int rc = ld_client_ask(&request, &report, &why);
+    if (rc < 0) {
+        bool has_ended = rc != -ETIMEDOUT && rc != -EREMOTEIO && ld_target_has_ended(target);
+        report = has_ended ? NULL : silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
         json_object_set_new(report, "name", json_string(target->name));

@@ -21,6 +21,8 @@
 #define DEFAULT_SECONDS 10.0 /* where no record says the daemon's own time to stop */
 #define SLACK_SECONDS   2.0  /* "and a little" */
 #define LOOK_MS         5    /* between checks of the lock */
+#define END_LOOKS       50   /* for the end of a daemon whose connection has broken */
+#define END_LOOK_MS     10
 
 /* A search for the daemon that runs a script. */
 struct search {
@@ -223,6 +225,22 @@ void ld_target_clear(const struct ld_target *target) {
     if (target->dir->fd >= 0) {
         ld_hold_remove_stale(target->dir->fd, target->name);
     }
+}
+
+/* Check for a moment whether a daemon has ended. */
+bool ld_target_has_ended(struct ld_target *target) {
+    for (int looks = 0; looks < END_LOOKS; looks++) {
+        struct ld_holder holder;
+        if (ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0) {
+            return false;
+        }
+        if (holder.state != LD_HOLDER_ALIVE) {
+            target->holder = holder;
+            return true;
+        }
+        poll(NULL, 0, END_LOOK_MS);
+    }
+    return false;
 }
 
 /* Check whether the lock of TARGET is free, or held by a later daemon. */

@@ -25,6 +25,10 @@ int ld_target_find(struct ld_target *target, const struct ld_rundir *dir, const 
 int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir,
                            const char *argument);
 
+/* Check for a moment whether a daemon whose connection has broken has ended: its lock goes a moment later
+ * than its socket. Then the holder says so. */
+bool ld_target_has_ended(struct ld_target *target);
+
 /* Open a pidfd of a running target, confirmed by the kernel; a negative errno after complaining. */
 int ld_target_open(const struct ld_target *target);
 
