@@ -239,6 +239,17 @@ static void signal_process(const struct ld_process *process, int signo) {
     }
 }
 
+/* Confirm an entry, unless its parent is still to be confirmed; whether that was done. */
+static bool confirm_entry(const struct table *table, struct entry *entry) {
+    const struct entry *parent = entry->is_open ? find_entry(table, entry->process.parent) : NULL;
+    if (parent == NULL || parent->is_open) {
+        return false;
+    }
+    entry->is_open = false;
+    entry->is_confirmed = (parent->is_root || parent->is_confirmed) && is_unchanged(table, entry);
+    return true;
+}
+
 /* Confirm the family from the top, before a process is signalled: one whose parent has changed since
  * the table was read does not belong to it. */
 static void confirm_family(struct table *table) {
@@ -249,16 +260,7 @@ static void confirm_family(struct table *table) {
     while (again) {
         again = false;
         for (size_t i = 0; i < table->count; i++) {
-            struct entry *entry = &table->entries[i];
-            const struct entry *parent =
-                entry->is_open ? find_entry(table, entry->process.parent) : NULL;
-            if (parent == NULL || parent->is_open) {
-                continue;
-            }
-            entry->is_open = false;
-            again = true;
-            entry->is_confirmed =
-                (parent->is_root || parent->is_confirmed) && is_unchanged(table, entry);
+            again = confirm_entry(table, &table->entries[i]) || again;
         }
     }
 }
