@@ -635,6 +635,27 @@ describe("lunad stop", function()
     assert.truthy(box:log("s"):find("stopped in peace", 1, true))
   end)
 
+  it("is one stop for a daemon whose loop is too busy to answer at once", function()
+    box:serve([[
+      local uv = require "luv"
+      lunad.on_stop(function() lunad.sleep(0.5) print "stopped in peace" end)
+      lunad.signal("USR2", function()
+        print "busy"
+        for _ = 1, 10 do
+          uv.new_timer():start(0, 1, function()
+            local till = uv.hrtime() + 1e8
+            while uv.hrtime() < till do end
+          end)
+        end
+      end)
+    ]], "--stop-timeout", "40")
+    box:ok("signal", "s", "USR2")
+    box:wait_log("s", "busy")
+    assert.equal("s: stopped\n", box:ok("stop", "s"))
+    assert.truthy(box:log("s"):find("stopped in peace", 1, true))
+    assert.is_nil(box:log("s"):find("asked to stop again", 1, true))
+  end)
+
   it("kills a daemon that is stuck when its own time is over, and not later", function()
     box:serve([[
       lunad.signal("USR2", function() print "stuck" while true do end end)

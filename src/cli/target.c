@@ -273,7 +273,9 @@ static double own_seconds(const struct ld_target *target) {
     return seconds + SLACK_SECONDS;
 }
 
-/* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. */
+/* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. A request
+ * that a busy daemon has not answered waits in its socket: a signal beside it would be a second stop,
+ * which means "at once". */
 static bool ask_to_stop(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer;
@@ -283,7 +285,7 @@ static bool ask_to_stop(const struct ld_target *target) {
     ld_text_fini(&why);
     if (rc == 0) {
         json_decref(answer);
-    } else if (!has_ended(target)) {
+    } else if (rc != -ETIMEDOUT && !has_ended(target)) {
         int pidfd = ld_target_open(target);
         if (pidfd < 0) {
             return false;
