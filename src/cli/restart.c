@@ -180,8 +180,8 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     }
     status = start_in_child(target, record, false);
     if (status != 0 && strcmp(record->words[1], "start") == 0) {
-        ld_complain("%s: %s, and not started again (when that is put right: lunad start)",
-                    target->name, is_alive ? "it was stopped" : "it had died");
+        ld_say_error("%s: %s, and not started again (when that is put right: lunad start)",
+                     target->name, is_alive ? "it was stopped" : "it had died");
     }
     return status;
 }
