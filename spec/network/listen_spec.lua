@@ -176,7 +176,8 @@ describe("an address of lunad.listen", function()
       local words = { ["127.0.0.1"] = "it has no port", ["[::1]"] = "it has no port",
         [":80"] = "which address?",
         ["127.0.0.1:http"] = "the port must be a number", ["127.0.0.1:65536"] = "the port must be a number",
-        ["::1:80"] = "needs brackets", ["[1.2.3.4]:80"] = "brackets are for an IPv6", ["1.2.3:80"] = "four numbers",
+        ["::1:80"] = "needs brackets", ["[1.2.3.4]:80"] = "brackets are for an IPv6",
+        ["1.2.3:80"] = "four numbers",
         ["*:80"] = "0.0.0.0:80", ["example.org:80"] = "names are not looked up",
         ["unix:x"] = "must be absolute", ["unix:/" .. ("x"):rep(200)] = "at most 107 bytes" }
       for bad, part in pairs(words) do
