@@ -29,7 +29,7 @@ static void attach(struct msghdr *message, void *control, size_t size, int fd) {
     memcpy(CMSG_DATA(part), &fd, sizeof fd);
 }
 
-/* Send a packet. */
+/* Send a packet. A packet has five parts: NOLINTNEXTLINE(readability-function-size) */
 int ld_packet_send(int channel, unsigned long number, const char *word, const char *text,
                    size_t size, int fd) {
     char head[64];

@@ -125,7 +125,7 @@ static int follow_link(struct walk *walk, int fd) {
 
 /* Walk into NAME: a directory, or a link to follow. */
 static int step(struct walk *walk, const char *name) {
-    struct stat facts;
+    struct stat facts = {0};
     int fd = -EAGAIN;
     for (int tries = 0; fd == -EAGAIN && tries < TRIES_MAX; tries++) {
         fd = open_step(walk, name, &facts);
@@ -191,7 +191,7 @@ int ld_place_open(struct ld_place *place, const char *path, const struct ld_user
     if (path[0] != '/' || strlen(path) >= sizeof walk.rest) {
         return path[0] != '/' ? -EINVAL : -ENAMETOOLONG;
     }
-    strcpy(walk.rest, path);
+    memcpy(walk.rest, path, strlen(path) + 1);
     int rc = walk_all(&walk);
     if (place->is_users) {
         ld_user_leave(user);
