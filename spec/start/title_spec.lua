@@ -68,7 +68,8 @@ describe("The title of a daemon", function()
 
   it("does not depend on where the linker puts variables", function()
     assert(os.execute(([[cd %s && cc -D_GNU_SOURCE -Isrc -o %s spec/fixtures/title.c \
-      src/posix/title.c src/base/file.c src/base/grow.c src/base/text.c]]):format(support.root, box:path "title")))
+      src/posix/title.c \
+      src/base/file.c src/base/grow.c src/base/text.c]]):format(support.root, box:path "title")))
     for _, title in ipairs { "lunad: x", ("t"):rep(127) } do
       local process = box:spawn({ title }, { program = box:path("title"), keep_stdin = true })
       box:await(process, "the title", function() return process.out() == "." end)
