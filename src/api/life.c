@@ -5,6 +5,7 @@
 
 #include "api/life.h"
 #include "api/module.h"
+#include "api/timer_box.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "posix/forked.h"
@@ -217,6 +218,15 @@ static int push_on_stop(lua_State *co, void *arg) {
     return 1;
 }
 
+/* Note that the on_stop functions have run. After them no timer of a service that stops is called; what
+ * a replaced generation has started since then goes on. */
+static void end_on_stop(struct ld_script *script) {
+    script->on_stop.done = true;
+    if (script->stage != LD_STAGE_REPLACED) {
+        ld_api_timer_box_drop_all(script);
+    }
+}
+
 /* Run the next function, however this one ended. */
 static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)outcome;
@@ -236,7 +246,7 @@ void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
     lua_pop(L, 1);
     struct ld_task *task = any ? ld_task_take_or_report(script, "an on_stop function") : NULL;
     if (task == NULL) {
-        script->on_stop.done = true;
+        end_on_stop(script);
         return;
     }
     task->on_end = on_stop_end;

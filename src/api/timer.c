@@ -286,19 +286,10 @@ static json_t *report_timers(struct ld_script *script) {
     return report.list;
 }
 
-/* Free every timer, except those of sleeping tasks. */
-static void drop_all(struct ld_script *script, struct ld_script *next) {
+/* End the timers of a generation that has been replaced. */
+static void retire(struct ld_script *script, struct ld_script *next) {
     (void)next;
-    ld_timer following = ld_timers_next(script->timers, 0);
-    while (following != 0) {
-        ld_timer timer = following;
-        following = ld_timers_next(script->timers, timer);
-        bool sleeps = ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA;
-        lua_pop(script->shelf, 1);
-        if (!sleeps) {
-            ld_api_timer_box_free(script, timer);
-        }
-    }
+    ld_api_timer_box_drop_all(script);
 }
 
 static const luaL_Reg functions[] = {
@@ -334,6 +325,6 @@ const struct ld_part ld_api_timer_part = {
     .functions = functions,
     .own = own,
     .open = set_up,
-    .retire = drop_all,
+    .retire = retire,
     .report = report_timers,
 };

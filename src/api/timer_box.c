@@ -38,6 +38,20 @@ void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
     ld_timers_free(script->timers, timer);
 }
 
+/* Free every timer, except those of sleeping tasks. */
+void ld_api_timer_box_drop_all(struct ld_script *script) {
+    ld_timer following = ld_timers_next(script->timers, 0);
+    while (following != 0) {
+        ld_timer timer = following;
+        following = ld_timers_next(script->timers, timer);
+        bool sleeps = ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA;
+        lua_pop(script->shelf, 1);
+        if (!sleeps) {
+            ld_api_timer_box_free(script, timer);
+        }
+    }
+}
+
 /* Handle the end of a timer's call: the next beat may call again; a timer that is not armed is freed. */
 static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)results;

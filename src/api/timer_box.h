@@ -25,6 +25,9 @@ ld_timer ld_api_timer_box_make(lua_State *L, int index);
 /* Free a timer. Does not raise. */
 void ld_api_timer_box_free(struct ld_script *script, ld_timer timer);
 
+/* Free every timer, except those of sleeping tasks. Does not raise; may be called from a timer's function. */
+void ld_api_timer_box_drop_all(struct ld_script *script);
+
 /* Push a box with a new timer that calls the value at INDEX, which is not relative to the top. */
 struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index);
 
