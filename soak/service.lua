@@ -67,6 +67,7 @@ beat = lunad.every(STEP, function()
     lunad.log.error("soak: beats are lost", { lost = lost, runs = runs, missed = beat:missed() })
   end
 end)
+first = lunad.now() + beat:due() - STEP -- when the beat began
 
 -- Block the loop now and then.
 lunad.every(0.5, function()

@@ -51,6 +51,17 @@ describe("on_stop functions", function()
     in_reverse("exit", "")
   end)
 
+  it("are the last word to timers, while children are still ending", function()
+    box:serve [[
+      lunad.every(0.001, function() print "tick" end)
+      lunad.spawn { "sh", "-c", "trap 'sleep 0.3; exit' TERM; echo ready; while :; do sleep 0.05; done" }
+      lunad.on_stop(function() print "last words" end)
+    ]]
+    box:wait_log("s", "ready\n")
+    box:ok("stop", "s")
+    assert.is_nil(box:log("s"):match("last words.*tick"))
+  end)
+
   it("may sleep and run commands, one after the other", function()
     box:serve [[
       lunad.on_stop(function() print "last" end)
