@@ -8,7 +8,7 @@
 #include "daemon/record.h"
 
 #define DEFAULT_SECONDS 62.0 /* where no record says the daemon's own limit */
-#define SLACK_SECONDS   2.0  /* "and a little" */
+#define SLACK_SECONDS   5.0  /* "and a little" */
 
 /* Compute how long a reload may take: the old code returns its state, then the new code becomes
  * ready, each within the --start-timeout of the record. */
