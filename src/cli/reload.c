@@ -7,7 +7,7 @@
 #include "cli/verbs.h"
 #include "daemon/record.h"
 
-#define DEFAULT_SECONDS 62.0 /* where no record says the daemon's own limit */
+#define DEFAULT_SECONDS 65.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   5.0  /* "and a little" */
 
 /* Compute how long a reload may take: the old code returns its state, then the new code becomes
