@@ -167,7 +167,7 @@ describe("lunad.by_line", function()
         got[#got + 1] = line
         if line == "bad" then error("in a line") end
       end)
-      lunad.task(add, "a\nbad\nc\nd\nres")
+      lunad.task(add, "a\nbad\nc\nd\nres"):wait()
       add("t\n")
       add(nil)
       equal("a,bad,c,d,rest", table.concat(got, ","))
