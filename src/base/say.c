@@ -1,5 +1,6 @@
 #include "base/say.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,16 @@ static void add_line(struct ld_text *shown, const char *line, size_t size, bool 
     }
     ld_text_add_escaped(shown, line, size, false);
     ld_text_putc(shown, '\n');
+}
+
+static bool is_lost; /* something that was asked for could not be written */
+
+/* Complain, once, that what was asked for could not be written to stdout. */
+static void complain_of_stdout(int error) {
+    if (!is_lost) {
+        is_lost = true;
+        ld_say_error("stdout: %s", strerror(error));
+    }
 }
 
 /* Print text that may come from anywhere so that nothing acts on the terminal. False when memory ran
@@ -75,8 +86,12 @@ static void print_message(FILE *to, const char *before, const char *format, va_l
 
 /* Print a text. */
 void ld_say_text(const struct ld_text *text) {
+    errno = 0;
     if (!print_lines(stdout, text, false)) {
         ld_say_error("not enough memory");
+        is_lost = true;
+    } else if (ferror(stdout)) {
+        complain_of_stdout(errno);
     }
 }
 
@@ -86,6 +101,11 @@ void ld_say(const char *format, ...) {
     va_start(args, format);
     print_message(stdout, "", format, args);
     va_end(args);
+}
+
+/* Whether a text was lost. */
+bool ld_say_has_lost(void) {
+    return is_lost;
 }
 
 /* Print a complaint on stderr. */

@@ -160,10 +160,10 @@ static int converse(struct talk *talk, json_t **answer) {
 }
 
 /* Describe what a daemon that does not answer is busy with, as far as /proc tells. */
-static const char *name_activity(pid_t pid) {
-    switch (ld_process_activity(pid)) {
+static const char *name_activity(enum ld_activity activity) {
+    switch (activity) {
     case LD_ACTIVITY_STOPPED:
-        return "it is stopped by a signal (\"lunad signal NAME CONT\" lets it go on)";
+        return "it is stopped by a signal";
     case LD_ACTIVITY_TRACED:
         return "a debugger holds it";
     case LD_ACTIVITY_COMPUTES:
@@ -178,6 +178,15 @@ static const char *name_activity(pid_t pid) {
     return "it has ended";
 }
 
+/* Add why a daemon does not answer. */
+static void explain_silence(const struct ld_request *request, struct ld_text *why) {
+    enum ld_activity activity = ld_process_activity(request->pid);
+    ld_text_format(why, ": %s", name_activity(activity));
+    if (activity == LD_ACTIVITY_STOPPED) {
+        ld_text_format(why, " (\"lunad signal %s CONT\" lets it go on)", request->name);
+    }
+}
+
 /* Describe an error of the exchange. */
 static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     pid_t pid = talk->request->pid;
@@ -185,7 +194,9 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     case -ETIMEDOUT:
         ld_text_format(why, "it does not answer (waited %.1f s)",
                        (double)(ld_time_ms() - talk->begun) / 1e3);
-        ld_text_format(why, "%s%s", pid > 0 ? ": " : "", pid > 0 ? name_activity(pid) : "");
+        if (pid > 0) {
+            explain_silence(talk->request, why);
+        }
         break;
     case -ECONNREFUSED:
         ld_text_puts(why, "no process listens on its control socket");

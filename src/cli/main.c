@@ -18,17 +18,18 @@ static const struct ld_verb *const verbs[] = {
     &ld_verb_reopen,  &ld_verb_signal, &ld_verb_check,
 };
 
-/* Print what lunad can do. */
-static void print_help(FILE *out) {
-    fputs("lunad runs Lua 5.4 scripts as daemons.\n\nUsage:\n", out);
+/* Add what lunad can do. */
+static void add_help(struct ld_text *help) {
+    ld_text_puts(help, "lunad runs Lua 5.4 scripts as daemons.\n\nUsage:\n");
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
-        fprintf(out, "  lunad %-8s %-28s %s\n", verbs[i]->name, verbs[i]->operands,
-                verbs[i]->summary);
+        ld_text_format(help, "  lunad %-8s %-28s %s\n", verbs[i]->name, verbs[i]->operands,
+                       verbs[i]->summary);
     }
-    fputs("\nNAME is a daemon's name or its script's path.\n"
-          "lunad VERB --help shows the options of a verb; lunad --version shows the version.\n\n"
-          "Exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 already running.\n",
-          out);
+    ld_text_puts(
+        help,
+        "\nNAME is a daemon's name or its script's path.\n"
+        "lunad VERB --help shows the options of a verb; lunad --version shows the version.\n\n"
+        "Exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 already running.");
 }
 
 /* Find a verb. */
@@ -138,15 +139,26 @@ static char **copy_arguments(int argc, char **argv) {
     return copy;
 }
 
+/* Show the help: on stdout if it was asked for, else as a complaint; the exit status STATUS. */
+static int show_help(int status) {
+    struct ld_text help = {0};
+    add_help(&help);
+    if (status == 0) {
+        ld_say_text(&help);
+    } else {
+        fprintf(stderr, "%s\n", ld_text_string(&help));
+    }
+    ld_text_fini(&help);
+    return status;
+}
+
 /* Run the verb that the first word names. */
 static int dispatch(int argc, char **argv) {
     if (argc < 2) {
-        print_help(stderr);
-        return 2;
+        return show_help(2);
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        print_help(stdout);
-        return 0;
+        return show_help(0);
     }
     if (strcmp(argv[1], "--version") == 0) {
         ld_say("lunad %s", LD_VERSION);
@@ -167,6 +179,9 @@ int main(int argc, char **argv) {
     ld_paths_fix_environment();
     char **copy = copy_arguments(argc, argv);
     int status = dispatch(argc, copy);
+    if (status == 0 && ld_say_has_lost()) {
+        status = 1;
+    }
     for (int i = 0; i < argc; i++) {
         free(copy[i]);
     }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/json.h"
+#include "base/say.h"
 #include "cli/client.h"
 
 /* Make the report of a daemon that does not answer. */
@@ -35,16 +36,18 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
  * U+009F) stands only in strings, and is escaped as it may be there. */
 void ld_status_report_print(const json_t *value) {
     char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    struct ld_text text = {0};
     const char *at = dump != NULL ? dump : "null";
     for (; *at != '\0'; at++) {
         const unsigned char *byte = (const unsigned char *)at;
         if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
-            printf("\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
+            ld_text_format(&text, "\\u%04x", byte[0] == 0x7F ? byte[0] : byte[1]);
             at += byte[0] == 0xC2;
         } else {
-            putchar(*at);
+            ld_text_putc(&text, *at);
         }
     }
-    putchar('\n');
+    ld_say_text(&text);
+    ld_text_fini(&text);
     free(dump);
 }

@@ -12,7 +12,7 @@ static void print_help(const struct ld_verb *verb) {
     ld_text_format(&text, "Usage: lunad %s [OPTION...]%s%s\n\nTo %s.\n\nOptions:\n", verb->name,
                    space, verb->operands, verb->summary);
     ld_options_add_help(&text, verb->options);
-    fputs(ld_text_string(&text), stdout);
+    ld_say_text(&text);
     ld_text_fini(&text);
 }
 
