@@ -10,7 +10,7 @@
  *   fork the host, with --user                             ld_keeper_fork
  *   pid, limits, user                                      ld_hold_drop
  *   make loop and Lua state, load and run the script       ld_host_run
- *   tell the starting process "ready"                      ld_keeper_report_start
+ *   tell the starting process "ready"                      ld_keeper_channel_report_start
  *   print that, or why not, and exit                       ld_starter_wait
  *
  * Whatever fails on the way is printed by the process that a person started. */

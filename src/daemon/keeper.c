@@ -13,26 +13,14 @@
 #include "base/parse.h"
 #include "base/time.h"
 #include "daemon/hold.h"
+#include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "posix/family.h"
 #include "posix/inherit.h"
 #include "posix/packet.h"
 #include "posix/process.h"
 
-#define PATIENCE_MS 2000 /* how long the host waits for an answer */
-#define SLACK_MS    5000 /* how much longer than its own limit a stop of the host may take */
-
-/* The words of the protocol. From host to keeper, with a number: LOG; without: READY, FINISHED,
- * FAILED (with the reason). From keeper to host, with the number of the request: OK (with the
- * descriptor), ERROR (with an errno); without: STOP, SOCKET (with the descriptor). */
-static const char word_log[] = "open-log";
-static const char word_ready[] = "ready";
-static const char word_finished[] = "finished";
-static const char word_failed[] = "failed";
-static const char word_ok[] = "ok";
-static const char word_error[] = "error";
-static const char word_stop[] = "stop";
-static const char word_socket[] = "socket";
+#define SLACK_MS 5000 /* how much longer than its own limit a stop of the host may take */
 
 /* The state of the keeper. */
 struct keeper {
@@ -52,7 +40,7 @@ struct keeper {
 static void answer(const struct keeper *keeper, unsigned long number, int fd) {
     char code[16] = "";
     int size = fd < 0 ? snprintf(code, sizeof code, "%d", -fd) : 0;
-    const char *word = fd < 0 ? word_error : word_ok;
+    const char *word = fd < 0 ? LD_KEEPER_WORD_ERROR : LD_KEEPER_WORD_OK;
     ld_packet_send(keeper->channel, number, word, code, (size_t)size, fd < 0 ? -1 : fd);
     if (fd >= 0) {
         close(fd);
@@ -80,13 +68,13 @@ static void report(struct keeper *keeper, enum ld_start_report_kind kind, const 
 
 /* Do what a packet of the host asks for, if the host may ask for that. */
 static void obey(struct keeper *keeper, const struct ld_packet *packet) {
-    if (strcmp(packet->word, word_log) == 0 && packet->size == 0) {
+    if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0 && packet->size == 0) {
         answer(keeper, packet->number, ld_hold_open_log(keeper->service));
-    } else if (strcmp(packet->word, word_ready) == 0) {
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_READY) == 0) {
         report(keeper, LD_START_REPORT_READY, "");
-    } else if (strcmp(packet->word, word_finished) == 0) {
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FINISHED) == 0) {
         report(keeper, LD_START_REPORT_FINISHED, "");
-    } else if (strcmp(packet->word, word_failed) == 0) {
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FAILED) == 0) {
         report(keeper, LD_START_REPORT_FAILED, packet->text);
     } else if (packet->number > 0) {
         answer(keeper, packet->number, -EPERM);
@@ -128,7 +116,7 @@ static void stop_host(struct keeper *keeper) {
         keeper->deadline =
             (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
     }
-    if (!keeper->ended && ld_packet_send(keeper->channel, 0, word_stop, "", 0, -1) < 0) {
+    if (!keeper->ended && ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_STOP, "", 0, -1) < 0) {
         ld_process_kill(keeper->host, SIGTERM);
     }
 }
@@ -177,7 +165,7 @@ static void look_after_files(struct keeper *keeper) {
     struct ld_service *service = keeper->service;
     ld_hold_restore_files(service, keeper->host);
     if (service->listener >= 0) {
-        ld_packet_send(keeper->channel, 0, word_socket, "", 0, service->listener);
+        ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_SOCKET, "", 0, service->listener);
         close(service->listener);
         service->listener = -1;
     }
@@ -310,114 +298,4 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
     service->listener = -1;
     struct keeper keeper = {.service = service, .host = host, .channel = ends[0]};
     return keep(&keeper);
-}
-
-/* Report how the start went. */
-void ld_keeper_report_start(struct ld_service *service, enum ld_start_report_kind kind,
-                            const char *text) {
-    const char *word = kind == LD_START_REPORT_READY      ? word_ready
-                       : kind == LD_START_REPORT_FINISHED ? word_finished
-                                                          : word_failed;
-    int status = kind == LD_START_REPORT_READY    ? (int)getpid()
-                 : kind == LD_START_REPORT_FAILED ? 1
-                                                  : 0;
-    if (service->keeper >= 0) {
-        ld_packet_send(service->keeper, 0, word, text, strlen(text), -1);
-        return;
-    }
-    ld_start_report_send(service->channel, kind, status, text);
-    if (kind == LD_START_REPORT_READY && service->channel >= 0) {
-        close(service->channel);
-        service->channel = -1;
-    }
-}
-
-/* Keep for later what the keeper sends unasked during a request. */
-static void note_event(struct ld_service *service, const struct ld_packet *packet) {
-    if (strcmp(packet->word, word_stop) == 0) {
-        raise(SIGTERM);
-    } else if (strcmp(packet->word, word_socket) == 0 && packet->fd >= 0) {
-        if (service->listener >= 0) {
-            close(service->listener);
-        }
-        service->listener = packet->fd;
-    } else if (packet->fd >= 0) {
-        close(packet->fd);
-    }
-}
-
-/* Read an answer: a descriptor, or a negative errno. */
-static int read_answer(const struct ld_packet *packet) {
-    long code;
-    if (strcmp(packet->word, word_ok) == 0 && packet->fd >= 0) {
-        return packet->fd;
-    }
-    if (packet->fd >= 0) {
-        close(packet->fd);
-    }
-    bool is_error = strcmp(packet->word, word_error) == 0 && packet->size < 5 &&
-                    ld_parse_whole(packet->text, 1, 4095, &code);
-    return is_error ? -(int)code : -EPROTO;
-}
-
-/* Wait for the answer to request NUMBER. Signals do not shorten the wait; late answers to earlier
- * requests are dropped. */
-static int await_answer(struct ld_service *service, unsigned long number) {
-    double deadline = (double)ld_time_ms() + PATIENCE_MS;
-    struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
-    struct ld_packet packet;
-    for (;;) {
-        double left = deadline - (double)ld_time_ms();
-        if (left <= 0) {
-            return -ETIMEDOUT;
-        }
-        if (poll(&poller, 1, (int)left + 1) <= 0) {
-            continue;
-        }
-        int rc = ld_packet_receive(service->keeper, &packet);
-        if (rc == 0) {
-            return -ESRCH;
-        }
-        if (rc < 0 && rc != -EAGAIN && rc != -EPROTO) {
-            return rc;
-        }
-        if (rc == 1 && packet.number == number) {
-            return read_answer(&packet);
-        }
-        if (rc == 1) {
-            note_event(service, &packet);
-        }
-    }
-}
-
-/* Ask the keeper to open the log. */
-int ld_keeper_open_log(void *arg) {
-    static unsigned long last_number;
-    struct ld_service *service = arg;
-    if (service->keeper < 0) {
-        return -ESRCH;
-    }
-    last_number = last_number % 999999999 + 1;
-    int rc = ld_packet_send(service->keeper, last_number, word_log, "", 0, -1);
-    return rc < 0 ? rc : await_answer(service, last_number);
-}
-
-/* Receive what the keeper sends. */
-enum ld_keeper_event ld_keeper_hear(struct ld_service *service, int *fd) {
-    struct ld_packet packet;
-    int rc = ld_packet_receive(service->keeper, &packet);
-    if (rc == 0) {
-        return LD_KEEPER_GONE;
-    }
-    if (rc == 1 && strcmp(packet.word, word_stop) == 0) {
-        return LD_KEEPER_STOP;
-    }
-    if (rc == 1 && strcmp(packet.word, word_socket) == 0 && packet.fd >= 0) {
-        *fd = packet.fd;
-        return LD_KEEPER_SOCKET;
-    }
-    if (packet.fd >= 0) { /* an answer that came too late */
-        close(packet.fd);
-    }
-    return LD_KEEPER_NOTHING;
 }

@@ -6,6 +6,7 @@
 #include "base/say.h"
 #include "daemon/hold.h"
 #include "daemon/keeper.h"
+#include "daemon/keeper_channel.h"
 #include "daemon/start_report.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
@@ -15,7 +16,7 @@
  * host ran. */
 static int fail(struct ld_service *service, int status, const char *text) {
     if (service->keeper >= 0) {
-        ld_keeper_report_start(service, LD_START_REPORT_FAILED, text);
+        ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED, text);
     } else if (service->channel >= 0) {
         ld_start_report_send(service->channel, LD_START_REPORT_FAILED, status, text);
     }

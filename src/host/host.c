@@ -11,7 +11,7 @@
 #include "api/module.h"
 #include "base/log.h"
 #include "daemon/hold.h"
-#include "daemon/keeper.h"
+#include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "host/internal.h"
 #include "posix/fds.h"
@@ -68,7 +68,7 @@ static int attach_keeper(struct ld_host *host) {
     if (host->service->keeper < 0) {
         return 0;
     }
-    ld_log_set_opener(ld_keeper_open_log, host->service);
+    ld_log_set_opener(ld_keeper_channel_open_log, host->service);
     int rc = uv_poll_init(&host->loop, &host->keeper, host->service->keeper);
     host->has_keeper = rc == 0;
     return rc == 0 ? uv_poll_start(&host->keeper, UV_READABLE, ld_host_signals_on_keeper) : rc;
@@ -287,9 +287,9 @@ static void report_end(struct ld_host *host) {
         ld_text_puts(host->why, "it was stopped before it was ready");
     }
     if (!host->was_ready) {
-        ld_keeper_report_start(service, LD_START_REPORT_FAILED, ld_text_string(host->why));
+        ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED, ld_text_string(host->why));
     } else {
-        ld_keeper_report_start(service, LD_START_REPORT_FINISHED, "");
+        ld_keeper_channel_report_start(service, LD_START_REPORT_FINISHED, "");
     }
 }
 
@@ -310,7 +310,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
     int rc = open_loop(&host.loop, why);
     if (rc < 0) {
-        ld_keeper_report_start(service, LD_START_REPORT_FAILED, ld_text_string(why));
+        ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
     rc = open_host(&host);

@@ -4,7 +4,7 @@
 
 #include "api/signal.h"
 #include "base/log.h"
-#include "daemon/keeper.h"
+#include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "host/internal.h"
 #include "posix/inherit.h"
@@ -105,7 +105,7 @@ void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     (void)status;
     (void)events;
     int fd = -1;
-    switch (ld_keeper_hear(host->service, &fd)) {
+    switch (ld_keeper_channel_hear(host->service, &fd)) {
     case LD_KEEPER_NOTHING:
         break;
     case LD_KEEPER_STOP:

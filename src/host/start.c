@@ -2,7 +2,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "daemon/keeper.h"
+#include "daemon/keeper_channel.h"
 #include "host/internal.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
@@ -43,7 +43,7 @@ static void become_ready(struct ld_host *host) {
         host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
-        ld_keeper_report_start(service, LD_START_REPORT_READY, "");
+        ld_keeper_channel_report_start(service, LD_START_REPORT_READY, "");
     }
 }
 

@@ -1,0 +1,123 @@
+#include "daemon/keeper_channel.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+#include "base/time.h"
+#include "posix/packet.h"
+
+#define PATIENCE_MS 2000 /* how long the host waits for an answer */
+
+/* Report how the start went. */
+void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_report_kind kind,
+                                    const char *text) {
+    const char *word = kind == LD_START_REPORT_READY      ? LD_KEEPER_WORD_READY
+                       : kind == LD_START_REPORT_FINISHED ? LD_KEEPER_WORD_FINISHED
+                                                          : LD_KEEPER_WORD_FAILED;
+    int status = kind == LD_START_REPORT_READY    ? (int)getpid()
+                 : kind == LD_START_REPORT_FAILED ? 1
+                                                  : 0;
+    if (service->keeper >= 0) {
+        ld_packet_send(service->keeper, 0, word, text, strlen(text), -1);
+        return;
+    }
+    ld_start_report_send(service->channel, kind, status, text);
+    if (kind == LD_START_REPORT_READY && service->channel >= 0) {
+        close(service->channel);
+        service->channel = -1;
+    }
+}
+
+/* Keep for later what the keeper sends unasked during a request. */
+static void note_event(struct ld_service *service, const struct ld_packet *packet) {
+    if (strcmp(packet->word, LD_KEEPER_WORD_STOP) == 0) {
+        raise(SIGTERM);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_SOCKET) == 0 && packet->fd >= 0) {
+        if (service->listener >= 0) {
+            close(service->listener);
+        }
+        service->listener = packet->fd;
+    } else if (packet->fd >= 0) {
+        close(packet->fd);
+    }
+}
+
+/* Read an answer: a descriptor, or a negative errno. */
+static int read_answer(const struct ld_packet *packet) {
+    long code;
+    if (strcmp(packet->word, LD_KEEPER_WORD_OK) == 0 && packet->fd >= 0) {
+        return packet->fd;
+    }
+    if (packet->fd >= 0) {
+        close(packet->fd);
+    }
+    bool is_error = strcmp(packet->word, LD_KEEPER_WORD_ERROR) == 0 && packet->size < 5 &&
+                    ld_parse_whole(packet->text, 1, 4095, &code);
+    return is_error ? -(int)code : -EPROTO;
+}
+
+/* Wait for the answer to request NUMBER. Signals do not shorten the wait; late answers to earlier
+ * requests are dropped. */
+static int await_answer(struct ld_service *service, unsigned long number) {
+    double deadline = (double)ld_time_ms() + PATIENCE_MS;
+    struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
+    struct ld_packet packet;
+    for (;;) {
+        double left = deadline - (double)ld_time_ms();
+        if (left <= 0) {
+            return -ETIMEDOUT;
+        }
+        if (poll(&poller, 1, (int)left + 1) <= 0) {
+            continue;
+        }
+        int rc = ld_packet_receive(service->keeper, &packet);
+        if (rc == 0) {
+            return -ESRCH;
+        }
+        if (rc < 0 && rc != -EAGAIN && rc != -EPROTO) {
+            return rc;
+        }
+        if (rc == 1 && packet.number == number) {
+            return read_answer(&packet);
+        }
+        if (rc == 1) {
+            note_event(service, &packet);
+        }
+    }
+}
+
+/* Ask the keeper to open the log. */
+int ld_keeper_channel_open_log(void *arg) {
+    static unsigned long last_number;
+    struct ld_service *service = arg;
+    if (service->keeper < 0) {
+        return -ESRCH;
+    }
+    last_number = last_number % 999999999 + 1;
+    int rc = ld_packet_send(service->keeper, last_number, LD_KEEPER_WORD_LOG, "", 0, -1);
+    return rc < 0 ? rc : await_answer(service, last_number);
+}
+
+/* Receive what the keeper sends. */
+enum ld_keeper_event ld_keeper_channel_hear(struct ld_service *service, int *fd) {
+    struct ld_packet packet;
+    int rc = ld_packet_receive(service->keeper, &packet);
+    if (rc == 0) {
+        return LD_KEEPER_GONE;
+    }
+    if (rc == 1 && strcmp(packet.word, LD_KEEPER_WORD_STOP) == 0) {
+        return LD_KEEPER_STOP;
+    }
+    if (rc == 1 && strcmp(packet.word, LD_KEEPER_WORD_SOCKET) == 0 && packet.fd >= 0) {
+        *fd = packet.fd;
+        return LD_KEEPER_SOCKET;
+    }
+    if (packet.fd >= 0) { /* an answer that came too late */
+        close(packet.fd);
+    }
+    return LD_KEEPER_NOTHING;
+}

@@ -1,0 +1,45 @@
+/* The channel between keeper and host, and the host's end of it. */
+#ifndef LD_DAEMON_KEEPER_CHANNEL_H
+#define LD_DAEMON_KEEPER_CHANNEL_H
+
+#include "daemon/service.h"
+#include "daemon/start_report.h"
+
+/* The words of the protocol (posix/packet.h). From the host, a request with a number: */
+#define LD_KEEPER_WORD_LOG "open-log"
+
+/* From the host, without a number: how the start went, with the reason if it failed. */
+#define LD_KEEPER_WORD_READY    "ready"
+#define LD_KEEPER_WORD_FINISHED "finished"
+#define LD_KEEPER_WORD_FAILED   "failed"
+
+/* From the keeper, with the number of the request: OK with the descriptor, ERROR with an errno. */
+#define LD_KEEPER_WORD_OK    "ok"
+#define LD_KEEPER_WORD_ERROR "error"
+
+/* From the keeper, without a number; SOCKET with a descriptor. */
+#define LD_KEEPER_WORD_STOP   "stop"
+#define LD_KEEPER_WORD_SOCKET "socket"
+
+/* What the keeper sends to the host. */
+enum ld_keeper_event {
+    LD_KEEPER_NOTHING,
+    LD_KEEPER_STOP,   /* the keeper was asked to stop */
+    LD_KEEPER_SOCKET, /* a new control socket, because the file of the old one was removed */
+    LD_KEEPER_GONE,   /* the keeper has died */
+};
+
+/* In the host, or in a service without a keeper: report to the starting process, if it still
+ * waits, how the start went. KIND is READY, FINISHED, or FAILED with TEXT as the reason. */
+void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_report_kind kind,
+                                    const char *text);
+
+/* In the host: ask the keeper to open the log; a descriptor or a negative errno. An opener for the
+ * log; ARG is the service. */
+int ld_keeper_channel_open_log(void *arg);
+
+/* In the host, when service->keeper is readable: receive what it sends. With SOCKET, *FD is the
+ * socket. */
+enum ld_keeper_event ld_keeper_channel_hear(struct ld_service *service, int *fd);
+
+#endif
