@@ -351,7 +351,7 @@ static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
         info->missed += passed;
     }
     bool was_idle = info->due >= wheel->idle_from && info->due <= wheel->idle_to;
-    bool is_called = late <= LATE_NS || late <= info->interval / 8 || was_idle || info->skipped;
+    bool is_called = late <= LATE_NS || late <= info->interval / 2 || was_idle || info->skipped;
     info->skipped = !is_called;
     info->missed += !is_called;
     info->due += info->interval;

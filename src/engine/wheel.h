@@ -112,8 +112,8 @@ bool ld_wheel_has_batch(const struct ld_wheel *wheel);
 /* Take the next out of the batch: the timer, and its information in *INFO. 0 if it was disarmed,
  * armed or freed since the batch was made, or must not be called at NOW. A repeating timer is
  * armed for its first beat after NOW; the beats that have passed are counted as missed, except
- * the last one if it is still called: because it is at most 2 ms or an eighth of the interval
- * late, or it came due in idle time and the machine was late, or the one before was skipped for
+ * the last one if it is still called: because it is late by at most half of the interval or 2 ms
+ * (a later call would be nearer to the next beat), or it came due in idle time and the machine was late, or the one before was skipped for
  * being late (otherwise a timer that comes due while another one holds the loop, each time,
  * would never be called). */
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info);
