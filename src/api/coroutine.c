@@ -35,9 +35,10 @@ static int resume(lua_State *L, lua_State *co, int args) {
         return -1;
     }
     lua_xmove(L, co, args);
-    lua_State *before = ld_interrupt_enter(script, co);
+    struct ld_level level;
+    ld_interrupt_enter(script, &level, co);
     int status = lua_resume(co, L, args, &results);
-    ld_interrupt_enter(script, before);
+    ld_interrupt_leave(script, &level);
     bool unwinding = ld_interrupt_go_on(script, co);
     if (status != LUA_OK && status != LUA_YIELD) {
         lua_xmove(co, L, 1);

@@ -2,13 +2,27 @@
 #ifndef LD_SCRIPT_INTERRUPT_H
 #define LD_SCRIPT_INTERRUPT_H
 
+#include <stdatomic.h>
+
 #include "script/state.h"
 
-/* Note the coroutine that runs now; returns the one before. */
-static inline lua_State *ld_interrupt_enter(struct ld_script *script, lua_State *co) {
+/* Note that CO runs from now on, until ld_interrupt_leave of the same LEVEL; returns the coroutine that
+ * ran before, or NULL. A signal handler can follow the levels at any time. */
+static inline lua_State *ld_interrupt_enter(struct ld_script *script, struct ld_level *level,
+                                            lua_State *co) {
     lua_State *before = script->interruption.running;
+    *level = (struct ld_level){.co = co, .outer = script->interruption.level};
+    atomic_signal_fence(memory_order_release);
+    script->interruption.level = level;
     script->interruption.running = co;
     return before;
+}
+
+/* Note that what ran before runs again. */
+static inline void ld_interrupt_leave(struct ld_script *script, const struct ld_level *level) {
+    struct ld_level *outer = level->outer;
+    script->interruption.level = outer;
+    script->interruption.running = outer != NULL ? outer->co : NULL;
 }
 
 /* Interrupt the Lua code that runs: it ends with an error (script->interruption.reason) that no pcall can

@@ -107,8 +107,16 @@ struct ld_tasks {
     struct ld_task *current;    /* the innermost that runs, or NULL */
 };
 
+/* A coroutine that runs, and the level that has resumed it (NULL: the host). On the C stack of who
+ * resumes it. */
+struct ld_level {
+    lua_State *co;
+    struct ld_level *outer;
+};
+
 /* The interruption of a script; a signal handler reads and writes it. */
 struct ld_interruption {
+    struct ld_level *volatile level; /* of the coroutine that runs, or NULL */
     lua_State *volatile running; /* the coroutine that runs, or NULL */
     volatile bool is_under_way;  /* the Lua code is being unwound */
     const char *volatile reason; /* static */

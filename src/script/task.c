@@ -310,9 +310,10 @@ static void reset_coroutine(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->tasks.current;
     script->tasks.current = task;
-    lua_State *before = ld_interrupt_enter(script, task->co);
+    struct ld_level level;
+    ld_interrupt_enter(script, &level, task->co);
     close_variables(task);
-    ld_interrupt_enter(script, before);
+    ld_interrupt_leave(script, &level);
     script->tasks.current = outer;
     ld_interrupt_go_on(script, task->co);
 }
@@ -403,6 +404,7 @@ _Noreturn static void leave_copy(struct ld_task *task, int status) {
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->tasks.current;
+    struct ld_level level;
     int results = 0;
     task->state = LD_TASK_RUNNING;
     task->waits_for = NULL;
@@ -411,9 +413,9 @@ static void resume(struct ld_task *task, int args) {
     if (outer == NULL && script->guest != NULL) {
         ld_guest_refresh(script->guest);
     }
-    lua_State *before = ld_interrupt_enter(script, task->co);
+    lua_State *before = ld_interrupt_enter(script, &level, task->co);
     int status = lua_resume(task->co, before, args, &results);
-    ld_interrupt_enter(script, before);
+    ld_interrupt_leave(script, &level);
     script->tasks.current = outer;
     const char *reason = script->interruption.reason;
     bool is_interrupted = ld_interrupt_go_on(script, task->co);
