@@ -2,7 +2,7 @@ local net = require "support.net"
 local support = require "support"
 local uv = support.uv
 
-local RELOADS = support.is_sanitized() and 40 or 200
+local RELOADS = support.is_sanitized() and 40 or 150
 local CLIENTS = 8
 
 -- For scripts: answer each line with 20,000 bytes, a few at a time, and the number of the generation.
@@ -103,7 +103,7 @@ describe("clients that connect and close again and again", function()
   local BROKEN = { "error 'x'", "local = 1", "lunad.stop()", "while true do end" }
 
   it("are all answered completely during " .. RELOADS .. " reloads, good and broken ones", function()
-    box:serve(LINES .. "serve '127.0.0.1:0'", "--start-timeout", "0.05")
+    box:serve(LINES .. "serve '127.0.0.1:0'", "--start-timeout", support.is_sanitized() and "1" or "0.4")
     local crowd, client = gather(net.port(box, "s")), box:connect "s"
     local good = 0
     for i = 1, RELOADS do

@@ -246,7 +246,7 @@ static bool has_failed(struct ld_host *host) {
                                        ? "the new script has nothing to wait for: no timer, signal "
                                          "handler, child, task or socket"
                                        : "the script ended before it called lunad.ready()");
-    } else if (late) {
+    } else if (late && !ld_script_is_ready(next)) {
         ld_text_format(&reload->why, "the script was not ready after %.10g s",
                        host->service->options->start_timeout);
     }

@@ -11,7 +11,7 @@
 struct ld_errors {
     int handler;      /* reference to the on_error function, or LUA_NOREF */
     bool is_handling; /* that function runs, and has not been suspended */
-    bool holds_first; /* the first one is not logged: the host tells it, as why the start failed */
+    bool holds_first; /* the first one is not logged: it is told as why start or reload failed */
     uint64_t count;
     uint64_t *also_count; /* counts them too, or NULL */
     struct ld_text first; /* with its traceback */

@@ -24,7 +24,7 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
     script->setup = setup;
     script->generation = generation;
     script->errors.handler = LUA_NOREF;
-    script->errors.holds_first = !setup->daemon;
+    script->errors.holds_first = !setup->daemon || generation > 1;
     int rc = ld_state_open(script, why);
     if (rc < 0) {
         ld_script_close(script);
