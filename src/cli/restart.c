@@ -1,5 +1,6 @@
 /* lunad restart */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -91,6 +92,22 @@ static int start_again(const struct ld_target *target, const struct ld_record *r
     return 1;
 }
 
+/* Start again, with the rights of the starter. If that fails, the record of how it was started is
+ * written again, so that it can be restarted when what failed has been put right. */
+static int start_or_keep_record(const struct ld_target *target, const struct ld_record *record) {
+    int status = start_again(target, record, false);
+    bool is_start = strcmp(record->words[1], "start") == 0;
+    if (is_start && status == 1) { /* not 4: then the name is in use */
+        bool was_alive = target->holder.state == LD_HOLDER_ALIVE;
+        int dir = open(target->dir->path, /* the start has closed the descriptor */
+                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        ld_record_restore(record, dir, target->name,
+                          was_alive ? "stopped by a restart whose start failed" : NULL);
+        close(dir);
+    }
+    return status;
+}
+
 static volatile sig_atomic_t start_pid; /* of the child that starts */
 
 /* Pass an interruption on to the child, which cancels the start. */
@@ -134,7 +151,8 @@ static int start_in_child(const struct ld_target *target, const struct ld_record
         return 1;
     }
     if (pid == 0) {
-        int status = start_again(target, record, check);
+        int status =
+            check ? start_again(target, record, true) : start_or_keep_record(target, record);
         fflush(NULL);
         _exit(status);
     }
@@ -180,8 +198,8 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     }
     status = start_in_child(target, record, false);
     if (status != 0 && strcmp(record->words[1], "start") == 0) {
-        ld_say_error("%s: %s, and not started again (when that is put right: lunad start)",
-                     target->name, is_alive ? "it was stopped" : "it had died");
+        ld_say_error("%s: %s, and not started again (when that is put right: lunad restart %s)",
+                     target->name, is_alive ? "it was stopped" : "it had died", target->name);
     }
     return status;
 }

@@ -114,6 +114,13 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
     return rc;
 }
 
+/* Save FIELDS with a death now. */
+static int save_death(int dir, const char *name, json_t *fields, const char *how) {
+    json_object_set_new(fields, "died", json_integer(ld_time_real() / LD_TIME_SECOND));
+    json_object_set_new(fields, "death", json_string(how));
+    return ld_record_save(dir, name, fields);
+}
+
 /* Note a death in the record. */
 void ld_record_note_death(int dir, const char *name, const char *how) {
     struct stat facts;
@@ -121,10 +128,14 @@ void ld_record_note_death(int dir, const char *name, const char *how) {
     if (read_fields(dir, name, &fields, &facts) < 0) {
         return;
     }
-    json_object_set_new(fields, "died", json_integer(ld_time_real() / LD_TIME_SECOND));
-    json_object_set_new(fields, "death", json_string(how));
-    ld_record_save(dir, name, fields);
+    save_death(dir, name, fields, how);
     json_decref(fields);
+}
+
+/* Write a record again. */
+int ld_record_restore(const struct ld_record *record, int dir, const char *name, const char *how) {
+    return how != NULL ? save_death(dir, name, record->fields, how)
+                       : ld_record_save(dir, name, record->fields);
 }
 
 /* Free a vector of strings. */
@@ -174,7 +185,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     record->stop_timeout = json_number_value(json_object_get(fields, "stop_timeout"));
     record->died = json_number_value(json_object_get(fields, "died"));
     record->death = ld_json_take_bytes(json_object_get(fields, "death"));
-    json_decref(fields);
+    record->fields = fields;
     bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&
                     record->environment != NULL;
     if (!is_whole || !is_time(record->died) || !is_time(record->start_timeout) ||
@@ -231,6 +242,7 @@ void ld_record_fini(struct ld_record *record) {
     free(record->text);
     free(record->log);
     free(record->death);
+    json_decref(record->fields);
     *record = (struct ld_record){0};
 }
 

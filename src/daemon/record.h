@@ -20,8 +20,9 @@ struct ld_record {
     char *log;    /* the path of the log file, or NULL */
     double start_timeout;
     double stop_timeout;
-    double died; /* Unix time of a death that was seen; 0: unknown */
-    char *death; /* "killed by SIGKILL"; NULL: unknown */
+    double died;    /* Unix time of a death that was seen; 0: unknown */
+    char *death;    /* "killed by SIGKILL"; NULL: unknown */
+    json_t *fields; /* all of it, to be saved again */
 };
 
 /* Write FIELDS, which are borrowed, as NAME.start in the run directory DIR, and replace the one
@@ -30,6 +31,10 @@ int ld_record_save(int dir, const char *name, const json_t *fields);
 
 /* Note in NAME.start that the service has died now, and how. Does nothing without NAME.start. */
 void ld_record_note_death(int dir, const char *name, const char *how);
+
+/* Write RECORD, which was loaded from NAME.start and has been removed since, again; HOW its
+ * service ended now, or NULL for what it says already. 0 or a negative errno. */
+int ld_record_restore(const struct ld_record *record, int dir, const char *name, const char *how);
 
 /* Read NAME.start. 0; -ENOENT if there is none, -EACCES if it belongs to another user and this is
  * not root, -EPERM if others may have written it, -EPROTO if it is not a record. */
