@@ -82,19 +82,24 @@ local function keep(state, text)
   state.size = state.size + #text
 end
 
+-- A text whose lines are being passed on leaves its list whatever happens.
+local Work = {
+  __close = function(work)
+    for i, other in ipairs(work.busy) do
+      if other == work then
+        table.remove(work.busy, i)
+        break
+      end
+    end
+  end,
+}
+
 -- Pass on the whole lines of a text; returns the rest.
 local function emit_text(state, text)
-  local busy = state.busy
-  local work = { text = text, start = 1 }
-  busy[#busy + 1] = work
+  local work <close> = setmetatable({ text = text, start = 1, busy = state.busy }, Work)
+  state.busy[#state.busy + 1] = work
   local rest = emit_lines(state.fn, work, state.max)
-  for i, other in ipairs(busy) do
-    if other == work then
-      table.remove(busy, i)
-      break
-    end
-  end
-  return rest
+  return rest -- not as a tail call: the text is in the list until then
 end
 
 -- Take all that a callback has not passed on yet, when its child gets a new owner; "" for other functions.

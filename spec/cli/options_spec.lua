@@ -20,6 +20,7 @@ local BAD = {
     "nofile=1:", "nofile=:2", "nofile=1.5", "nofile = 5", "nofile=99999999999999999999",
     "nofile=unlimited:5", "nofile=1T",
   },
+  ["--memory-limit"] = { "", "0", "0K", "-1", "x", "1.5M", "1T", "M", "64 M", "99999999999999999999" },
   ["--start-timeout"] = { "0", "0.0", table.unpack(SECONDS) },
   ["--stop-timeout"] = SECONDS,
   ["--on-error"] = { "", "stop", "Continue", "continue|exit" },

@@ -127,6 +127,7 @@ static void on_finished(void *owner) {
                                ? ld_task_take_or_report(script, "an on_exit callback")
                                : NULL;
     if (task != NULL) {
+        task->heap_user = LD_HEAP_HOST; /* no second call tells of the end */
         ld_task_start_with(task, push_on_exit, half);
     }
     ld_api_child_box_unpin(L, half);

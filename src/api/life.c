@@ -175,6 +175,7 @@ int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task) 
         lua_pop(L, 1);
         return any ? -ENOMEM : 0;
     }
+    (*task)->heap_user = LD_HEAP_LAST;
     lua_xmove(L, (*task)->co, 1);
     return 0;
 }
@@ -250,6 +251,7 @@ void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
         return;
     }
     task->on_end = on_stop_end;
+    task->heap_user = LD_HEAP_LAST;
     ld_task_start_with(task, push_on_stop, script);
 }
 

@@ -137,13 +137,23 @@ static int l_check_task(lua_State *L) {
 static int l_report(lua_State *L) {
     struct ld_text trace = {0};
     const char *what = luaL_checkstring(L, 1);
-    const char *traceback = luaL_checkstring(L, 3);
+    const char *traceback = luaL_optstring(L, 3, "stack traceback: none, as memory ran out");
     lx_push_message(L, 2);
     ld_text_puts(&trace, lua_tostring(L, -1));
     size_t message_size = trace.size;
     ld_text_format(&trace, "\n%s", traceback);
     ld_task_report(ld_state_script(L), what, &trace, message_size);
     ld_text_fini(&trace);
+    return 0;
+}
+
+/* Let the task of the caller allocate as lunad itself, or as the script again. For lunad's own Lua:
+ * use_reserve(yes). */
+static int l_use_reserve(lua_State *L) {
+    struct ld_task *task = ld_task_of(L);
+    if (task != NULL && task->heap_user <= LD_HEAP_HOST) {
+        task->heap_user = lua_toboolean(L, 1) ? LD_HEAP_HOST : LD_HEAP_SCRIPT;
+    }
     return 0;
 }
 
@@ -268,6 +278,7 @@ static const luaL_Reg functions[] = {
 static const luaL_Reg own[] = {
     {"check_task", l_check_task},
     {"report", l_report},
+    {"use_reserve", l_use_reserve},
     {NULL, NULL},
 };
 

@@ -41,9 +41,18 @@ static int packed_resumed(lua_State *L, int status, lua_KContext context) {
     return 0;
 }
 
+/* Let a function of lunad's own Lua go on where the script has used up its memory. */
+static void lend(lua_State *L) {
+    struct ld_task *task = ld_task_of(L);
+    if (task != NULL && ld_heap_limit(task->script) > 0 && lx_is_own(L, lua_upvalueindex(1))) {
+        task->heap_user = LD_HEAP_HOST;
+    }
+}
+
 /* Call the first upvalue with the others. */
 static int call_packed(lua_State *L) {
     int count = 0;
+    lend(L);
     luaL_checkstack(L, UPVALUES_MAX, "too many arguments");
     while (!lua_isnone(L, lua_upvalueindex(count + 1))) {
         lua_pushvalue(L, lua_upvalueindex(++count));

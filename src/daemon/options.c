@@ -62,6 +62,11 @@ static bool set_some_seconds(struct ld_options *options, const struct row *row, 
     return ld_parse_seconds(value, FIELD(double)) && *FIELD(double) > 0;
 }
 
+/* Set a size that must not be 0. */
+static bool set_some_size(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_size(value, FIELD(uint64_t)) && *FIELD(uint64_t) > 0;
+}
+
 /* Set the file mode mask. */
 static bool set_mask(struct ld_options *options, const struct row *row, const char *value) {
     return ld_parse_mask(value, FIELD(mode_t));
@@ -148,6 +153,7 @@ static bool add_rlimit(struct ld_options *options, const struct row *row, const 
 static const char name_wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leading dot or dash";
 static const char seconds_wants[] = "a time in seconds, such as 2.5";
 static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5";
+static const char some_size_wants[] = "a size above 0, such as 64M";
 static const char path_wants[] = "a path";
 static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 
@@ -177,6 +183,8 @@ static const struct row rows[] = {
      "a resource limit (nofile, core, as, nproc, ...); may be given again"},
     {"listen", 0, "ADDRESS", SERVICE, add_listen, 0, address_wants,
      "listen here before privileges are dropped, for lunad.listen; may be given again"},
+    {"memory-limit", 0, "SIZE", SERVICE, set_some_size, AT(memory_limit), some_size_wants,
+     "the most that the script's Lua heap may have (default: no limit)"},
     {"start-timeout", 0, "SECONDS", SERVICE, set_some_seconds, AT(start_timeout),
      some_seconds_wants, "time to become ready, at start and at reload (default: 30)"},
     {"stop-timeout", 0, "SECONDS", SERVICE, set_seconds, AT(stop_timeout), seconds_wants,

@@ -3,6 +3,7 @@
 #define LD_DAEMON_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/resource.h>
 #include <sys/types.h>
 
@@ -48,6 +49,7 @@ struct ld_options {
         struct rlimit limit;
     } rlimits[LD_RLIMITS_MAX];
     size_t rlimit_count;
+    uint64_t memory_limit; /* bytes; 0: none */
     double start_timeout;
     double stop_timeout;
     bool wait_ready;

@@ -53,6 +53,7 @@ static void fill_setup(struct ld_host *host) {
         .daemon = service->daemon,
         .dropped = service->keeper >= 0,
         .wait_ready = service->options->wait_ready,
+        .memory_limit = service->options->memory_limit,
         .words = service->words,
         .script = service->script_word,
         .path = service->path,

@@ -80,6 +80,14 @@ static json_int_t resident_size(void) {
     return (json_int_t)pages * (json_int_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Report the memory that is used. */
+static json_t *report_memory(const struct ld_script *script) {
+    size_t limit = ld_heap_limit(script);
+    return json_pack("{s:I, s:I, s:o}", "lua", (json_int_t)script->heap.size, "rss",
+                     resident_size(), "limit",
+                     limit > 0 ? json_integer((json_int_t)limit) : json_null());
+}
+
 /* Count the descriptors of this process. */
 static json_int_t count_fds(void) {
     DIR *fds = opendir("/proc/self/fd");
@@ -157,9 +165,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     size_t lent = ld_reserve_lend(); /* to read about the process itself */
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
-    add(&report, "memory",
-        json_pack("{s:I, s:I, s:n}", "lua", (json_int_t)script->heap, "rss", resident_size(),
-                  "limit"));
+    add(&report, "memory", report_memory(script));
     add(&report, "loop", report_loop(host));
     if (ld_api_module_report(script, report) < 0) {
         json_decref(report);

@@ -101,7 +101,12 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     const json_t *log = json_object_get(report, "log");
     ld_text_puts(text, "\n  memory    ");
     add_bytes(text, number_of(memory, "lua"));
-    ld_text_puts(text, " Lua, ");
+    ld_text_puts(text, " Lua");
+    if (json_is_integer(json_object_get(memory, "limit"))) {
+        ld_text_puts(text, " of ");
+        add_bytes(text, number_of(memory, "limit"));
+    }
+    ld_text_puts(text, ", ");
     add_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));

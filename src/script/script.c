@@ -36,7 +36,11 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
 
 /* Compile the source of a script; the function stays on the main stack until the start. */
 int ld_script_load(struct ld_script *script, struct ld_text *why) {
-    return ld_source_load(script->L, script->setup->source, why);
+    int rc = ld_source_load(script->L, script->setup->source, why);
+    if (rc < 0) {
+        ld_heap_explain(script, why, ld_text_string(why));
+    }
+    return rc;
 }
 
 /* Push the chunk and its arguments. */

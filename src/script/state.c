@@ -10,24 +10,6 @@
 #include "posix/forked.h"
 #include "script/luax.h"
 
-/* Lua's allocator: the C library's, and a count of what the state has. */
-static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
-    struct ld_script *script = arg;
-    size_t before = block != NULL ? old_size : 0;
-    void *result = NULL;
-    if (script->setup->alloc != NULL) {
-        result = script->setup->alloc(script->setup->alloc_arg, block, old_size, new_size);
-    } else if (new_size == 0) {
-        free(block);
-    } else {
-        result = realloc(block, new_size);
-    }
-    if (result != NULL || new_size == 0) {
-        script->heap += new_size - before;
-    }
-    return result;
-}
-
 /* Write a warning of Lua to the log when it is whole. */
 static void on_warning(void *arg, const char *message, int to_be_continued) {
     static struct ld_text text;
@@ -54,9 +36,9 @@ static void leave_if_forked(const struct ld_script *script) {
     }
 }
 
-/* Call a C function protected. */
-int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
-                     struct ld_text *why) {
+/* Call a C function protected, for what runs. */
+int ld_state_protect_as_is(struct ld_script *script, lua_CFunction function, void *arg,
+                           struct ld_text *why) {
     lua_State *L = script->L;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
@@ -68,9 +50,19 @@ int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg
     if (why != NULL) {
         const char *message = lua_tostring(L, -1);
         ld_text_puts(why, message != NULL ? message : "an error without a message");
+        ld_heap_explain(script, why, message);
     }
     lua_pop(L, 1);
     return -1;
+}
+
+/* Call a C function protected, with what memory there is. */
+int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
+                     struct ld_text *why) {
+    enum ld_heap_user before = ld_heap_lend(script, LD_HEAP_LAST);
+    int rc = ld_state_protect_as_is(script, function, arg, why);
+    ld_heap_restore(script, before);
+    return rc;
 }
 
 /* Make the shelf, empty. */
@@ -107,9 +99,11 @@ static int open_libraries(lua_State *L) {
 
 /* Make the Lua state. */
 int ld_state_open(struct ld_script *script, struct ld_text *why) {
+    static const char no_memory[] = "not enough memory";
     struct ld_task *root = &script->tasks.root;
     TAILQ_INIT(&script->tasks.woken);
-    script->L = lua_newstate(allocate, script);
+    ld_heap_init(script, script->setup->memory_limit);
+    script->L = lua_newstate(ld_heap_allocate, script);
     if (script->L != NULL) {
         root->script = script;
         root->co = script->L;
@@ -118,7 +112,8 @@ int ld_state_open(struct ld_script *script, struct ld_text *why) {
     }
     if (script->L == NULL || ld_state_protect(script, open_libraries, NULL, why) < 0) {
         if (ld_text_is_empty(why)) {
-            ld_text_puts(why, strerror(ENOMEM));
+            ld_text_puts(why, no_memory);
+            ld_heap_explain(script, why, no_memory);
         }
         return -ENOMEM;
     }

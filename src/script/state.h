@@ -16,6 +16,7 @@
 #include "engine/timers.h"
 #include "engine/wall_clock.h"
 #include "script/errors.h"
+#include "script/heap.h"
 #include "script/source.h"
 #include "script/stage.h"
 
@@ -30,16 +31,17 @@ struct ld_setup {
     struct ld_lag *lag;
     struct ld_listeners *listeners;
     const struct ld_source *source;
-    const char *name;   /* the daemon's */
-    const char *place;  /* the script's path, "(command line)" or "stdin" */
-    bool daemon;        /* not in the foreground */
-    bool dropped;       /* a keeper has the rights that were given up */
-    bool wait_ready;    /* ready only by lunad.ready() */
-    char *const *words; /* the command line: the script's arguments follow words[script] */
-    int script;         /* index of the script in words */
-    const char *path;   /* before package.path, or NULL */
-    const char *cpath;  /* before package.cpath, or NULL */
-    lua_Alloc alloc;    /* NULL: the usual one */
+    const char *name;      /* the daemon's */
+    const char *place;     /* the script's path, "(command line)" or "stdin" */
+    bool daemon;           /* not in the foreground */
+    bool dropped;          /* a keeper has the rights that were given up */
+    bool wait_ready;       /* ready only by lunad.ready() */
+    char *const *words;    /* the command line: the script's arguments follow words[script] */
+    int script;            /* index of the script in words */
+    const char *path;      /* before package.path, or NULL */
+    const char *cpath;     /* before package.cpath, or NULL */
+    uint64_t memory_limit; /* of the Lua heap of each, in bytes; 0: none */
+    lua_Alloc alloc;       /* NULL: the usual one */
     void *alloc_arg;
     lua_CFunction open_libraries;    /* called with the script's state, after Lua's own are open */
     json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
@@ -75,13 +77,14 @@ struct ld_task {
     lua_State *co;
     int anchor; /* what keeps co in the registry */
     enum ld_task_state state;
-    bool cancelled;        /* the error is still to be raised */
-    bool was_cancelled;    /* it was raised */
-    bool is_listed;        /* among the script's tasks: it was suspended once */
-    bool is_known;         /* the script has seen its coroutine, and may keep it */
-    bool has_failed;       /* its coroutine has ended by an error */
-    const char *what;      /* for messages: "a timer", "the script" */
-    const char *waits_for; /* while suspended: "sleep", … */
+    bool cancelled;              /* the error is still to be raised */
+    bool was_cancelled;          /* it was raised */
+    bool is_listed;              /* among the script's tasks: it was suspended once */
+    bool is_known;               /* the script has seen its coroutine, and may keep it */
+    bool has_failed;             /* its coroutine has ended by an error */
+    enum ld_heap_user heap_user; /* what it may allocate */
+    const char *what;            /* for messages: "a timer", "the script" */
+    const char *waits_for;       /* while suspended: "sleep", … */
     /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
     void (*abandon)(struct ld_task *task);
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
@@ -117,9 +120,9 @@ struct ld_level {
 /* The interruption of a script; a signal handler reads and writes it. */
 struct ld_interruption {
     struct ld_level *volatile level; /* of the coroutine that runs, or NULL */
-    lua_State *volatile running; /* the coroutine that runs, or NULL */
-    volatile bool is_under_way;  /* the Lua code is being unwound */
-    const char *volatile reason; /* static */
+    lua_State *volatile running;     /* the coroutine that runs, or NULL */
+    volatile bool is_under_way;      /* the Lua code is being unwound */
+    const char *volatile reason;     /* static */
 };
 
 struct ld_script {
@@ -133,9 +136,9 @@ struct ld_script {
     struct ld_wall_clock *clock;    /* of cron timers, if there are any */
     struct ld_guest *guest;         /* of luv, if it is used */
     LIST_HEAD(, ld_handle) handles; /* the half of them that libuv knows */
-    size_t heap;                    /* bytes that Lua has */
-    size_t commands;                /* of lunad.exec that have not finished */
-    size_t keepers;                 /* things that keep the script alive, beside timers and tasks */
+    struct ld_heap heap;
+    size_t commands; /* of lunad.exec that have not finished */
+    size_t keepers;  /* things that keep the script alive, beside timers and tasks */
     struct ld_tasks tasks;
     struct ld_interruption interruption;
     struct ld_errors errors;
@@ -184,5 +187,9 @@ void ld_state_check_current(lua_State *L, const char *what);
  * message in WHY (which may be NULL). */
 int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg,
                      struct ld_text *why);
+
+/* The same, on behalf of what runs: with no more memory than that may have. */
+int ld_state_protect_as_is(struct ld_script *script, lua_CFunction function, void *arg,
+                           struct ld_text *why);
 
 #endif

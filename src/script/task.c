@@ -69,7 +69,7 @@ static struct ld_task *make_task(struct ld_script *script) {
     struct ld_task *task = calloc(1, sizeof *task);
     if (task != NULL) {
         task->script = script;
-        if (ld_state_protect(script, make_coroutine, task, NULL) < 0) {
+        if (ld_state_protect_as_is(script, make_coroutine, task, NULL) < 0) {
             free(task);
             task = NULL;
         }
@@ -142,6 +142,7 @@ void ld_task_drop(struct ld_task *task) {
     task->cancelled = false;
     task->was_cancelled = false;
     task->has_failed = false;
+    task->heap_user = LD_HEAP_SCRIPT;
     task->on_end = NULL;
     if (is_used_up) {
         free_task(task);
@@ -186,6 +187,7 @@ static void show_error(struct report *report) {
     }
     struct ld_task *task = ld_task_take(script, on_error_function);
     if (task != NULL) {
+        task->heap_user = LD_HEAP_HOST;
         script->errors.is_handling =
             true; /* or what fails inside would be shown to it inside itself */
         ld_task_start_with(task, push_report, report);
@@ -252,7 +254,8 @@ static int explain(lua_State *L) {
     lx_push_message(L, -1);
     const char *message = lua_tolstring(L, -1, &size);
     ld_text_add(&explanation->trace, message, size);
-    explanation->message_size = size;
+    ld_heap_explain(explanation->task->script, &explanation->trace, message);
+    explanation->message_size = explanation->trace.size;
     luaL_traceback(L, co, NULL, 0);
     const char *trace = lua_tolstring(L, -1, &size);
     if (size > sizeof bottom && strcmp(trace + size - (sizeof bottom - 1), bottom) == 0) {
@@ -268,7 +271,9 @@ static void explain_barely(struct explanation *explanation) {
     lua_State *co = explanation->task->co;
     bool is_string = lua_type(co, -1) == LUA_TSTRING;
     ld_text_clear(&explanation->trace);
-    ld_text_puts(&explanation->trace, is_string ? lua_tostring(co, -1) : "not enough memory");
+    const char *message = is_string ? lua_tostring(co, -1) : "not enough memory";
+    ld_text_puts(&explanation->trace, message);
+    ld_heap_explain(explanation->task->script, &explanation->trace, message);
     explanation->message_size = explanation->trace.size;
 }
 
@@ -324,9 +329,11 @@ static enum ld_outcome judge(struct explanation *explanation) {
     if (ended_by_will(task)) {
         return LD_OUTCOME_CANCELLED;
     }
+    enum ld_heap_user before = ld_heap_lend(task->script, LD_HEAP_EXEMPT);
     if (ld_state_protect(task->script, explain, explanation, NULL) < 0) {
         explain_barely(explanation);
     }
+    ld_heap_restore(task->script, before);
     return LD_OUTCOME_FAILED;
 }
 
@@ -360,12 +367,19 @@ static void end_task(struct ld_task *task, int status, int results) {
     ld_task_drop(task);
 }
 
+/* Push a text on the coroutine of a task that does not run: an error could not be caught. */
+static void push_text(struct ld_task *task, const char *text) {
+    enum ld_heap_user before = ld_heap_lend(task->script, LD_HEAP_EXEMPT);
+    lua_pushstring(task->co, text);
+    ld_heap_restore(task->script, before);
+}
+
 /* Handle a yield that no function of lunad made: nothing would ever resume it. */
 static void refuse_yield(struct ld_task *task) {
     lua_settop(task->co, 0);
     lua_resetthread(task->co);
     if (lua_checkstack(task->co, 1)) {
-        lua_pushliteral(task->co, "a task yielded, and nothing would ever resume it");
+        push_text(task, "a task yielded, and nothing would ever resume it");
     }
     end_task(task, LUA_ERRRUN, 1);
 }
@@ -373,7 +387,7 @@ static void refuse_yield(struct ld_task *task) {
 /* End a task that was interrupted in the middle of its Lua code. */
 static void end_interrupted(struct ld_task *task, const char *reason) {
     if (lua_checkstack(task->co, 1)) {
-        lua_pushstring(task->co, reason != NULL ? reason : "interrupted");
+        push_text(task, reason != NULL ? reason : "interrupted");
         end_task(task, LUA_ERRRUN, 1);
     } else {
         refuse_yield(task);
@@ -483,7 +497,7 @@ void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
     if (script->exited || ld_stage_is_closing(script->stage)) {
         lua_settop(task->co, 0);
-        lua_pushstring(task->co, cancelled_error);
+        push_text(task, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);
         return;
     }
@@ -498,11 +512,20 @@ static int begun_resumed(lua_State *L, int status, lua_KContext context) {
     return lua_gettop(L);
 }
 
+/* Leave a function of the script only what the script may have: what lunad lent was for the arguments. */
+static void stop_lending(lua_State *L) {
+    struct ld_task *task = nearest_task(L);
+    if (task->heap_user == LD_HEAP_HOST && task->what != on_error_function && !lx_is_own(L, 1)) {
+        task->heap_user = LD_HEAP_SCRIPT;
+    }
+}
+
 /* Push what a task starts with, and call it. The first function of a task. */
 static int begin(lua_State *L) {
     const struct beginning *beginning = lua_touserdata(L, 1);
     lua_settop(L, 0);
     int args = beginning->push(L, beginning->arg);
+    stop_lending(L);
     lua_callk(L, args, LUA_MULTRET, 0, begun_resumed);
     return lua_gettop(L);
 }

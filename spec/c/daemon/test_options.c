@@ -278,9 +278,9 @@ static void test_empty_values(void) {
 
 static void test_missing_values(void) {
     static const char *const names[] = {
-        "--name",      "--user",         "--chdir",  "--umask",         "--env",  "--log",
-        "--log-level", "--log-format",   "--rlimit", "--start-timeout", "--path", "--cpath",
-        "--on-error",  "--stop-timeout", "--hup",    "--run-dir"};
+        "--name",      "--user",         "--chdir",  "--umask",         "--env",         "--log",
+        "--log-level", "--log-format",   "--rlimit", "--start-timeout", "--path",        "--cpath",
+        "--on-error",  "--stop-timeout", "--hup",    "--run-dir",       "--memory-limit"};
     struct ld_options options;
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         char reason[64];
@@ -312,11 +312,11 @@ static void test_unknown(void) {
 
 static void test_where_they_belong(void) {
     static const char *const service[] = {
-        "--name=a",          "--user=a",        "--chdir=/",         "--umask=0",
-        "--env=A=1",         "--clear-env",     "--log=none",        "--log-level=info",
-        "--log-format=text", "--rlimit=core=0", "--start-timeout=1", "--stop-timeout=1",
-        "--wait-ready",      "--on-error=exit", "--hup=stop",        "--path=a",
-        "--cpath=a"};
+        "--name=a",          "--user=a",         "--chdir=/",         "--umask=0",
+        "--env=A=1",         "--clear-env",      "--log=none",        "--log-level=info",
+        "--log-format=text", "--rlimit=core=0",  "--start-timeout=1", "--stop-timeout=1",
+        "--wait-ready",      "--on-error=exit",  "--hup=stop",        "--path=a",
+        "--cpath=a",         "--memory-limit=1M"};
     struct ld_options options;
     for (size_t v = 2; v < LD_COUNT(verbs); v++) {
         for (size_t i = 0; i < LD_COUNT(service); i++) {
@@ -391,6 +391,7 @@ static void test_help_is_whole(void) {
                                         "--log-level",
                                         "--log-format",
                                         "--rlimit NAME=SOFT[:HARD]",
+                                        "--memory-limit SIZE",
                                         "--start-timeout",
                                         "--stop-timeout",
                                         "--wait-ready",
@@ -398,9 +399,9 @@ static void test_help_is_whole(void) {
                                         "--hup reload|ignore|stop",
                                         "--path",
                                         "--cpath"};
-    static const char *const later[] = {"--config",       "--watch",        "--restart",
-                                        "--recycle",      "--memory-limit", "--stuck-after",
-                                        "--log-max-size", "--log-keep",     "--notify-fd"};
+    static const char *const later[] = {"--config",      "--watch",        "--restart",
+                                        "--stuck-after", "--log-max-size", "--log-keep",
+                                        "--notify-fd"};
     struct ld_text help = {0};
     ld_options_add_help(&help, START);
     for (size_t i = 0; i < LD_COUNT(names); i++) {

@@ -125,13 +125,13 @@ static void check_rest(void) {
     const struct ld_script *script = trial.host->script;
     lua_gc(script->L, LUA_GCCOLLECT);
     if (trial.done <= 3) { /* the first ones make what stays */
-        trial.heap = script->heap;
+        trial.heap = script->heap.size;
     }
-    bool is_lean = CHECK(script->heap < trial.heap + HEAP_SLACK);
+    bool is_lean = CHECK(script->heap.size < trial.heap + HEAP_SLACK);
     bool is_idle = CHECK(script->keepers == trial.keepers);
     if (!is_lean || !is_idle) {
         say("something is left");
-        trial.heap = script->heap;
+        trial.heap = script->heap.size;
         trial.keepers = script->keepers;
     }
 }
