@@ -4,7 +4,7 @@
 local lunad, core = ...
 
 -- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
-core.after, core.now, core.spawn, core.log = lunad.after, lunad.now, lunad.spawn, lunad.log
+core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
 
 -- The function that another file returns. Few scripts need all: each file is run at the first call.
 local function from_file(name)

@@ -392,12 +392,13 @@ function Supervisor:children()
 end
 
 -- The children that wait to be restarted, for the status report.
-function core.waiting()
-  local list = {}
+function core.waiting(most)
+  local list, total = {}, 0
   for _, state in pairs(private) do
     for _, slot in ipairs(state.slots) do
-      if slot.state == "waiting" then
-        list[#list + 1] = {
+      total = total + (slot.state == "waiting" and 1 or 0)
+      if slot.state == "waiting" and total <= most then
+        list[total] = {
           name = slot.name or slot.last and slot.last.name,
           command = table.concat(state.spawn, " "),
           restarts = slot.restarts,
@@ -407,7 +408,7 @@ function core.waiting()
       end
     end
   end
-  return list
+  return list, total
 end
 
 return function(options)

@@ -1,12 +1,15 @@
 #include "api/child_report.h"
 
 #include <lauxlib.h>
+#include <string.h>
 
 #include "api/child_box.h"
 #include "api/core.h"
+#include "api/module.h"
 #include "base/json.h"
 #include "base/parse.h"
-#include "script/script.h"
+
+#define COMMAND_MOST 1000 /* bytes of a command */
 
 /* The JSON of how a child ended. */
 static json_t *report_exit(const struct ld_exit *exit) {
@@ -15,12 +18,17 @@ static json_t *report_exit(const struct ld_exit *exit) {
                : json_pack("{s:b, s:i}", "ok", exit->status == 0, "code", exit->status);
 }
 
+/* The JSON of a command. */
+static json_t *report_command(const char *command) {
+    return ld_json_cut(command, strlen(command), COMMAND_MOST);
+}
+
 /* The report of one child. */
 static json_t *report_child(const struct ld_child *child) {
     struct ld_child_facts facts;
     ld_child_describe(child, &facts);
     return json_pack("{s:s, s:i, s:o, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
-                     (int)facts.pid, "command", ld_json_string(facts.command), "state",
+                     (int)facts.pid, "command", report_command(facts.command), "state",
                      facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",
                      (int)facts.restarts, "keep", facts.keep, "last_exit",
                      facts.has_last ? report_exit(&facts.last) : json_null());
@@ -46,36 +54,49 @@ static void report_waiting_one(lua_State *L, json_t *list) {
     int keep = lua_toboolean(L, -1);
     lua_pop(L, 2);
     const char *name = member(L, "name");
-    json_array_append_new(list, json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name,
-                                          "pid", "command", ld_json_string(member(L, "command")),
-                                          "state", "waiting", "seconds", 0.0, "restarts", restarts,
-                                          "keep", keep, "last_exit",
-                                          last != NULL ? report_exit(&last->exit) : json_null()));
+    const char *command = member(L, "command");
+    json_array_append_new(list,
+                          json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid",
+                                    "command", report_command(command), "state", "waiting",
+                                    "seconds", 0.0, "restarts", restarts, "keep", keep, "last_exit",
+                                    last != NULL ? report_exit(&last->exit) : json_null()));
     lua_pop(L, 3);
 }
 
-/* Add the children that wait to be restarted to the list in the argument. Runs protected. */
+/* The list of a report, and how many there are. */
+struct report {
+    json_t *list;
+    size_t total;
+};
+
+/* Add the children that wait to be restarted to the report in the argument. Runs protected. */
 static int report_waiting(lua_State *L) {
-    json_t *list = lua_touserdata(L, 1);
+    struct report *report = lua_touserdata(L, 1);
     ld_api_core_push(L);
     if (lua_getfield(L, -1, "waiting") == LUA_TNIL) {
         return 0; /* the script does not use supervise */
     }
-    lua_call(L, 0, 1);
+    lua_pushinteger(L, LD_REPORT_MOST - (lua_Integer)json_array_size(report->list));
+    lua_call(L, 1, 2);
+    report->total += (size_t)lua_tointeger(L, -1);
+    lua_pop(L, 1);
     int waiting = lua_gettop(L);
     for (lua_Integer i = 1; lua_rawgeti(L, waiting, i) == LUA_TTABLE; i++) {
-        report_waiting_one(L, list);
+        report_waiting_one(L, report->list);
     }
     return 0;
 }
 
 /* The children, for the status report. */
-json_t *ld_api_child_report(struct ld_script *script) {
-    json_t *list = json_array();
+json_t *ld_api_child_report(struct ld_script *script, size_t *total) {
+    struct ld_children *children = script->setup->children;
+    struct report report = {.list = json_array(), .total = ld_children_count(children)};
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
-        json_array_append_new(list, report_child(child));
+    while (json_array_size(report.list) < LD_REPORT_MOST &&
+           (child = ld_children_next(children, child)) != NULL) {
+        json_array_append_new(report.list, report_child(child));
     }
-    ld_state_protect(script, report_waiting, list, NULL);
-    return list;
+    ld_state_protect(script, report_waiting, &report, NULL);
+    *total = report.total;
+    return report.list;
 }

@@ -6,7 +6,7 @@
 
 #include "script/script.h"
 
-/* Report all children, and those that a supervisor will start again. A new reference, or NULL. */
-json_t *ld_api_child_report(struct ld_script *script);
+/* Report the children, and those that a supervisor will start again: see struct ld_part. */
+json_t *ld_api_child_report(struct ld_script *script, size_t *total);
 
 #endif

@@ -126,10 +126,13 @@ void ld_api_module_name_unfinished(struct ld_script *script, struct ld_text *tex
 }
 
 /* Add every part's member to the report. */
-int ld_api_module_report(struct ld_script *script, json_t *report) {
+int ld_api_module_report(struct ld_script *script, json_t *report, json_t *totals) {
     for (size_t i = 0; i < LD_COUNT(parts); i++) {
+        size_t total = 0;
+        json_t *list = parts[i]->report != NULL ? parts[i]->report(script, &total) : NULL;
         if (parts[i]->report != NULL &&
-            json_object_set_new(report, parts[i]->name, parts[i]->report(script)) < 0) {
+            (json_object_set_new(report, parts[i]->name, list) < 0 ||
+             json_object_set_new(totals, parts[i]->name, json_integer((json_int_t)total)) < 0)) {
             return -ENOMEM;
         }
     }

@@ -9,6 +9,11 @@
 
 #include "script/script.h"
 
+/* What a status report has of each kind at most, and of each text in bytes: the loop is held while it is
+ * made, and a client has to read it. */
+#define LD_REPORT_MOST 150
+#define LD_REPORT_TEXT 8000
+
 /* One part of the module. Every member but the name may be NULL. */
 struct ld_part {
     const char *name;          /* and its member in the status report */
@@ -24,8 +29,10 @@ struct ld_part {
     void (*discard)(struct ld_script *script);
     /* Add the names of what a replaced generation has not finished, with ", " between. */
     void (*name_unfinished)(struct ld_script *script, struct ld_text *text);
-    /* Report what the part has: a new reference, or NULL if there is no memory. */
-    json_t *(*report)(struct ld_script *script);
+    /* Report what the part has, at most LD_REPORT_MOST of it, and count all of it in *TOTAL: a new
+     * reference, or NULL if there is no memory. The time that this takes must not grow with the
+     * number. */
+    json_t *(*report)(struct ld_script *script, size_t *total);
 };
 
 extern const struct ld_part ld_api_timer_cron_part;
@@ -49,7 +56,7 @@ void ld_api_module_retire(struct ld_script *old, struct ld_script *next);
 void ld_api_module_discard(struct ld_script *script);
 void ld_api_module_name_unfinished(struct ld_script *script, struct ld_text *text);
 
-/* Add the parts' members to a status report; 0 or -ENOMEM. */
-int ld_api_module_report(struct ld_script *script, json_t *report);
+/* Add the parts' members to a status report, and to its TOTALS how many there are; 0 or -ENOMEM. */
+int ld_api_module_report(struct ld_script *script, json_t *report, json_t *totals);
 
 #endif

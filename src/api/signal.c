@@ -241,13 +241,14 @@ static void drop_all(struct ld_script *script, struct ld_script *next) {
 }
 
 /* The signals that have handlers, for the status report. */
-static json_t *report_signals(struct ld_script *script) {
+static json_t *report_signals(struct ld_script *script, size_t *total) {
     json_t *list = json_array();
     for (int signo = 1; signo < 65; signo++) {
         if (script->signals[signo].handlers > 0) {
             json_t *item = json_pack("{s:s, s:I}", "name", ld_parse_signal_name(signo), "count",
                                      (json_int_t)script->signals[signo].count);
             json_array_append_new(list, item);
+            *total += 1;
         }
     }
     return list;

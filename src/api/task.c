@@ -230,11 +230,14 @@ struct report {
     struct ld_text *text;
 };
 
-/* Report all suspended tasks. Runs protected. */
+/* Report suspended tasks, the latest first. Runs protected. */
 static int report_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     struct ld_task *task;
     LIST_FOREACH(task, &report->script->tasks.suspended, link) {
+        if (json_array_size(report->list) == LD_REPORT_MOST) {
+            break;
+        }
         lx_push_place(L, task->co);
         json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)),
                                  "state", task->waits_for != NULL ? task->waits_for : "running");
@@ -245,7 +248,8 @@ static int report_all(lua_State *L) {
 }
 
 /* The tasks, for the status report. */
-static json_t *report_tasks(struct ld_script *script) {
+static json_t *report_tasks(struct ld_script *script, size_t *total) {
+    *total = script->tasks.suspended_count;
     struct report report = {.script = script, .list = json_array()};
     ld_state_protect(script, report_all, &report, NULL);
     return report.list;

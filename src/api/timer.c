@@ -73,8 +73,7 @@ static void pack_arguments(lua_State *L) {
 }
 
 /* Make a timer and its userdata from the arguments: seconds, function, its arguments. */
-static int start(lua_State *L, bool repeats) {
-    struct ld_script *script = ld_state_script(L);
+static struct ld_timer_box *make(lua_State *L, bool repeats) {
     ld_state_check_active(L);
     uint64_t period = lx_check_seconds(L, 1, repeats);
     lx_check_callable(L, 2);
@@ -82,13 +81,34 @@ static int start(lua_State *L, bool repeats) {
     struct ld_timer_box *box = ld_api_timer_box_new(L, 2);
     box->period = period;
     box->kind = repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER;
-    ld_timers_arm(script->timers, box->timer, uv_hrtime() + period, repeats ? period : 0);
+    return box;
+}
+
+/* The same, and arm it. */
+static int start(lua_State *L, bool repeats) {
+    const struct ld_timer_box *box = make(L, repeats);
+    ld_timers_arm(ld_state_script(L)->timers, box->timer, uv_hrtime() + box->period,
+                  repeats ? box->period : 0);
     return 1;
+}
+
+/* Leave a timer that is not armed out of the status report. */
+static void hide(struct ld_timers *timers, ld_timer timer) {
+    ld_timers_info(timers, timer)->hidden = true;
 }
 
 /* after(seconds, fn, ...) -> timer */
 static int l_after(lua_State *L) {
     return start(L, false);
+}
+
+/* The same for lunad's own Lua: a timer that the script has not made. */
+static int l_own_after(lua_State *L) {
+    struct ld_timers *timers = ld_state_script(L)->timers;
+    const struct ld_timer_box *box = make(L, false);
+    hide(timers, box->timer);
+    ld_timers_arm(timers, box->timer, uv_hrtime() + box->period, 0);
+    return 1;
 }
 
 /* every(seconds, fn, ...) -> timer */
@@ -121,6 +141,7 @@ static int suspend_for(lua_State *L, uint64_t ns, lua_KFunction resumed) {
     lua_pushlightuserdata(L, task);
     task->timer = ld_api_timer_box_make(L, -1);
     lua_pop(L, 1);
+    hide(task->script->timers, task->timer);
     ld_timers_arm(task->script->timers, task->timer, uv_hrtime() + ns, 0);
     return ld_task_suspend(L, "sleep", abandon_sleep, resumed);
 }
@@ -241,6 +262,7 @@ static int mt_tostring(lua_State *L) {
 struct report {
     struct ld_script *script;
     json_t *list;
+    size_t most;
 };
 
 /* Replace what a timer calls, at the top of the stack, by the script's own function. */
@@ -270,27 +292,28 @@ static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info 
     lua_pop(L, 1);
 }
 
-/* Report all timers. Runs protected. */
+/* Report the first MOST timers. Runs protected. */
 static int report_all(lua_State *L) {
     const struct report *report = lua_touserdata(L, 1);
     struct ld_timers *timers = report->script->timers;
-    for (ld_timer at = ld_timers_next(timers, 0); at != 0; at = ld_timers_next(timers, at)) {
-        bool is_callback = ld_api_timer_box_push_callback(report->script, at) != LUA_TLIGHTUSERDATA;
+    ld_timer at = 0;
+    for (size_t i = 0; i < report->most && (at = ld_timers_next_shown(timers, at)) != 0; i++) {
+        const struct ld_timer_info *info = ld_timers_info(timers, at);
+        ld_api_timer_box_push_callback(report->script, at);
         lua_xmove(report->script->shelf, L, 1);
-        if (is_callback) {
-            unwrap(L, ld_timers_info(timers, at));
-        }
-        if (is_callback && !lx_is_own(L, -1)) {
-            report_timer(L, report->list, ld_timers_info(timers, at));
-        }
+        unwrap(L, info);
+        report_timer(L, report->list, info);
         lua_pop(L, 1);
     }
     return 0;
 }
 
 /* The timers, for the status report. */
-static json_t *report_timers(struct ld_script *script) {
-    struct report report = {.script = script, .list = json_array()};
+static json_t *report_timers(struct ld_script *script, size_t *total) {
+    *total = ld_timers_shown(script->timers);
+    struct report report = {.script = script,
+                            .list = json_array(),
+                            .most = *total < LD_REPORT_MOST ? *total : LD_REPORT_MOST};
     ld_state_protect(script, report_all, &report, NULL);
     return report.list;
 }
@@ -306,6 +329,7 @@ static const luaL_Reg functions[] = {
 };
 
 static const luaL_Reg own[] = {
+    {"after", l_own_after},
     {"give_way", l_give_way},
     {NULL, NULL},
 };

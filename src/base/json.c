@@ -14,6 +14,23 @@ json_t *ld_json_text(const char *bytes, size_t size) {
     return string;
 }
 
+/* Make a string of the beginning, up to a whole character. */
+json_t *ld_json_cut(const char *bytes, size_t size, size_t most) {
+    struct ld_text text = {0};
+    if (size <= most) {
+        return ld_json_text(bytes, size);
+    }
+    size_t end = most;
+    while (end > 0 && most - end < 3 && ((unsigned char)bytes[end] & 0xC0) == 0x80) {
+        end--;
+    }
+    ld_text_add(&text, bytes, end);
+    ld_text_puts(&text, "…");
+    json_t *string = text.failed ? NULL : ld_json_text(ld_text_string(&text), text.size);
+    ld_text_fini(&text);
+    return string;
+}
+
 /* Make a string of a C string. */
 json_t *ld_json_string(const char *string) {
     return string != NULL ? ld_json_text(string, strlen(string)) : json_null();

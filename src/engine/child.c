@@ -65,6 +65,7 @@ struct ld_children {
     uv_loop_t *loop;
     struct ld_reaper *reaper;
     TAILQ_HEAD(, ld_child) list;
+    size_t count;
     int null_fd;
     char *name;
 };
@@ -133,6 +134,7 @@ static void deliver(struct ld_child *child, int stream, const char *bytes, size_
 static void finish(struct ld_child *child) {
     child->life = LIFE_FINISHED;
     TAILQ_REMOVE(&child->children->list, child, link);
+    child->children->count--;
     close_all(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
@@ -373,6 +375,7 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     child->ops = config->ops;
     child->owner = config->owner;
     TAILQ_INSERT_TAIL(&children->list, child, link);
+    children->count++;
     for (int i = 0; i < 2; i++) {
         if (child->outputs[i].open) {
             ld_log_lines_init(&child->lines[i], children->name, child->name, child->watch.pid,
@@ -568,6 +571,11 @@ void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
 /* Return the next child. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous) {
     return previous == NULL ? TAILQ_FIRST(&children->list) : TAILQ_NEXT(previous, link);
+}
+
+/* How many there are. */
+size_t ld_children_count(const struct ld_children *children) {
+    return children->count;
 }
 
 /* Find a running child by its pid. */

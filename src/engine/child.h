@@ -80,6 +80,9 @@ void ld_children_close(struct ld_children *children);
 /* The child after PREVIOUS (NULL: the first); NULL at the end. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous);
 
+/* How many there are. */
+size_t ld_children_count(const struct ld_children *children);
+
 /* The running child PID, which leads a group of its own; NULL if it is not in the set. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);
 

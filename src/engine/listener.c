@@ -256,6 +256,15 @@ void ld_listeners_abort(struct ld_listeners *listeners) {
     close_unused(listeners);
 }
 
+/* Count them. */
+size_t ld_listeners_count(const struct ld_listeners *listeners) {
+    size_t count = 0;
+    for (const struct listener *at = listeners->first; at != NULL; at = at->next) {
+        count++;
+    }
+    return count;
+}
+
 /* Fill in the facts of a socket. */
 bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
                            struct ld_listener_facts *facts) {

@@ -51,6 +51,9 @@ void ld_listeners_commit(struct ld_listeners *listeners);
 /* Give the next generation up: close what only it asked for. */
 void ld_listeners_abort(struct ld_listeners *listeners);
 
+/* How many there are. */
+size_t ld_listeners_count(const struct ld_listeners *listeners);
+
 /* Information about the socket at INDEX; false if there is none. Strings belong to the set. */
 struct ld_listener_facts {
     const char *address;

@@ -287,7 +287,17 @@ ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous) {
     return ld_wheel_next(&timers->wheel, previous);
 }
 
+/* The armed timer after another that is not hidden. */
+ld_timer ld_timers_next_shown(struct ld_timers *timers, ld_timer previous) {
+    return ld_wheel_next_shown(&timers->wheel, previous);
+}
+
 /* How many are armed. */
 size_t ld_timers_armed(const struct ld_timers *timers) {
     return timers->wheel.armed;
+}
+
+/* How many of them are not hidden. */
+size_t ld_timers_shown(const struct ld_timers *timers) {
+    return timers->wheel.armed - timers->wheel.hidden;
 }

@@ -45,7 +45,11 @@ struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer);
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous);
 
-/* How many are armed. */
+/* The same of those that are not hidden. */
+ld_timer ld_timers_next_shown(struct ld_timers *timers, ld_timer previous);
+
+/* How many are armed; how many of them are not hidden. */
 size_t ld_timers_armed(const struct ld_timers *timers);
+size_t ld_timers_shown(const struct ld_timers *timers);
 
 #endif

@@ -374,6 +374,7 @@ ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_inf
     }
     slot->info.armed = false;
     wheel->armed--;
+    wheel->hidden -= slot->info.hidden;
     return id_of(slot, index);
 }
 
@@ -440,6 +441,7 @@ void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t
     slot->info.skipped = false;
     slot->order = wheel->order++;
     wheel->armed++;
+    wheel->hidden += slot->info.hidden;
     insert(wheel, slot, ld_wheel_index(timer));
 }
 
@@ -455,6 +457,7 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
     }
     slot->info.armed = false;
     wheel->armed--;
+    wheel->hidden -= slot->info.hidden;
 }
 
 /* Return the information about a timer. */
@@ -463,14 +466,24 @@ struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer
     return slot != NULL ? &slot->info : NULL;
 }
 
-/* The armed timer after another. */
-ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous) {
+/* The armed timer after another, of those that are not hidden or of all. */
+static ld_timer find_next(const struct ld_wheel *wheel, ld_timer previous, bool with_hidden) {
     uint32_t index = previous == 0 ? 0 : ld_wheel_index(previous) + 1;
     for (; index < wheel->used; index++) {
         const struct ld_wheel_slot *slot = slot_at(wheel, index);
-        if (slot->info.armed) {
+        if (slot->info.armed && (with_hidden || !slot->info.hidden)) {
             return id_of(slot, index);
         }
     }
     return 0;
+}
+
+/* The armed timer after another. */
+ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous) {
+    return find_next(wheel, previous, true);
+}
+
+/* The armed timer after another that is not hidden. */
+ld_timer ld_wheel_next_shown(const struct ld_wheel *wheel, ld_timer previous) {
+    return find_next(wheel, previous, false);
 }

@@ -18,18 +18,19 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* Information about a timer. The owner keeps `runs`, `errors`, `busy` and `by_clock`, and adds
- * missed beats of its own. */
+/* Information about a timer. The owner keeps `runs`, `errors`, `busy`, `by_clock` and `hidden`, and
+ * adds missed beats of its own. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
     uint64_t runs;
     uint64_t missed; /* beats that were skipped */
     uint32_t errors;
-    bool armed;
-    bool busy;     /* its last call is not over */
-    bool by_clock; /* the owner arms it for moments of the real-time clock */
-    bool skipped;  /* its last beat was too late to be called */
+    bool armed : 1;
+    bool busy : 1;     /* its last call is not over */
+    bool by_clock : 1; /* the owner arms it for moments of the real-time clock */
+    bool skipped : 1;  /* its last beat was too late to be called */
+    bool hidden : 1;   /* the owner does not report it; to be set while it is not armed */
 };
 
 /* One arming: it is valid as long as its timer has that due time and that order, then void. */
@@ -60,6 +61,7 @@ struct ld_wheel {
     uint32_t used;  /* slots that have ever been used: those of the lowest indices */
     uint32_t order; /* counts armings and disarmings */
     size_t armed;
+    size_t hidden; /* of these, those that are not reported */
     struct ld_wheel_block *free_blocks;
     unsigned fresh_chunk; /* the chunk and the number of the first block that was never used */
     size_t fresh_block;
@@ -95,6 +97,9 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer);
 
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
+
+/* The same of those that are not hidden. */
+ld_timer ld_wheel_next_shown(const struct ld_wheel *wheel, ld_timer previous);
 
 /* The earliest due time; LD_WHEEL_NEVER if nothing is armed. */
 uint64_t ld_wheel_first_due(struct ld_wheel *wheel);

@@ -1,6 +1,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/module.h"
@@ -10,9 +11,10 @@
 #include "host/internal.h"
 #include "posix/reserve.h"
 
-/* Make a JSON string of a text, null of an empty one. */
+/* Make a JSON string of a text, or of its beginning, null of an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
-    return text->size > 0 ? ld_json_text(ld_text_string(text), text->size) : json_null();
+    return text->size > 0 ? ld_json_cut(ld_text_string(text), text->size, LD_REPORT_TEXT)
+                          : json_null();
 }
 
 /* Name the state. */
@@ -88,8 +90,13 @@ static json_t *report_memory(const struct ld_script *script) {
                      limit > 0 ? json_integer((json_int_t)limit) : json_null());
 }
 
-/* Count the descriptors of this process. */
+/* Count the descriptors of this process. Since Linux 6.2 the size of their directory is their number, and
+ * costs the same whatever it is. */
 static json_int_t count_fds(void) {
+    struct stat directory;
+    if (stat("/proc/self/fd", &directory) == 0 && directory.st_size > 0) {
+        return (json_int_t)directory.st_size;
+    }
     DIR *fds = opendir("/proc/self/fd");
     json_int_t count = 0;
     while (fds != NULL && readdir(fds) != NULL) {
@@ -114,7 +121,8 @@ static json_t *report_loop(const struct ld_host *host) {
 static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
     struct ld_listener_facts facts;
-    for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
+    for (size_t i = 0; i < LD_REPORT_MOST && ld_listeners_describe(host->listeners, i, &facts);
+         i++) {
         json_array_append_new(list,
                               json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address),
                                         "fd", facts.fd, "inherited", facts.inherited));
@@ -122,10 +130,13 @@ static json_t *report_listeners(const struct ld_host *host) {
     return list;
 }
 
-/* List the generations that have been replaced and have not finished. */
-static json_t *report_retiring(const struct ld_host *host) {
+/* List the generations that have been replaced and have not finished; count them in *TOTAL. */
+static json_t *report_retiring(const struct ld_host *host, json_int_t *total) {
     json_t *list = json_array();
     for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        if (++*total > LD_REPORT_MOST) {
+            continue;
+        }
         const struct ld_script *script = at->script;
         size_t handles = script->guest != NULL ? ld_guest_count(script->guest) : 0;
         json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:b}", "generation",
@@ -153,6 +164,22 @@ static void add(json_t **report, const char *key, json_t *value) {
     }
 }
 
+/* Add what there may be many of, cut to LD_REPORT_MOST of each kind, and the whole numbers. */
+static void add_lists(json_t **report, struct ld_host *host) {
+    json_t *totals = json_object();
+    json_int_t retiring = 0;
+    if (ld_api_module_report(host->script, *report, totals) < 0) {
+        json_decref(*report);
+        *report = NULL;
+    }
+    add(report, "listeners", report_listeners(host));
+    add(report, "retiring", report_retiring(host, &retiring));
+    json_object_set_new(totals, "listeners",
+                        json_integer((json_int_t)ld_listeners_count(host->listeners)));
+    json_object_set_new(totals, "retiring", json_integer(retiring));
+    add(report, "totals", totals);
+}
+
 /* Make the status report. */
 json_t *ld_snapshot_take(struct ld_host *host) {
     struct ld_script *script = host->script;
@@ -167,12 +194,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "errors", report_errors(host));
     add(&report, "memory", report_memory(script));
     add(&report, "loop", report_loop(host));
-    if (ld_api_module_report(script, report) < 0) {
-        json_decref(report);
-        report = NULL;
-    }
-    add(&report, "listeners", report_listeners(host));
-    add(&report, "retiring", report_retiring(host));
+    add_lists(&report, host);
     add(&report, "log", report_log());
     add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
     ld_reserve_take_back();

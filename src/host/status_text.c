@@ -117,6 +117,16 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     }
 }
 
+/* Say how many more there are than the list of this KEY has; ITEM is one of them. */
+static void add_rest(struct ld_text *text, const json_t *report, const char *key,
+                     const char *item) {
+    long long listed = (long long)json_array_size(json_object_get(report, key));
+    long long rest = integer_of(json_object_get(report, "totals"), key) - listed;
+    if (rest > 0) {
+        ld_text_format(text, "\n  %-9s and %lld more", item, rest);
+    }
+}
+
 /* Add the timers. */
 static void add_timers(struct ld_text *text, const json_t *report) {
     size_t index;
@@ -131,6 +141,7 @@ static void add_timers(struct ld_text *text, const json_t *report) {
         }
         ld_text_format(text, ", due in %.1f s", number_of(timer, "due"));
     }
+    add_rest(text, report, "timers", "timer");
 }
 
 /* Add information about a child: one that waits for its next start has no process. */
@@ -164,17 +175,21 @@ static void add_others(struct ld_text *text, const json_t *report) {
         ld_status_text_member(text, "\n  child     ", item, "name");
         add_child(text, item);
     }
+    add_rest(text, report, "children", "child");
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
         ld_status_text_member(text, "\n  listener  ", item, "address");
     }
+    add_rest(text, report, "listeners", "listener");
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
         ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
+    add_rest(text, report, "retiring", "retiring");
     json_array_foreach(json_object_get(report, "tasks"), index, item) {
         ld_status_text_member(text, "\n  task      ", item, "where");
         ld_status_text_member(text, ", in ", item, "state");
     }
+    add_rest(text, report, "tasks", "task");
 }
 
 /* Add the report. */

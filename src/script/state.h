@@ -103,7 +103,8 @@ struct ld_task {
 struct ld_tasks {
     struct ld_task root;            /* the main coroutine, which runs no callback */
     LIST_HEAD(, ld_task) suspended; /* that are or were suspended, and have not ended */
-    LIST_HEAD(, ld_task) idle;      /* whose coroutines can be used again */
+    size_t suspended_count;
+    LIST_HEAD(, ld_task) idle; /* whose coroutines can be used again */
     size_t idle_count;
     struct ld_task_queue woken; /* to go on when the current call is over */
     bool is_waking;             /* those are going on now */

@@ -224,6 +224,7 @@ struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *wha
 static void link_task(struct ld_task *task) {
     if (!task->is_listed) {
         LIST_INSERT_HEAD(&task->script->tasks.suspended, task, link);
+        task->script->tasks.suspended_count++;
         task->is_listed = true;
     }
 }
@@ -232,6 +233,7 @@ static void link_task(struct ld_task *task) {
 static void unlink_task(struct ld_task *task) {
     if (task->is_listed) {
         LIST_REMOVE(task, link);
+        task->script->tasks.suspended_count--;
         task->is_listed = false;
     }
 }
