@@ -16,10 +16,22 @@
 #define LD_ASSERT(cond)                                                                            \
     do {                                                                                           \
         if (!(cond)) {                                                                             \
-            fprintf(stderr, "lunad: bug: %s:%d: %s\n", __FILE__, __LINE__, #cond);                 \
-            abort();                                                                               \
+            ld_base_abort(&(const struct ld_bug){__FILE__, #cond, __LINE__});                      \
         }                                                                                          \
     } while (0)
+
+/* What was false, and where. */
+struct ld_bug {
+    const char *file;
+    const char *condition;
+    int line;
+};
+
+/* Print a bug on stderr, and abort. */
+_Noreturn void ld_base_abort(const struct ld_bug *bug);
+
+/* The bug that this process aborts for, or NULL. A signal handler may ask. */
+const struct ld_bug *ld_base_bug(void);
 
 #define LD_PRINTF(string, first) __attribute__((format(printf, string, first)))
 

@@ -13,12 +13,16 @@
 
 #include "base/file.h"
 #include "base/log_line.h"
+#include "base/log_ring.h"
 #include "base/syslogger.h"
 #include "base/text.h"
+#include "base/time.h"
+#include "base/writer.h"
 
 #define PATIENCE_MS  200   /* how long to wait, once, for a reader that does not read */
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
+#define LAST_SIZE    4096  /* bytes that a signal handler writes at once */
 
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
 
@@ -132,6 +136,7 @@ void ld_log_close(void) {
     free(logger.path);
     free(logger.ident);
     ld_text_fini(&logger.line);
+    ld_log_ring_clear();
     memset(&logger, 0, sizeof logger);
     logger.fd = -1;
     logger.syslogger.fd = -1;
@@ -225,6 +230,7 @@ static bool send_event(const struct ld_log_event *event) {
                                                  .text = ld_text_string(&logger.line),
                                                  .size = logger.line.size,
                                                  .wait_ms = patience()};
+    ld_log_ring_keep(message.text, message.size);
     int rc = logger.line.failed ? -ENOMEM : ld_syslogger_send(&logger.syslogger, &message);
     logger.cause = rc < 0 ? -rc : logger.cause;
     return rc == 0;
@@ -236,6 +242,7 @@ static bool put_event(const struct ld_log_event *event) {
         return send_event(event);
     }
     format_line(event);
+    ld_log_ring_keep(ld_text_string(&logger.line), logger.line.size);
     return write_line(&logger.line);
 }
 
@@ -315,6 +322,88 @@ void ld_log_put(const struct ld_log_event *event) {
     errno = saved;
 }
 
+/* Write what a signal handler has put together. */
+static void drain_last(void *arg, const char *bytes, size_t size) {
+    (void)arg;
+    write_bytes(bytes, size);
+}
+
+/* Write a message as a line of JSON. */
+static void put_last_json(struct ld_writer *writer, enum ld_log_level level, const char *message,
+                          size_t size) {
+    ld_writer_puts(writer, "{\"time\":\"");
+    ld_writer_time(writer, ld_time_real());
+    ld_writer_puts(writer, "\",\"level\":\"");
+    ld_writer_puts(writer, ld_log_line_level_name(level));
+    ld_writer_puts(writer, "\",\"source\":\"lunad\",\"pid\":");
+    ld_writer_decimal(writer, getpid(), 1);
+    ld_writer_puts(writer, ",\"message\":");
+    ld_writer_json(writer, message, size);
+    ld_writer_puts(writer, "}\n");
+}
+
+/* Write a message as text; what follows its first line is indented. */
+static void put_last_text(struct ld_writer *writer, enum ld_log_level level, const char *message,
+                          size_t size) {
+    const char *name = ld_log_line_level_name(level);
+    ld_writer_time(writer, ld_time_real());
+    ld_writer_puts(writer, " ");
+    ld_writer_puts(writer, name);
+    ld_writer_add(writer, "     ", 6 - strlen(name));
+    ld_writer_puts(writer, "lunad: ");
+    const char *newline;
+    while (size > 0 && (newline = memchr(message, '\n', size)) != NULL) {
+        size_t length = (size_t)(newline - message);
+        ld_writer_escaped(writer, message, length);
+        ld_writer_puts(writer, size > length + 1 ? "\n    " : "");
+        message += length + 1;
+        size -= length + 1;
+    }
+    ld_writer_escaped(writer, message, size);
+    ld_writer_puts(writer, "\n");
+}
+
+/* Send each line of a message to syslog. */
+static void send_last(enum ld_log_level level, const char *message, size_t size) {
+    while (size > 0) {
+        const char *newline = memchr(message, '\n', size);
+        size_t length = newline != NULL ? (size_t)(newline - message) : size;
+        size_t taken = newline != NULL ? length + 1 : length;
+        const struct ld_syslogger_message last = {.priority = syslog_priorities[level],
+                                                  .ident = logger.ident,
+                                                  .text = message,
+                                                  .size = length};
+        ld_syslogger_send_from_handler(&logger.syslogger, &last);
+        message += taken;
+        size -= taken;
+    }
+}
+
+/* Write a message from a signal handler. */
+void ld_log_from_handler(enum ld_log_level level, const char *message, size_t size) {
+    static char buffer[LAST_SIZE];
+    struct ld_writer writer = {.buffer = buffer, .capacity = sizeof buffer, .drain = drain_last};
+    if (!logger.open || logger.config.sink == LD_LOG_NONE) {
+        return;
+    }
+    while (size > 0 && message[size - 1] == '\n') {
+        size--;
+    }
+    if (logger.config.sink == LD_LOG_SYSLOG) {
+        send_last(level, message, size);
+        return;
+    }
+    if (logger.torn) {
+        ld_writer_puts(&writer, "\n");
+    }
+    if (logger.config.json) {
+        put_last_json(&writer, level, message, size);
+    } else {
+        put_last_text(&writer, level, message, size);
+    }
+    ld_writer_flush(&writer);
+}
+
 /* Write a message of lunad itself: what printf would print and, if there is one, TEXT after it; only
  * its beginning when memory runs out. */
 static void log_message(enum ld_log_level level, const struct ld_text *text, const char *format,
@@ -385,6 +474,11 @@ int ld_log_reopen(void) {
     }
     errno = saved;
     return rc;
+}
+
+/* Whether lines go to a regular file. */
+bool ld_log_is_file(void) {
+    return logger.open && logger.config.sink == LD_LOG_FILE && !logger.may_block;
 }
 
 /* The path of a file sink. */

@@ -50,6 +50,14 @@ void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
 void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char *format, ...)
     LD_PRINTF(3, 4);
 
+/* Write a message with "lunad" as its source from a signal handler, without keeping lines in order: it
+ * interrupts whatever the log was doing. A message of several lines is one event, but in syslog, where
+ * each is one. */
+void ld_log_from_handler(enum ld_log_level level, const char *message, size_t size);
+
+/* Whether lines go to a regular file that this process has opened. */
+bool ld_log_is_file(void);
+
 /* Facts for the status report. The path is NULL unless the sink is a file; owned by the log. */
 const char *ld_log_path(void);
 enum ld_log_sink ld_log_sink(void);

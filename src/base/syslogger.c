@@ -12,6 +12,9 @@
 
 #include "base/text.h"
 #include "base/time.h"
+#include "base/writer.h"
+
+#define LAST_SIZE 1024 /* of a message from a signal handler */
 
 /* Close the connection. */
 void ld_syslogger_close(struct ld_syslogger *syslogger) {
@@ -119,4 +122,27 @@ int ld_syslogger_send(struct ld_syslogger *syslogger, const struct ld_syslogger_
     }
     ld_text_fini(&bytes);
     return rc;
+}
+
+/* Send a message from a signal handler. */
+void ld_syslogger_send_from_handler(struct ld_syslogger *syslogger,
+                                    const struct ld_syslogger_message *message) {
+    char bytes[LAST_SIZE + 1]; /* the last one ends a message in a stream */
+    struct ld_writer writer = {.buffer = bytes, .capacity = LAST_SIZE};
+    if (syslogger->fd < 0 && ld_syslogger_connect(syslogger) < 0) {
+        return; /* nobody would read it */
+    }
+    ld_writer_puts(&writer, "<");
+    ld_writer_decimal(&writer, LOG_DAEMON | message->priority, 1);
+    ld_writer_puts(&writer, ">");
+    ld_writer_puts(&writer, message->ident);
+    ld_writer_puts(&writer, "[");
+    ld_writer_decimal(&writer, getpid(), 1);
+    ld_writer_puts(&writer, "]: ");
+    ld_writer_escaped(&writer, message->text, message->size);
+    bytes[writer.size] = '\0';
+    size_t size = writer.size + (syslogger->stream ? 1 : 0);
+    if (send(syslogger->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {
+        /* It is full or gone, and this process ends. */
+    }
 }

@@ -29,6 +29,11 @@ int ld_syslogger_connect(struct ld_syslogger *syslogger);
  * -ECONNREFUSED and -ENOENT if there is no listener, -EAGAIN if it does not keep up. */
 int ld_syslogger_send(struct ld_syslogger *syslogger, const struct ld_syslogger_message *message);
 
+/* The same in a signal handler: the message has no time stamp, for which the C library takes locks, and
+ * is cut if it is long; nothing is waited for. */
+void ld_syslogger_send_from_handler(struct ld_syslogger *syslogger,
+                                    const struct ld_syslogger_message *message);
+
 void ld_syslogger_close(struct ld_syslogger *syslogger);
 
 #endif
