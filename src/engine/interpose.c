@@ -3,7 +3,8 @@
  * luv too:
  *
  *     sigaction   When a script has libuv catch a signal or start a process, libuv would replace
- *                 our handler, and later restore the default. See ld_signals_sigaction.
+ *                 our handler, and later restore the default. See ld_signals_sigaction, and
+ *                 ld_crash_sigaction for the signals of a crash.
  *     accept4     libuv accepts clients as soon as a socket listens. Those of a generation that
  *                 is not the service must leave clients in the queue. See mute.h.
  *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of
@@ -19,6 +20,7 @@
 #include <sys/socket.h>
 
 #include "base/log.h"
+#include "engine/crash.h"
 #include "engine/guest.h"
 #include "engine/libc.h"
 #include "engine/mute.h"
@@ -26,7 +28,10 @@
 
 /* Leave the handlers of signals that we catch in place. */
 int sigaction(int signo, const struct sigaction *action, struct sigaction *before) {
-    return ld_signals_sigaction(signo, action, before);
+    int rc;
+    return ld_crash_sigaction(signo, action, before, &rc)
+               ? rc
+               : ld_signals_sigaction(signo, action, before);
 }
 
 /* Accept no client from a muted socket. */

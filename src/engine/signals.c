@@ -47,6 +47,11 @@ int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigac
     return 0;
 }
 
+/* Whether a signal is caught. */
+bool ld_signals_is_caught(int signo) {
+    return state.users[signo] > 0;
+}
+
 /* Whether a library has a handler for a signal that we catch. */
 bool ld_signals_is_shared(int signo) {
     const struct sigaction *other = &state.others[signo];

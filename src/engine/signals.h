@@ -35,6 +35,9 @@ void ld_signals_give_up(void);
  * errno. */
 int ld_signals_sigaction(int signo, const struct sigaction *action, struct sigaction *before);
 
+/* Whether SIGNO is caught. */
+bool ld_signals_is_caught(int signo);
+
 /* Whether a library in this process (libuv, for a script that uses it) has a handler for a
  * signal that we catch. Ours calls it. */
 bool ld_signals_is_shared(int signo);
