@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/parse.h"
+#include "daemon/crash_file.h"
 #include "posix/claim.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
@@ -378,18 +379,19 @@ static void blame_descriptors(struct ld_text *why) {
 /* Take hold of everything that must be held before the script runs. */
 int ld_hold_take(struct ld_service *service, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        close_stdin,       /* for start */
-        clear_mask,        /* for what is made here */
-        open_log,          /* from here on a failure is logged as well */
-        set_mask,          /* --umask */
-        set_environment,   /* --env, --clear-env */
-        change_dir,        /* --chdir */
-        take_pidfile,      /* and its lock: one winner among simultaneous starts */
-        write_record,      /* for restart */
-        make_socket,       /* for control */
-        listen_all,        /* --listen */
-        begin_watch,       /* on the files made so far */
-        check_descriptors, /* for the loop */
+        close_stdin,        /* for start */
+        clear_mask,         /* for what is made here */
+        open_log,           /* from here on a failure is logged as well */
+        ld_crash_file_find, /* beside it */
+        set_mask,           /* --umask */
+        set_environment,    /* --env, --clear-env */
+        change_dir,         /* --chdir */
+        take_pidfile,       /* and its lock: one winner among simultaneous starts */
+        write_record,       /* for restart */
+        make_socket,        /* for control */
+        listen_all,         /* --listen */
+        begin_watch,        /* on the files made so far */
+        check_descriptors,  /* for the loop */
         NULL,
     };
     int status = ld_service_take_steps(service, steps, why);

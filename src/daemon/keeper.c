@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/time.h"
+#include "daemon/crash_file.h"
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
@@ -198,13 +199,14 @@ static void explain_death(struct keeper *keeper) {
     if (!WIFSIGNALED(keeper->status)) {
         return;
     }
-    const struct ld_service *service = keeper->service;
+    struct ld_service *service = keeper->service;
     ld_text_format(&how, "killed by SIG%s%s", ld_parse_signal_name(WTERMSIG(keeper->status)),
                    WCOREDUMP(keeper->status) ? " (core dumped)" : "");
     ld_log_reopen(); /* the host may have reopened its own meanwhile */
-    ld_log(LD_LOG_ERROR, "%s (pid %d) was %s", service->name, (int)keeper->host,
-           ld_text_string(&how));
-    ld_record_note_death(service->run_fd, service->name, ld_text_string(&how));
+    const char *crash = ld_crash_file_take(service, ld_text_string(&how));
+    ld_log(LD_LOG_ERROR, "%s (pid %d) was %s%s%s", service->name, (int)keeper->host,
+           ld_text_string(&how), crash != NULL ? ", report in " : "", crash != NULL ? crash : "");
+    ld_record_note_death(service->run_fd, service->name, ld_text_string(&how), crash);
     if (!keeper->ready) {
         struct ld_text text = {0};
         ld_text_format(&text, "%s died before it was ready: %s", service->name,
@@ -258,7 +260,7 @@ static void release_signals(void) {
 
 /* Make the channel (the end of the keeper first) and fork the host. The pid, 0 in the host, or a
  * negative errno. */
-static pid_t fork_with_channel(int ends[2]) {
+static pid_t fork_with_channel(struct ld_service *service, int ends[2]) {
     int rc = catch_signals();
     if (rc < 0) {
         return rc;
@@ -268,6 +270,7 @@ static pid_t fork_with_channel(int ends[2]) {
         return rc;
     }
     prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    ld_crash_file_share(service);
     pid_t host = fork();
     if (host < 0) {
         rc = -errno;
@@ -282,7 +285,7 @@ static pid_t fork_with_channel(int ends[2]) {
  * keeper catch their own. */
 int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
     int ends[2];
-    pid_t host = fork_with_channel(ends);
+    pid_t host = fork_with_channel(service, ends);
     if (host < 0) {
         ld_text_format(why, "the keeper: %s", strerror(-host));
         return 1;

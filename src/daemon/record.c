@@ -12,10 +12,14 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/time.h"
+#include "base/writer.h"
 #include "posix/paths.h"
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
 #define FORMAT         1
+#define NOTE_SIZE      (8 * 4096) /* bytes of a note that a signal handler adds: a path, escaped */
+
+static const char note_start[] = "{\"died\":";
 
 /* Put together the name of the file. */
 static void name_file(char *out, size_t size, const char *name) {
@@ -89,6 +93,39 @@ static int read_bytes(int fd, size_t size, struct ld_text *text) {
     return text->failed ? -ENOMEM : 0;
 }
 
+/* Take the death from a note that a signal handler has added to a record. */
+static void take_note(json_t *fields, const char *bytes, size_t size) {
+    static const char *const names[] = {"died", "death", "report"};
+    json_t *note = json_loadb(bytes, size, 0, NULL);
+    for (size_t i = 0; i < LD_COUNT(names); i++) {
+        json_t *value = json_object_get(note, names[i]);
+        if (value != NULL) {
+            json_object_set(fields, names[i], value);
+        }
+    }
+    json_decref(note);
+}
+
+/* Parse a record: an object, and perhaps a note; one that was not written whole counts for nothing. NULL
+ * if it is not a record. */
+static json_t *parse(const struct ld_text *text) {
+    json_error_t error;
+    json_t *fields = json_loadb(ld_text_string(text), text->size, JSON_DISABLE_EOF_CHECK, &error);
+    size_t used = (size_t)error.position; /* on success: the bytes that were read */
+    const char *rest = ld_text_string(text) + (fields != NULL ? used : 0);
+    bool is_whole = fields != NULL && used >= text->size;
+    bool has_note = fields != NULL && !is_whole && rest[0] == note_start[0];
+    if ((!is_whole && !has_note) ||
+        json_integer_value(json_object_get(fields, "format")) != FORMAT) {
+        json_decref(fields);
+        return NULL;
+    }
+    if (has_note) {
+        take_note(fields, rest, text->size - used);
+    }
+    return fields;
+}
+
 /* Read NAME.start as JSON, a new reference. */
 static int read_fields(int dir, const char *name, json_t **fields, struct stat *facts) {
     char file[80];
@@ -104,37 +141,77 @@ static int read_fields(int dir, const char *name, json_t **fields, struct stat *
     }
     close(fd);
     if (rc == 0) {
-        *fields = json_loadb(ld_text_string(&text), text.size, 0, NULL);
-        rc = json_integer_value(json_object_get(*fields, "format")) == FORMAT ? 0 : -EPROTO;
-        if (rc < 0) {
-            json_decref(*fields);
-        }
+        *fields = parse(&text);
+        rc = *fields != NULL ? 0 : -EPROTO;
     }
     ld_text_fini(&text);
     return rc;
 }
 
 /* Save FIELDS with a death now. */
-static int save_death(int dir, const char *name, json_t *fields, const char *how) {
+static int save_death(int dir, const char *name, json_t *fields, const char *how,
+                      const char *report) {
     json_object_set_new(fields, "died", json_integer(ld_time_real() / LD_TIME_SECOND));
     json_object_set_new(fields, "death", json_string(how));
+    json_object_set_new(fields, "report", ld_json_bytes(report));
     return ld_record_save(dir, name, fields);
 }
 
 /* Note a death in the record. */
-void ld_record_note_death(int dir, const char *name, const char *how) {
+void ld_record_note_death(int dir, const char *name, const char *how, const char *report) {
     struct stat facts;
     json_t *fields = NULL;
     if (read_fields(dir, name, &fields, &facts) < 0) {
         return;
     }
-    save_death(dir, name, fields, how);
+    save_death(dir, name, fields, how, report);
     json_decref(fields);
+}
+
+/* Add a string in the form of ld_json_bytes. */
+static void add_bytes(struct ld_writer *writer, const char *string) {
+    char encoded[2];
+    char quoted[16];
+    for (const unsigned char *at = (const unsigned char *)string; *at != '\0'; at++) {
+        struct ld_writer one = {.buffer = quoted, .capacity = sizeof quoted};
+        encoded[0] = (char)(*at >= 0x80 ? 0xC0 | *at >> 6 : *at);
+        encoded[1] = (char)(0x80 | (*at & 0x3F));
+        ld_writer_json(&one, encoded, *at >= 0x80 ? 2 : 1);
+        ld_writer_add(writer, quoted + 1, one.size - 2); /* without the quotes */
+    }
+}
+
+/* Note our own death. A handler can neither parse the record nor replace it, so it adds an object to
+ * it, in one write. */
+void ld_record_note_own_death(int dir, const char *name, const char *how, const char *report) {
+    static char bytes[NOTE_SIZE];
+    struct ld_writer writer = {.buffer = bytes, .capacity = sizeof bytes};
+    char file[80] = "";
+    size_t length = strnlen(name, sizeof file - sizeof LD_PATHS_RECORD);
+    memcpy(file, name, length);
+    memcpy(file + length, LD_PATHS_RECORD, sizeof LD_PATHS_RECORD);
+    int fd = openat(dir, file, O_WRONLY | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0) {
+        return; /* then it is not known how it died */
+    }
+    ld_writer_puts(&writer, note_start);
+    ld_writer_decimal(&writer, ld_time_real() / LD_TIME_SECOND, 1);
+    ld_writer_puts(&writer, ",\"death\":\"");
+    add_bytes(&writer, how);
+    if (report != NULL) {
+        ld_writer_puts(&writer, "\",\"report\":\"");
+        add_bytes(&writer, report);
+    }
+    ld_writer_puts(&writer, "\"}\n");
+    if (write(fd, bytes, writer.size) < 0) {
+        /* The same. */
+    }
+    close(fd);
 }
 
 /* Write a record again. */
 int ld_record_restore(const struct ld_record *record, int dir, const char *name, const char *how) {
-    return how != NULL ? save_death(dir, name, record->fields, how)
+    return how != NULL ? save_death(dir, name, record->fields, how, NULL)
                        : ld_record_save(dir, name, record->fields);
 }
 
@@ -185,6 +262,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     record->stop_timeout = json_number_value(json_object_get(fields, "stop_timeout"));
     record->died = json_number_value(json_object_get(fields, "died"));
     record->death = ld_json_take_bytes(json_object_get(fields, "death"));
+    record->report = ld_json_take_bytes(json_object_get(fields, "report"));
     record->fields = fields;
     bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&
                     record->environment != NULL;
@@ -226,6 +304,9 @@ void ld_record_describe_death(struct ld_text *text, const struct ld_record *reco
     if (record->death != NULL) {
         ld_text_format(text, "was %s at ", record->death);
         add_time(text, (time_t)record->died);
+        if (record->report != NULL) {
+            ld_text_format(text, ", report in %s", record->report);
+        }
     } else {
         ld_text_puts(text,
                      "died (killed, or the machine went down); its last sign of life was at ");
@@ -242,6 +323,7 @@ void ld_record_fini(struct ld_record *record) {
     free(record->text);
     free(record->log);
     free(record->death);
+    free(record->report);
     json_decref(record->fields);
     *record = (struct ld_record){0};
 }

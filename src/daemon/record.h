@@ -22,6 +22,7 @@ struct ld_record {
     double stop_timeout;
     double died;    /* Unix time of a death that was seen; 0: unknown */
     char *death;    /* "killed by SIGKILL"; NULL: unknown */
+    char *report;   /* the path of the crash report, or NULL */
     json_t *fields; /* all of it, to be saved again */
 };
 
@@ -29,8 +30,12 @@ struct ld_record {
  * that is there. 0 or a negative errno. */
 int ld_record_save(int dir, const char *name, const json_t *fields);
 
-/* Note in NAME.start that the service has died now, and how. Does nothing without NAME.start. */
-void ld_record_note_death(int dir, const char *name, const char *how);
+/* Note in NAME.start that the service has died now, and how, and where the report of its crash is (or
+ * NULL). Does nothing without NAME.start. */
+void ld_record_note_death(int dir, const char *name, const char *how, const char *report);
+
+/* The same in a signal handler of the service itself, if the file is its own. */
+void ld_record_note_own_death(int dir, const char *name, const char *how, const char *report);
 
 /* Write RECORD, which was loaded from NAME.start and has been removed since, again; HOW its
  * service ended now, or NULL for what it says already. 0 or a negative errno. */

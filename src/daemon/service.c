@@ -337,6 +337,7 @@ void ld_service_fini(struct ld_service *service) {
     free(service->script);
     ld_text_fini(&service->text);
     free(service->log_path);
+    free(service->crash_path);
     free(service->path);
     free(service->cpath);
     ld_user_fini(&service->user);

@@ -57,6 +57,10 @@ struct ld_service {
     } * sockets;
     size_t socket_count;
 
+    /* Of a crash; see crash_file.h. */
+    char *crash_path;                 /* where the report goes; NULL: to the log */
+    struct ld_crash_page *crash_page; /* shared by keeper and host, or NULL */
+
     /* What is held while it runs. */
     struct ld_place log_place; /* if privileges are dropped; else no directory is open */
     struct ld_pidfile pidfile;

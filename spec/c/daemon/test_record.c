@@ -105,7 +105,7 @@ static void test_link_is_replaced(void) {
     write_file(box_path("precious"), "keep");
     REQUIRE(symlink(box_path("precious"), box_path("x.start")) == 0);
     CHECK_INT(-EPERM, load(dir));
-    ld_record_note_death(dir, "x", "killed by SIGKILL");
+    ld_record_note_death(dir, "x", "killed by SIGKILL", NULL);
     CHECK_INT(0, ld_record_save(dir, "x", fields));
     CHECK_INT(0, load(dir));
     CHECK_STR("keep", read_file(box_path("precious")));
@@ -117,11 +117,11 @@ static void test_death(void) {
     struct ld_record record;
     struct ld_text text = {0};
     int dir = open_dir();
-    ld_record_note_death(dir, "x", "killed by SIGKILL");
+    ld_record_note_death(dir, "x", "killed by SIGKILL", NULL);
     CHECK_INT(-ENOENT, load(dir)); /* none is made */
     put(good, sizeof good - 1, 0600);
     time_t before = time(NULL);
-    ld_record_note_death(dir, "x", "killed by SIGKILL");
+    ld_record_note_death(dir, "x", "killed by SIGKILL", NULL);
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
     CHECK(record.died >= (double)before && record.died <= (double)time(NULL));
     CHECK_STR("killed by SIGKILL", record.death);
@@ -217,7 +217,7 @@ static void load_own(void) {
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
     CHECK_INT(NOBODY, record.uid);
     ld_record_fini(&record);
-    ld_record_note_death(dir, "x", "killed by SIGSEGV");
+    ld_record_note_death(dir, "x", "killed by SIGSEGV", NULL);
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
     CHECK_STR("killed by SIGSEGV", record.death);
     ld_record_fini(&record);
