@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
+#include "engine/crash.h"
 #include "engine/signals.h"
 #include "host/internal.h"
 #include "posix/fds.h"
@@ -135,6 +136,7 @@ static void give_up(void *arg) {
                          host->loop.async_io_watcher.fd};
     struct ld_listener_facts facts;
     int blank = open("/dev/null", O_RDWR | O_CLOEXEC);
+    ld_crash_give_up();
     ld_signals_give_up();
     ld_guest_give_up_all(blank);
     uv_walk(&host->loop, blank_handle, &blank);
@@ -309,8 +311,10 @@ static int open_loop(uv_loop_t *loop, struct ld_text *why) {
 /* Run the service until it ends. */
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
+    ld_host_crash_open(&host);
     int rc = open_loop(&host.loop, why);
     if (rc < 0) {
+        ld_host_crash_close();
         ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED, ld_text_string(why));
         return 1;
     }
@@ -332,5 +336,6 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     report_end(&host);
     ld_text_fini(&host.reload.why);
     ld_text_fini(&host.reload.last_error);
+    ld_host_crash_close();
     return host.exit_status;
 }

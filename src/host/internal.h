@@ -1,5 +1,6 @@
 /* The host's own parts. Each file calls only those before it:
  *
+ *     crash             the report of a crash
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
  *     stop, start       the two ends of the service
@@ -120,6 +121,12 @@ void ld_alarm_wake_at(struct ld_host *host, uint64_t deadline);
 
 /* The time SECONDS from now (uv_now), as a deadline. */
 uint64_t ld_alarm_deadline(struct ld_host *host, double seconds);
+
+/* crash.c */
+
+/* Report crashes of the host from now on, until it ends. */
+void ld_host_crash_open(struct ld_host *host);
+void ld_host_crash_close(void);
 
 /* snapshot.c */
 

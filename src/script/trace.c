@@ -79,6 +79,13 @@ void ld_trace_walk(const struct ld_script *script, int most,
     }
 }
 
+/* Whether code runs: in a coroutine, or called by the host. */
+bool ld_trace_runs(const struct ld_script *script) {
+    lua_Debug ar;
+    return script->interruption.level != NULL ||
+           (script->L != NULL && lua_getstack(script->L, 0, &ar));
+}
+
 /* Find the innermost place in a coroutine. */
 static bool find_in(lua_State *L, char *source, int *line) {
     lua_Debug ar;

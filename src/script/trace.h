@@ -25,6 +25,9 @@ struct ld_trace_call {
 void ld_trace_walk(const struct ld_script *script, int most,
                    void (*each)(void *arg, const struct ld_trace_call *call), void *arg);
 
+/* Whether code of SCRIPT runs. Likewise. */
+bool ld_trace_runs(const struct ld_script *script);
+
 /* Find the innermost place in Lua code: its SOURCE, of LUA_IDSIZE bytes, and line. False if no Lua code
  * runs. Likewise. */
 bool ld_trace_place(const struct ld_script *script, char *source, int *line);
