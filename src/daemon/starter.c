@@ -87,9 +87,7 @@ static void learn_pid(struct start *start) {
  * became lunad by exec. */
 static void end_daemon(struct start *start) {
     struct ld_leftovers leftovers = {0};
-    if (!start->alone) {
-        learn_pid(start);
-    }
+    learn_pid(start); /* an interruption may have come before the first report was received */
     if (start->pid > 0) {
         ld_leftovers_find(&leftovers, start->pid);
     }
