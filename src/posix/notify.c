@@ -8,48 +8,115 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "base/time.h"
 
-static int notify_fd = -1;
+#define BACKLOG_MAX 8192 /* bytes of messages that are kept for a slow manager */
 
-/* Connect to the manager's socket; "@" means the abstract namespace. */
+/* The socket of the manager. */
+static struct {
+    struct sockaddr_un address;
+    socklen_t size; /* of the address; 0: there is no manager */
+    int fd;
+    struct ld_text backlog; /* messages that could not be sent yet; each ends with a zero byte */
+} manager = {.fd = -1};
+
+/* Connect to the socket; 0 or a negative errno. */
+static int connect_to_manager(void) {
+    return connect(manager.fd, (struct sockaddr *)&manager.address, manager.size) < 0 ? -errno : 0;
+}
+
+/* Remember the manager's socket; "@" means the abstract namespace. */
 void ld_notify_open(const char *socket_name) {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     size_t length = socket_name != NULL ? strlen(socket_name) : 0;
-    if (length < 2 || length >= sizeof address.sun_path) {
+    ld_notify_close();
+    if (length < 2 || length >= sizeof manager.address.sun_path) {
         return;
     }
-    memcpy(address.sun_path, socket_name, length);
-    if (address.sun_path[0] == '@') {
-        address.sun_path[0] = '\0';
+    manager.address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    memcpy(manager.address.sun_path, socket_name, length);
+    if (manager.address.sun_path[0] == '@') {
+        manager.address.sun_path[0] = '\0';
     }
-    notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    socklen_t size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
-    if (notify_fd >= 0 && connect(notify_fd, (struct sockaddr *)&address, size) < 0) {
-        ld_notify_close();
+    manager.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (manager.fd >= 0) {
+        manager.size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+        connect_to_manager(); /* if that fails, sending tries again */
     }
 }
 
-/* Disconnect from the manager. */
+/* Forget the manager. */
 void ld_notify_close(void) {
-    if (notify_fd >= 0) {
-        close(notify_fd);
-        notify_fd = -1;
+    if (manager.fd >= 0) {
+        close(manager.fd);
+        manager.fd = -1;
+    }
+    manager.size = 0;
+    ld_text_fini(&manager.backlog);
+}
+
+/* Send one message. A manager that was started again listens on another socket at the same address, so
+ * connect once more. 0 or a negative errno. */
+static int send_now(const char *text, size_t size) {
+    for (int tries = 0;; tries++) {
+        ssize_t sent = send(manager.fd, text, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        int rc = sent < 0 ? -errno : 0;
+        if (rc == -EINTR) {
+            continue;
+        }
+        if (tries > 0 || (rc != -ECONNREFUSED && rc != -ENOTCONN && rc != -ECONNRESET) ||
+            connect_to_manager() < 0) {
+            return rc;
+        }
     }
 }
 
-/* Send assignments, without waiting for a slow manager. */
+/* Send what was kept; whether something is left. */
+bool ld_notify_is_behind(void) {
+    struct ld_text *backlog = &manager.backlog;
+    while (backlog->size > 0) {
+        size_t size = strlen(backlog->data) + 1;
+        if (send_now(backlog->data, size - 1) == -EAGAIN) {
+            return true;
+        }
+        backlog->size -= size;
+        memmove(backlog->data, backlog->data + size, backlog->size);
+    }
+    return false;
+}
+
+/* Send a message, or keep it. */
+static void send_or_keep(const char *text, size_t size) {
+    bool behind = ld_notify_is_behind();
+    if (!behind && send_now(text, size) != -EAGAIN) {
+        return;
+    }
+    if (manager.backlog.size + size < BACKLOG_MAX) {
+        ld_text_add(&manager.backlog, text, size);
+        ld_text_putc(&manager.backlog, '\0');
+        if (manager.backlog.failed) { /* half a message means something else */
+            ld_text_fini(&manager.backlog);
+        }
+    }
+}
+
+/* Send assignments. */
 void ld_notify_send(const char *format, ...) {
     char text[1024];
     va_list args;
-    if (notify_fd < 0) {
+    if (manager.size == 0) {
         return;
     }
     va_start(args, format);
     int size = vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    size_t length = size < (int)sizeof text ? (size_t)size : sizeof text - 1;
-    while (send(notify_fd, text, length, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EINTR) {
+    send_or_keep(text, size < (int)sizeof text ? (size_t)size : sizeof text - 1);
+}
+
+/* Report that the loop turns. */
+void ld_notify_watchdog(void) {
+    if (manager.size != 0 && !ld_notify_is_behind()) {
+        send_now("WATCHDOG=1", strlen("WATCHDOG=1"));
     }
 }
 

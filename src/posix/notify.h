@@ -3,17 +3,26 @@
 #ifndef LD_POSIX_NOTIFY_H
 #define LD_POSIX_NOTIFY_H
 
+#include <stdbool.h>
+
 #include "base/base.h"
 
-/* Remember the socket that NOTIFY_SOCKET named; NULL: there is none. To be called before
- * privileges are dropped. */
+/* Remember the socket that NOTIFY_SOCKET named, and connect to it; NULL: there is none. To be called before
+ * privileges are dropped, and before a fork of a process that shall send as well. */
 void ld_notify_open(const char *socket);
 void ld_notify_close(void);
 
-/* Send formatted assignments: "READY=1\nSTATUS=…". */
+/* Send formatted assignments: "READY=1\nSTATUS=…", without waiting for a slow manager: what cannot be sent
+ * now is kept, up to a limit, and sent before what comes later. */
 void ld_notify_send(const char *format, ...) LD_PRINTF(1, 2);
+
+/* Send WATCHDOG=1, which is not kept. */
+void ld_notify_watchdog(void);
 
 /* Send RELOADING=1 with the time that systemd requires. */
 void ld_notify_reloading(void);
+
+/* Try again to send what was kept; whether something is left: then call this again in a moment. */
+bool ld_notify_is_behind(void);
 
 #endif
