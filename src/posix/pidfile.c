@@ -34,10 +34,10 @@ bool ld_pidfile_is_current(const struct ld_pidfile *file) {
     return find_current(file, &there);
 }
 
-/* The kind of lock that others have on the first byte of FD and that would keep one of kind WANTED
- * out: F_WRLCK, F_RDLCK or F_UNLCK; a negative errno. */
-static int find_lock(int fd, short wanted) {
-    struct flock lock = {.l_type = wanted, .l_whence = SEEK_SET, .l_start = LOCK_AT, .l_len = 1};
+/* The kind of lock that others have on the byte AT of FD and that would keep one of kind WANTED out:
+ * F_WRLCK, F_RDLCK or F_UNLCK; a negative errno. */
+static int find_lock(int fd, short wanted, off_t at) {
+    struct flock lock = {.l_type = wanted, .l_whence = SEEK_SET, .l_start = at, .l_len = 1};
     return fcntl(fd, F_OFD_GETLK, &lock) < 0 ? -errno : lock.l_type;
 }
 
@@ -79,7 +79,8 @@ static int push_aside(const struct ld_pidfile *file) {
 /* Lock the open pidfile, whatever other users' processes have done to it. */
 static int lock(const struct ld_pidfile *file) {
     int rc = lock_byte(file->fd, F_WRLCK, LOCK_AT);
-    return rc == -EWOULDBLOCK && find_lock(file->fd, F_WRLCK) == F_RDLCK ? push_aside(file) : rc;
+    return rc == -EWOULDBLOCK && find_lock(file->fd, F_WRLCK, LOCK_AT) == F_RDLCK ? push_aside(file)
+                                                                                  : rc;
 }
 
 /* Read the number in a pidfile; 0 for none. */
@@ -231,14 +232,23 @@ static bool is_same_file(int a, int b) {
            first.st_ino == second.st_ino;
 }
 
-/* Keep the witness instead of the lock. */
-int ld_pidfile_witness(struct ld_pidfile *file) {
+/* Open the file for the witness. */
+int ld_pidfile_open_witness(const struct ld_pidfile *file) {
     const int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
     int fd = openat(file->dir, file->name, flags);
     if (fd < 0) {
         return -errno;
     }
-    int rc = is_same_file(file->fd, fd) ? lock_byte(fd, F_RDLCK, WITNESS_AT) : -ESTALE;
+    if (!is_same_file(file->fd, fd)) {
+        close(fd);
+        return -ESTALE;
+    }
+    return fd;
+}
+
+/* Take the witness with FD. */
+int ld_pidfile_adopt(struct ld_pidfile *file, int fd) {
+    int rc = lock_byte(fd, F_RDLCK, WITNESS_AT);
     if (rc < 0) {
         close(fd);
         return rc;
@@ -246,6 +256,17 @@ int ld_pidfile_witness(struct ld_pidfile *file) {
     close(file->fd);
     file->fd = fd;
     return 0;
+}
+
+/* Keep the witness instead of the lock. */
+int ld_pidfile_witness(struct ld_pidfile *file) {
+    int fd = ld_pidfile_open_witness(file);
+    return fd < 0 ? fd : ld_pidfile_adopt(file, fd);
+}
+
+/* Show that there is no host, or no longer. */
+void ld_pidfile_show_waiting(const struct ld_pidfile *file, bool waits) {
+    lock_byte(file->fd, waits ? F_WRLCK : F_UNLCK, WITNESS_AT);
 }
 
 /* Write a pid into a held pidfile. */
@@ -290,11 +311,13 @@ int ld_pidfile_inspect(struct ld_holder *holder, int dir, const char *name) {
         close(fd);
         return -EPERM;
     }
-    int rc = find_lock(fd, F_RDLCK); /* a read lock of another user's process means nothing */
+    int rc =
+        find_lock(fd, F_RDLCK, LOCK_AT); /* a read lock of another user's process means nothing */
     holder->owner = facts.st_uid;
     holder->pid = read_pid(fd);
     bool is_held =
         rc == F_WRLCK || (rc == F_UNLCK && confirm_holder(holder->pid, &facts, WITNESS_AT) == 0);
+    holder->waiting = rc == F_WRLCK && find_lock(fd, F_RDLCK, WITNESS_AT) == F_WRLCK;
     holder->state = is_held ? LD_HOLDER_ALIVE : LD_HOLDER_DEAD;
     close(fd);
     return rc < 0 ? rc : 0;

@@ -26,8 +26,9 @@ struct ld_holder {
         LD_HOLDER_DEAD,  /* a pidfile that no process holds */
         LD_HOLDER_ALIVE, /* it is held */
     } state;
-    pid_t pid;   /* the number in it; 0 if there is none */
-    uid_t owner; /* of the pidfile */
+    pid_t pid;    /* the number in it; 0 if there is none */
+    bool waiting; /* its holder is a keeper that waits to start the next host */
+    uid_t owner;  /* of the pidfile */
 };
 
 /* Make and lock NAME.pid in the run directory DIR. 0, or a negative errno: -EWOULDBLOCK if another
@@ -38,6 +39,16 @@ int ld_pidfile_acquire(struct ld_pidfile *file, int dir, const char *name);
  * can only read, and take the witness with it; 0 or a negative errno (-ESTALE: the file at the path is
  * another one), and then nothing has changed. */
 int ld_pidfile_witness(struct ld_pidfile *file);
+
+/* Open the file of a held pidfile for the witness of a process that has another one; a descriptor or a
+ * negative errno. That process takes the witness with it, and the descriptor, by ld_pidfile_adopt: 0 or a
+ * negative errno, and then FD is closed and nothing has changed. */
+int ld_pidfile_open_witness(const struct ld_pidfile *file);
+int ld_pidfile_adopt(struct ld_pidfile *file, int fd);
+
+/* Show whether the holder of a held pidfile, a keeper, has no host at the moment and WAITS to start one: by a
+ * write lock on the second byte, which a host cannot have. If that fails, it does not show. */
+void ld_pidfile_show_waiting(const struct ld_pidfile *file, bool waits);
 
 /* Whether the file at the path is still the one that FILE holds. */
 bool ld_pidfile_is_current(const struct ld_pidfile *file);
