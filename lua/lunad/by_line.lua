@@ -15,15 +15,16 @@ end
 
 -- Call `fn` with a line. An error in it is reported, and the next line follows.
 local function emit(fn, line)
-  local trace
+  local trace, where -- stay nil if memory runs out: then no handler is called
   local ok, err = xpcall(fn, function(message)
+    where = core.where()
     trace = debug.traceback("", 2):gsub("^\n", "")
     return message
   end, line)
   if not ok and err == "cancelled" then
     error(err, 0)
   elseif not ok then
-    core.report("a by_line function", err, trace)
+    core.report("a by_line function", err, trace, where)
   end
 end
 

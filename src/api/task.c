@@ -133,16 +133,26 @@ static int l_check_task(lua_State *L) {
     return 0;
 }
 
-/* Report an uncaught error. For lunad's own Lua: report(what, message, traceback). */
+/* Where the caller is, in the script's code: for lunad's own Lua, in a message handler. */
+static int l_where(lua_State *L) {
+    char where[LD_ERROR_WHERE];
+    lx_find_place(L, where, sizeof where);
+    lua_pushstring(L, where);
+    return 1;
+}
+
+/* Report an uncaught error. For lunad's own Lua: report(what, message, traceback, where). */
 static int l_report(lua_State *L) {
     struct ld_text trace = {0};
-    const char *what = luaL_checkstring(L, 1);
+    struct ld_error error = {
+        .what = luaL_checkstring(L, 1), .where = luaL_optstring(L, 4, "?"), .trace = &trace};
     const char *traceback = luaL_optstring(L, 3, "stack traceback: none, as memory ran out");
     lx_push_message(L, 2);
     ld_text_puts(&trace, lua_tostring(L, -1));
-    size_t message_size = trace.size;
+    ld_heap_explain(ld_state_script(L), &trace, lua_tostring(L, -1));
+    error.message_size = trace.size;
     ld_text_format(&trace, "\n%s", traceback);
-    ld_task_report(ld_state_script(L), what, &trace, message_size);
+    ld_task_report(ld_state_script(L), &error);
     ld_text_fini(&trace);
     return 0;
 }
@@ -280,10 +290,8 @@ static const luaL_Reg functions[] = {
 };
 
 static const luaL_Reg own[] = {
-    {"check_task", l_check_task},
-    {"report", l_report},
-    {"use_reserve", l_use_reserve},
-    {NULL, NULL},
+    {"check_task", l_check_task},   {"where", l_where}, {"report", l_report},
+    {"use_reserve", l_use_reserve}, {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {

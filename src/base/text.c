@@ -77,6 +77,16 @@ void ld_text_putc(struct ld_text *text, char byte) {
     ld_text_add(text, &byte, 1);
 }
 
+/* Add a number with commas. */
+void ld_text_add_count(struct ld_text *text, uint64_t number) {
+    if (number >= 1000) {
+        ld_text_add_count(text, number / 1000);
+        ld_text_format(text, ",%03u", (unsigned)(number % 1000));
+    } else {
+        ld_text_format(text, "%u", (unsigned)number);
+    }
+}
+
 /* Add what printf would print. */
 void ld_text_format(struct ld_text *text, const char *format, ...) {
     va_list args;

@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/base.h"
 
@@ -29,6 +30,10 @@ void ld_text_append(struct ld_text *text, const struct ld_text *more);
 void ld_text_append_plain(struct ld_text *text, const struct ld_text *more);
 
 void ld_text_putc(struct ld_text *text, char byte);
+
+/* Add a number with commas between its thousands: "1,234". */
+void ld_text_add_count(struct ld_text *text, uint64_t number);
+
 void ld_text_format(struct ld_text *text, const char *format, ...) LD_PRINTF(2, 3);
 void ld_text_vformat(struct ld_text *text, const char *format, va_list args);
 

@@ -54,6 +54,7 @@ static void fill_setup(struct ld_host *host) {
         .daemon = service->daemon,
         .dropped = service->keeper >= 0,
         .wait_ready = service->options->wait_ready,
+        .tally = &host->tally,
         .memory_limit = service->options->memory_limit,
         .words = service->words,
         .script = service->script_word,
@@ -229,6 +230,7 @@ static bool close_scripts(struct ld_host *host) {
     }
     abandon_children(host);
     bool done = wait_for_scripts(host);
+    ld_tally_flush(&host->tally, UINT64_MAX);
     ld_stop_kill_left(); /* what cancelled tasks or finalizers have started */
     return done;
 }

@@ -23,6 +23,7 @@
 #include "engine/reaper.h"
 #include "host/control.h"
 #include "script/script.h"
+#include "script/tally.h"
 
 enum ld_host_state {
     LD_HOST_STARTING, /* the script is not ready */
@@ -109,9 +110,9 @@ struct ld_host {
     bool was_ready;
     bool said_started; /* in the log */
     bool failed_start;
-    struct ld_text *why;  /* why the start failed */
-    uint64_t error_count; /* of generations that are gone */
-    uint64_t seen_errors; /* of this one, for --on-error */
+    struct ld_text *why;   /* why the start failed */
+    struct ld_tally tally; /* of uncaught errors */
+    uint64_t seen_errors;  /* of them, for --on-error */
 };
 
 /* alarm.c */

@@ -215,7 +215,6 @@ static void commit(struct ld_host *host) {
     if (old->status_text.size > 0) {
         host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
     }
-    host->seen_errors = 0;
     ld_api_module_take_over(host->script);
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);

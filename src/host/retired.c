@@ -26,10 +26,8 @@ static void log_unfinished(struct ld_script *script, const char *why) {
 }
 
 /* Close a generation that has been replaced. */
-static void close_replaced(struct ld_host *host, struct ld_script *script, const char *why) {
+static void close_replaced(struct ld_script *script, const char *why) {
     log_unfinished(script, why);
-    host->error_count += script->errors.count;
-    script->errors.also_count = &host->error_count; /* errors from here on */
     ld_script_close(script);
 }
 
@@ -46,8 +44,7 @@ void ld_retired_begin(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_api_module_retire(script, host->script);
     if (retired == NULL || !is_unfinished(script)) {
-        close_replaced(host, script,
-                       retired == NULL ? "without delay, as memory is short" : finished);
+        close_replaced(script, retired == NULL ? "without delay, as memory is short" : finished);
         free(retired);
         return;
     }
@@ -75,9 +72,8 @@ void ld_retired_step(struct ld_host *host) {
         ignore_wants(retired->script);
         if (late || !is_unfinished(retired->script)) {
             *place = retired->next;
-            close_replaced(host, retired->script,
-                           retired->script->exited ? "by its os.exit"
-                           : late                  ? "as its --stop-timeout is over"
+            close_replaced(retired->script, retired->script->exited ? "by its os.exit"
+                                            : late ? "as its --stop-timeout is over"
                                                    : finished);
             free(retired);
         } else {
@@ -92,7 +88,7 @@ void ld_retired_close_all(struct ld_host *host) {
     struct ld_retired *retired;
     while ((retired = host->retired) != NULL) {
         host->retired = retired->next;
-        close_replaced(host, retired->script, "by the stop");
+        close_replaced(retired->script, "by the stop");
         free(retired);
     }
 }

@@ -1,5 +1,6 @@
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,13 +47,33 @@ static json_t *report_reloads(const struct ld_host *host) {
     return report;
 }
 
-/* Count uncaught errors, of all generations. */
-static uint64_t count_errors(const struct ld_host *host) {
-    uint64_t count = host->error_count + host->script->errors.count;
-    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        count += at->script->errors.count;
+/* Compare two places: the one with more errors comes first, then the later one. */
+static int compare_places(const void *a, const void *b) {
+    const struct ld_tally_place *one = *(const struct ld_tally_place *const *)a;
+    const struct ld_tally_place *other = *(const struct ld_tally_place *const *)b;
+    if (one->count != other->count) {
+        return one->count > other->count ? -1 : 1;
     }
-    return count;
+    return one->last > other->last ? -1 : one->last < other->last;
+}
+
+/* List the places where uncaught errors happened, the worst first. */
+static json_t *report_places(const struct ld_tally *tally) {
+    const struct ld_tally_place *places[LD_TALLY_PLACES];
+    json_t *list = json_array();
+    for (size_t i = 0; i < tally->used; i++) {
+        places[i] = &tally->places[i];
+    }
+    qsort(places, tally->used, sizeof(void *), compare_places);
+    for (size_t i = 0; i < tally->used; i++) {
+        const struct ld_tally_place *at = places[i];
+        json_array_append_new(
+            list, json_pack("{s:o, s:o, s:o, s:I, s:f, s:f}", "where", ld_json_string(at->where),
+                            "what", ld_json_string(at->what), "message",
+                            ld_json_text(at->message, strlen(at->message)), "count",
+                            (json_int_t)at->count, "first", at->first, "last", at->last));
+    }
+    return list;
 }
 
 /* Report uncaught errors: the count of all generations, the last one of this. */
@@ -63,7 +84,9 @@ static json_t *report_errors(const struct ld_host *host) {
         last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->errors.last), "time",
                          script->errors.last_time);
     }
-    return json_pack("{s:I, s:o}", "count", (json_int_t)count_errors(host), "last", last);
+    return json_pack("{s:I, s:o, s:o, s:I}", "count", (json_int_t)host->tally.count, "last", last,
+                     "places", report_places(&host->tally), "elsewhere",
+                     (json_int_t)host->tally.elsewhere.count);
 }
 
 /* Read the resident memory in bytes. */

@@ -2,6 +2,10 @@
 
 #include <math.h>
 
+#include "base/time.h"
+
+#define PLACES_SHOWN 3
+
 #define LONGEST_S 1e15 /* what is longer is not a duration */
 
 /* Add BEFORE and a member's text. */
@@ -73,6 +77,33 @@ static void add_headline(struct ld_text *text, const json_t *report) {
     ld_text_putc(text, ')');
 }
 
+/* Add the places with the most errors. */
+static void add_places(struct ld_text *text, const json_t *errors) {
+    size_t index;
+    const json_t *place;
+    const json_t *places = json_object_get(errors, "places");
+    double now = (double)ld_time_real() / LD_TIME_SECOND;
+    long long others = integer_of(errors, "elsewhere");
+    json_array_foreach(places, index, place) {
+        if (index >= PLACES_SHOWN) {
+            others += integer_of(place, "count");
+            continue;
+        }
+        ld_text_puts(text, "\n            ");
+        ld_text_add_count(text, (uint64_t)integer_of(place, "count"));
+        ld_status_text_member(text, " in ", place, "what");
+        ld_status_text_member(text, " at ", place, "where");
+        ld_text_puts(text, integer_of(place, "count") > 1 ? ", the last " : ", ");
+        ld_status_text_duration(text, now - number_of(place, "last"));
+        ld_text_puts(text, " ago");
+    }
+    if (others > 0) {
+        ld_text_puts(text, "\n            ");
+        ld_text_add_count(text, (uint64_t)others);
+        ld_text_puts(text, " at other places");
+    }
+}
+
 /* Add reloads and errors, if there were any. */
 static void add_history(struct ld_text *text, const json_t *report) {
     const json_t *reloads = json_object_get(report, "reloads");
@@ -86,11 +117,13 @@ static void add_history(struct ld_text *text, const json_t *report) {
         }
     }
     if (integer_of(errors, "count") > 0) {
-        ld_text_format(text, "\n  errors    %lld", integer_of(errors, "count"));
+        ld_text_puts(text, "\n  errors    ");
+        ld_text_add_count(text, (uint64_t)integer_of(errors, "count"));
         last = json_object_get(errors, "last");
         if (json_is_object(last)) {
             add_lines(text, "; the last: ", last, "message");
         }
+        add_places(text, errors);
     }
 }
 

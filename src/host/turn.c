@@ -1,5 +1,6 @@
 /* One turn of the loop: each part of the host checks whether it can continue. */
 #include "base/log.h"
+#include "base/time.h"
 #include "host/internal.h"
 #include "posix/forked.h"
 #include "posix/notify.h"
@@ -37,10 +38,11 @@ static void do_wants(struct ld_host *host) {
 /* Stop after an error with --on-error exit, or when nothing is left to wait for. */
 static void check_end(struct ld_host *host) {
     const struct ld_script *script = host->script;
-    if (script->errors.count > host->seen_errors) {
-        host->seen_errors = script->errors.count;
+    if (host->tally.count > host->seen_errors) {
+        host->seen_errors = host->tally.count;
         if (host->service->options->on_error == LD_ON_ERROR_EXIT) {
-            ld_log(LD_LOG_ERROR, "stopping after an uncaught error (--on-error exit)");
+            ld_log(LD_LOG_ERROR, "stopping after an uncaught error in %s at %s (--on-error exit)",
+                   host->tally.last_what, host->tally.last_where);
             ld_stop_begin(host, "stop", 1);
             return;
         }
@@ -54,6 +56,15 @@ static void check_end(struct ld_host *host) {
             : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
                               : "nothing of the script is left to wait for",
             failed ? 1 : 0);
+    }
+}
+
+/* Tell the log of errors that have repeated themselves. */
+static void tell_errors(struct ld_host *host) {
+    uint64_t now = ld_time_coarse();
+    uint64_t next = ld_tally_flush(&host->tally, now);
+    if (next != UINT64_MAX) {
+        ld_alarm_wake_at(host, uv_now(&host->loop) + (next - now) / 1000000 + 1);
     }
 }
 
@@ -111,6 +122,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         check_end(host);
     }
     ld_actions_watch_terminal(host);
+    tell_errors(host);
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }

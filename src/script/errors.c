@@ -1,7 +1,11 @@
 #include "script/errors.h"
 
+#include <stdio.h>
+#include <string.h>
+
 #include "base/log.h"
 #include "base/time.h"
+#include "script/tally.h"
 
 /* Replace the text. */
 static void set_text(struct ld_text *text, const char *bytes, size_t size) {
@@ -9,19 +13,43 @@ static void set_text(struct ld_text *text, const char *bytes, size_t size) {
     ld_text_add(text, bytes, size);
 }
 
+/* Find "file:line" at the beginning of a message, where Lua puts it; 0 if it is not there, else its
+ * length. */
+static size_t place_length(const char *message) {
+    size_t line_end = strcspn(message, "\n");
+    for (size_t at = strcspn(message, ":"); at < line_end; at++) {
+        size_t digits = message[at] == ':' ? strspn(message + at + 1, "0123456789") : 0;
+        if (digits > 0 && message[at + 1 + digits] == ':') {
+            return at + 1 + digits;
+        }
+    }
+    return 0;
+}
+
+/* Fill in where an error was from its message, if its stack was gone already. */
+static void find_place(struct ld_error *error, char *where, size_t size) {
+    size_t length = place_length(ld_text_string(error->trace));
+    if (strcmp(error->where, "?") == 0 && length > 0 && length < size) {
+        snprintf(where, size, "%.*s", (int)length, ld_text_string(error->trace));
+        error->where = where;
+    }
+}
+
 /* Log, count and keep an error. */
-void ld_errors_note(struct ld_errors *errors, const char *what, const struct ld_text *trace,
-                    size_t message_size) {
+void ld_errors_note(struct ld_errors *errors, const struct ld_error *error) {
+    const struct ld_text *trace = error->trace;
     bool is_first = ld_text_is_empty(&errors->first);
-    if (!is_first || !errors->holds_first) {
-        ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", what);
+    if (errors->tally != NULL) {
+        char where[LD_ERROR_WHERE];
+        struct ld_error placed = *error;
+        find_place(&placed, where, sizeof where);
+        ld_tally_note(errors->tally, &placed, errors->generation, ld_time_coarse());
+    } else if (!is_first || !errors->holds_first) {
+        ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", error->what);
     }
     errors->count++;
-    if (errors->also_count != NULL) {
-        (*errors->also_count)++;
-    }
     errors->last_time = (double)ld_time_real() / LD_TIME_SECOND;
-    set_text(&errors->last, ld_text_string(trace), message_size);
+    set_text(&errors->last, ld_text_string(trace), error->message_size);
     if (is_first) {
         set_text(&errors->first, ld_text_string(trace), trace->size);
     }

@@ -8,21 +8,32 @@
 
 #include "base/text.h"
 
+#define LD_ERROR_WHERE 272
+
+/* An error that nothing caught. */
+struct ld_error {
+    const char *what;            /* it has ended: "a timer" */
+    const char *where;           /* "file:line", or "?"; of fewer than LD_ERROR_WHERE bytes */
+    const struct ld_text *trace; /* the message with its traceback */
+    size_t message_size;         /* of it */
+};
+
+struct ld_tally;
+
 struct ld_errors {
     int handler;      /* reference to the on_error function, or LUA_NOREF */
     bool is_handling; /* that function runs, and has not been suspended */
     bool holds_first; /* the first one is not logged: it is told as why start or reload failed */
     uint64_t count;
-    uint64_t *also_count; /* counts them too, or NULL */
+    struct ld_tally *tally; /* of the daemon, once this generation is the service; else NULL */
+    unsigned generation;
     struct ld_text first; /* with its traceback */
     struct ld_text last;  /* without */
     double last_time;     /* Unix time */
 };
 
-/* Log, count and keep an error. WHAT says where it happened ("a timer"), TRACE is the message with
- * its traceback, MESSAGE_SIZE of it the message. */
-void ld_errors_note(struct ld_errors *errors, const char *what, const struct ld_text *trace,
-                    size_t message_size);
+/* Log, count and keep an error. */
+void ld_errors_note(struct ld_errors *errors, const struct ld_error *error);
 
 /* Free what is kept. */
 void ld_errors_fini(struct ld_errors *errors);

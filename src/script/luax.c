@@ -307,6 +307,26 @@ void lx_push_place(lua_State *L, lua_State *co) {
     lua_pushliteral(L, "?");
 }
 
+/* Find where a coroutine is. */
+void lx_find_place(lua_State *co, char *where, size_t size) {
+    lua_Debug ar;
+    snprintf(where, size, "?");
+    for (int level = 0; lua_getstack(co, level, &ar); level++) {
+        lua_getinfo(co, "Sl", &ar);
+        bool is_own = strncmp(ar.source, "=" LX_OWN_CHUNK, strlen("=" LX_OWN_CHUNK)) == 0;
+        if (ar.currentline > 0 && !is_own) {
+            bool is_file = ar.source[0] == '@' || ar.source[0] == '=';
+            const char *path = is_file ? ar.source + 1 : ar.short_src;
+            size_t room = size - sizeof "...:2147483647";
+            size_t length = strlen(path);
+            bool is_cut = length > room;
+            snprintf(where, size, "%s%s:%d", is_cut ? "..." : "",
+                     is_cut ? path + length - room : path, ar.currentline);
+            return;
+        }
+    }
+}
+
 /* Push a new metatable, which scripts cannot reach. */
 void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods) {
     luaL_newmetatable(L, name);

@@ -81,6 +81,10 @@ bool lx_is_own(lua_State *L, int index);
 /* Push "file:line" where the coroutine CO is, or "?". */
 void lx_push_place(lua_State *L, lua_State *co);
 
+/* Write "file:line" of where the coroutine CO is, or "?", to WHERE; the end of a long path. Allocates
+ * nothing. */
+void lx_find_place(lua_State *co, char *where, size_t size);
+
 /* Push a new metatable for userdata called NAME, with METHODS. */
 void lx_new_type(lua_State *L, const char *name, const luaL_Reg *methods);
 

@@ -24,6 +24,7 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
     script->setup = setup;
     script->generation = generation;
     script->errors.handler = LUA_NOREF;
+    script->errors.generation = generation;
     script->errors.holds_first = !setup->daemon || generation > 1;
     int rc = ld_state_open(script, why);
     if (rc < 0) {
@@ -97,6 +98,7 @@ bool ld_script_is_alive(const struct ld_script *script) {
 void ld_script_serve(struct ld_script *script) {
     ld_stage_move(&script->stage, LD_STAGE_SERVICE);
     script->errors.holds_first = false;
+    script->errors.tally = script->setup->tally;
 }
 
 /* Let the script start nothing new. */

@@ -165,16 +165,16 @@ void ld_task_drain_pool(struct ld_script *script) {
 /* An error to show to the script. */
 struct report {
     struct ld_script *script;
-    const struct ld_text *trace;
-    size_t message_size;
+    const struct ld_error *error;
 };
 
 /* Push the on_error function, the message and the traceback. */
 static int push_report(lua_State *co, void *arg) {
     const struct report *report = arg;
     lua_rawgeti(co, LUA_REGISTRYINDEX, report->script->errors.handler);
-    lua_pushlstring(co, ld_text_string(report->trace), report->message_size);
-    lua_pushlstring(co, ld_text_string(report->trace), report->trace->size);
+    const struct ld_error *error = report->error;
+    lua_pushlstring(co, ld_text_string(error->trace), error->message_size);
+    lua_pushlstring(co, ld_text_string(error->trace), error->trace->size);
     return 2;
 }
 
@@ -196,17 +196,17 @@ static void show_error(struct report *report) {
 }
 
 /* Log an uncaught error, and show it to the script. */
-void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
-                    size_t message_size) {
+void ld_task_report(struct ld_script *script, const struct ld_error *error) {
     static char message[] = "not enough memory";
     static const struct ld_text no_memory = {.data = message, .size = sizeof message - 1};
-    if (trace->size == 0 && trace->failed) {
-        trace = &no_memory;
-        message_size = no_memory.size;
+    struct ld_error known = *error;
+    if (known.trace->size == 0 && known.trace->failed) {
+        known.trace = &no_memory;
+        known.message_size = no_memory.size;
     }
-    ld_errors_note(&script->errors, what, trace, message_size);
-    if (what != on_error_function) {
-        show_error(&(struct report){script, trace, message_size});
+    ld_errors_note(&script->errors, &known);
+    if (known.what != on_error_function) {
+        show_error(&(struct report){script, &known});
     }
 }
 
@@ -215,7 +215,7 @@ struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *wha
     static const struct ld_text trace = {.failed = true};
     struct ld_task *task = ld_task_take(script, what);
     if (task == NULL) {
-        ld_task_report(script, what, &trace, 0);
+        ld_task_report(script, &(struct ld_error){.what = what, .where = "?", .trace = &trace});
     }
     return task;
 }
@@ -243,6 +243,7 @@ struct explanation {
     struct ld_task *task;
     struct ld_text trace; /* the message and the traceback */
     size_t message_size;
+    char where[LD_ERROR_WHERE]; /* the error came from */
 };
 
 /* Explain an error: the message, whatever the error object is, and the traceback. Runs protected. */
@@ -331,6 +332,7 @@ static enum ld_outcome judge(struct explanation *explanation) {
     if (ended_by_will(task)) {
         return LD_OUTCOME_CANCELLED;
     }
+    lx_find_place(task->co, explanation->where, sizeof explanation->where);
     enum ld_heap_user before = ld_heap_lend(task->script, LD_HEAP_EXEMPT);
     if (ld_state_protect(task->script, explain, explanation, NULL) < 0) {
         explain_barely(explanation);
@@ -353,7 +355,10 @@ static void end_failed(struct ld_task *task) {
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
     task->trace = NULL;
     if (outcome == LD_OUTCOME_FAILED && !handled) {
-        ld_task_report(task->script, task->what, &explanation.trace, explanation.message_size);
+        ld_task_report(task->script, &(struct ld_error){.what = task->what,
+                                                        .where = explanation.where,
+                                                        .trace = &explanation.trace,
+                                                        .message_size = explanation.message_size});
     }
     ld_text_fini(&explanation.trace);
 }

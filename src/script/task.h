@@ -64,11 +64,9 @@ void ld_task_strand(struct ld_task_queue *queue);
  * left. Not from inside a call. */
 bool ld_task_resume_left(struct ld_script *script);
 
-/* Log an uncaught error, count it, and show it to the script's on_error function. WHAT says where
- * it happened ("a timer"), TRACE is the message with its traceback, MESSAGE_SIZE of it the message;
- * an empty one that failed for lack of memory becomes an error that says so. */
-void ld_task_report(struct ld_script *script, const char *what, const struct ld_text *trace,
-                    size_t message_size);
+/* Log an uncaught error, count it, and show it to the script's on_error function. An empty trace that
+ * failed for lack of memory becomes an error that says so. */
+void ld_task_report(struct ld_script *script, const struct ld_error *error);
 
 /* Cancel: an error is raised where the task is suspended, or when it next suspends. */
 void ld_task_cancel(struct ld_task *task);

@@ -75,7 +75,7 @@ int64_t __wrap_ld_time_real(void) {
 /* How many errors nobody caught, and how many reloads were refused. */
 static uint64_t count_errors(void) {
     const struct ld_host *host = trial.host;
-    return host->error_count + host->script->errors.count + host->reload.failed;
+    return host->tally.count + host->reload.failed;
 }
 
 /* broken(what): what must not happen has. */
