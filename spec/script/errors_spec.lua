@@ -144,7 +144,7 @@ describe("the log of uncaught errors", function()
     assert.equal(1, count(log, "stack traceback:"))
     assert.matches("uncaught error in a timer: [^\n]*s%.lua:6: boom 1\n    stack traceback:\n", log)
     for n = 2, 5 do
-      assert.matches("error lunad: uncaught error in a timer: [^\n]*s%.lua:6: boom " .. n .. " %(again%)\n", log)
+      assert.matches("uncaught error in a timer: [^\n]*s%.lua:6: boom " .. n .. " %(again%)\n", log)
     end
     local repeats = 0
     for number in log:gmatch "%(again, ([%d,]+) times in [%d.]+ s%)\n" do
