@@ -8,11 +8,6 @@ local DEFAULT_MAX = 65536
 -- texts whose lines are being passed on.
 local states = setmetatable({}, { __mode = "k" })
 
-local function is_callable(value)
-  local meta = debug.getmetatable(value) -- not hidden by __metatable
-  return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
-end
-
 -- Call `fn` with a line. An error in it is reported, and the next line follows.
 local function emit(fn, line)
   local trace, where -- stay nil if memory runs out: then no handler is called
@@ -132,7 +127,7 @@ local function on_chunk(state, chunk)
 end
 
 return function(fn, max)
-  if not is_callable(fn) then
+  if not core.is_callable(fn) then
     core.raise("bad argument #1 to 'by_line' (function expected, got " .. type(fn) .. ")")
   end
   max = max == nil and DEFAULT_MAX or type(max) == "number" and math.tointeger(max)

@@ -3,18 +3,57 @@
 
 local lunad, core = ...
 
+local TEN_YEARS = 3650 * 86400
+
 -- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
 core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
+core.task, core.await = lunad.task, lunad.await
 
--- The function that another file returns. Few scripts need all: each file is run at the first call.
-local function from_file(name)
-  local fn
+local loaded = {}
+
+-- What a file returns. Few scripts need all: each file is run when it is first needed.
+function core.load(name)
+  loaded[name] = loaded[name] or core.run(name, core)
+  return loaded[name]
+end
+
+-- Whether a value can be called.
+function core.is_callable(value)
+  local meta = debug.getmetatable(value) -- not hidden by __metatable
+  return type(value) == "function" or (type(meta) == "table" and meta.__call ~= nil)
+end
+
+-- "file:line" of a function.
+function core.place(fn)
+  local info = type(fn) == "function" and debug.getinfo(fn, "S")
+  return info and info.short_src .. ":" .. info.linedefined or "?"
+end
+
+-- Check argument `n` of a function, a time in seconds or nil.
+function core.check_timeout(seconds, n, name)
+  if seconds ~= nil and not (type(seconds) == "number" and seconds >= 0 and seconds <= TEN_YEARS) then
+    core.raise(("bad argument #%d to '%s' (seconds from 0 to ten years expected)"):format(n, name))
+  end
+end
+
+-- What a function returns when its time is up.
+function core.timed_out(detail)
+  return nil, "ETIMEDOUT: connection timed out: " .. detail, "ETIMEDOUT"
+end
+
+-- The function that another file returns, or has under `key` in the table that it returns.
+local function from_file(name, key)
   return function(...)
-    fn = fn or core.run(name, core)
-    return fn(...)
+    local file = core.load(name)
+    return (key and file[key] or file)(...)
   end
 end
 
 lunad.by_line = from_file("by_line.lua")
 lunad.exec = from_file("exec.lua")
 lunad.supervise = from_file("supervise.lua")
+lunad.timeout = from_file("branches.lua", "timeout")
+lunad.all = from_file("branches.lua", "all")
+lunad.any = from_file("branches.lua", "any")
+lunad.channel = from_file("channel.lua")
+lunad.semaphore = from_file("semaphore.lua")

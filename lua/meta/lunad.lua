@@ -83,14 +83,108 @@ function lunad.task(fn, ...) end
 function lunad.sleep(seconds) end
 
 ---Suspend until the task has ended.
+---@param timeout? number seconds; after them nil, a message and "ETIMEDOUT"
 ---@return any ... what its function returned; nil and the error if it failed; nil, "cancelled"
-function task:wait() end
+function task:wait(timeout) end
 
 ---Raise "cancelled" where it is suspended.
 function task:cancel() end
 
 ---@return boolean running whether it has not ended
 function task:running() end
+
+---Call `fn(..., done)` and suspend until `done(...)` is called. If `fn` returns nil or false, return that.
+---@param fn lunad.callable
+---@param ... any arguments for `fn`, before `done`
+---@return any ... what `done` was given
+function lunad.await(fn, ...) end
+
+---Suspend until a descriptor is ready.
+---@param fd integer
+---@param mode "r"|"w"|"rw"
+---@param timeout? number seconds
+---@return "r"|"w"|"rw"|nil ready
+---@return string? err
+---@return lunad.code? code
+function lunad.wait_fd(fd, mode, timeout) end
+
+---Call `fn(...)` in a task, and cancel it when the time is up.
+---@param seconds number
+---@param fn lunad.callable
+---@param ... any arguments for `fn`
+---@return any ... its results; nil, a message and "ETIMEDOUT" when the time is up
+function lunad.timeout(seconds, fn, ...) end
+
+---Run functions at once; the first failure cancels the others.
+---@param list lunad.callable[]
+---@return table? results the first of each, and their number as `n`
+---@return any err
+---@return string? traceback of the branch that failed
+function lunad.all(list) end
+
+---Run functions at once; the first success cancels the others.
+---@param list lunad.callable[]
+---@return integer? index of the one that succeeded, followed by its results
+---@return any ... its results, or the first error and the tracebacks
+function lunad.any(list) end
+
+---@class lunad.channel
+local channel = {}
+
+---Make a channel.
+---@param capacity? integer values that it holds; 0 by default
+---@return lunad.channel
+function lunad.channel(capacity) end
+
+---Put a value, and suspend while the channel is full.
+---@param value any not nil
+---@param timeout? number seconds
+---@return true? ok
+---@return string? err
+---@return lunad.code? code "ETIMEDOUT", or "EPIPE" when it is closed
+function channel:put(value, timeout) end
+
+---Take the next value, and suspend while there is none.
+---@param timeout? number seconds
+---@return any value nil at the end
+---@return string? err
+---@return lunad.code? code "ETIMEDOUT", or "EPIPE" when it is closed and empty
+function channel:get(timeout) end
+
+---Iterate over the values until it is closed and empty.
+---@return function iterator
+---@return lunad.channel channel
+function channel:each() end
+
+---Take no more values.
+function channel:close() end
+
+---@class lunad.semaphore
+local semaphore = {}
+
+---Make a semaphore with `count` places.
+---@param count integer
+---@return lunad.semaphore
+function lunad.semaphore(count) end
+
+---Suspend until there is a place, and take it.
+---@param timeout? number seconds
+---@return lunad.held? held
+---@return string? err
+---@return lunad.code? code
+function semaphore:acquire(timeout) end
+
+---@class lunad.held
+local held = {}
+
+---Give the place back; `local held <close>` does it too.
+function held:release() end
+
+---What the previous generation kept under this name, else `default`; kept for the next one.
+---@param name string
+---@param default? any plain data
+---@return any value
+function lunad.keep(name, default) end
 
 -- Signals
 

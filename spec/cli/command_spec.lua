@@ -47,7 +47,8 @@ describe("lunad --help", function()
 
   it("fails if what was asked for cannot be written", function()
     box:start(box:idle("x"))
-    for _, words in ipairs { "--help", "stop --help", "list", "status x", "list --json", "status --json x" } do
+    for _, words in ipairs { "--help", "stop --help", "list", "status x", "list --json",
+      "status --json x" } do
       local result = box:shell('"$1" ' .. words .. " >/dev/full")
       assert.equal(1, result.code, words)
       assert.equal("lunad: stdout: No space left on device\n", result.err, words)

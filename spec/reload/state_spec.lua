@@ -227,3 +227,62 @@ describe("state that is not plain data is refused with its path:", function()
     assert.is_truthy(result.err:find([[state["\x1B[31m\x0A"] ]], 1, true))
   end)
 end)
+
+describe("lunad.keep", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("gives the default first, and then what was kept, as it is at the reload", function()
+    local KEEP = [[
+      local sessions, count = lunad.keep("sessions", {}), lunad.keep("count", 7)
+      local off = lunad.keep("off", false)
+      sessions[#sessions + 1] = lunad.generation
+      assert(sessions == lunad.keep("sessions") and lunad.keep("nothing") == nil)
+      print(table.concat(sessions, ","), count, off, lunad.state)
+      lunad.every(60, print)
+      lunad.signal("USR1", function() sessions[#sessions + 1] = "late" print "noted" end)
+    ]]
+    local pid = box:serve(KEEP)
+    assert.equal(0, box:reload(KEEP).code)
+    support.kill(pid, "sigusr1")
+    box:wait_log("s", "s: noted")
+    assert.equal(0, box:reload(KEEP).code)
+    assert.equal(1, box:reload(KEEP .. "error 'broken'").code)
+    assert.equal(0, box:reload(KEEP).code)
+    local log = box:log "s"
+    assert.matches("s: 1\t7\tfalse\tnil\n.*s: 1,2\t7\tfalse\tnil\n.*s: 1,2,late,3\t7\tfalse\tnil\n" ..
+      ".*s: 1,2,late,3,4\t7\tfalse\tnil\n.*s: 1,2,late,3,4\t7\tfalse\tnil\n", log)
+  end)
+
+  it("keeps nothing that the generation between did not ask for", function()
+    box:serve "lunad.keep('a', 1) lunad.every(60, print)"
+    assert.equal(0, box:reload("lunad.every(60, print)").code)
+    assert.equal(0, box:reload("assert(lunad.keep('a', 2) == 2) lunad.every(60, print)").code)
+  end)
+
+  it("works beside on_reload, whose function may still change what is kept", function()
+    local KEEP = [[
+      local kept = lunad.keep("kept", { runs = 0 })
+      lunad.on_reload(function() kept.runs = kept.runs + 1 return "state" end)
+      print(kept.runs, lunad.state)
+      lunad.every(60, print)
+    ]]
+    box:serve(KEEP)
+    assert.equal(0, box:reload(KEEP).code)
+    assert.matches("s: 1\tstate\n", box:log "s")
+  end)
+
+  it("refuses a reload that cannot hand it on, naming its path", function()
+    box:serve "lunad.keep('sessions', { conn = { socket = io.stdout } }) lunad.every(60, print)"
+    local result = box:reload "lunad.every(60, print)"
+    assert.equal(1, result.code)
+    assert.matches("what it keeps cannot be handed on: keep%.sessions%.conn%.socket", result.err)
+    assert.equal(1, box:status("s").generation)
+  end)
+
+  it("takes a name", function()
+    box:inside [[
+      raises("bad argument #1 to 'keep'", function() lunad.keep({}) end)
+      raises("bad argument #1 to 'keep'", function() lunad.keep() end)
+    ]]
+  end)
+end)

@@ -26,6 +26,9 @@ local LIST = [[
   methods("task", lunad.task(print))
   methods("handle", lunad.signal("USR1", print))
   methods("child", assert(lunad.spawn { "true" }))
+  methods("channel", lunad.channel())
+  methods("semaphore", lunad.semaphore(1))
+  methods("held", lunad.semaphore(1):acquire())
   methods("supervisor", assert(lunad.supervise { "true", restart = "never" }))
   lunad.stop()
 ]]

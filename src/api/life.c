@@ -193,7 +193,7 @@ static int set_state(lua_State *L) {
 int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
                           struct ld_text *why) {
     lua_State *L = script->L;
-    int rc = ld_transfer_value(from, L, deadline, why);
+    int rc = ld_transfer_value(from, L, deadline, "state", why);
     if (rc == 0) {
         lua_pushcfunction(L, set_state);
         lua_insert(L, -2);

@@ -1,8 +1,10 @@
 /* lunad.task and the methods of a task. */
+#include <errno.h>
 #include <lauxlib.h>
 
 #include "api/module.h"
 #include "api/task.h"
+#include "api/timer_box.h"
 #include "base/json.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -191,24 +193,40 @@ static struct box *check_box(lua_State *L) {
     return luaL_checkudata(L, 1, TASK_TYPE);
 }
 
+/* Stop the timer of a wait, whose number is at index 2, if it has not fired. */
+static void stop_timer(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    ld_timer timer = (ld_timer)lua_tointeger(L, 2);
+    if (timer != 0 && script->timers != NULL && ld_timers_info(script->timers, timer) != NULL) {
+        ld_api_timer_box_free(script, timer);
+    }
+}
+
 /* Return from wait. */
 static int wait_resumed(lua_State *L, int status, lua_KContext context) {
     (void)status;
     (void)context;
+    stop_timer(L);
     ld_task_check_cancelled(L);
-    return push_results(L, check_box(L));
+    struct box *box = check_box(L);
+    return box->task == NULL ? push_results(L, box)
+                             : lx_fail(L, -ETIMEDOUT, "the task has not ended");
 }
 
-/* task:wait() -> results | nil, error */
+/* task:wait([timeout]) -> results | nil, error [, code] */
 static int m_wait(lua_State *L) {
     struct box *box = check_box(L);
+    bool is_timed = !lua_isnoneornil(L, 2);
+    uint64_t ns = is_timed ? lx_check_seconds(L, 2, false) : 0;
     lua_settop(L, 1);
     if (box->task == NULL) {
         return push_results(L, box);
     }
-    if (ld_task_check(L, "task:wait") == box->task) {
+    struct ld_task *task = ld_task_check(L, "task:wait");
+    if (task == box->task) {
         lx_error(L, "task:wait: a task cannot wait for itself");
     }
+    lua_pushinteger(L, is_timed ? (lua_Integer)ld_api_timer_box_wake(L, task, ns) : 0);
     return ld_task_wait(L, &box->waiters, "wait", wait_resumed);
 }
 

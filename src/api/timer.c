@@ -138,11 +138,7 @@ static int sleep_resumed(lua_State *L, int status, lua_KContext context) {
 /* Suspend the task of L for NS; to be called like ld_task_suspend. */
 static int suspend_for(lua_State *L, uint64_t ns, lua_KFunction resumed) {
     struct ld_task *task = ld_task_check(L, "sleep");
-    lua_pushlightuserdata(L, task);
-    task->timer = ld_api_timer_box_make(L, -1);
-    lua_pop(L, 1);
-    hide(task->script->timers, task->timer);
-    ld_timers_arm(task->script->timers, task->timer, uv_hrtime() + ns, 0);
+    task->timer = ld_api_timer_box_wake(L, task, ns);
     return ld_task_suspend(L, "sleep", abandon_sleep, resumed);
 }
 

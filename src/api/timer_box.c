@@ -31,6 +31,16 @@ ld_timer ld_api_timer_box_make(lua_State *L, int index) {
     return ld_timers_add(script->timers);
 }
 
+/* Make a timer that wakes a task. */
+ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) {
+    lua_pushlightuserdata(L, task);
+    ld_timer timer = ld_api_timer_box_make(L, -1);
+    lua_pop(L, 1);
+    ld_timers_info(task->script->timers, timer)->hidden = true; /* the task is reported */
+    ld_timers_arm(task->script->timers, timer, uv_hrtime() + ns, 0);
+    return timer;
+}
+
 /* Free a timer and its callback: the key exists, so nothing is allocated. */
 void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
     lua_pushnil(script->shelf);

@@ -48,6 +48,7 @@ static void fill_setup(struct ld_host *host) {
         .reaper = host->reaper,
         .lag = &host->lag,
         .listeners = host->listeners,
+        .readiness = host->readiness,
         .source = &host->source,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
@@ -133,6 +134,7 @@ static void give_up(void *arg) {
                          service->file_watch,
                          service->channel,
                          service->keeper,
+                         ld_readiness_fd(host->readiness),
                          uv_backend_fd(&host->loop),
                          host->loop.async_io_watcher.fd};
     struct ld_listener_facts facts;
@@ -157,6 +159,9 @@ static void give_up(void *arg) {
 /* Make the reaper, and the sets of children and listeners. */
 static int open_engine(struct ld_host *host) {
     int rc = ld_reaper_new(&host->reaper, &host->loop, true);
+    if (rc == 0) {
+        rc = ld_readiness_new(&host->readiness, &host->loop);
+    }
     if (rc < 0) {
         return rc;
     }
@@ -261,6 +266,9 @@ static void close_host(struct ld_host *host) {
     }
     if (host->has_file_watch) {
         uv_close((uv_handle_t *)&host->file_watch, NULL);
+    }
+    if (host->readiness != NULL) {
+        ld_readiness_close(host->readiness);
     }
     if (host->reaper != NULL) {
         ld_reaper_close(host->reaper);

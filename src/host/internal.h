@@ -20,6 +20,7 @@
 
 #include "daemon/service.h"
 #include "engine/lag.h"
+#include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
 #include "script/script.h"
@@ -93,6 +94,7 @@ struct ld_host {
     struct ld_reaper *reaper;
     struct ld_children *children;
     struct ld_listeners *listeners;
+    struct ld_readiness *readiness;
     struct ld_control *control;
     struct ld_lag lag;
     struct ld_source source;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <lua.h>
 
+#include "api/keep.h"
 #include "api/life.h"
 #include "api/module.h"
 #include "base/json.h"
@@ -191,6 +192,23 @@ static void begin(struct ld_host *host) {
     ld_task_start(reload->asking, 0);
 }
 
+/* Hand on what the old generation keeps by name; false if that fails. */
+static bool hand_on_kept(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double timeout = host->service->options->start_timeout;
+    struct ld_text why = {0};
+    int rc = ld_api_keep_hand_on(host->script, reload->next,
+                                 uv_hrtime() + (uint64_t)(timeout * 1e9), &why);
+    if (rc == -ETIME) {
+        ld_text_format(&reload->why,
+                       "what it keeps is too large: the copying took longer than %.10g s", timeout);
+    } else if (rc < 0) {
+        ld_text_format(&reload->why, "what it keeps cannot be handed on: %s", ld_text_string(&why));
+    }
+    ld_text_fini(&why);
+    return rc == 0;
+}
+
 /* Run the new generation beside the old one. */
 static void load(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
@@ -263,10 +281,12 @@ static void step_asking(struct ld_host *host) {
         refuse(host);
     } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         return; /* it has asked to stop, which comes first */
-    } else if (reload->answered) {
+    } else if (!reload->answered) {
+        ld_alarm_wake_at(host, reload->deadline);
+    } else if (hand_on_kept(host)) {
         load(host);
     } else {
-        ld_alarm_wake_at(host, reload->deadline);
+        refuse(host);
     }
 }
 

@@ -30,6 +30,7 @@ struct ld_setup {
     struct ld_reaper *reaper;
     struct ld_lag *lag;
     struct ld_listeners *listeners;
+    struct ld_readiness *readiness;
     const struct ld_source *source;
     const char *name;       /* the daemon's */
     const char *place;      /* the script's path, "(command line)" or "stdin" */
@@ -95,6 +96,7 @@ struct ld_task {
     void *owner;                 /* on_end's */
     uint64_t number;             /* on_end's too */
     uint64_t timer;              /* abandon's too */
+    void *awaited;               /* and this */
     LIST_ENTRY(ld_task) link;    /* of the script's tasks, if it is listed, or of the idle ones */
     struct ld_task_queue *queue; /* the one that the suspended task is in, or NULL */
     TAILQ_ENTRY(ld_task) place;  /* in that */

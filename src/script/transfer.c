@@ -16,7 +16,8 @@ struct copy {
     uint64_t deadline;
     unsigned untimed; /* values since the last reading of the clock */
     bool late;
-    struct step { /* how the current value was reached */
+    const char *name; /* of the root */
+    struct step {     /* how the current value was reached */
         const struct step *parent;
         int key; /* its stack index in FROM; 0: the root */
     } root;
@@ -40,7 +41,7 @@ static bool is_identifier(const char *name, size_t size) {
 /* Add the path of a value: "state.list[2].x". */
 static void add_path(const struct copy *copy, const struct step *step) {
     if (step->key == 0) {
-        ld_text_puts(copy->why, "state");
+        ld_text_puts(copy->why, copy->name);
         return;
     }
     add_path(copy, step->parent);
@@ -189,8 +190,9 @@ static int run(lua_State *L) {
 }
 
 /* Copy a value. */
-int ld_transfer_value(lua_State *from, lua_State *to, uint64_t deadline, struct ld_text *why) {
-    struct copy copy = {.from = from, .to = to, .deadline = deadline, .why = why};
+int ld_transfer_value(lua_State *from, lua_State *to, uint64_t deadline, const char *root,
+                      struct ld_text *why) {
+    struct copy copy = {.from = from, .to = to, .deadline = deadline, .name = root, .why = why};
     int top = lua_gettop(from);
     lua_pushcfunction(to, run);
     lua_pushlightuserdata(to, &copy);

@@ -43,7 +43,7 @@ static void push(const char *chunk) {
 static void check_copy(const char *chunk, const char *condition) {
     struct ld_text why = {0};
     push(chunk);
-    CHECK_INT(0, ld_transfer_value(from, to, UINT64_MAX, &why));
+    CHECK_INT(0, ld_transfer_value(from, to, UINT64_MAX, "state", &why));
     CHECK_INT(2, lua_gettop(from));
     lua_pop(from, 1);
     CHECK_STR("", ld_text_string(&why));
@@ -61,7 +61,7 @@ static void check_copy(const char *chunk, const char *condition) {
 static void check_refusal(const char *chunk, const char *expected) {
     struct ld_text why = {0};
     push(chunk);
-    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, &why));
+    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, "state", &why));
     CHECK_STR(expected, ld_text_string(&why));
     CHECK_INT(2, lua_gettop(from));
     lua_pop(from, 1);
@@ -138,13 +138,13 @@ static void test_depth(void) {
     snprintf(text, sizeof text, chunk, LD_TRANSFER_DEPTH_MAX + 1);
     struct ld_text why = {0};
     push(text);
-    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, &why));
+    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, "state", &why));
     CHECK(strstr(ld_text_string(&why), ".n: tables are nested deeper than 200") != NULL);
     ld_text_clear(&why);
     lua_pop(from, 1);
     snprintf(text, sizeof text, chunk, 100000);
     push(text);
-    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, &why));
+    CHECK_INT(-1, ld_transfer_value(from, to, UINT64_MAX, "state", &why));
     lua_pop(from, 1);
     ld_text_fini(&why);
     end();
@@ -162,12 +162,12 @@ static void test_deadline(void) {
     for (size_t i = 0; i < LD_COUNT(large); i++) {
         struct ld_text why = {0};
         push(large[i]);
-        int rc = ld_transfer_value(from, to, 1, &why);
+        int rc = ld_transfer_value(from, to, 1, "state", &why);
         CHECK(i == 2 ? rc == 0 : rc == -ETIME); /* a small one needs no time */
         lua_pop(to, rc == 0);
         CHECK_INT(1, lua_gettop(to));
         CHECK(ld_text_is_empty(&why));
-        CHECK_INT(0, ld_transfer_value(from, to, UINT64_MAX, &why));
+        CHECK_INT(0, ld_transfer_value(from, to, UINT64_MAX, "state", &why));
         lua_pop(to, 1);
         lua_pop(from, 1);
         ld_text_fini(&why);

@@ -1,0 +1,140 @@
+-- lunad.timeout, lunad.all and lunad.any: functions that run in tasks of their own, which end with the call.
+
+local core = ...
+
+local place = core.place
+
+-- Call a function of the script: true and its results, or false, its error and a traceback.
+local function call(fn, ...)
+  local trace
+  local function explain(err)
+    trace = debug.traceback("", 2):gsub("^\n", "")
+    return err
+  end
+  local function finish(ok, ...)
+    if ok then
+      return true, ...
+    end
+    return false, (...), trace
+  end
+  return finish(xpcall(fn, explain, ...))
+end
+
+local Branches = {}
+
+-- Cancel what still runs.
+function Branches.__close(tasks)
+  for _, task in pairs(tasks) do
+    task:cancel()
+  end
+end
+
+local function check_function(fn, name)
+  if not core.is_callable(fn) then
+    core.raise(("bad argument to '%s' (function expected, got %s)"):format(name, type(fn)))
+  end
+end
+
+local function pass_on(ok, ...)
+  if ok == false then
+    error((...), 0)
+  elseif ok == nil then
+    return core.timed_out "the function has not returned"
+  end
+  return ...
+end
+
+-- timeout(seconds, fn, ...) -> results | nil, error, code
+local function timeout(seconds, fn, ...)
+  if seconds == nil then
+    core.raise "bad argument #1 to 'timeout' (number expected, got nil)"
+  end
+  core.check_timeout(seconds, 1, "timeout")
+  check_function(fn, "timeout")
+  core.check_task "timeout"
+  local tasks <close> = setmetatable({}, Branches)
+  tasks[1] = core.task(call, fn, ...)
+  return pass_on(tasks[1]:wait(seconds))
+end
+
+-- Check the list of functions that `all` and `any` take.
+local function check_list(list, name)
+  if type(list) ~= "table" then
+    core.raise(("bad argument #1 to '%s' (table expected, got %s)"):format(name, type(list)))
+  end
+  for i = 1, #list do
+    check_function(list[i], name)
+  end
+  core.check_task(name)
+end
+
+-- Run every function in a task, and wait until `handle(index, ok, ...)` returns true for one that ended.
+local function run(list, handle)
+  local tasks <close> = setmetatable({}, Branches)
+  core.await(function(done)
+    local is_over = false
+    local function finish(i, ...)
+      if not is_over and handle(i, ...) then
+        is_over = true
+        done()
+      end
+    end
+    for i = 1, #list do
+      tasks[i] = core.task(function() finish(i, call(list[i])) end)
+      if is_over then
+        break
+      end
+    end
+  end)
+end
+
+-- The traceback of a branch that failed, with its name.
+local function name_branch(list, i, trace)
+  return ("branch %d (%s)\n%s"):format(i, place(list[i]), trace or "")
+end
+
+-- all{fn, …} -> results | nil, error, traceback
+local function all(list)
+  check_list(list, "all")
+  local results, left, failure = { n = #list }, #list, nil
+  if left == 0 then
+    return results
+  end
+  run(list, function(i, ok, value, trace)
+    if not ok then
+      failure = { value, name_branch(list, i, trace) }
+      return true
+    end
+    results[i], left = value, left - 1
+    return left == 0
+  end)
+  if failure then
+    return nil, failure[1], failure[2]
+  end
+  return results
+end
+
+-- any{fn, …} -> index, results | nil, error, traceback
+local function any(list)
+  check_list(list, "any")
+  local first, failures, traces = nil, {}, {}
+  if #list == 0 then
+    return nil, "no function was given"
+  end
+  run(list, function(i, ok, ...)
+    if ok then
+      first = table.pack(i, ...)
+      return true
+    end
+    local err, trace = ...
+    failures[#failures + 1] = err
+    traces[#traces + 1] = name_branch(list, i, trace)
+    return #failures == #list
+  end)
+  if first then
+    return table.unpack(first, 1, first.n)
+  end
+  return nil, failures[1], table.concat(traces, "\n")
+end
+
+return { timeout = timeout, all = all, any = any }

@@ -1,0 +1,70 @@
+-- A queue of tasks that wait for one another, first come, first served. Used by channels and semaphores.
+
+local core = ...
+
+local Queue = {}
+Queue.__index = Queue
+
+local TIMEOUT = {} -- what a waiting task is given when its time is up
+
+-- A new, empty queue.
+local function new()
+  local queue = setmetatable({}, Queue)
+  queue.next, queue.previous = queue, queue -- a ring with the queue itself as its end
+  return queue
+end
+
+local function unlink(node)
+  if node.next then
+    node.next.previous, node.previous.next = node.previous, node.next
+    node.next, node.previous = nil, nil
+  end
+end
+
+local Node = {}
+
+-- If the task goes on for another reason than an answer (it was cancelled), it leaves the queue; an
+-- answer that it has been given and will not take goes to `refuse`.
+function Node.__close(node)
+  unlink(node)
+  if node.timer then
+    node.timer:stop()
+  end
+  if node.answered and not node.taken then
+    node.refuse(node.answer)
+  end
+end
+
+-- Wait at the end of the queue, with a value for the one who answers; returns true and the answer, or
+-- nil, error, code after `seconds` (nil: no limit). `refuse` takes an answer that comes too late.
+function Queue:wait(value, seconds, refuse)
+  local node <close> = setmetatable({ value = value, refuse = refuse }, Node)
+  local answer = core.await(function(done)
+    node.done = done
+    node.next, node.previous = self, self.previous
+    node.previous.next, self.previous = node, node
+    if seconds then
+      node.timer = core.after(seconds, done, TIMEOUT)
+    end
+  end)
+  if answer == TIMEOUT and not node.answered then
+    return core.timed_out(("nothing came within %.10g s"):format(seconds))
+  end
+  node.taken = true
+  return true, node.answer
+end
+
+function Queue:is_empty()
+  return self.next == self
+end
+
+-- Let the first task of the queue go on with an answer; returns true and the value that it has waited with.
+function Queue:answer(answer)
+  local node = self.next
+  unlink(node)
+  node.answered, node.answer = true, answer
+  node.done()
+  return node.value
+end
+
+return new

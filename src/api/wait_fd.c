@@ -1,0 +1,114 @@
+/* lunad.wait_fd: a task waits until a descriptor is ready. */
+#include <errno.h>
+#include <lauxlib.h>
+#include <string.h>
+
+#include "api/module.h"
+#include "api/timer_box.h"
+#include "engine/readiness.h"
+#include "posix/fds.h"
+#include "script/luax.h"
+#include "script/task.h"
+
+/* What is waited for, on the stack of the task. */
+struct waiter {
+    struct ld_ready_wait wait;
+    struct ld_task *task;
+    ld_timer timer; /* of the timeout, or 0 */
+    int result;     /* events or a negative errno; 0: the time is up */
+};
+
+/* Resume the task. */
+static void on_ready(struct ld_ready_wait *wait, int events) {
+    struct waiter *waiter = LD_CONTAINER_OF(wait, struct waiter, wait);
+    waiter->result = events;
+    ld_task_wake(waiter->task);
+}
+
+/* The events that argument 2 names. */
+static int check_events(lua_State *L) {
+    const char *mode = luaL_checkstring(L, 2);
+    int events = strcmp(mode, "r") == 0    ? UV_READABLE
+                 : strcmp(mode, "w") == 0  ? UV_WRITABLE
+                 : strcmp(mode, "rw") == 0 ? UV_READABLE | UV_WRITABLE
+                                           : 0;
+    luaL_argcheck(L, events != 0, 2, "\"r\", \"w\" or \"rw\" expected");
+    return events;
+}
+
+/* The descriptor in argument 1. */
+static int check_fd(lua_State *L) {
+    lua_Integer fd = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, fd >= 0 && fd <= INT_MAX, 1, "a descriptor expected");
+    return (int)fd;
+}
+
+/* Push what has come: "r", "w" or "rw", or nil and an error. */
+static int push_result(lua_State *L, int fd, int result) {
+    if (result <= 0) {
+        int code = result == 0 ? -ETIMEDOUT : result;
+        return lx_fail(L, code, result == -EBADF ? "descriptor %d was closed" : "descriptor %d",
+                       fd);
+    }
+    lua_pushstring(L, result == UV_READABLE ? "r" : result == UV_WRITABLE ? "w" : "rw");
+    return 1;
+}
+
+/* Take back what was to wake the task. */
+static void end(struct ld_script *script, struct waiter *waiter) {
+    ld_readiness_forget(script->setup->readiness, &waiter->wait);
+    if (waiter->timer != 0 && script->timers != NULL &&
+        ld_timers_info(script->timers, waiter->timer) != NULL) {
+        ld_api_timer_box_free(script, waiter->timer);
+    }
+    waiter->timer = 0;
+}
+
+/* Forget a task that is cancelled. */
+static void abandon(struct ld_task *task) {
+    end(task->script, task->awaited);
+}
+
+/* Return from wait_fd. */
+static int resumed(lua_State *L, int status, lua_KContext context) {
+    struct waiter *waiter = lua_touserdata(L, -1);
+    (void)status;
+    (void)context;
+    end(ld_state_script(L), waiter);
+    ld_task_check_cancelled(L);
+    return push_result(L, waiter->wait.fd, waiter->result);
+}
+
+/* wait_fd(fd, mode [, timeout]) -> "r" | "w" | "rw" | nil, error, code */
+static int l_wait_fd(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    int fd = check_fd(L);
+    int events = check_events(L);
+    bool is_timed = !lua_isnoneornil(L, 3);
+    uint64_t ns = is_timed ? lx_check_seconds(L, 3, false) : 0;
+    struct ld_task *task = ld_task_check(L, "wait_fd");
+    if (ld_fds_owner(fd) == LD_FD_HOST) {
+        return lx_fail(L, -EBADF, "descriptor %d is not the script's", fd);
+    }
+    struct waiter *waiter = lua_newuserdatauv(L, sizeof *waiter, 0);
+    *waiter = (struct waiter){.wait = {.on_ready = on_ready, .fd = fd, .events = events}};
+    waiter->task = task;
+    task->awaited = waiter;
+    waiter->timer = is_timed ? ld_api_timer_box_wake(L, task, ns) : 0;
+    int rc = ld_readiness_wait(script->setup->readiness, &waiter->wait);
+    if (rc != 0) {
+        end(script, waiter);
+        return rc == 1 ? push_result(L, fd, events) : lx_fail(L, rc, "descriptor %d", fd);
+    }
+    return ld_task_suspend(L, "wait_fd", abandon, resumed);
+}
+
+static const luaL_Reg functions[] = {
+    {"wait_fd", l_wait_fd},
+    {NULL, NULL},
+};
+
+const struct ld_part ld_api_wait_fd_part = {
+    .name = "wait_fd",
+    .functions = functions,
+};
