@@ -92,11 +92,6 @@ static int start(lua_State *L, bool repeats) {
     return 1;
 }
 
-/* Leave a timer that is not armed out of the status report. */
-static void hide(struct ld_timers *timers, ld_timer timer) {
-    ld_timers_info(timers, timer)->hidden = true;
-}
-
 /* after(seconds, fn, ...) -> timer */
 static int l_after(lua_State *L) {
     return start(L, false);
@@ -106,7 +101,7 @@ static int l_after(lua_State *L) {
 static int l_own_after(lua_State *L) {
     struct ld_timers *timers = ld_state_script(L)->timers;
     const struct ld_timer_box *box = make(L, false);
-    hide(timers, box->timer);
+    ld_timers_info(timers, box->timer)->hidden = true;
     ld_timers_arm(timers, box->timer, uv_hrtime() + box->period, 0);
     return 1;
 }
