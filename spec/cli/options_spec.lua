@@ -25,6 +25,8 @@ local BAD = {
   ["--stop-timeout"] = SECONDS,
   ["--on-error"] = { "", "stop", "Continue", "continue|exit" },
   ["--hup"] = { "", "restart", "reload ", "reload|ignore" },
+  ["--restart"] = { "", "yes", "on_failure", "no|always", "on-failure " },
+  ["--notify-fd"] = { "", "0", "1", "2", "-1", "x", "3x", "1.5", "99", "99999999999" },
   ["--path"] = { "" },
   ["--cpath"] = { "" },
 }

@@ -53,8 +53,8 @@ static bool add_one(const char *name, void *arg) {
 
 /* Take from a report what a list shows; what a silent daemon does not say is null. */
 static json_t *shorten_one(const json_t *report) {
-    static const char *const keys[] = {"name",  "pid",        "script", "mode",
-                                       "state", "generation", "uptime", "error"};
+    static const char *const keys[] = {"name",       "pid",    "script",   "mode", "state",
+                                       "generation", "uptime", "restarts", "error"};
     json_t *item = json_object();
     for (size_t i = 0; i < LD_COUNT(keys); i++) {
         json_t *value = json_object_get(report, keys[i]);
@@ -74,11 +74,24 @@ static json_t *shorten(const json_t *reports) {
     return list;
 }
 
+/* Add how often a daemon was restarted, and how it had ended the last time. */
+static void add_restarts(struct ld_text *row, const json_t *report) {
+    const json_t *restarts = json_object_get(report, "restarts");
+    int count = (int)json_integer_value(json_object_get(restarts, "count"));
+    if (count > 0) {
+        ld_text_format(row, "; restarts: %d", count);
+        if (!ld_status_text_is_between(report)) { /* else its state says why */
+            ld_status_text_member(row, ", ", json_object_get(restarts, "last"), "message");
+        }
+    }
+}
+
 /* Print a row of the list. Its texts come from the daemon and are not trusted. */
 static void print_row(const json_t *report) {
     struct ld_text row = {0};
     struct ld_text uptime = {0};
     bool answers = json_is_string(json_object_get(report, "script"));
+    bool has_host = answers && !ld_status_text_is_between(report);
     ld_status_text_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
     ld_status_text_member(&row, "", report, "name");
     char pid[16] = "-";
@@ -88,16 +101,17 @@ static void print_row(const json_t *report) {
     }
     ld_text_format(&row, "%*s %8s  ", row.size < 20 ? (int)(20 - row.size) : 0, "", pid);
     size_t before = row.size;
-    ld_status_text_member(&row, "", report, "state");
+    ld_status_text_state(&row, report);
     size_t width = row.size - before;
     char generation[16] = "-";
-    if (answers) {
+    if (has_host) {
         snprintf(generation, sizeof generation, "%d",
                  (int)json_integer_value(json_object_get(report, "generation")));
     }
     ld_text_format(&row, "%*s %4s  %-10s ", width < 10 ? (int)(10 - width) : 0, "", generation,
-                   answers ? ld_text_string(&uptime) : "-");
+                   has_host ? ld_text_string(&uptime) : "-");
     ld_status_text_member(&row, "", report, answers ? "script" : "error");
+    add_restarts(&row, report);
     ld_say_text(&row);
     ld_text_fini(&row);
     ld_text_fini(&uptime);

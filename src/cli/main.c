@@ -169,7 +169,7 @@ static int dispatch(int argc, char **argv) {
         blame_verb(argv);
         return 2;
     }
-    return ld_verbs_call(verb, verb->run, argv + 1);
+    return ld_verbs_call(verb, verb->run, argv + 1, false);
 }
 
 /* Start here. */

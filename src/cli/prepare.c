@@ -1,10 +1,13 @@
 #include "cli/prepare.h"
 
+#include <fcntl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/say.h"
 #include "daemon/hold.h"
+#include "posix/fds.h"
+#include "posix/inherit.h"
 #include "script/source.h"
 
 /* Check whether the script compiles, before anything is changed; 0, or 1 after complaining. */
@@ -22,6 +25,31 @@ static int check_script(const struct ld_service *service) {
     }
     ld_text_fini(&why);
     return rc < 0 ? 1 : 0;
+}
+
+/* Check the descriptor of --notify-fd; what is wrong with it, or NULL. */
+static const char *blame_notify_fd(int fd) {
+    int flags = fd >= 0 ? fcntl(fd, F_GETFL) : O_WRONLY;
+    if (flags < 0) {
+        return "it is not an open descriptor";
+    }
+    if (fd >= 0 && fd < LD_PASSED_FIRST + ld_inherit_passed_fds()) {
+        return "it is a socket that the service manager passes";
+    }
+    return (flags & O_ACCMODE) == O_RDONLY ? "it is not open for writing" : NULL;
+}
+
+/* Close what was inherited. */
+int ld_prepare_descriptors(const struct ld_call *call, bool keep_open) {
+    int fd = call->options->notify_fd;
+    const char *wrong = blame_notify_fd(fd);
+    if (wrong != NULL) {
+        ld_say_error("%s: --notify-fd: \"%d\": %s", call->argv[0], fd, wrong);
+        return 2;
+    }
+    ld_inherit_seal_fds(keep_open, fd);
+    ld_fds_note(LD_FD_INHERITED);
+    return 0;
 }
 
 /* Find out about everything that the command line names. */

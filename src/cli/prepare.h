@@ -11,6 +11,10 @@
  * sets service->daemon, and frees SERVICE in either case. 0, or an exit status if it complained. */
 int ld_prepare_service(struct ld_service *service, const struct ld_call *call);
 
+/* Close the descriptors that this process has inherited, or with KEEP_OPEN keep them from children; spare
+ * that of --notify-fd. 0, or 2 after complaining if that is none. */
+int ld_prepare_descriptors(const struct ld_call *call, bool keep_open);
+
 /* Check that run, or start (DAEMON), could do its work, also as the user of --user. The process
  * keeps the rights of that user. 0, or an exit status after complaining. */
 int ld_prepare_check(const struct ld_call *call, bool daemon);

@@ -42,9 +42,10 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
         json_decref(answer);
     } else {
         ld_say_error("%s: not reloaded%s: %s", target.name,
-                     rc == -EREMOTEIO   ? ", the old code keeps running"
-                     : rc == -ETIMEDOUT ? " yet"
-                                        : "",
+                     target.holder.waiting ? ""
+                     : rc == -EREMOTEIO    ? ", the old code keeps running"
+                     : rc == -ETIMEDOUT    ? " yet"
+                                           : "",
                      ld_text_string(&why));
         status = 1;
     }

@@ -85,7 +85,7 @@ static int start_again(const struct ld_target *target, const struct ld_record *r
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
         if (strcmp(verbs[i]->name, record->words[1]) == 0) {
             return ld_verbs_call(verbs[i], check ? verbs[i]->check : verbs[i]->run,
-                                 record->words + 1);
+                                 record->words + 1, true);
         }
     }
     ld_say_error("it was not started by run or start");

@@ -8,7 +8,6 @@
 #include "daemon/launch.h"
 #include "host/host.h"
 #include "posix/family.h"
-#include "posix/fds.h"
 #include "posix/inherit.h"
 
 /* End as other programs do when their stdout has lost its reader. Returns if SIGPIPE does not end
@@ -45,8 +44,9 @@ static void look_around(struct ld_service *service) {
 /* Run a script in the foreground. */
 static int run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};
-    ld_inherit_seal_fds(true);
-    ld_fds_note(LD_FD_INHERITED);
+    if (ld_prepare_descriptors(call, true) != 0) {
+        return 2;
+    }
     int status = ld_prepare_service(&service, call);
     if (status == 0) {
         look_around(&service);

@@ -1,12 +1,28 @@
 /* lunad signal */
+#include <signal.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/parse.h"
 #include "base/say.h"
+#include "cli/client.h"
+#include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
+#include "host/status_text.h"
 #include "posix/process.h"
+
+/* Refuse a signal to a daemon that waits to be restarted: its keeper understands only some. */
+static int refuse(struct ld_target *target, int signo) {
+    struct ld_text state = {0};
+    json_t *report = ld_status_report_ask(target, LD_CLIENT_SECONDS);
+    ld_status_text_state(&state, report);
+    ld_say_error("%s: %s: no process is there to get SIG%s", target->name, ld_text_string(&state),
+                 ld_parse_signal_name(signo));
+    json_decref(report);
+    ld_text_fini(&state);
+    return 1;
+}
 
 /* Find a daemon and send it a signal. */
 static int send_signal(const struct ld_rundir *dir, const char *argument, int signo) {
@@ -14,6 +30,10 @@ static int send_signal(const struct ld_rundir *dir, const char *argument, int si
     int status = ld_target_find_running(&target, dir, argument);
     if (status != 0) {
         return status;
+    }
+    bool is_for_keeper = signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1;
+    if (target.holder.waiting && !is_for_keeper) {
+        return refuse(&target, signo);
     }
     int pidfd = ld_target_open(&target);
     if (pidfd < 0) {

@@ -1,13 +1,13 @@
 /* lunad start: a script becomes a daemon in these steps, in this order.
  *
  *   parse the options                                      ld_verbs_call
- *   close inherited descriptors                            ld_inherit_seal_fds
+ *   close inherited descriptors                            ld_prepare_descriptors
  *   look up what the options name, clean the environment   ld_service_init
  *   compile the script                                     ld_prepare_service
  *   reset signals; they stay blocked                       ld_inherit_reset_signals
  *   fork, setsid, fork again                               ld_detach_fork
  *   stdin, log, umask, directory, pidfile, sockets         ld_hold_take
- *   fork the host, with --user                             ld_keeper_fork
+ *   fork the host, with --user or --restart                ld_keeper_fork
  *   pid, limits, user                                      ld_hold_drop
  *   make loop and Lua state, load and run the script       ld_host_run
  *   tell the starting process "ready"                      ld_keeper_channel_report_start
@@ -25,7 +25,6 @@
 #include "daemon/launch.h"
 #include "daemon/starter.h"
 #include "host/host.h"
-#include "posix/fds.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
 
@@ -50,6 +49,9 @@ static int detach(struct ld_service *service) {
         }
         return status;
     }
+    if (service->notify_fd >= 0) {
+        close(service->notify_fd); /* the daemon has it */
+    }
     int status = ld_starter_wait(service, channel, alone);
     close(channel);
     return status;
@@ -63,8 +65,9 @@ static int run(const struct ld_call *call) {
         ld_say_error("start: a daemon's script must be a file: \"%s\" is for run", script);
         return 2;
     }
-    ld_inherit_seal_fds(false);
-    ld_fds_note(LD_FD_INHERITED);
+    if (ld_prepare_descriptors(call, false) != 0) {
+        return 2;
+    }
     int status = ld_prepare_service(&service, call);
     if (status == 0) {
         status = detach(&service);

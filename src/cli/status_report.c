@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "host/status_text.h"
 
 /* Make the report of a daemon that does not answer. */
 static json_t *silent_report(const struct ld_target *target, const char *why) {
@@ -26,7 +27,9 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     } else {
         json_object_del(report, "ok");
         json_object_set_new(report, "name", json_string(target->name));
-        json_object_set_new(report, "pid", json_integer(target->holder.pid));
+        json_object_set_new(report, "pid",
+                            ld_status_text_is_between(report) ? json_null()
+                                                              : json_integer(target->holder.pid));
     }
     ld_text_fini(&why);
     return report;

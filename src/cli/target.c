@@ -243,17 +243,28 @@ bool ld_target_has_ended(struct ld_target *target) {
     return false;
 }
 
-/* Check whether the lock of TARGET is free, or held by a later daemon. */
-static bool has_ended(const struct ld_target *target) {
+/* A stop under way. */
+struct stop {
+    struct ld_target target; /* whose holder changes with its hosts */
+    int host;                /* pidfds; -1: none */
+    int keeper;
+};
+
+/* Check whether the lock of a daemon is free, or held by a later daemon. */
+static bool has_ended(const struct stop *stop) {
+    const struct ld_holder *before = &stop->target.holder;
     struct ld_holder holder;
-    return ld_pidfile_inspect(&holder, target->dir->fd, target->name) < 0 ||
-           holder.state != LD_HOLDER_ALIVE ||
-           (holder.pid != 0 && target->holder.pid != 0 && holder.pid != target->holder.pid);
+    bool is_held = ld_pidfile_inspect(&holder, stop->target.dir->fd, stop->target.name) == 0 &&
+                   holder.state == LD_HOLDER_ALIVE;
+    if (stop->keeper >= 0) { /* the hosts of a keeper have a number each */
+        return !is_held || ld_process_has_ended(stop->keeper, 0);
+    }
+    return !is_held || (holder.pid != 0 && before->pid != 0 && holder.pid != before->pid);
 }
 
 /* Wait until the lock is free; false when the time is up. */
-static bool wait_for_end(const struct ld_target *target, double deadline) {
-    while (!has_ended(target)) {
+static bool wait_for_end(const struct stop *stop, double deadline) {
+    while (!has_ended(stop)) {
         if (ld_time_seconds() >= deadline) {
             return false;
         }
@@ -273,35 +284,56 @@ static double own_seconds(const struct ld_target *target) {
     return seconds + SLACK_SECONDS;
 }
 
-/* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. A request
- * that a busy daemon has not answered waits in its socket: a signal beside it would be a second stop,
- * which means "at once". */
-static bool ask_to_stop(const struct ld_target *target) {
-    struct ld_text why = {0};
-    json_t *answer;
-    struct ld_request request = ld_target_request(target, "stop", LD_CLIENT_SECONDS);
-    request.patient = true;
-    int rc = ld_client_ask(&request, &answer, &why);
-    ld_text_fini(&why);
-    if (rc == 0) {
-        json_decref(answer);
-    } else if (rc != -ETIMEDOUT && !has_ended(target)) {
-        int pidfd = ld_target_open(target);
-        if (pidfd < 0) {
-            return false;
-        }
-        ld_process_signal(pidfd, SIGTERM);
+/* Send SIGTERM to a daemon: to its keeper, which passes it on and starts no other host, or to itself; false
+ * after complaining. */
+static bool send_term(const struct stop *stop) {
+    int pidfd = stop->keeper >= 0 ? stop->keeper : ld_target_open(&stop->target);
+    if (pidfd < 0) {
+        return false;
+    }
+    ld_process_signal(pidfd, SIGTERM);
+    if (pidfd != stop->keeper) {
         close(pidfd);
     }
     return true;
 }
 
+/* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. A request
+ * that a busy daemon has not answered waits in its socket: a signal beside it would be a second stop,
+ * which means "at once". */
+static bool ask_to_stop(const struct stop *stop) {
+    struct ld_text why = {0};
+    json_t *answer;
+    struct ld_request request = ld_target_request(&stop->target, "stop", LD_CLIENT_SECONDS);
+    request.patient = true;
+    int rc = ld_client_ask(&request, &answer, &why);
+    ld_text_fini(&why);
+    if (rc == 0) {
+        json_decref(answer);
+    }
+    return rc == 0 || rc == -ETIMEDOUT || has_ended(stop) || send_term(stop);
+}
+
+/* Find the process that runs the script now, because hosts of a keeper follow each other; tell the keeper
+ * that none shall follow. */
+static void find_last_host(struct stop *stop) {
+    struct ld_holder holder;
+    if (stop->keeper >= 0) {
+        ld_process_signal(stop->keeper, SIGTERM);
+        if (ld_pidfile_inspect(&holder, stop->target.dir->fd, stop->target.name) == 0) {
+            stop->target.holder = holder;
+        }
+    }
+}
+
 /* Kill a daemon that did not end in time, with all its descendants, unless it has ended meanwhile.
  * The exit status. */
-static int kill_target(const struct ld_target *target, double seconds) {
+static int kill_target(struct stop *stop, double seconds) {
     struct ld_leftovers leftovers = {0};
+    const struct ld_target *target = &stop->target;
+    find_last_host(stop);
     int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
-    if (pidfd < 0 && has_ended(target)) {
+    if (pidfd < 0 && has_ended(stop)) {
         return 0;
     }
     if (pidfd < 0) {
@@ -312,7 +344,7 @@ static int kill_target(const struct ld_target *target, double seconds) {
     ld_process_has_ended(pidfd, 2000);
     close(pidfd);
     ld_leftovers_remove(&leftovers);
-    if (!wait_for_end(target, ld_time_seconds() + SLACK_SECONDS)) {
+    if (!wait_for_end(stop, ld_time_seconds() + SLACK_SECONDS)) {
         ld_say_error("%s: pid %d survived SIGKILL", target->name, (int)target->holder.pid);
         return 1;
     }
@@ -321,15 +353,15 @@ static int kill_target(const struct ld_target *target, double seconds) {
 }
 
 /* Stop a daemon that runs within SECONDS (below 0: its own time). The exit status. */
-static int stop_in(const struct ld_target *target, double seconds) {
-    double limit = seconds >= 0 ? seconds : own_seconds(target);
+static int stop_in(struct stop *stop, double seconds) {
+    double limit = seconds >= 0 ? seconds : own_seconds(&stop->target);
     double deadline = ld_time_seconds() + limit;
-    if (!ask_to_stop(target)) {
-        return has_ended(target) ? 0 : 1;
+    if (!ask_to_stop(stop)) {
+        return has_ended(stop) ? 0 : 1;
     }
-    int status = wait_for_end(target, deadline) ? 0 : kill_target(target, limit);
+    int status = wait_for_end(stop, deadline) ? 0 : kill_target(stop, limit);
     if (status == 0) {
-        ld_target_clear(target);
+        ld_target_clear(&stop->target);
     }
     return status;
 }
@@ -348,12 +380,16 @@ static void close_pidfd(int pidfd, bool wait) {
  * keeper as well. */
 int ld_target_stop(const struct ld_target *target, double seconds) {
     struct ld_holder keeper = target->holder;
-    keeper.pid = ld_process_parent(target->holder.pid);
-    int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
-    int keeper_pidfd = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
-    int status = stop_in(target, seconds);
-    close_pidfd(pidfd, status == 0);
-    close_pidfd(keeper_pidfd, status == 0);
+    if (!keeper.waiting) {
+        keeper.pid = ld_process_parent(target->holder.pid);
+    }
+    struct stop stop = {.target = *target,
+                        .host =
+                            ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name),
+                        .keeper = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name)};
+    int status = stop_in(&stop, seconds);
+    close_pidfd(stop.host, status == 0);
+    close_pidfd(stop.keeper, status == 0);
     return status;
 }
 

@@ -46,7 +46,7 @@ static int call_parsed(const struct ld_verb *verb, ld_verb_work *work, const str
 }
 
 /* Parse the options of a verb and do its work. */
-int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv) {
+int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv, bool again) {
     struct ld_options options;
     struct ld_text why = {0};
     int status = 2;
@@ -54,6 +54,7 @@ int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv) {
     if (operand < 0) {
         ld_say_error("%s: %s (lunad %s --help)", verb->name, ld_text_string(&why), verb->name);
     } else {
+        options.notify_fd = again ? -1 : options.notify_fd;
         const struct ld_call call = {.options = &options, .argv = argv, .operand = operand};
         status = call_parsed(verb, work, &call);
     }

@@ -43,8 +43,9 @@ extern const struct ld_verb ld_verb_reopen;
 extern const struct ld_verb ld_verb_signal;
 extern const struct ld_verb ld_verb_check;
 
-/* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check.
- * Answers --help and --version itself. The exit status. */
-int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv);
+/* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. With AGAIN
+ * the words are from a record: descriptors that were inherited by the process that they started are not
+ * here. Answers --help and --version itself. The exit status. */
+int ld_verbs_call(const struct ld_verb *verb, ld_verb_work *work, char **argv, bool again);
 
 #endif

@@ -203,7 +203,11 @@ static int say_running(const struct ld_service *service, bool is_claimed, struct
     ld_text_format(why, "%s is already running", service->name);
     if (is_claimed) {
         ld_text_format(why, ", and its pidfile was removed from %s", service->run_dir);
-    } else if (ld_pidfile_inspect(&holder, service->run_fd, service->name) == 0 && holder.pid > 0) {
+    } else if (ld_pidfile_inspect(&holder, service->run_fd, service->name) < 0) {
+        return 4;
+    } else if (holder.waiting) {
+        ld_text_format(why, ": its keeper (pid %d) is about to start it again", (int)holder.pid);
+    } else if (holder.pid > 0) {
         ld_text_format(why, " (pid %d)", (int)holder.pid);
     }
     return 4;
@@ -232,7 +236,7 @@ static int take_pidfile(struct ld_service *service, struct ld_text *why) {
         return say_running(service, true, why);
     }
     service->claim = claim >= 0 ? claim : -1;
-    rc = service->has_user ? 0 : ld_pidfile_write(&service->pidfile, getpid());
+    rc = ld_service_has_keeper(service) ? 0 : ld_pidfile_write(&service->pidfile, getpid());
     return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 
@@ -424,7 +428,8 @@ static int leave_to_keeper(struct ld_service *service, struct ld_text *why) {
     if (service->keeper < 0) {
         return 0;
     }
-    int *fds[] = {&service->run_fd, &service->claim, &service->file_watch, &service->channel};
+    int *fds[] = {&service->run_fd, &service->claim, &service->file_watch, &service->channel,
+                  &service->notify_fd};
     int rc = ld_pidfile_witness(&service->pidfile);
     for (size_t i = 0; i < LD_COUNT(fds); i++) {
         if (*fds[i] >= 0) {
@@ -572,7 +577,7 @@ static int restore_record(struct ld_service *service) {
 }
 
 /* Make removed files again, and log that. */
-void ld_hold_restore_files(struct ld_service *service, pid_t host) {
+bool ld_hold_restore_files(struct ld_service *service, pid_t host) {
     char events[4096];
     while (read(service->file_watch, events, sizeof events) > 0) {
     }
@@ -590,6 +595,14 @@ void ld_hold_restore_files(struct ld_service *service, pid_t host) {
     } else if (pidfile > 0 || record > 0 || socket > 0) {
         ld_log(LD_LOG_WARN, "files of this daemon were removed from %s: they were made again",
                service->run_dir);
+    }
+    return pidfile > 0;
+}
+
+/* Write the record without the death that was noted in it. */
+void ld_hold_forget_death(const struct ld_service *service) {
+    if (service->record != NULL && ld_pidfile_is_current(&service->pidfile)) {
+        ld_record_save(service->run_fd, service->name, service->record);
     }
 }
 

@@ -24,8 +24,13 @@ int ld_hold_drop(struct ld_service *service, struct ld_text *why);
 int ld_hold_open_log(void *arg);
 
 /* Call this when file_watch is readable: make pidfile (with the pid HOST), record, control socket
- * and run directory again if they were removed. service->listener may be new afterwards. */
-void ld_hold_restore_files(struct ld_service *service, pid_t host);
+ * and run directory again if they were removed. service->listener may be new afterwards; true if the
+ * pidfile is. */
+bool ld_hold_restore_files(struct ld_service *service, pid_t host);
+
+/* Write NAME.start again, without the death that ld_record_note_death has noted in it: it was not the end of
+ * the service. If that fails, the death stays in it. */
+void ld_hold_forget_death(const struct ld_service *service);
 
 /* Remove the files and close what is held. The record of a service that DIED is kept. */
 void ld_hold_release(struct ld_service *service, bool died);

@@ -1,241 +1,115 @@
 #include "daemon/keeper.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
-#include "base/parse.h"
 #include "base/time.h"
 #include "daemon/crash_file.h"
 #include "daemon/hold.h"
-#include "daemon/keeper_channel.h"
+#include "daemon/keeper_between.h"
+#include "daemon/keeper_host.h"
 #include "engine/signals.h"
 #include "posix/family.h"
 #include "posix/inherit.h"
+#include "posix/notify.h"
 #include "posix/packet.h"
-#include "posix/process.h"
 
-#define SLACK_MS 5000 /* how much longer than its own limit a stop of the host may take */
-
-/* The state of the keeper. */
-struct keeper {
-    struct ld_service *service;
-    pid_t host;
-    int channel; /* to the host; -1 when it has closed its end */
-    bool ready;
-    bool reported; /* how the start went */
-    bool ended;
-    int status;      /* as from waitpid */
-    double deadline; /* of a stop, in milliseconds; 0: none */
-    bool killed;     /* by us */
+/* How a host ended. */
+struct end {
+    struct ld_text how; /* "killed by SIGSEGV" */
+    const char *crash;  /* the path of the report of the crash, or NULL */
+    int status;         /* 0: it has finished; else it has failed */
 };
 
-/* Answer a request with a descriptor, which is closed here, or a negative errno. The answer is lost
- * if the host does not read. */
-static void answer(const struct keeper *keeper, unsigned long number, int fd) {
-    char code[16] = "";
-    int size = fd < 0 ? snprintf(code, sizeof code, "%d", -fd) : 0;
-    const char *word = fd < 0 ? LD_KEEPER_WORD_ERROR : LD_KEEPER_WORD_OK;
-    ld_packet_send(keeper->channel, number, word, code, (size_t)size, fd < 0 ? -1 : fd);
-    if (fd >= 0) {
-        close(fd);
+/* Find out how the host ended. */
+static void find_end(struct ld_keeper *keeper, struct end *end) {
+    bool was_killed = WIFSIGNALED(keeper->status);
+    *end = (struct end){.status = was_killed ? 1 : WEXITSTATUS(keeper->status)};
+    ld_keeper_host_describe_end(keeper, &end->how);
+    if (was_killed) {
+        ld_log_reopen(); /* the host may have reopened its own meanwhile */
+        end->crash = ld_crash_file_take(keeper->service, ld_text_string(&end->how));
     }
 }
 
-/* Tell the starting process how the start went, once. */
-static void report(struct keeper *keeper, enum ld_start_report_kind kind, const char *text) {
-    struct ld_service *service = keeper->service;
-    int status = kind == LD_START_REPORT_READY    ? (int)keeper->host
-                 : kind == LD_START_REPORT_FAILED ? 1
-                                                  : 0;
-    if (!keeper->reported && service->channel >= 0) {
-        ld_start_report_send(service->channel, kind, status, text);
-    }
-    keeper->reported = true;
-    if (kind == LD_START_REPORT_READY) {
-        keeper->ready = true;
-        if (service->channel >= 0) {
-            close(service->channel);
-            service->channel = -1;
-        }
-    }
+/* Log how the host ended, and WHAT follows. */
+static void log_end(const struct ld_keeper *keeper, const struct end *end, const char *what) {
+    ld_log_reopen();
+    ld_log(end->status != 0 ? LD_LOG_ERROR : LD_LOG_INFO, "%s (pid %d) %s%s%s%s, after %.1f s%s",
+           keeper->service->name, (int)keeper->host, WIFSIGNALED(keeper->status) ? "was " : "",
+           ld_text_string(&end->how), end->crash != NULL ? ", report in " : "",
+           end->crash != NULL ? end->crash : "", ld_time_seconds() - keeper->born, what);
 }
 
-/* Do what a packet of the host asks for, if the host may ask for that. */
-static void obey(struct keeper *keeper, const struct ld_packet *packet) {
-    if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0 && packet->size == 0) {
-        answer(keeper, packet->number, ld_hold_open_log(keeper->service));
-    } else if (strcmp(packet->word, LD_KEEPER_WORD_READY) == 0) {
-        report(keeper, LD_START_REPORT_READY, "");
-    } else if (strcmp(packet->word, LD_KEEPER_WORD_FINISHED) == 0) {
-        report(keeper, LD_START_REPORT_FINISHED, "");
-    } else if (strcmp(packet->word, LD_KEEPER_WORD_FAILED) == 0) {
-        report(keeper, LD_START_REPORT_FAILED, packet->text);
-    } else if (packet->number > 0) {
-        answer(keeper, packet->number, -EPERM);
-    }
+/* Note in NAME.start how the service, or this host of it, has died. */
+static void note_death(const struct ld_keeper *keeper, const char *how, const struct end *end) {
+    ld_record_note_death(keeper->service->run_fd, keeper->service->name, how, end->crash);
 }
 
-/* Receive one packet of the host and serve it. */
-static void serve(struct keeper *keeper) {
-    struct ld_packet packet;
-    int rc = ld_packet_receive(keeper->channel, &packet);
-    if (rc == 0) {
-        close(keeper->channel);
-        keeper->channel = -1;
-    } else if (rc == 1) {
-        if (packet.fd >= 0) {
-            close(packet.fd);
-        }
-        obey(keeper, &packet);
-    }
-}
-
-/* Reap the host and its orphans. */
-static void reap(struct keeper *keeper) {
-    int status;
-    pid_t pid;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-        if (pid == keeper->host) {
-            keeper->ended = true;
-            keeper->status = status;
-        }
-    }
-}
-
-/* Ask the host to stop, and set the deadline. The request goes over the channel, because a manager
- * that signals a whole group has signalled the host too, and a second SIGTERM means "stop now". If
- * the channel fails, send the signal. */
-static void stop_host(struct keeper *keeper) {
-    if (keeper->deadline == 0) {
-        keeper->deadline =
-            (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
-    }
-    if (!keeper->ended && ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_STOP, "", 0, -1) < 0) {
-        ld_process_kill(keeper->host, SIGTERM);
-    }
-}
-
-/* Pass a signal to the keeper on to the host. */
-static void on_signal(void *arg, int signo, bool by_kernel) {
-    struct keeper *keeper = arg;
-    (void)by_kernel;
-    switch (signo) {
-    case SIGCHLD:
-        reap(keeper);
-        break;
-    case SIGTERM:
-    case SIGINT:
-        stop_host(keeper);
-        break;
-    case SIGPIPE:
-        break;
-    default:
-        if (!keeper->ended) {
-            ld_process_kill(keeper->host, signo);
-        }
-        break;
-    }
-}
-
-/* Kill a host that has not stopped in time; return how long poll may wait. */
-static int time_left(struct keeper *keeper) {
-    if (keeper->deadline == 0 || keeper->killed) {
-        return -1;
-    }
-    double left = keeper->deadline - (double)ld_time_ms();
-    if (left > 0) {
-        return left < 1e6 ? (int)left + 1 : 1000000;
-    }
-    keeper->killed = true;
-    ld_process_kill(keeper->host,
-                    SIGKILL); /* first: what it has made of its log could hold us up */
-    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
-           keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
-    return -1;
-}
-
-/* Make removed files of the service again, and pass a new control socket to the host. */
-static void look_after_files(struct keeper *keeper) {
-    struct ld_service *service = keeper->service;
-    ld_hold_restore_files(service, keeper->host);
-    if (service->listener >= 0) {
-        ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_SOCKET, "", 0, service->listener);
-        close(service->listener);
-        service->listener = -1;
-    }
-}
-
-/* Serve the host until it ends: signals first, then one packet. */
-static void attend(struct keeper *keeper) {
-    while (!keeper->ended) {
-        struct pollfd polls[3] = {{.fd = ld_signals_fd(), .events = POLLIN},
-                                  {.fd = keeper->channel, .events = POLLIN},
-                                  {.fd = keeper->service->file_watch, .events = POLLIN}};
-        if (poll(polls, 3, time_left(keeper)) <= 0) {
-            continue;
-        }
-        if (polls[0].revents != 0) {
-            ld_signals_deliver(on_signal, keeper);
-        }
-        if (polls[2].revents != 0) {
-            look_after_files(keeper);
-        }
-        if (polls[1].revents != 0) {
-            serve(keeper);
-        }
-    }
-}
-
-/* Log and report how the host ended, if a signal killed it. */
-static void explain_death(struct keeper *keeper) {
-    struct ld_text how = {0};
+/* Log and report how the last host ended, if a signal killed it. */
+static void explain_death(struct ld_keeper *keeper, const struct end *end) {
     if (!WIFSIGNALED(keeper->status)) {
         return;
     }
-    struct ld_service *service = keeper->service;
-    ld_text_format(&how, "killed by SIG%s%s", ld_parse_signal_name(WTERMSIG(keeper->status)),
-                   WCOREDUMP(keeper->status) ? " (core dumped)" : "");
-    ld_log_reopen(); /* the host may have reopened its own meanwhile */
-    const char *crash = ld_crash_file_take(service, ld_text_string(&how));
-    ld_log(LD_LOG_ERROR, "%s (pid %d) was %s%s%s", service->name, (int)keeper->host,
-           ld_text_string(&how), crash != NULL ? ", report in " : "", crash != NULL ? crash : "");
-    ld_record_note_death(service->run_fd, service->name, ld_text_string(&how), crash);
-    if (!keeper->ready) {
+    log_end(keeper, end, "");
+    note_death(keeper, ld_text_string(&end->how), end);
+    if (!keeper->was_ready) {
         struct ld_text text = {0};
-        ld_text_format(&text, "%s died before it was ready: %s", service->name,
-                       ld_text_string(&how));
-        report(keeper, LD_START_REPORT_FAILED, ld_text_string(&text));
+        ld_text_format(&text, "%s died before it was ready: %s", keeper->service->name,
+                       ld_text_string(&end->how));
+        ld_keeper_host_report(keeper, LD_START_REPORT_FAILED, ld_text_string(&text));
         ld_text_fini(&text);
     }
-    ld_text_fini(&how);
 }
 
-/* Serve the host until it ends, then clean up; the exit status to take. */
-static int keep(struct keeper *keeper) {
-    ld_inherit_unblock_signals();
-    reap(keeper);
-    attend(keeper);
-    ld_inherit_reset_signals();
-    while (keeper->channel >= 0) { /* what the host has sent before its end */
-        struct pollfd poller = {.fd = keeper->channel, .events = POLLIN};
-        if (poll(&poller, 1, 0) <= 0) {
-            break;
-        }
-        serve(keeper);
+/* Note for the next host, and for status, how the last one ended. */
+static void note_end(struct ld_keeper *keeper, const struct end *end) {
+    struct ld_restarts *restarts = &keeper->service->restarts;
+    ld_text_clear(&restarts->message);
+    ld_text_append(&restarts->message, &end->how);
+    restarts->report = end->crash;
+    restarts->seconds = ld_time_seconds() - keeper->born;
+    restarts->time = (double)ld_time_real() / LD_TIME_SECOND;
+}
+
+/* Give up, because there were too many starts. */
+static void give_up(struct ld_keeper *keeper, const struct end *end) {
+    struct ld_text text = {0};
+    keeper->gave_up = true;
+    log_end(keeper, end, "");
+    ld_log(LD_LOG_ERROR, "giving up: %d starts of %s within %.10g s", LD_BACKOFF_STARTS,
+           keeper->service->name, LD_BACKOFF_WITHIN);
+    ld_text_format(&text, "given up after %d starts within %.10g s (%s)", LD_BACKOFF_STARTS,
+                   LD_BACKOFF_WITHIN, ld_text_string(&end->how));
+    note_death(keeper, ld_text_string(&text), end);
+    ld_text_fini(&text);
+}
+
+/* Plan the start of the next host, and log how the last one ended; false if none follows it. */
+static bool plan_next(struct ld_keeper *keeper, const struct end *end) {
+    double now = ld_time_seconds();
+    keeper->stopping |= end->status == LD_STATUS_NO_READER && !ld_inherit_has_reader();
+    if (!keeper->was_ready || keeper->stopping ||
+        !ld_service_restarts(keeper->service, end->status)) {
+        explain_death(keeper, end);
+        return false;
     }
-    explain_death(keeper);
-    ld_family_end_orphans(); /* we have adopted the orphans of the host */
-    bool died = WIFSIGNALED(keeper->status) && !keeper->killed && keeper->ready;
-    ld_hold_release(keeper->service, died);
-    return WIFSIGNALED(keeper->status) ? 128 + WTERMSIG(keeper->status)
-                                       : WEXITSTATUS(keeper->status);
+    note_end(keeper, end);
+    if (ld_backoff_is_over(&keeper->backoff, now)) {
+        give_up(keeper, end);
+        return false;
+    }
+    double delay = ld_backoff_next(&keeper->backoff, keeper->ready ? now - keeper->ready_at : 0);
+    char next[64];
+    snprintf(next, sizeof next, "; restarting in %.1f s", delay);
+    log_end(keeper, end, next);
+    note_death(keeper, ld_text_string(&end->how), end);
+    keeper->due = now + delay;
+    return true;
 }
 
 static const int passed_on[] = {SIGHUP,  SIGUSR1, SIGUSR2, SIGQUIT,
@@ -260,17 +134,11 @@ static void release_signals(void) {
 
 /* Make the channel (the end of the keeper first) and fork the host. The pid, 0 in the host, or a
  * negative errno. */
-static pid_t fork_with_channel(struct ld_service *service, int ends[2]) {
-    int rc = catch_signals();
+static pid_t fork_with_channel(int ends[2]) {
+    int rc = ld_packet_open(ends);
     if (rc < 0) {
         return rc;
     }
-    rc = ld_packet_open(ends);
-    if (rc < 0) {
-        return rc;
-    }
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
-    ld_crash_file_share(service);
     pid_t host = fork();
     if (host < 0) {
         rc = -errno;
@@ -281,24 +149,116 @@ static pid_t fork_with_channel(struct ld_service *service, int ends[2]) {
     return host;
 }
 
-/* Fork the host after everything that the keeper needs is open. Signals are blocked here; host and
- * keeper catch their own. */
-int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
+/* Fork a host, with signals blocked, and begin its life: its pid, 0 in the host, or a negative errno. The host
+ * inherits everything that the service holds. What a later host is to get from the one before it goes into
+ * the service before this. */
+static pid_t fork_host(struct ld_keeper *keeper) {
+    struct ld_service *service = keeper->service;
     int ends[2];
-    pid_t host = fork_with_channel(service, ends);
+    ld_crash_file_share(service);
+    pid_t host = fork_with_channel(ends);
     if (host < 0) {
-        ld_text_format(why, "the keeper: %s", strerror(-host));
-        return 1;
+        return host;
     }
     if (host == 0) {
         release_signals();
         close(ends[0]);
         service->keeper = ends[1];
-        return -1;
+        return 0;
     }
     close(ends[1]);
-    close(service->listener); /* so that it does not outlive the host */
-    service->listener = -1;
-    struct keeper keeper = {.service = service, .host = host, .channel = ends[0]};
-    return keep(&keeper);
+    keeper->host = host;
+    keeper->channel = ends[0];
+    keeper->ready = false;
+    keeper->ended = false;
+    keeper->status = 0;
+    keeper->born = ld_time_seconds();
+    ld_text_clear(&keeper->failure);
+    ld_backoff_note_start(&keeper->backoff, keeper->born);
+    return host;
+}
+
+/* Fork the next host as soon as that is possible. 0 in the host, 1 in the keeper, below 0 if it shall not
+ * follow after all. */
+static int start_next(struct ld_keeper *keeper) {
+    struct ld_service *service = keeper->service;
+    for (;;) {
+        if (!ld_keeper_between_stand_in(keeper)) {
+            return -1;
+        }
+        ld_hold_forget_death(service);
+        service->restarts.count++;
+        ld_inherit_block_signals();
+        pid_t host = fork_host(keeper);
+        if (host >= 0) {
+            return host > 0;
+        }
+        ld_inherit_unblock_signals();
+        service->restarts.count--;
+        double delay = ld_backoff_next(&keeper->backoff, 0);
+        keeper->due = ld_time_seconds() + delay;
+        ld_log(LD_LOG_ERROR, "%s cannot be started (%s); trying again in %.1f s", service->name,
+               strerror(-host), delay);
+    }
+}
+
+/* Serve one host after the other: -1 in each of them, 0 in the keeper when none is left. */
+static int keep_hosts(struct ld_keeper *keeper) {
+    int next = 1;
+    while (next > 0) {
+        struct end end;
+        ld_inherit_unblock_signals();
+        ld_keeper_host_reap(keeper);
+        ld_keeper_host_attend(keeper);
+        ld_keeper_host_take_leave(keeper);
+        find_end(keeper, &end);
+        bool goes_on = plan_next(keeper, &end);
+        ld_text_fini(&end.how);
+        ld_family_end_orphans(); /* we have adopted the orphans of the host */
+        next = goes_on ? start_next(keeper) : -1;
+    }
+    return next == 0 ? -1 : 0;
+}
+
+/* Clean up after the last host; the exit status to take. */
+static int clean_up(struct ld_keeper *keeper) {
+    bool stopped_between = keeper->waiting;
+    bool was_killed = WIFSIGNALED(keeper->status) && !stopped_between;
+    bool died = keeper->gave_up || (was_killed && !keeper->killed && keeper->was_ready);
+    ld_inherit_reset_signals();
+    if (stopped_between) {
+        ld_log(LD_LOG_INFO, "stopped before it was restarted");
+    }
+    if (stopped_between || keeper->gave_up) { /* else the host has said so */
+        ld_notify_send("STOPPING=1");
+    }
+    ld_hold_release(keeper->service, died);
+    ld_notify_close();
+    ld_text_fini(&keeper->failure);
+    return stopped_between               ? 0
+           : keeper->gave_up             ? 1
+           : WIFSIGNALED(keeper->status) ? 128 + WTERMSIG(keeper->status)
+                                         : WEXITSTATUS(keeper->status);
+}
+
+/* Fork the host after everything that the keeper needs is open. Signals are blocked here; host and
+ * keeper catch their own. */
+int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
+    struct ld_keeper keeper = {.service = service};
+    ld_notify_open(service->notify_socket);
+    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+    int rc = catch_signals();
+    rc = rc == 0 ? fork_host(&keeper) : rc;
+    if (rc < 0) {
+        ld_text_format(why, "the keeper: %s", strerror(-rc));
+        return 1;
+    }
+    if (rc == 0) {
+        return -1;
+    }
+    if (!ld_keeper_host_is_restarted(&keeper)) {
+        close(service->listener); /* so that it does not outlive the host */
+        service->listener = -1;
+    }
+    return keep_hosts(&keeper) < 0 ? -1 : clean_up(&keeper);
 }

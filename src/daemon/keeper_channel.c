@@ -25,10 +25,32 @@ void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_re
         ld_packet_send(service->keeper, 0, word, text, strlen(text), -1);
         return;
     }
+    if (kind == LD_START_REPORT_READY) {
+        ld_service_announce(service);
+    }
     ld_start_report_send(service->channel, kind, status, text);
     if (kind == LD_START_REPORT_READY && service->channel >= 0) {
         close(service->channel);
         service->channel = -1;
+    }
+}
+
+/* Tell the keeper that a stop was asked for. */
+void ld_keeper_channel_say_stopping(const struct ld_service *service) {
+    if (service->keeper >= 0) {
+        ld_packet_send(service->keeper, 0, LD_KEEPER_WORD_STOPPING, "", 0, -1);
+    }
+}
+
+/* Take what needs no answer of the host: a new pidfile, and that the service manager knows it. Closes the
+ * descriptor of any other packet. */
+static void take_note(struct ld_service *service, const struct ld_packet *packet) {
+    if (strcmp(packet->word, LD_KEEPER_WORD_PIDFILE) == 0 && packet->fd >= 0) {
+        ld_pidfile_adopt(&service->pidfile, packet->fd);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_TOLD) == 0) {
+        service->manager_knows = true;
+    } else if (packet->fd >= 0) {
+        close(packet->fd); /* an answer that came too late */
     }
 }
 
@@ -41,8 +63,8 @@ static void note_event(struct ld_service *service, const struct ld_packet *packe
             close(service->listener);
         }
         service->listener = packet->fd;
-    } else if (packet->fd >= 0) {
-        close(packet->fd);
+    } else {
+        take_note(service, packet);
     }
 }
 
@@ -116,8 +138,8 @@ enum ld_keeper_event ld_keeper_channel_hear(struct ld_service *service, int *fd)
         *fd = packet.fd;
         return LD_KEEPER_SOCKET;
     }
-    if (packet.fd >= 0) { /* an answer that came too late */
-        close(packet.fd);
+    if (rc == 1) {
+        take_note(service, &packet);
     }
     return LD_KEEPER_NOTHING;
 }

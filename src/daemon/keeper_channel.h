@@ -13,13 +13,18 @@
 #define LD_KEEPER_WORD_FINISHED "finished"
 #define LD_KEEPER_WORD_FAILED   "failed"
 
+/* From the host, without a number: it was asked to stop. */
+#define LD_KEEPER_WORD_STOPPING "stopping"
+
 /* From the keeper, with the number of the request: OK with the descriptor, ERROR with an errno. */
 #define LD_KEEPER_WORD_OK    "ok"
 #define LD_KEEPER_WORD_ERROR "error"
 
-/* From the keeper, without a number; SOCKET with a descriptor. */
-#define LD_KEEPER_WORD_STOP   "stop"
-#define LD_KEEPER_WORD_SOCKET "socket"
+/* From the keeper, without a number; SOCKET and PIDFILE with a descriptor. */
+#define LD_KEEPER_WORD_STOP    "stop"
+#define LD_KEEPER_WORD_SOCKET  "socket"
+#define LD_KEEPER_WORD_PIDFILE "pidfile"
+#define LD_KEEPER_WORD_TOLD    "told"
 
 /* What the keeper sends to the host. */
 enum ld_keeper_event {
@@ -34,12 +39,16 @@ enum ld_keeper_event {
 void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_report_kind kind,
                                     const char *text);
 
+/* In the host: tell the keeper, if there is one, that the service was asked to stop, so that it is not
+ * restarted. */
+void ld_keeper_channel_say_stopping(const struct ld_service *service);
+
 /* In the host: ask the keeper to open the log; a descriptor or a negative errno. An opener for the
  * log; ARG is the service. */
 int ld_keeper_channel_open_log(void *arg);
 
 /* In the host, when service->keeper is readable: receive what it sends. With SOCKET, *FD is the
- * socket. */
+ * socket. A new pidfile is taken here. */
 enum ld_keeper_event ld_keeper_channel_hear(struct ld_service *service, int *fd);
 
 #endif

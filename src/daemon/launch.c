@@ -50,9 +50,9 @@ static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_t
     return status;
 }
 
-/* Run the host, in a process below a keeper if privileges are dropped. */
+/* Run the host, in a process below a keeper if there is one. */
 static int run_held(struct ld_service *service, ld_launch_host *run, struct ld_text *why) {
-    if (service->has_user) {
+    if (ld_service_has_keeper(service)) {
         set_title(service, " (keeper)");
         int status = ld_keeper_fork(service, why);
         if (status >= 0 && !ld_text_is_empty(why)) {

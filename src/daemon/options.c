@@ -67,6 +67,14 @@ static bool set_some_size(struct ld_options *options, const struct row *row, con
     return ld_parse_size(value, FIELD(uint64_t)) && *FIELD(uint64_t) > 0;
 }
 
+/* Set a descriptor that is not a standard one. */
+static bool set_fd(struct ld_options *options, const struct row *row, const char *value) {
+    long fd;
+    bool is_fd = ld_parse_whole(value, 3, 1 << 20, &fd);
+    *FIELD(int) = is_fd ? (int)fd : -1;
+    return is_fd;
+}
+
 /* Set the file mode mask. */
 static bool set_mask(struct ld_options *options, const struct row *row, const char *value) {
     return ld_parse_mask(value, FIELD(mode_t));
@@ -197,6 +205,10 @@ static const struct row rows[] = {
      "after an uncaught error in a callback (default: continue)"},
     {"hup", 0, "reload|ignore|stop", SERVICE, set_choice, AT(hup), "reload|ignore|stop",
      "what SIGHUP does if the script has no handler (default: reload)"},
+    {"restart", 0, "no|on-failure|always", SERVICE, set_choice, AT(restart), "no|on-failure|always",
+     "a keeper starts it again when it has failed, or also when it has finished (default: no)"},
+    {"notify-fd", 0, "FD", SERVICE, set_fd, AT(notify_fd), "a descriptor above 2",
+     "write a newline to this inherited descriptor when ready (s6, dinit), and close it"},
     {"path", 0, "PATH", SERVICE, set_text, AT(path), path_wants,
      "put before package.path (a template, or a directory)"},
     {"cpath", 0, "PATH", SERVICE, set_text, AT(cpath), path_wants,
@@ -304,6 +316,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                                    .log_level = LD_LOG_INFO,
                                    .start_timeout = 30,
                                    .stop_timeout = 10,
+                                   .notify_fd = -1,
                                    .timeout = -1,
                                    .lines = 10};
     struct getopt_tables tables;

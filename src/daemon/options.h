@@ -20,6 +20,7 @@ enum ld_option_group {
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
+enum ld_restart { LD_RESTART_NO, LD_RESTART_ON_FAILURE, LD_RESTART_ALWAYS };
 enum ld_hup { LD_HUP_RELOAD, LD_HUP_IGNORE, LD_HUP_STOP };
 
 #define LD_RLIMITS_MAX   16
@@ -54,8 +55,10 @@ struct ld_options {
     double stop_timeout;
     bool wait_ready;
     bool no_new_privs;
-    int on_error; /* enum ld_on_error */
-    int hup;      /* enum ld_hup */
+    int on_error;  /* enum ld_on_error */
+    int hup;       /* enum ld_hup */
+    int restart;   /* enum ld_restart */
+    int notify_fd; /* -1: none */
     const char *path;
     const char *cpath;
     const char *chunk; /* -e */

@@ -302,7 +302,10 @@ static time_t last_sign(const struct ld_record *record, int dir, const char *nam
 void ld_record_describe_death(struct ld_text *text, const struct ld_record *record, int dir,
                               const char *name) {
     if (record->death != NULL) {
-        ld_text_format(text, "was %s at ", record->death);
+        bool is_own_act = strncmp(record->death, "exited ", 7) == 0 ||
+                          strncmp(record->death, "failed ", 7) == 0 ||
+                          strcmp(record->death, "finished") == 0;
+        ld_text_format(text, "%s%s at ", is_own_act ? "" : "was ", record->death);
         add_time(text, (time_t)record->died);
         if (record->report != NULL) {
             ld_text_format(text, ", report in %s", record->report);

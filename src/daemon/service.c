@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -9,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/grow.h"
+#include "base/json.h"
 #include "base/parse.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
@@ -262,18 +265,25 @@ static bool note_passed(struct ld_service *service) {
     return ok;
 }
 
+/* Find how often a service manager wants to hear from this process, in seconds; 0: never. */
+static double find_watchdog(void) {
+    const char *usec = getenv("WATCHDOG_USEC");
+    const char *pid = getenv("WATCHDOG_PID");
+    long number;
+    if (pid != NULL && (!ld_parse_whole(pid, 1, INT_MAX, &number) || number != (long)getpid())) {
+        return 0;
+    }
+    return usec != NULL && ld_parse_whole(usec, 1, LONG_MAX, &number) ? (double)number / 1e6 : 0;
+}
+
 /* Note how we were started. */
 static int note_origin(struct ld_service *service, struct ld_text *why) {
     const char *notify = getenv("NOTIFY_SOCKET");
-    const char *watchdog = getenv("WATCHDOG_USEC");
-    const char *watchdog_pid = getenv("WATCHDOG_PID");
     service->starter_uid = geteuid();
     if (notify != NULL) {
         service->notify_socket = strdup(notify);
     }
-    if (watchdog != NULL && (watchdog_pid == NULL || atol(watchdog_pid) == (long)getpid())) {
-        service->watchdog = (double)strtoull(watchdog, NULL, 10) / 1e6;
-    }
+    service->watchdog = find_watchdog();
     const char *instance = getenv(LD_INSTANCE_VARIABLE);
     if (instance != NULL) {
         ld_parse_whole(instance, 1, 1000000, &service->instance);
@@ -326,7 +336,8 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .file_watch = -1,
                                    .listener = -1,
                                    .channel = -1,
-                                   .keeper = -1};
+                                   .keeper = -1,
+                                   .notify_fd = options->notify_fd};
     return ld_service_take_steps(service, steps, why);
 }
 
@@ -352,11 +363,52 @@ void ld_service_fini(struct ld_service *service) {
         free(service->sockets[i].name);
     }
     free(service->sockets);
+    ld_text_fini(&service->restarts.message);
     json_decref(service->record);
     ld_place_close(&service->log_place);
     if (service->run_fd >= 0) {
         close(service->run_fd);
     }
+}
+
+/* Tell whoever reads the descriptor of --notify-fd. */
+void ld_service_announce(struct ld_service *service) {
+    struct pollfd poller = {.fd = service->notify_fd, .events = POLLOUT};
+    if (service->notify_fd < 0) {
+        return;
+    }
+    errno = EAGAIN;
+    if (poll(&poller, 1, 0) <= 0 || write(service->notify_fd, "\n", 1) != 1) {
+        ld_log(LD_LOG_WARN, "--notify-fd %d: it was not told that this is ready: %s",
+               service->notify_fd, strerror(errno));
+    }
+    close(service->notify_fd);
+    service->notify_fd = -1;
+}
+
+/* Check whether a keeper stays behind. */
+bool ld_service_has_keeper(const struct ld_service *service) {
+    return service->has_user || service->options->restart != LD_RESTART_NO;
+}
+
+/* Check whether a host that ends with STATUS is started again. */
+bool ld_service_restarts(const struct ld_service *service, int status) {
+    int restart = service->options->restart;
+    return restart == LD_RESTART_ALWAYS || (restart == LD_RESTART_ON_FAILURE && status != 0);
+}
+
+/* Report on restarts. */
+json_t *ld_service_report_restarts(const struct ld_service *service, double due) {
+    const struct ld_restarts *restarts = &service->restarts;
+    json_t *last = json_null();
+    if (!ld_text_is_empty(&restarts->message)) {
+        last = json_pack("{s:o, s:o, s:f, s:f}", "message",
+                         ld_json_text(ld_text_string(&restarts->message), restarts->message.size),
+                         "report", ld_json_string(restarts->report), "seconds", restarts->seconds,
+                         "time", restarts->time);
+    }
+    return json_pack("{s:I, s:o, s:o}", "count", (json_int_t)restarts->count, "due",
+                     due >= 0 ? json_real(due) : json_null(), "last", last);
 }
 
 /* Return the user whose rights the host will have. */

@@ -46,6 +46,18 @@ struct ld_service {
     long instance;       /* among supervised ones; 0: it is alone */
     char *notify_socket; /* of a service manager, or NULL */
     double watchdog;     /* seconds, or 0 */
+    bool
+        manager_knows; /* which process runs the script, since a moment ago: a keeper has told it */
+    int notify_fd;     /* of --notify-fd, until the service is ready; -1: none */
+
+    /* What a host knows of those before it, which the keeper had to start again. */
+    struct ld_restarts {
+        unsigned count;
+        struct ld_text message; /* how the last one ended */
+        const char *report;     /* the path of the report of its crash, or NULL; borrowed */
+        double seconds;         /* how long it had lived */
+        double time;            /* when; Unix time */
+    } restarts;
 
     /* Listening sockets that exist before the script runs: passed by a service manager (with a
      * name), or made for --listen. */
@@ -90,6 +102,21 @@ int ld_service_take_steps(struct ld_service *service, ld_service_step *const *st
 /* Add a listening socket, and take over its name, descriptor and file; false, and nothing is taken
  * over, if memory ran out. */
 bool ld_service_add_socket(struct ld_service *service, const struct ld_service_socket *socket);
+
+/* Write a newline to the descriptor of --notify-fd, which means "ready", and close it: once, later calls
+ * do nothing. Never waits. */
+void ld_service_announce(struct ld_service *service);
+
+/* Whether a keeper stays behind: with --user and with --restart. */
+bool ld_service_has_keeper(const struct ld_service *service);
+
+/* Whether --restart means a host that ends by itself with STATUS: as an exit status, not 0 if a signal
+ * killed it. A host that was asked to stop is not restarted. */
+bool ld_service_restarts(const struct ld_service *service, int status);
+
+/* Make the report on restarts for status, a new reference; DUE: in how many seconds the next one is, below
+ * 0 for none. */
+json_t *ld_service_report_restarts(const struct ld_service *service, double due);
 
 /* The user whose rights the host will have, or NULL if it keeps those of the starter. */
 const struct ld_user *ld_service_lesser(const struct ld_service *service);

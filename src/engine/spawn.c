@@ -276,7 +276,7 @@ static void take_back(pid_t pid, int *pidfd) {
 static int start(struct plan *plan, pid_t *pid, int *pidfd, const char **step) {
     *shared.failure = (struct failure){0};
     if (!shared.has_close_range) {
-        ld_inherit_seal_fds(true);
+        ld_inherit_seal_fds(true, -1);
     }
     pid_t child = clone_child(plan, pidfd);
     if (child < 0) {

@@ -3,6 +3,7 @@
 
 #include "api/task.h"
 #include "base/log.h"
+#include "daemon/keeper_channel.h"
 #include "host/internal.h"
 #include "host/status_text.h"
 #include "posix/inherit.h"
@@ -49,8 +50,17 @@ void ld_actions_log_traceback(struct ld_host *host) {
     ld_text_fini(&text);
 }
 
+/* Note that a stop was asked for. */
+void ld_actions_note_stop(struct ld_host *host) {
+    if (!host->asked_to_stop) {
+        host->asked_to_stop = true;
+        ld_keeper_channel_say_stopping(host->service);
+    }
+}
+
 /* Stop as asked from outside; asked again, stop now. */
 void ld_actions_stop(struct ld_host *host) {
+    ld_actions_note_stop(host);
     if (host->state == LD_HOST_STOPPING) {
         ld_log(LD_LOG_WARN, "asked to stop again: stopping now");
         ld_stop_now(host, host->exit_status);

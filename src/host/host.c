@@ -26,7 +26,7 @@
 /* Tell the service manager's watchdog that the loop turns. */
 static void on_watchdog(uv_timer_t *timer) {
     (void)timer;
-    ld_notify_send("WATCHDOG=1");
+    ld_notify_watchdog();
 }
 
 /* The status report, for lunad.stats(). */
@@ -53,7 +53,7 @@ static void fill_setup(struct ld_host *host) {
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
-        .dropped = service->keeper >= 0,
+        .dropped = ld_service_lesser(service) != NULL,
         .wait_ready = service->options->wait_ready,
         .tally = &host->tally,
         .memory_limit = service->options->memory_limit,
@@ -135,6 +135,7 @@ static void give_up(void *arg) {
                          service->channel,
                          service->keeper,
                          ld_readiness_fd(host->readiness),
+                         service->notify_fd,
                          uv_backend_fd(&host->loop),
                          host->loop.async_io_watcher.fd};
     struct ld_listener_facts facts;

@@ -110,7 +110,8 @@ struct ld_host {
         terminal_until; /* uv_now: check after a SIGHUP whether the terminal has gone; 0: do not */
     int exit_status;
     bool was_ready;
-    bool said_started; /* in the log */
+    bool asked_to_stop; /* by a person or a signal, not by the script alone */
+    bool said_started;  /* in the log */
     bool failed_start;
     struct ld_text *why;   /* why the start failed */
     struct ld_tally tally; /* of uncaught errors */
@@ -194,6 +195,9 @@ void ld_start_begin(struct ld_host *host);
 void ld_start_step(struct ld_host *host);
 
 /* actions.c */
+
+/* Note that a stop was asked for, by whomever: the keeper shall not start the service again. */
+void ld_actions_note_stop(struct ld_host *host);
 
 /* Stop on request; at the second request, stop now. */
 void ld_actions_stop(struct ld_host *host);

@@ -25,6 +25,7 @@ static void lose_reader(struct ld_host *host) {
     if (host->service->needs_reader && !ld_inherit_has_reader() &&
         host->state != LD_HOST_STOPPING) {
         ld_guard_stop();
+        ld_actions_note_stop(host);
         ld_stop_begin(host, "stop", LD_STATUS_NO_READER);
     }
 }
@@ -90,9 +91,15 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     (void)by_kernel;
     if (signo == SIGCHLD) {
         ld_reaper_sweep(host->reaper);
-    } else if (host->state == LD_HOST_ENDED) {
+        return;
+    }
+    if (host->state == LD_HOST_ENDED) {
         return; /* it is being closed */
-    } else if (host->script == NULL || !ld_api_signal_deliver(host->script, signo)) {
+    }
+    if (signo == SIGTERM || signo == SIGINT) {
+        ld_actions_note_stop(host); /* even if the script handles it, and stops later */
+    }
+    if (host->script == NULL || !ld_api_signal_deliver(host->script, signo)) {
         if (!ld_signals_is_shared(signo)) { /* else a handler of luv replaces it as well */
             do_default(host, signo);
         }
@@ -119,7 +126,8 @@ void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     case LD_KEEPER_GONE:
         uv_poll_stop(poll);
         host->service->keeper = -1;
-        ld_log(LD_LOG_WARN, "the keeper is gone: no process will reopen the log or clean up");
+        ld_log(LD_LOG_WARN, "the keeper is gone: no process will reopen the log%s or clean up",
+               ld_service_restarts(host->service, 1) ? ", restart this" : "");
         break;
     }
 }

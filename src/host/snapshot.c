@@ -213,6 +213,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     size_t lent = ld_reserve_lend(); /* to read about the process itself */
+    add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
     add(&report, "memory", report_memory(script));

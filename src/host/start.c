@@ -39,10 +39,14 @@ static void become_ready(struct ld_host *host) {
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
-    if (ld_script_is_alive(host->script)) { /* else it has finished, which is logged at the end */
+    bool follows = service->keeper >= 0 && ld_service_restarts(service, 0);
+    if (follows ||
+        ld_script_is_alive(host->script)) { /* else it has finished, which is logged at the end */
         host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
-        ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
+        if (service->keeper < 0) { /* else the keeper tells it */
+            ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
+        }
         ld_keeper_channel_report_start(service, LD_START_REPORT_READY, "");
     }
 }

@@ -62,6 +62,48 @@ static void add_bytes(struct ld_text *text, double bytes) {
     }
 }
 
+/* Whether there is no host at the moment. */
+bool ld_status_text_is_between(const json_t *report) {
+    return json_is_number(json_object_get(json_object_get(report, "restarts"), "due"));
+}
+
+/* Add the state. */
+void ld_status_text_state(struct ld_text *text, const json_t *report) {
+    const json_t *restarts = json_object_get(report, "restarts");
+    ld_status_text_member(text, "", report, "state");
+    if (ld_status_text_is_between(report)) {
+        ld_text_format(text, " in %.1f s", number_of(restarts, "due"));
+        ld_status_text_member(text, " (", json_object_get(restarts, "last"), "message");
+        ld_text_putc(text, ')');
+    }
+}
+
+/* Add how often the daemon was restarted, and why. */
+static void add_restarts(struct ld_text *text, const json_t *report) {
+    const json_t *restarts = json_object_get(report, "restarts");
+    const json_t *last = json_object_get(restarts, "last");
+    if (json_is_object(last)) {
+        double ago = (double)ld_time_real() / LD_TIME_SECOND - number_of(last, "time");
+        ld_text_format(text, "\n  restarts  %lld so far", integer_of(restarts, "count"));
+        ld_status_text_member(text, "; the last time ", last, "message");
+        ld_text_puts(text, " after ");
+        ld_status_text_duration(text, number_of(last, "seconds"));
+        ld_text_puts(text, ", ");
+        ld_status_text_duration(text, ago);
+        ld_text_puts(text, " ago");
+        if (json_is_string(json_object_get(last, "report"))) {
+            ld_status_text_member(text, ", report in ", last, "report");
+        }
+    }
+}
+
+/* Add the script. */
+static void add_script(struct ld_text *text, const json_t *report) {
+    ld_status_text_member(text, "\n  script    ", report, "script");
+    ld_status_text_member(text, " (", report, "mode");
+    ld_text_putc(text, ')');
+}
+
 /* Add the first lines: name, state, pid, uptime, generation, script. */
 static void add_headline(struct ld_text *text, const json_t *report) {
     ld_status_text_member(text, "", report, "name");
@@ -72,9 +114,7 @@ static void add_headline(struct ld_text *text, const json_t *report) {
     if (json_is_string(json_object_get(report, "text"))) {
         ld_status_text_member(text, "\n  status    ", report, "text");
     }
-    ld_status_text_member(text, "\n  script    ", report, "script");
-    ld_status_text_member(text, " (", report, "mode");
-    ld_text_putc(text, ')');
+    add_script(text, report);
 }
 
 /* Add the places with the most errors. */
@@ -227,7 +267,16 @@ static void add_others(struct ld_text *text, const json_t *report) {
 
 /* Add the report. */
 void ld_status_text(struct ld_text *text, const json_t *report) {
+    if (ld_status_text_is_between(report)) {
+        ld_status_text_member(text, "", report, "name");
+        ld_text_puts(text, ": ");
+        ld_status_text_state(text, report);
+        add_script(text, report);
+        add_restarts(text, report);
+        return;
+    }
     add_headline(text, report);
+    add_restarts(text, report);
     add_history(text, report);
     add_resources(text, report);
     add_timers(text, report);

@@ -16,4 +16,10 @@ void ld_status_text_member(struct ld_text *text, const char *before, const json_
 /* Add a duration in a form for people: "3d 4h", "12.5s". */
 void ld_status_text_duration(struct ld_text *text, double seconds);
 
+/* Add the state of a report: "running", or "restarting in 3.2 s (killed by SIGSEGV)". */
+void ld_status_text_state(struct ld_text *text, const json_t *report);
+
+/* Whether a report is that of a keeper which waits to start the next host. */
+bool ld_status_text_is_between(const json_t *report);
+
 #endif

@@ -113,12 +113,21 @@ static void begin_children(struct ld_host *host) {
     terminate_children(host);
 }
 
+/* Whether the keeper starts another host after this one: to the service manager that is no stop. */
+static bool is_restarted(const struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    return service->keeper >= 0 && host->was_ready && !host->asked_to_stop &&
+           ld_service_restarts(service, host->exit_status);
+}
+
 /* Enter the stopping state. */
 static void enter(struct ld_host *host, int status) {
     if (host->state != LD_HOST_STOPPING) {
         host->state = LD_HOST_STOPPING;
         host->exit_status = status;
-        ld_notify_send("STOPPING=1");
+        if (!is_restarted(host)) {
+            ld_notify_send("STOPPING=1");
+        }
         ld_reload_abandon(host);
     }
 }

@@ -6,9 +6,15 @@
 #include "posix/notify.h"
 #include "script/task.h"
 
-/* Tell the service manager the script's status text. */
-static void tell_status(struct ld_script *script) {
-    if ((script->wants & LD_WANT_STATUS) != 0) {
+#define BEHIND_MS 100 /* between tries to send to a slow service manager */
+
+/* Tell the service manager the script's status text: when it changes, and when the manager begins to listen
+ * to this process, if there is one then. */
+static void tell_status(struct ld_host *host) {
+    struct ld_script *script = host->script;
+    bool again = host->service->manager_knows && script->status_text.size > 0;
+    host->service->manager_knows = false;
+    if (again || (script->wants & LD_WANT_STATUS) != 0) {
         struct ld_text line = {0};
         ld_text_add_escaped(&line, ld_text_string(&script->status_text), script->status_text.size,
                             false);
@@ -108,7 +114,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         ld_start_step(host);
     }
     if (host->script != NULL) {
-        tell_status(host->script);
+        tell_status(host);
     }
     if (host->state != LD_HOST_STARTING && host->script != NULL) {
         do_wants(host);
@@ -123,6 +129,9 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     }
     ld_actions_watch_terminal(host);
     tell_errors(host);
+    if (ld_notify_is_behind()) {
+        ld_alarm_wake_at(host, uv_now(&host->loop) + BEHIND_MS);
+    }
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }

@@ -52,11 +52,11 @@ int ld_inherit_passed_fds(void) {
     return is_ours && fds != NULL && ld_parse_whole(fds, 0, PASSED_MAX, &count) ? (int)count : 0;
 }
 
-/* Seal by the list in /proc, for kernels without close_range. */
-static void seal_listed(bool keep_open, int first) {
+/* Seal the descriptors from FIRST to LAST by the list in /proc, for kernels without close_range. */
+static void seal_listed(bool keep_open, int first, int last) {
     DIR *fds = opendir("/proc/self/fd");
     if (fds == NULL) {
-        for (int fd = first; fd < (int)sysconf(_SC_OPEN_MAX); fd++) {
+        for (int fd = first; fd <= last && fd < (int)sysconf(_SC_OPEN_MAX); fd++) {
             seal(fd, keep_open);
         }
         return;
@@ -64,23 +64,33 @@ static void seal_listed(bool keep_open, int first) {
     const struct dirent *item;
     while ((item = readdir(fds)) != NULL) {
         int fd = isdigit((unsigned char)item->d_name[0]) ? atoi(item->d_name) : -1;
-        if (fd >= first && fd != dirfd(fds)) {
+        if (fd >= first && fd <= last && fd != dirfd(fds)) {
             seal(fd, keep_open);
         }
     }
     closedir(fds);
 }
 
-/* Close every inherited descriptor, or keep it from children. */
-void ld_inherit_seal_fds(bool keep_open) {
+/* Seal the descriptors from FIRST to LAST. */
+static void seal_range(bool keep_open, int first, int last) {
     unsigned flags = keep_open ? CLOSE_RANGE_CLOEXEC : 0;
+    if (first <= last && syscall(SYS_close_range, (unsigned)first, (unsigned)last, flags) < 0) {
+        seal_listed(keep_open, first, last);
+    }
+}
+
+/* Close every inherited descriptor, or keep it from children. */
+void ld_inherit_seal_fds(bool keep_open, int spared) {
     int first = LD_PASSED_FIRST + ld_inherit_passed_fds();
     for (int fd = LD_PASSED_FIRST; fd < first; fd++) {
         seal(fd, true);
     }
-    if (syscall(SYS_close_range, (unsigned)first, ~0U, flags) < 0) {
-        seal_listed(keep_open, first);
+    if (spared >= first) {
+        seal(spared, true);
+        seal_range(keep_open, first, spared - 1);
+        first = spared + 1;
     }
+    seal_range(keep_open, first, INT_MAX);
 }
 
 /* Whether the disposition of a signal may be touched: sanitizers report crashes by handlers. */
@@ -110,6 +120,13 @@ void ld_inherit_reset_signals(void) {
             syscall(SYS_rt_sigaction, signo, &dfl, NULL, (size_t)(NSIG / 8));
         }
     }
+}
+
+/* Block all signals. */
+void ld_inherit_block_signals(void) {
+    sigset_t all;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
 }
 
 /* Unblock all signals. */

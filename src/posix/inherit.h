@@ -19,14 +19,15 @@ void ld_inherit_fill_std(void);
  * from descriptor 3 on. */
 int ld_inherit_passed_fds(void);
 
-/* Close every descriptor above 2 but those that were passed; or, with KEEP_OPEN, only mark them
- * close-on-exec. Those passed are always marked. */
-void ld_inherit_seal_fds(bool keep_open);
+/* Close every descriptor above 2 but those that were passed and SPARED (-1: none); or, with KEEP_OPEN, only
+ * mark them close-on-exec. Those that are not closed are always marked. */
+void ld_inherit_seal_fds(bool keep_open, int spared);
 
 /* Let every signal do its default again, and block all of them. */
 void ld_inherit_reset_signals(void);
 
-/* Unblock all signals. */
+/* Block all signals, and unblock them. */
+void ld_inherit_block_signals(void);
 void ld_inherit_unblock_signals(void);
 
 /* Remove the variables that a service manager meant for this process alone. */

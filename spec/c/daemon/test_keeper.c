@@ -37,7 +37,7 @@ static int keep(void (*host)(void)) {
     service.run_fd = open(box_path(""), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     service.log_path = (char *)(size_t)box_path("log");
     service.pidfile.fd = service.claim = service.listener = service.file_watch = -1;
-    service.log_place.dir = service.keeper = -1;
+    service.log_place.dir = service.keeper = service.notify_fd = -1;
     ld_inherit_reset_signals();
     int status = ld_keeper_fork(&service, &why);
     if (service.keeper >= 0) {

@@ -30,7 +30,8 @@ static void start_play(struct play *play, void (*part)(int channel)) {
         _exit(check_failures() > before);
     }
     close(ends[0]);
-    play->service = (struct ld_service){.keeper = ends[1], .listener = -1, .channel = -1};
+    play->service = (struct ld_service){
+        .keeper = ends[1], .listener = -1, .channel = -1, .notify_fd = -1, .pidfile = {.fd = -1}};
 }
 
 /* Close the channel, and check that the keeper's part went well. */
@@ -219,7 +220,7 @@ static void read_nothing(int channel) {
 }
 
 static void test_no_keeper(void) {
-    struct play play = {.service = {.keeper = -1, .listener = -1}};
+    struct play play = {.service = {.keeper = -1, .listener = -1, .notify_fd = -1}};
     CHECK_INT(-ESRCH, ld_keeper_channel_open_log(&play.service));
     start_play(&play, leave);
     CHECK_INT(-ESRCH, ld_keeper_channel_open_log(&play.service)); /* at once */
@@ -330,7 +331,7 @@ static void test_report(void) {
     int ends[2];
     struct ld_start_report report = {0};
     REQUIRE(ld_start_report_open(ends) == 0);
-    struct ld_service alone = {.keeper = -1, .channel = ends[1]};
+    struct ld_service alone = {.keeper = -1, .channel = ends[1], .notify_fd = -1};
     ld_keeper_channel_report_start(&alone, LD_START_REPORT_FAILED, "the reason");
     CHECK(alone.channel >= 0);
     ld_keeper_channel_report_start(&alone, LD_START_REPORT_READY, "");

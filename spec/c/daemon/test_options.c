@@ -177,6 +177,10 @@ static void test_choices(void) {
     CHECK_INT(LD_ON_ERROR_CONTINUE, options.on_error);
     CHECK_INT(1, PARSE(&options, RUN, "", "--on-error=exit"));
     CHECK_INT(LD_ON_ERROR_EXIT, options.on_error);
+    CHECK_INT(1, PARSE(&options, RUN, "", "--restart=on-failure"));
+    CHECK_INT(LD_RESTART_ON_FAILURE, options.restart);
+    CHECK_INT(1, PARSE(&options, START, "", "--restart=always"));
+    CHECK_INT(LD_RESTART_ALWAYS, options.restart);
 }
 
 static void test_bad_choices(void) {
@@ -189,6 +193,8 @@ static void test_bad_choices(void) {
         CHECK_INT(-1, PARSE(&options, RUN, reason, "--log-level", bad[i]));
     }
     CHECK_INT(-1, PARSE(&options, RUN, "--hup: \"x\" is not one of reload|ignore|stop", "--hup=x"));
+    CHECK_INT(-1, PARSE(&options, RUN, "--restart: \"yes\" is not one of no|on-failure|always",
+                        "--restart=yes"));
     CHECK_INT(
         -1, PARSE(&options, RUN, "--on-error: \"x\" is not one of continue|exit", "--on-error=x"));
     CHECK_INT(
@@ -278,9 +284,10 @@ static void test_empty_values(void) {
 
 static void test_missing_values(void) {
     static const char *const names[] = {
-        "--name",      "--user",         "--chdir",  "--umask",         "--env",         "--log",
-        "--log-level", "--log-format",   "--rlimit", "--start-timeout", "--path",        "--cpath",
-        "--on-error",  "--stop-timeout", "--hup",    "--run-dir",       "--memory-limit"};
+        "--name",    "--user",         "--chdir",      "--umask",        "--env",
+        "--log",     "--log-level",    "--log-format", "--rlimit",       "--start-timeout",
+        "--path",    "--cpath",        "--on-error",   "--stop-timeout", "--hup",
+        "--run-dir", "--memory-limit", "--restart",    "--notify-fd"};
     struct ld_options options;
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         char reason[64];
@@ -312,11 +319,11 @@ static void test_unknown(void) {
 
 static void test_where_they_belong(void) {
     static const char *const service[] = {
-        "--name=a",          "--user=a",         "--chdir=/",         "--umask=0",
-        "--env=A=1",         "--clear-env",      "--log=none",        "--log-level=info",
-        "--log-format=text", "--rlimit=core=0",  "--start-timeout=1", "--stop-timeout=1",
-        "--wait-ready",      "--on-error=exit",  "--hup=stop",        "--path=a",
-        "--cpath=a",         "--memory-limit=1M"};
+        "--name=a",          "--user=a",          "--chdir=/",         "--umask=0",
+        "--env=A=1",         "--clear-env",       "--log=none",        "--log-level=info",
+        "--log-format=text", "--rlimit=core=0",   "--start-timeout=1", "--stop-timeout=1",
+        "--wait-ready",      "--on-error=exit",   "--hup=stop",        "--path=a",
+        "--cpath=a",         "--memory-limit=1M", "--restart=always",  "--notify-fd=4"};
     struct ld_options options;
     for (size_t v = 2; v < LD_COUNT(verbs); v++) {
         for (size_t i = 0; i < LD_COUNT(service); i++) {
@@ -397,11 +404,12 @@ static void test_help_is_whole(void) {
                                         "--wait-ready",
                                         "--on-error continue|exit",
                                         "--hup reload|ignore|stop",
+                                        "--restart no|on-failure|always",
+                                        "--notify-fd FD",
                                         "--path",
                                         "--cpath"};
-    static const char *const later[] = {"--config",      "--watch",        "--restart",
-                                        "--stuck-after", "--log-max-size", "--log-keep",
-                                        "--notify-fd"};
+    static const char *const later[] = {"--config", "--watch", "--stuck-after", "--log-max-size",
+                                        "--log-keep"};
     struct ld_text help = {0};
     ld_options_add_help(&help, START);
     for (size_t i = 0; i < LD_COUNT(names); i++) {

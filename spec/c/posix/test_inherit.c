@@ -67,8 +67,9 @@ static void test_fill_std(void) {
 }
 
 static bool without_close_range;
+static int spared = -1;
 
-/* Open descriptors here and there, and seal them. */
+/* Open descriptors here and there, and seal them, sparing one of them. */
 static void seal(bool keep_open) {
     static const int fds[] = {3, 5, 17, 200, 900};
     if (without_close_range) {
@@ -77,16 +78,16 @@ static void seal(bool keep_open) {
     for (size_t i = 0; i < LD_COUNT(fds); i++) {
         REQUIRE(dup2(1, fds[i]) == fds[i]);
     }
-    ld_inherit_seal_fds(keep_open);
+    ld_inherit_seal_fds(keep_open, spared);
     for (int fd = 0; fd <= 2; fd++) {
         CHECK_INT(0, fcntl(fd, F_GETFD));
     }
     for (int fd = 3; fd < 1024; fd++) {
-        CHECK(keep_open || !is_open(fd));
+        CHECK(keep_open || fd == spared || !is_open(fd));
         CHECK(!is_open(fd) || fcntl(fd, F_GETFD) == FD_CLOEXEC);
     }
     for (size_t i = 0; i < LD_COUNT(fds); i++) {
-        CHECK_INT(keep_open, is_open(fds[i]));
+        CHECK_INT(keep_open || fds[i] == spared, is_open(fds[i]));
     }
 }
 
@@ -102,6 +103,19 @@ static void test_seal(void) {
     without_close_range = false;
     check_in_child(seal_closing);
     check_in_child(seal_keeping);
+}
+
+static void test_seal_all_but_one(void) {
+    static const int fds[] = {3, 17, 900};
+    for (size_t i = 0; i < LD_COUNT(fds); i++) {
+        spared = fds[i];
+        without_close_range = false;
+        check_in_child(seal_closing);
+        check_in_child(seal_keeping);
+        without_close_range = true;
+        check_in_child(seal_closing);
+    }
+    spared = -1;
 }
 
 static void test_seal_on_old_kernels(void) {
@@ -247,6 +261,7 @@ static void test_null_closed_stdin(void) {
 
 static const struct check_case cases[] = {
     {"closed standard descriptors are filled with /dev/null", test_fill_std},
+    {"all inherited descriptors but one are closed", test_seal_all_but_one},
     {"descriptors above 2 are closed, or marked", test_seal},
     {"descriptors above 2 are closed without close_range too", test_seal_on_old_kernels},
     {"every signal does its default again, all are blocked, then none", test_reset_signals},

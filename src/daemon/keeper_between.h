@@ -1,0 +1,13 @@
+/* The keeper between two hosts. */
+#ifndef LD_DAEMON_KEEPER_BETWEEN_H
+#define LD_DAEMON_KEEPER_BETWEEN_H
+
+#include <stdbool.h>
+
+#include "daemon/keeper_host.h"
+
+/* Be the daemon until the next start is due (keeper->due): its number is that of this process, which answers for
+ * it. False if no host shall follow; then keeper->waiting is still set. */
+bool ld_keeper_between_stand_in(struct ld_keeper *keeper);
+
+#endif

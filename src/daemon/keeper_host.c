@@ -1,0 +1,290 @@
+#include "daemon/keeper_host.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/time.h"
+#include "daemon/hold.h"
+#include "daemon/keeper_channel.h"
+#include "engine/signals.h"
+#include "posix/notify.h"
+#include "posix/packet.h"
+#include "posix/process.h"
+
+#define SLACK_MS    5000 /* how much longer than its own limit a stop of the host may take */
+#define BEHIND_MS   100  /* between tries to send to a slow service manager */
+#define FAILURE_MAX 200  /* bytes that are kept of why a host could not start */
+
+/* Whether hosts are restarted. */
+bool ld_keeper_host_is_restarted(const struct ld_keeper *keeper) {
+    return keeper->service->options->restart != LD_RESTART_NO;
+}
+
+/* Answer a request with a descriptor, which is closed here, or a negative errno. The answer is lost
+ * if the host does not read. */
+static void answer(const struct ld_keeper *keeper, unsigned long number, int fd) {
+    char code[16] = "";
+    int size = fd < 0 ? snprintf(code, sizeof code, "%d", -fd) : 0;
+    const char *word = fd < 0 ? LD_KEEPER_WORD_ERROR : LD_KEEPER_WORD_OK;
+    ld_packet_send(keeper->channel, number, word, code, (size_t)size, fd < 0 ? -1 : fd);
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+/* Tell the starting process how the start went, once. */
+void ld_keeper_host_report(struct ld_keeper *keeper, enum ld_start_report_kind kind,
+                           const char *text) {
+    struct ld_service *service = keeper->service;
+    int status = kind == LD_START_REPORT_READY    ? (int)keeper->host
+                 : kind == LD_START_REPORT_FAILED ? 1
+                                                  : 0;
+    if (!keeper->reported && service->channel >= 0) {
+        ld_start_report_send(service->channel, kind, status, text);
+    }
+    keeper->reported = true;
+    if (kind == LD_START_REPORT_READY && service->channel >= 0) {
+        close(service->channel);
+        service->channel = -1;
+    }
+}
+
+/* Note that the host is ready, and tell everyone who waits for that. The service manager is told by this
+ * process, because it may listen to no other: this is the main process until it knows the host. */
+static void note_ready(struct ld_keeper *keeper) {
+    struct ld_service *service = keeper->service;
+    if (!keeper->ready) {
+        keeper->ready = true;
+        keeper->was_ready = true;
+        keeper->ready_at = ld_time_seconds();
+        ld_notify_send("READY=1\nMAINPID=%d%s", (int)keeper->host,
+                       service->restarts.count > 0 ? "\nSTATUS=" : "");
+        ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_TOLD, "", 0, -1);
+        ld_service_announce(service);
+    }
+    ld_keeper_host_report(keeper, LD_START_REPORT_READY, "");
+}
+
+/* Note why the host could not start. */
+static void note_failure(struct ld_keeper *keeper, const char *text) {
+    size_t size = strcspn(text, "\n");
+    ld_text_clear(&keeper->failure);
+    ld_text_add_escaped(&keeper->failure, text, size < FAILURE_MAX ? size : FAILURE_MAX, false);
+    ld_keeper_host_report(keeper, LD_START_REPORT_FAILED, text);
+}
+
+/* Do what a packet of the host asks for, if the host may ask for that. */
+static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
+    if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0 && packet->size == 0) {
+        answer(keeper, packet->number, ld_hold_open_log(keeper->service));
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_READY) == 0) {
+        note_ready(keeper);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FINISHED) == 0) {
+        ld_keeper_host_report(keeper, LD_START_REPORT_FINISHED, "");
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FAILED) == 0) {
+        note_failure(keeper, packet->text);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_STOPPING) == 0) {
+        keeper->stopping = true;
+    } else if (packet->number > 0) {
+        answer(keeper, packet->number, -EPERM);
+    }
+}
+
+/* Receive one packet of the host and serve it. */
+static void serve(struct ld_keeper *keeper) {
+    struct ld_packet packet;
+    int rc = ld_packet_receive(keeper->channel, &packet);
+    if (rc == 0) {
+        close(keeper->channel);
+        keeper->channel = -1;
+    } else if (rc == 1) {
+        if (packet.fd >= 0) {
+            close(packet.fd);
+        }
+        obey(keeper, &packet);
+    }
+}
+
+/* Reap the host and its orphans. */
+void ld_keeper_host_reap(struct ld_keeper *keeper) {
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+        if (pid == keeper->host) {
+            keeper->ended = true;
+            keeper->status = status;
+        }
+    }
+}
+
+/* Ask the host to stop, and set the deadline. The request goes over the channel, because a manager
+ * that signals a whole group has signalled the host too, and a second SIGTERM means "stop now". If
+ * the channel fails, send the signal. No host follows. */
+static void stop_host(struct ld_keeper *keeper) {
+    keeper->stopping = true;
+    if (keeper->ended) {
+        return;
+    }
+    if (keeper->deadline == 0) {
+        keeper->deadline =
+            (double)ld_time_ms() + keeper->service->options->stop_timeout * 1e3 + SLACK_MS;
+    }
+    if (ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_STOP, "", 0, -1) < 0) {
+        ld_process_kill(keeper->host, SIGTERM);
+    }
+}
+
+/* Reopen the log, which the next host inherits; 0 or a negative errno. */
+int ld_keeper_host_reopen_log(void) {
+    int rc = ld_log_reopen();
+    if (rc < 0) {
+        ld_log(LD_LOG_ERROR, "the log cannot be reopened, the old file stays in use: %s",
+               strerror(-rc));
+    } else if (ld_log_path() != NULL) {
+        ld_log(LD_LOG_INFO, "log reopened");
+    }
+    return rc;
+}
+
+/* Do what a signal means to a daemon that waits for its next start. */
+static void on_signal_between(struct ld_keeper *keeper, int signo) {
+    const struct ld_service *service = keeper->service;
+    if (signo == SIGUSR1) {
+        ld_keeper_host_reopen_log();
+    } else if (signo == SIGHUP && !service->ignores_hup) {
+        keeper->hung_up = ld_time_seconds();
+        keeper->stopping |= service->options->hup == LD_HUP_STOP;
+    }
+}
+
+/* Pass a signal to the keeper on to the host. */
+void ld_keeper_host_on_signal(void *arg, int signo, bool by_kernel) {
+    struct ld_keeper *keeper = arg;
+    (void)by_kernel;
+    switch (signo) {
+    case SIGCHLD:
+        ld_keeper_host_reap(keeper);
+        break;
+    case SIGTERM:
+    case SIGINT:
+        stop_host(keeper);
+        break;
+    case SIGPIPE:
+        break;
+    default:
+        if (!keeper->ended) {
+            ld_process_kill(keeper->host, signo);
+        } else if (keeper->waiting) {
+            on_signal_between(keeper, signo);
+        }
+        break;
+    }
+}
+
+/* Kill a host that has not stopped in time; return how long poll may wait. */
+static int time_left(struct ld_keeper *keeper) {
+    if (keeper->deadline == 0 || keeper->killed) {
+        return -1;
+    }
+    double left = keeper->deadline - (double)ld_time_ms();
+    if (left > 0) {
+        return left < 1e6 ? (int)left + 1 : 1000000;
+    }
+    keeper->killed = true;
+    ld_process_kill(keeper->host,
+                    SIGKILL); /* first: what it has made of its log could hold us up */
+    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
+           keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
+    return -1;
+}
+
+/* Make removed files of the service again, and pass what is new to the host. Where hosts are restarted, the
+ * keeper has the control socket as well: its queue outlives a host. */
+void ld_keeper_host_look_after_files(struct ld_keeper *keeper) {
+    struct ld_service *service = keeper->service;
+    int before = service->listener;
+    service->listener = -1;
+    if (ld_hold_restore_files(service, keeper->waiting ? getpid() : keeper->host)) {
+        int fd = keeper->waiting ? -1 : ld_pidfile_open_witness(&service->pidfile);
+        if (fd >= 0) {
+            ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_PIDFILE, "", 0, fd);
+            close(fd);
+        }
+        ld_pidfile_show_waiting(&service->pidfile, keeper->waiting);
+    }
+    if (service->listener < 0) {
+        service->listener = before;
+        return;
+    }
+    if (before >= 0) {
+        close(before);
+    }
+    if (!keeper->waiting) {
+        ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_SOCKET, "", 0, service->listener);
+    }
+    keeper->desk.listener = service->listener;
+    if (!ld_keeper_host_is_restarted(keeper)) {
+        close(service->listener);
+        service->listener = -1;
+    }
+}
+
+/* Shorten how long poll may wait, if the service manager has not taken all that it was told. */
+int ld_keeper_host_cap_wait(int wait) {
+    return ld_notify_is_behind() && (wait < 0 || wait > BEHIND_MS) ? BEHIND_MS : wait;
+}
+
+/* Serve the host until it ends: signals first, then one packet. */
+void ld_keeper_host_attend(struct ld_keeper *keeper) {
+    while (!keeper->ended) {
+        struct pollfd polls[3] = {{.fd = ld_signals_fd(), .events = POLLIN},
+                                  {.fd = keeper->channel, .events = POLLIN},
+                                  {.fd = keeper->service->file_watch, .events = POLLIN}};
+        if (poll(polls, 3, ld_keeper_host_cap_wait(time_left(keeper))) <= 0) {
+            continue;
+        }
+        if (polls[0].revents != 0) {
+            ld_signals_deliver(ld_keeper_host_on_signal, keeper);
+        }
+        if (polls[2].revents != 0) {
+            ld_keeper_host_look_after_files(keeper);
+        }
+        if (polls[1].revents != 0) {
+            serve(keeper);
+        }
+    }
+}
+
+/* Serve what the host has sent before its end. */
+void ld_keeper_host_take_leave(struct ld_keeper *keeper) {
+    while (keeper->channel >= 0) {
+        struct pollfd poller = {.fd = keeper->channel, .events = POLLIN};
+        if (poll(&poller, 1, 0) <= 0) {
+            close(keeper->channel);
+            keeper->channel = -1;
+            return;
+        }
+        serve(keeper);
+    }
+}
+
+/* Describe how the host ended, as what is said of it: "killed by SIGSEGV". */
+void ld_keeper_host_describe_end(const struct ld_keeper *keeper, struct ld_text *how) {
+    if (WIFSIGNALED(keeper->status)) {
+        ld_text_format(how, "killed by SIG%s%s", ld_parse_signal_name(WTERMSIG(keeper->status)),
+                       WCOREDUMP(keeper->status) ? " (core dumped)" : "");
+    } else if (!keeper->ready && !ld_text_is_empty(&keeper->failure)) {
+        ld_text_puts(how, "failed to start: ");
+        ld_text_append(how, &keeper->failure);
+    } else if (WEXITSTATUS(keeper->status) != 0) {
+        ld_text_format(how, "exited with status %d", WEXITSTATUS(keeper->status));
+    } else {
+        ld_text_puts(how, "finished");
+    }
+}
