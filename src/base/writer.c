@@ -9,6 +9,7 @@
 #define DAY 86400
 
 static const char digits[] = "0123456789abcdef";
+static const char capitals[] = "0123456789ABCDEF"; /* of escapes, as in the log */
 
 /* Empty the buffer. */
 void ld_writer_flush(struct ld_writer *writer) {
@@ -118,8 +119,8 @@ void ld_writer_escaped(struct ld_writer *writer, const char *bytes, size_t size)
             ld_writer_add(writer, bytes, length);
         } else {
             ld_writer_puts(writer, "\\x");
-            ld_writer_add(writer, &digits[(unsigned char)bytes[0] >> 4], 1);
-            ld_writer_add(writer, &digits[(unsigned char)bytes[0] & 15], 1);
+            ld_writer_add(writer, &capitals[(unsigned char)bytes[0] >> 4], 1);
+            ld_writer_add(writer, &capitals[(unsigned char)bytes[0] & 15], 1);
             length = 1;
         }
         bytes += length;

@@ -123,7 +123,7 @@ static void test_death(void) {
     time_t before = time(NULL);
     ld_record_note_death(dir, "x", "killed by SIGKILL", NULL);
     CHECK_INT(0, ld_record_load(&record, dir, "x"));
-    CHECK(record.died >= (double)before && record.died <= (double)time(NULL));
+    CHECK(record.died >= (double)before && record.died <= (double)time(NULL) + 1); /* which lags */
     CHECK_STR("killed by SIGKILL", record.death);
     CHECK_STR("\xff", record.words[2]); /* the rest is as it was */
     CHECK_STR("/x.log", record.log);
@@ -199,6 +199,45 @@ static void test_sizes(void) {
         put(good, size, 0600);
         CHECK_INT(-EPROTO, load(dir));
     }
+    close(dir);
+}
+
+static void test_own_death(void) {
+    struct ld_record record;
+    struct ld_text text = {0};
+    int dir = open_dir();
+    ld_record_note_own_death(dir, "x", "killed by SIGSEGV", NULL);
+    CHECK_INT(-ENOENT, load(dir)); /* none is made */
+    put(good, sizeof good - 1, 0600);
+    ld_record_note_own_death(dir, "x", "killed by SIGSEGV", "/a \"b\"\n\xff\xc3\xa4.crash");
+    CHECK_INT(0, ld_record_load(&record, dir, "x"));
+    CHECK(record.died > 1e9);
+    CHECK_STR("killed by SIGSEGV", record.death);
+    CHECK_STR("/a \"b\"\n\xff\xc3\xa4.crash", record.report);
+    CHECK_STR("\xff", record.words[2]); /* the rest is as it was */
+    ld_record_describe_death(&text, &record, dir, "x");
+    CHECK(strstr(ld_text_string(&text), "was killed by SIGSEGV at ") != NULL);
+    CHECK(strstr(ld_text_string(&text), "Z, report in /a \"b\"") != NULL);
+    ld_text_fini(&text);
+    ld_record_fini(&record);
+    ld_record_note_death(dir, "x", "killed by SIGKILL", NULL); /* replaces it */
+    CHECK_INT(0, ld_record_load(&record, dir, "x"));
+    CHECK_STR("killed by SIGKILL", record.death);
+    CHECK(record.report == NULL);
+    ld_record_fini(&record);
+    close(dir);
+}
+
+static void test_torn_note(void) {
+    struct ld_record record;
+    int dir = open_dir();
+    put(good, sizeof good - 1, 0600);
+    ld_record_note_own_death(dir, "x", "killed by SIGSEGV", "/x.crash");
+    size_t size = strlen(read_file(box_path("x.start")));
+    REQUIRE(truncate(box_path("x.start"), (off_t)size - 5) == 0);
+    CHECK_INT(0, ld_record_load(&record, dir, "x"));
+    CHECK(record.death == NULL && record.report == NULL && record.died == 0);
+    ld_record_fini(&record);
     close(dir);
 }
 
@@ -389,6 +428,8 @@ static const struct check_case cases[] = {
     {"a record that cannot be saved leaves nothing", test_save_fails},
     {"a link in its place is replaced, and never followed", test_link_is_replaced},
     {"a death is added", test_death},
+    {"the service itself can note its death", test_own_death},
+    {"a note that was not written whole counts for nothing", test_torn_note},
     {"an unseen death is described by the last sign of life", test_unseen_death},
     {"a file that others may have written is refused", test_files},
     {"files that are too short or too long are refused", test_sizes},
