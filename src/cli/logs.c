@@ -16,17 +16,20 @@
 #define LOOK_MS 100 /* between checks for what is new */
 #define BLOCK   16384
 
-/* Find the log file of a running daemon; NULL after complaining. Its record names it; the daemon
- * itself, which could name any file, is asked only if the record cannot be read. */
-static char *ask_path(const struct ld_target *target) {
+/* Find the log file that the record of a daemon names, which runs or has died; NULL if there is none. */
+static char *recorded_path(const struct ld_target *target) {
     struct ld_record record;
-    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
-        char *log = record.log != NULL ? strdup(record.log) : NULL;
+    char *log = NULL;
+    if (target->dir->fd >= 0 && ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        log = record.log != NULL ? strdup(record.log) : NULL;
         ld_record_fini(&record);
-        if (log != NULL) {
-            return log;
-        }
     }
+    return log;
+}
+
+/* Find the log file of a running daemon; NULL after complaining. The daemon itself, which could name any
+ * file, is asked only if its record does not name one. */
+static char *ask_path(const struct ld_target *target) {
     struct ld_text why = {0};
     json_t *status;
     const struct ld_request request = ld_target_request(target, "status", LD_CLIENT_SECONDS);
@@ -222,8 +225,11 @@ static int run(const struct ld_call *call) {
         status = ld_target_find(&target, &dir, call->argv[call->operand]);
     }
     if (status == 0) {
-        char *path = target.holder.state == LD_HOLDER_ALIVE ? ask_path(&target)
-                                                            : ld_paths_log_file(target.name);
+        char *path = recorded_path(&target);
+        if (path == NULL) {
+            path = target.holder.state == LD_HOLDER_ALIVE ? ask_path(&target)
+                                                          : ld_paths_log_file(target.name);
+        }
         status = path != NULL ? show(call, target.name, path) : 1;
         free(path);
     }

@@ -2,6 +2,7 @@
  * All of this runs in the handler of the signal: nothing here may allocate or lock. */
 #include <limits.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -207,7 +208,9 @@ static void put_service(const struct ld_crash *crash) {
 /* Add whether there will be a core. */
 static void put_core(void) {
     struct rlimit limit;
-    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+    if (prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 0) {
+        put("core:      none, because the process has given up rights (--user)\n");
+    } else if (getrlimit(RLIMIT_CORE, &limit) == 0) {
         put("core:      ");
         put(limit.rlim_cur == 0
                 ? "none, because the limit of its size is 0 (ulimit -c, --rlimit core=)\n"
