@@ -260,6 +260,26 @@ describe("The end of a child", function()
     ]]
   end)
 
+  it("has all of its output, even if others take the loop's time for a second after that", function()
+    box:inside [[
+      local function hold()
+        local ending = lunad.now() + 0.3
+        repeat until lunad.now() > ending
+      end
+      for _ = 1, 8 do
+        lunad.spawn { "sh", "-c", "while :; do echo x; sleep 0.01; done", stdout = hold }
+      end
+      local size, over = 0, false
+      lunad.after(0.1, function()
+        lunad.spawn { "sh", "-c", "echo begins; sleep 0.2; head -c 59993 /dev/zero",
+          stdout = function(chunk) size = size + #(chunk or "") end, on_exit = function() over = true end }
+      end)
+      eventually(function() return over end)
+      equal(60000, size)
+      os.exit(0)
+    ]]
+  end)
+
   it("waits no longer than a second for a grandchild that holds the streams", function()
     box:inside(COLLECT .. [[
       local start = lunad.now()

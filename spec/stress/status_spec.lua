@@ -51,8 +51,8 @@ describe("The status of a script with very many timers, tasks and children", fun
       return status.totals.children == 320 and status.children[21].state == "waiting"
     end)
     assert.is_true(size < 300000, size .. " bytes")
-    assert.same({ timers = count + 1, tasks = count, signals = 2, children = 320, listeners = 300, retiring = 0 },
-      status.totals)
+    assert.same({ timers = count + 1, tasks = count, signals = 2, children = 320, listeners = 300,
+      retiring = 0 }, status.totals)
     for _, kind in ipairs { "timers", "tasks", "children", "listeners" } do
       assert.equal(MOST, #status[kind], kind)
     end

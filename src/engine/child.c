@@ -173,14 +173,33 @@ static void finish_if_over(struct ld_child *child) {
     }
 }
 
-/* End the outputs that another process keeps open. What the owner holds back must not be lost. */
+static void on_timer(uv_timer_t *timer);
+
+/* Set what happens to the child in MS milliseconds. */
+static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
+    child->deadline = deadline;
+    uv_update_time(child->timer.loop);
+    uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* whole milliseconds: never early */
+}
+
+/* End the outputs that another process keeps open. What the owner holds back must not be lost, nor what
+ * has been written and could not be read yet because others took the time of the loop. */
 static void give_up_outputs(struct ld_child *child) {
+    bool is_held = false;
     for (int stream = 1; stream <= 2; stream++) {
         struct ld_outlet *output = &child->outputs[stream - 1];
+        bool was_held = output->holds != 0;
+        if (output->open && !was_held) {
+            ld_pipes_drain(output);
+        }
         if (output->open && output->holds == 0) {
             ld_pipes_close_outlet(output);
             deliver(child, stream, NULL, 0);
         }
+        is_held |= output->open && !was_held;
+    }
+    if (is_held) {
+        set_deadline(child, TO_GIVE_UP, LINGER_MS);
     }
     finish_if_over(child);
 }
@@ -200,13 +219,6 @@ static void on_timer(uv_timer_t *timer) {
         give_up_outputs(child);
         break;
     }
-}
-
-/* Set what happens to the child in MS milliseconds. */
-static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
-    child->deadline = deadline;
-    uv_update_time(child->timer.loop);
-    uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* whole milliseconds: never early */
 }
 
 /* Handle the reaping. */

@@ -5,11 +5,11 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "base/base.h"
-#include "base/time.h"
-#include "engine/turn.h"
+#include "engine/fair.h"
 
 /* More than a pipe holds: libuv reads on, up to 32 times, as long as the buffer comes back full,
  * and nothing else has a turn. */
@@ -59,36 +59,14 @@ void ld_pipes_close_outlet(struct ld_outlet *outlet) {
     }
 }
 
-/* Whether to read a readable outlet in this turn of the loop. When the time of the turn is up,
- * the others wait for the next turn, in which the one that waited longest comes before those
- * read after it. The loop's time is that of the beginning of the turn. */
-static bool is_served(struct ld_outlet *outlet) {
-    static struct {
-        uint64_t turn;
-        uint64_t reads;
-        uint64_t oldest; /* of those that had to wait in the last turn; in this one */
-        uint64_t oldest_now;
-    } fair = {.oldest = UINT64_MAX, .oldest_now = UINT64_MAX};
-    uint64_t turn = uv_now(outlet->pipe.loop);
-    if (turn != fair.turn) {
-        fair.turn = turn;
-        fair.oldest = fair.oldest_now;
-        fair.oldest_now = UINT64_MAX;
-    }
-    if (outlet->served > fair.oldest || ld_time_coarse() >= turn * 1000000 + LD_TURN_NS) {
-        fair.oldest_now = outlet->served < fair.oldest_now ? outlet->served : fair.oldest_now;
-        return false;
-    }
-    outlet->served = ++fair.reads;
-    return true;
-}
-
 /* Lend a buffer for a read, or none if it must wait. It is consumed before the next read, so one
  * buffer serves all. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     static char bytes[READ_SIZE];
+    static struct ld_fair fair = LD_FAIR_INIT;
+    struct ld_outlet *outlet = LD_CONTAINER_OF(handle, struct ld_outlet, pipe);
     (void)suggested;
-    bool served = is_served(LD_CONTAINER_OF(handle, struct ld_outlet, pipe));
+    bool served = ld_fair_serve(&fair, &outlet->served, uv_now(handle->loop));
     *buffer = uv_buf_init(bytes, served ? READ_SIZE : 0);
 }
 
@@ -100,6 +78,24 @@ static void on_read(uv_stream_t *pipe, ssize_t size, const uv_buf_t *buffer) {
     } else if (size < 0 && size != UV_ENOBUFS) { /* ENOBUFS: it must wait */
         ld_pipes_close_outlet(outlet);
         outlet->on_bytes(outlet, NULL, 0);
+    }
+}
+
+/* Hand on what is in the pipe now, as long as the owner takes it. */
+void ld_pipes_drain(struct ld_outlet *outlet) {
+    static char bytes[READ_SIZE];
+    int fd;
+    int left = 0;
+    if (uv_fileno((const uv_handle_t *)&outlet->pipe, &fd) < 0 || ioctl(fd, FIONREAD, &left) < 0) {
+        return;
+    }
+    while (left > 0 && outlet->open && outlet->holds == 0) {
+        ssize_t size = read(fd, bytes, sizeof bytes);
+        if (size <= 0) {
+            return; /* interrupted or not, what follows is the end */
+        }
+        left -= (int)size;
+        outlet->on_bytes(outlet, bytes, (size_t)size);
     }
 }
 

@@ -14,7 +14,7 @@ struct ld_outlet {
     uv_pipe_t pipe;
     bool open;
     unsigned holds;  /* reasons not to read */
-    uint64_t served; /* when it was last read, as a count of reads of all */
+    uint64_t served; /* see fair.h */
     void *owner;
     /* Bytes, or NULL at the end, before which the outlet is closed. */
     void (*on_bytes)(struct ld_outlet *outlet, const char *bytes, size_t size);
@@ -42,6 +42,9 @@ void ld_pipes_close_inlet(struct ld_inlet *inlet);
 /* Start reading, unless held. Outlets that are readable at the same time, and whose owners take
  * long, are read in rotation, with turns of the loop between. */
 void ld_pipes_read(struct ld_outlet *outlet);
+
+/* Hand on what is in the pipe now, unless held, or until the owner holds it. */
+void ld_pipes_drain(struct ld_outlet *outlet);
 
 /* Add a reason (a bit) not to read, and remove reasons. */
 void ld_pipes_hold(struct ld_outlet *outlet, unsigned reason);

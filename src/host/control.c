@@ -11,6 +11,7 @@
 
 #include "base/base.h"
 #include "base/text.h"
+#include "engine/fair.h"
 #include "posix/reserve.h"
 
 #define IDLE_MAX    128   /* peers that do not wait for an answer */
@@ -32,6 +33,7 @@ struct peer {
     bool unsent;     /* it has not read its last answer */
     bool refused;    /* it gets one answer, and no more */
     uint64_t last;   /* uv_now when it last did something */
+    uint64_t served; /* see fair.h */
     struct ld_waiter waiter;
 };
 
@@ -52,6 +54,7 @@ struct ld_control {
     uv_idle_t backlog; /* serves peers that have sent many requests */
     unsigned open_handles;
     LIST_HEAD(, peer) peers;
+    struct ld_fair fair; /* to them */
     uid_t owner;
     const struct ld_control_ops *ops;
     void *host;
@@ -301,17 +304,25 @@ static bool is_behind(struct peer *peer) {
     return is_servable(peer) && find_line(peer, &end);
 }
 
-/* Lend a buffer for a read; it is used up before the next. */
+/* Whether a client can be served in this turn of the loop. */
+static bool is_its_turn(struct peer *peer) {
+    return ld_fair_serve(&peer->control->fair, &peer->served, uv_now(peer->pipe.loop));
+}
+
+/* Lend a buffer for a read, or none if the client must wait; it is used up before the next. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     static char bytes[65536];
-    (void)handle;
+    bool served = is_its_turn(LD_CONTAINER_OF(handle, struct peer, pipe));
     (void)suggested;
-    *buffer = uv_buf_init(bytes, sizeof bytes);
+    *buffer = uv_buf_init(bytes, served ? sizeof bytes : 0);
 }
 
 /* Handle what a client sends. */
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
     struct peer *peer = LD_CONTAINER_OF(stream, struct peer, pipe);
+    if (size == 0 || size == UV_ENOBUFS) { /* ENOBUFS: it must wait */
+        return;
+    }
     if (size < 0) {
         close_peer(peer);
         return;
@@ -328,8 +339,10 @@ static void on_backlog(uv_idle_t *idle) {
     uv_idle_stop(idle); /* a peer that has more lines starts it again */
     for (struct peer *peer = LIST_FIRST(&control->peers); peer != NULL; peer = next) {
         next = LIST_NEXT(peer, link);
-        if (is_behind(peer)) {
+        if (is_behind(peer) && is_its_turn(peer)) {
             serve_next(peer);
+        } else if (is_behind(peer)) {
+            uv_idle_start(idle, on_backlog);
         }
     }
 }
@@ -500,6 +513,7 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
         close(listener);
         return -ENOMEM;
     }
+    control->fair = (struct ld_fair)LD_FAIR_INIT;
     control->owner = owner;
     control->open_handles = 4;
     uv_pipe_init(loop, &control->first_pipe, 0);
