@@ -21,6 +21,8 @@ local BAD = {
     "nofile=unlimited:5", "nofile=1T",
   },
   ["--memory-limit"] = { "", "0", "0K", "-1", "x", "1.5M", "1T", "M", "64 M", "99999999999999999999" },
+  ["--recycle-every"] = { "0", "0.0", table.unpack(SECONDS) },
+  ["--recycle-memory"] = { "", "0", "x", "-5M", "1.5G" },
   ["--start-timeout"] = { "0", "0.0", table.unpack(SECONDS) },
   ["--stop-timeout"] = SECONDS,
   ["--on-error"] = { "", "stop", "Continue", "continue|exit" },

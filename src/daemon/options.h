@@ -50,7 +50,9 @@ struct ld_options {
         struct rlimit limit;
     } rlimits[LD_RLIMITS_MAX];
     size_t rlimit_count;
-    uint64_t memory_limit; /* bytes; 0: none */
+    uint64_t memory_limit;   /* bytes; 0: none */
+    double recycle_every;    /* seconds; 0: not */
+    uint64_t recycle_memory; /* bytes; 0: not */
     double start_timeout;
     double stop_timeout;
     bool wait_ready;

@@ -37,6 +37,8 @@ static json_t *snapshot(void *arg) {
 /* Fill in what the host gives its scripts. */
 static void fill_setup(struct ld_host *host) {
     const struct ld_service *service = host->service;
+    ld_recycle_init(&host->recycle, service->options->recycle_every,
+                    service->options->recycle_memory);
     host->source = (struct ld_source){.path = service->script,
                                       .text = ld_text_string(&service->text),
                                       .size = service->text.size,

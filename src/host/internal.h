@@ -3,6 +3,7 @@
  *     crash             the report of a crash
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
+ *     recycle           when the service reloads itself
  *     stop, start       the two ends of the service
  *     actions           what a signal or a request makes the host do
  *     signals, requests where those come from
@@ -23,6 +24,7 @@
 #include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
+#include "host/recycle.h"
 #include "script/script.h"
 #include "script/tally.h"
 
@@ -104,6 +106,7 @@ struct ld_host {
     struct ld_retired *retired;
     struct ld_reload reload;
     struct ld_stop stop;
+    struct ld_recycle recycle;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */
     uint64_t
@@ -165,6 +168,11 @@ void ld_reload_step(struct ld_host *host);
 
 /* Give up the reload under way, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);
+
+/* recycle.c */
+
+/* Ask for a reload if the generation is old, or its heap too large. */
+void ld_recycle_step(struct ld_host *host);
 
 /* stop.c */
 

@@ -229,6 +229,7 @@ static void commit(struct ld_host *host) {
     ld_guard_stop();
     host->script = reload->next;
     ld_script_serve(host->script);
+    ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_stage_move(&old->stage, LD_STAGE_REPLACED);
     if (old->status_text.size > 0) {
         host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */

@@ -36,6 +36,7 @@ static void become_ready(struct ld_host *host) {
     ld_guard_stop();
     host->state = LD_HOST_RUNNING;
     ld_script_serve(host->script);
+    ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;

@@ -284,10 +284,11 @@ static void test_empty_values(void) {
 
 static void test_missing_values(void) {
     static const char *const names[] = {
-        "--name",    "--user",         "--chdir",      "--umask",        "--env",
-        "--log",     "--log-level",    "--log-format", "--rlimit",       "--start-timeout",
-        "--path",    "--cpath",        "--on-error",   "--stop-timeout", "--hup",
-        "--run-dir", "--memory-limit", "--restart",    "--notify-fd"};
+        "--name",          "--user",         "--chdir",      "--umask",        "--env",
+        "--log",           "--log-level",    "--log-format", "--rlimit",       "--start-timeout",
+        "--path",          "--cpath",        "--on-error",   "--stop-timeout", "--hup",
+        "--run-dir",       "--memory-limit", "--restart",    "--notify-fd",    "--recycle-every",
+        "--recycle-memory"};
     struct ld_options options;
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         char reason[64];
@@ -319,11 +320,12 @@ static void test_unknown(void) {
 
 static void test_where_they_belong(void) {
     static const char *const service[] = {
-        "--name=a",          "--user=a",          "--chdir=/",         "--umask=0",
-        "--env=A=1",         "--clear-env",       "--log=none",        "--log-level=info",
-        "--log-format=text", "--rlimit=core=0",   "--start-timeout=1", "--stop-timeout=1",
-        "--wait-ready",      "--on-error=exit",   "--hup=stop",        "--path=a",
-        "--cpath=a",         "--memory-limit=1M", "--restart=always",  "--notify-fd=4"};
+        "--name=a",          "--user=a",           "--chdir=/",         "--umask=0",
+        "--env=A=1",         "--clear-env",        "--log=none",        "--log-level=info",
+        "--log-format=text", "--rlimit=core=0",    "--start-timeout=1", "--stop-timeout=1",
+        "--wait-ready",      "--on-error=exit",    "--hup=stop",        "--path=a",
+        "--cpath=a",         "--memory-limit=1M",  "--restart=always",  "--notify-fd=4",
+        "--recycle-every=1", "--recycle-memory=1M"};
     struct ld_options options;
     for (size_t v = 2; v < LD_COUNT(verbs); v++) {
         for (size_t i = 0; i < LD_COUNT(service); i++) {
@@ -399,6 +401,8 @@ static void test_help_is_whole(void) {
                                         "--log-format",
                                         "--rlimit NAME=SOFT[:HARD]",
                                         "--memory-limit SIZE",
+                                        "--recycle-every SECONDS",
+                                        "--recycle-memory SIZE",
                                         "--start-timeout",
                                         "--stop-timeout",
                                         "--wait-ready",
