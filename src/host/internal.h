@@ -3,7 +3,7 @@
  *     crash             the report of a crash
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
- *     recycle           when the service reloads itself
+ *     recycling         when the service reloads itself
  *     stop, start       the two ends of the service
  *     actions           what a signal or a request makes the host do
  *     signals, requests where those come from
@@ -169,10 +169,10 @@ void ld_reload_step(struct ld_host *host);
 /* Give up the reload under way, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);
 
-/* recycle.c */
+/* recycling.c */
 
 /* Ask for a reload if the generation is old, or its heap too large. */
-void ld_recycle_step(struct ld_host *host);
+void ld_recycling_step(struct ld_host *host);
 
 /* stop.c */
 

@@ -120,7 +120,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         do_wants(host);
     }
     ld_retired_step(host);
-    ld_recycle_step(host);
+    ld_recycling_step(host);
     ld_reload_step(host);
     if (host->service->listener >= 0) {
         take_socket(host);

@@ -5,9 +5,9 @@
 
 #include "script/state.h"
 
-#define KEPT_PART 8            /* of the limit, this part is kept back */
-#define KEPT_MOST (128 * 1024) /* but no more than this */
-#define EXEMPT    (64 * 1024)  /* beyond the limit */
+#define KEPT_PART 8                    /* of the limit, this part is kept back */
+#define KEPT_MOST ((size_t)128 * 1024) /* but no more than this */
+#define EXEMPT    ((size_t)64 * 1024)  /* beyond the limit */
 
 /* Set the limit. */
 void ld_heap_init(struct ld_script *script, uint64_t limit) {
