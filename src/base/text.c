@@ -203,6 +203,9 @@ static size_t add_escape(struct ld_text *text, const char *bytes, size_t length,
 void ld_text_add_escaped(struct ld_text *text, const char *bytes, size_t size, bool indent) {
     size_t plain = 0; /* where the run of bytes that need no escape began */
     size_t i = 0;
+    if (size == 0) {
+        return; /* BYTES may be NULL, to which not even 0 may be added */
+    }
     while (i < size) {
         size_t length = ld_text_utf8_length(bytes + i, size - i);
         if (length > 0 && printable(bytes + i, length)) {

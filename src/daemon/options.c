@@ -295,13 +295,17 @@ static void complain_of_value(struct ld_text *why, const struct row *row, const 
 /* Complain about what getopt did not understand; WORD is the argument that contains it. */
 static void complain_of_word(struct ld_text *why, int code, const char *word) {
     if (code == ':') {
-        ld_text_format(why, "%s needs a value", word);
+        ld_text_add_escaped(why, word, strlen(word), false);
+        ld_text_puts(why, " needs a value");
     } else if (optopt >= 256) {
         ld_text_format(why, "--%s takes no value", rows[optopt - 256].name);
     } else if (optopt != 0) {
-        ld_text_format(why, "unknown option -%c", optopt);
+        const char letter = (char)optopt;
+        ld_text_puts(why, "unknown option -");
+        ld_text_add_escaped(why, &letter, 1, false);
     } else {
-        ld_text_format(why, "unknown option %s", word);
+        ld_text_puts(why, "unknown option ");
+        ld_text_add_escaped(why, word, strlen(word), false);
     }
 }
 

@@ -239,29 +239,18 @@ bool ld_service_add_socket(struct ld_service *service, const struct ld_service_s
     return true;
 }
 
-/* Add a socket that a service manager has passed. */
-static bool add_passed(struct ld_service *service, int fd, const char *name) {
-    const struct ld_service_socket socket = {.name = strdup(name), .fd = fd};
-    bool ok = socket.name != NULL && ld_service_add_socket(service, &socket);
-    if (!ok) {
-        free(socket.name);
-    }
-    return ok;
-}
-
 /* Note the sockets that a service manager has passed, with their names. */
 static bool note_passed(struct ld_service *service) {
     int count = ld_inherit_passed_fds();
-    const char *variable = getenv("LISTEN_FDNAMES");
-    char *names = strdup(variable != NULL ? variable : "");
-    char *rest = names;
-    bool ok = names != NULL;
+    bool ok = true;
     for (int i = 0; ok && i < count; i++) {
-        const char *name = strsep(&rest, ":");
-        bool is_named = name != NULL && name[0] != '\0';
-        ok = add_passed(service, LD_PASSED_FIRST + i, is_named ? name : "unknown");
+        const struct ld_service_socket socket = {.name = ld_inherit_passed_name(i),
+                                                 .fd = LD_PASSED_FIRST + i};
+        ok = socket.name != NULL && ld_service_add_socket(service, &socket);
+        if (!ok) {
+            free(socket.name);
+        }
     }
-    free(names);
     return ok;
 }
 

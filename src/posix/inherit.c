@@ -52,6 +52,17 @@ int ld_inherit_passed_fds(void) {
     return is_ours && fds != NULL && ld_parse_whole(fds, 0, PASSED_MAX, &count) ? (int)count : 0;
 }
 
+/* The name of a passed socket. */
+char *ld_inherit_passed_name(int index) {
+    const char *at = getenv("LISTEN_FDNAMES");
+    for (int i = 0; i < index && at != NULL; i++) {
+        at = strchr(at, ':');
+        at = at != NULL ? at + 1 : NULL;
+    }
+    size_t size = at != NULL ? strcspn(at, ":") : 0;
+    return size > 0 ? strndup(at, size) : strdup("unknown");
+}
+
 /* Seal the descriptors from FIRST to LAST by the list in /proc, for kernels without close_range. */
 static void seal_listed(bool keep_open, int first, int last) {
     DIR *fds = opendir("/proc/self/fd");

@@ -217,6 +217,7 @@ static void test_escaped(void) {
         {BYTES("\xED\xA0\x80"), false, "\\xED\\xA0\\x80"},
         {BYTES("\\"), false, "\\"},
         {BYTES(""), true, ""},
+        {NULL, 0, false, ""},
     };
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
         struct ld_text text = {0};

@@ -309,6 +309,9 @@ static void test_unknown(void) {
         CHECK_INT(-1, PARSE(&options, verbs[i], "unknown option -x", "-hx"));
     }
     CHECK_INT(-1, PARSE(&options, RUN, "unknown option --bad=5", "--bad=5"));
+    CHECK_INT(-1, PARSE(&options, RUN, "unknown option --\\x1B[1m\\x0A", "--\x1B[1m\n"));
+    CHECK_INT(-1, PARSE(&options, STOP, "unknown option -\\x1B", "-\x1B"));
+    CHECK_INT(-1, PARSE(&options, STOP, "unknown option -\\xC3", "-\xC3\xA9"));
     CHECK_INT(-1, PARSE(&options, STOP, "unknown option --bad", "a", "--bad", "b"));
     CHECK_INT(-1, PARSE(&options, STATUS, "--json takes no value", "--json=1"));
     CHECK_INT(-1, PARSE(&options, RUN, "--help takes no value", "--help=yes"));
