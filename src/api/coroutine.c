@@ -1,5 +1,6 @@
-/* coroutine.resume, wrap, yield, close and running, in place of Lua's: the host must know which
- * coroutine runs, so that it can interrupt it, and it alone resumes and closes a task's coroutine. */
+/* coroutine.resume, wrap, yield, close, running and isyieldable, in place of Lua's: the host must know
+ * which coroutine runs, so that it can interrupt it, and it alone resumes and closes a task's coroutine. To
+ * the script that one is what the main coroutine is to others: nothing of the script may yield it. */
 #include <lauxlib.h>
 
 #include "api/module.h"
@@ -105,8 +106,9 @@ static int l_wrap(lua_State *L) {
 /* coroutine.yield(...) */
 static int l_yield(lua_State *L) {
     if (ld_task_of(L) != NULL) {
-        lx_error(L, "coroutine.yield: this is a task, and nothing would ever resume it "
-                    "(use lunad.sleep, or a coroutine of your own)");
+        lx_error(
+            L, "attempt to yield from outside a coroutine: this is a task, and nothing would ever "
+               "resume it (use lunad.sleep, or a coroutine of your own)");
     }
     return lua_yield(L, lua_gettop(L));
 }
@@ -126,17 +128,28 @@ static int l_close(lua_State *L) {
 
 /* coroutine.running() -> coroutine, boolean */
 static int l_running(lua_State *L) {
-    bool is_main = lua_pushthread(L);
+    lua_pushthread(L);
     ld_task_note_known(L);
-    lua_pushboolean(L, is_main);
+    lua_pushboolean(L, ld_task_is_hosts(L));
     return 2;
+}
+
+/* coroutine.isyieldable([co]) -> boolean */
+static int l_isyieldable(lua_State *L) {
+    lua_State *co = lua_isnone(L, 1) ? L : check_coroutine(L, 1);
+    lua_pushboolean(L, !ld_task_is_hosts(co) && lua_isyieldable(co));
+    return 1;
 }
 
 /* Open this part: it replaces functions of Lua's library. */
 static int set_up(lua_State *L) {
     static const luaL_Reg functions[] = {
-        {"resume", l_resume},   {"wrap", l_wrap}, {"yield", l_yield},
-        {"running", l_running}, {NULL, NULL},
+        {"resume", l_resume},
+        {"wrap", l_wrap},
+        {"yield", l_yield},
+        {"running", l_running},
+        {"isyieldable", l_isyieldable},
+        {NULL, NULL},
     };
     lua_getglobal(L, "coroutine");
     luaL_setfuncs(L, functions, 0);

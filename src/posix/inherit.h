@@ -19,19 +19,13 @@ void ld_inherit_fill_std(void);
  * from descriptor 3 on. */
 int ld_inherit_passed_fds(void);
 
-<<<<<<< HEAD
-/* Close every descriptor above 2 but those that were passed and SPARED (-1: none); or, with KEEP_OPEN, only
- * mark them close-on-exec. Those that are not closed are always marked. */
-void ld_inherit_seal_fds(bool keep_open, int spared);
-=======
 /* The name of the socket INDEX, from 0, of those (LISTEN_FDNAMES), or "unknown"; to be freed. NULL without
  * memory. */
 char *ld_inherit_passed_name(int index);
 
-/* Close every descriptor above 2 but those that were passed; or, with KEEP_OPEN, only mark them
- * close-on-exec. Those passed are always marked. */
-void ld_inherit_seal_fds(bool keep_open);
->>>>>>> 2e507b4 (Each parser has a fuzzer: scripts/fuzz)
+/* Close every descriptor above 2 but those that were passed and SPARED (-1: none); or, with KEEP_OPEN, only
+ * mark them close-on-exec. Those that are not closed are always marked. */
+void ld_inherit_seal_fds(bool keep_open, int spared);
 
 /* Let every signal do its default again, and block all of them. */
 void ld_inherit_reset_signals(void);
