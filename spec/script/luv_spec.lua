@@ -17,6 +17,20 @@ describe("luv as a guest", function()
     ]]
   end)
 
+  it("reads and closes directories, by functions and by methods", function()
+    box:inside [[
+      local uv = require "luv"
+      local dir = assert(uv.fs_opendir("/"))
+      truthy(#uv.fs_readdir(dir) == 1)
+      equal(true, uv.fs_closedir(dir))
+      dir = assert(uv.fs_opendir("/", nil, 5))
+      truthy(#dir:readdir() > 1)
+      local closed
+      dir:closedir(function(err, ok) closed = not err and ok end)
+      eventually(function() return closed end)
+    ]]
+  end)
+
   it("serves TCP", function()
     box:inside [[
       local uv = require "luv"

@@ -231,6 +231,7 @@ static lua_CFunction find_guard(const char *name) {
         {"new_tty", call_new_tty},
         {"new_poll", call_new_poll},
         {"new_socket_poll", call_new_poll},
+        {"closedir", call_sync}, /* the descriptor of a directory is luv's own */
         {"fs_close", call_fs_close},
         {"fs_event_start", call_live},
         {"fs_poll_start", call_live},
