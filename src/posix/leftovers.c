@@ -11,7 +11,9 @@
 #include "base/grow.h"
 #include "posix/family.h"
 
-#define LISTENS 0x10000 /* a flag in /proc/net/unix */
+/* In /proc/net/unix. */
+#define LISTENS     0x10000 /* a flag */
+#define UNCONNECTED 1       /* a state: bound, and perhaps about to listen */
 
 /* The sockets of a process: the inodes of its descriptors. */
 struct inodes {
@@ -115,7 +117,7 @@ static bool is_of_user(struct ld_leftovers *leftovers, pid_t pid, bool *is_ours)
     return same;
 }
 
-/* Note a file that a process listens on. USER: the one whose rights it has, or NULL for ours. */
+/* Note the file of a socket that a process listens on, or has bound. USER: the one whose rights it has, or NULL for ours. */
 static void note(struct ld_leftovers *leftovers, const char *path, const struct ld_user *user) {
     struct ld_leftover leftover;
     char text[PATH_MAX + 8];
@@ -148,10 +150,12 @@ static void find_of(struct ld_leftovers *leftovers, pid_t pid) {
     FILE *sockets = inodes.count > 0 ? fopen("/proc/net/unix", "re") : NULL;
     while (sockets != NULL && fgets(line, sizeof line, sockets) != NULL) {
         unsigned flags;
+        unsigned state;
         unsigned long inode;
         int at = 0;
-        if (sscanf(line, "%*s %*x %*x %x %*x %*x %lu %n", &flags, &inode, &at) == 2 && at > 0 &&
-            line[at] == '/' && (flags & LISTENS) != 0 && has_inode(&inodes, inode)) {
+        if (sscanf(line, "%*s %*x %*x %x %*x %x %lu %n", &flags, &state, &inode, &at) == 3 &&
+            at > 0 && line[at] == '/' && ((flags & LISTENS) != 0 || state == UNCONNECTED) &&
+            has_inode(&inodes, inode)) {
             line[strcspn(line, "\n")] = '\0';
             note(leftovers, line + at, is_users ? &leftovers->user : NULL);
         }

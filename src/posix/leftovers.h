@@ -19,7 +19,7 @@ struct ld_leftovers {
 };
 
 /* Find, before they are killed, which Unix sockets ROOT and the processes that descend from it listen
- * on, as the kernel says. */
+ * on, or have bound, as the kernel says. */
 void ld_leftovers_find(struct ld_leftovers *leftovers, pid_t root);
 
 /* Remove the files of those that no process listens on any more, with no more rights than the process

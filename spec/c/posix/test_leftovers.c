@@ -75,7 +75,7 @@ static void test_remove(void) {
     CHECK(is_there("a") && is_there("with space"));
     end_and_remove(pid);
     CHECK(!is_there("a") && !is_there("with space"));
-    CHECK(is_there("bound")); /* no process listened there */
+    CHECK(!is_there("bound")); /* the process was about to listen there */
     CHECK_STR("keep", read_file(box_path("file")));
 }
 
