@@ -151,12 +151,33 @@ static int receive_answer(struct talk *talk, json_t **answer) {
 }
 
 /* Send the request and receive the answer. */
-static int converse(struct talk *talk, json_t **answer) {
+static int converse_once(struct talk *talk, json_t **answer) {
     int rc = connect_to(talk);
     if (rc == 0) {
         rc = send_request(talk);
     }
     return rc < 0 ? rc : receive_answer(talk, answer);
+}
+
+/* Whether the daemon has closed the connection and still runs: it does so to the client that has been idle
+ * longest when very many come, before it has read a request of that client. */
+static bool was_pushed_out(const struct talk *talk, int rc) {
+    pid_t pid = talk->request->pid;
+    return rc == -ECONNRESET && talk->input.size == 0 && pid > 0 && !is_hopeless(talk) &&
+           ld_process_activity(pid) != LD_ACTIVITY_GONE;
+}
+
+/* The same, again if there was no room for this client. */
+static int converse(struct talk *talk, json_t **answer) {
+    int rc = converse_once(talk, answer);
+    while (was_pushed_out(talk, rc)) {
+        close(talk->fd);
+        talk->fd = -1;
+        poll(NULL, 0, RETRY_MS);
+        int again = converse_once(talk, answer);
+        rc = again == -ECONNREFUSED ? rc : again; /* it was about to end */
+    }
+    return rc;
 }
 
 /* Describe what a daemon that does not answer is busy with, as far as /proc tells. */
