@@ -11,9 +11,13 @@
 #include "posix/inherit.h"
 #include "posix/notify.h"
 
-#define GRACE_MS         200 /* for a client that has come and not yet asked */
+#define GRACE_S          0.2 /* for a client that has come and not yet asked */
+#define BUSY_MS          20  /* between checks of that */
 #define FAREWELL_S       1.0 /* the terminal may go that long after a SIGHUP */
 #define FAREWELL_CHECK_S 0.05
+
+/* What is polled. */
+enum { SIGNALS, FILES, DESK, COUNT = DESK + LD_KEEPER_DESK_POLLS };
 
 /* Make the answer to "status" while there is no host. */
 static json_t *answer_status(const struct ld_keeper *keeper) {
@@ -80,36 +84,40 @@ static int wait_left(struct ld_keeper *keeper, double now) {
         keeper->stopping |= has_lost_terminal(keeper);
         left = left < FAREWELL_CHECK_S ? left : FAREWELL_CHECK_S;
     }
-    return ld_keeper_host_cap_wait(left > 0 ? (int)(left * 1000) + 1 : GRACE_MS / 10);
+    return ld_keeper_host_cap_wait(left > 0 ? (int)(left * 1000) + 1 : 0);
 }
 
-/* Answer clients and signals until the next start is due; false if a stop is asked for. A client that has
- * just come is still answered. */
+/* Handle what has come: signals first, then removed files, then clients. */
+static void handle(struct ld_keeper *keeper, const struct pollfd *polls) {
+    if (polls[SIGNALS].revents != 0) {
+        ld_signals_deliver(ld_keeper_host_on_signal, keeper);
+    }
+    if (polls[FILES].revents != 0) {
+        ld_keeper_host_look_after_files(keeper);
+    }
+    ld_keeper_desk_serve(&keeper->desk, polls + DESK);
+}
+
+/* Answer clients and signals until the next start is due; false if a stop is asked for. Who has come before
+ * that is still answered, but not for ever. */
 static bool wait_for_start(struct ld_keeper *keeper) {
-    enum { SIGNALS, FILES, DESK, COUNT = DESK + LD_KEEPER_DESK_POLLS };
-    for (;;) {
+    while (!keeper->stopping) {
         struct pollfd polls[COUNT] = {
             [SIGNALS] = {.fd = ld_signals_fd(), .events = POLLIN},
             [FILES] = {.fd = keeper->service->file_watch, .events = POLLIN}};
         double now = ld_time_seconds();
-        int wait = wait_left(keeper, now);
-        bool is_busy = now < keeper->due + GRACE_MS / 1e3 &&
-                       ld_keeper_desk_is_busy(&keeper->desk, now - GRACE_MS / 1e3);
-        if (keeper->stopping || (now >= keeper->due && !is_busy)) {
+        bool is_due = now >= keeper->due;
+        bool is_busy = ld_keeper_desk_is_busy(&keeper->desk, now - GRACE_S);
+        ld_keeper_desk_poll(&keeper->desk, polls + DESK);
+        int count = poll(polls, COUNT, is_due ? (is_busy ? BUSY_MS : 0) : wait_left(keeper, now));
+        if (count > 0) {
+            handle(keeper, polls);
+        }
+        if (is_due && ((count == 0 && !is_busy) || now >= keeper->due + GRACE_S)) {
             return !keeper->stopping;
         }
-        ld_keeper_desk_poll(&keeper->desk, polls + DESK);
-        if (poll(polls, COUNT, wait) <= 0) {
-            continue;
-        }
-        if (polls[SIGNALS].revents != 0) {
-            ld_signals_deliver(ld_keeper_host_on_signal, keeper);
-        }
-        if (polls[FILES].revents != 0) {
-            ld_keeper_host_look_after_files(keeper);
-        }
-        ld_keeper_desk_serve(&keeper->desk, polls + DESK);
     }
+    return false;
 }
 
 /* Be the daemon while it has no host: its number is that of this process, which answers for it. False if no

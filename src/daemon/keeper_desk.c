@@ -9,6 +9,7 @@
 #include "base/time.h"
 
 #define REQUEST_MAX 4096 /* bytes of a line */
+#define DEAF_S      0.1  /* without accepting clients, when there is no descriptor for them */
 
 /* Begin to answer. */
 void ld_keeper_desk_open(struct ld_keeper_desk *desk, int listener, uid_t owner,
@@ -38,7 +39,8 @@ void ld_keeper_desk_close(struct ld_keeper_desk *desk) {
 
 /* Fill in what to poll. */
 void ld_keeper_desk_poll(const struct ld_keeper_desk *desk, struct pollfd *polls) {
-    polls[0] = (struct pollfd){.fd = desk->listener, .events = POLLIN};
+    bool is_deaf = ld_time_seconds() < desk->deaf_until;
+    polls[0] = (struct pollfd){.fd = is_deaf ? -1 : desk->listener, .events = POLLIN};
     for (size_t i = 0; i < LD_KEEPER_DESK_CLIENTS; i++) {
         polls[i + 1] = (struct pollfd){.fd = desk->clients[i].fd, .events = POLLIN};
     }
@@ -73,38 +75,52 @@ static bool is_allowed(const struct ld_keeper_desk *desk, int fd) {
            (peer.uid == 0 || peer.uid == desk->owner);
 }
 
-/* Find the place for one more client: a free one, or that of the client which was served or came first. */
-static struct ld_keeper_desk_client *find_place(struct ld_keeper_desk *desk) {
-    struct ld_keeper_desk_client *place = &desk->clients[0];
-    for (size_t i = 0; i < LD_KEEPER_DESK_CLIENTS && place->fd >= 0; i++) {
+/* Find the client to drop first: one that was served, or came first; NULL without clients. */
+static struct ld_keeper_desk_client *find_oldest(struct ld_keeper_desk *desk) {
+    struct ld_keeper_desk_client *oldest = NULL;
+    for (size_t i = 0; i < LD_KEEPER_DESK_CLIENTS; i++) {
         struct ld_keeper_desk_client *client = &desk->clients[i];
-        bool is_better =
-            client->served == place->served ? client->since < place->since : client->served;
-        if (client->fd < 0 || is_better) {
-            place = client;
+        if (client->fd >= 0 &&
+            (oldest == NULL ||
+             (client->served == oldest->served ? client->since < oldest->since : client->served))) {
+            oldest = client;
         }
     }
-    return place;
+    return oldest;
 }
 
-/* Accept the clients that wait, but not more than there is room for in one round. */
-static void accept_clients(struct ld_keeper_desk *desk) {
-    for (int i = 0; i < LD_KEEPER_DESK_CLIENTS; i++) {
-        int fd = accept4(desk->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (fd < 0 && errno != EMFILE && errno != ENFILE) {
-            return;
-        }
-        struct ld_keeper_desk_client *place = find_place(desk);
+/* Take in a client, in a free place or in that of another one. */
+static void take_in(struct ld_keeper_desk *desk, int fd) {
+    struct ld_keeper_desk_client *place = NULL;
+    for (size_t i = 0; i < LD_KEEPER_DESK_CLIENTS && place == NULL; i++) {
+        place = desk->clients[i].fd < 0 ? &desk->clients[i] : NULL;
+    }
+    if (place == NULL) {
+        place = find_oldest(desk);
         drop(place);
-        if (fd < 0) { /* with the descriptor of the client that was dropped */
-            continue;
-        }
-        if (is_allowed(desk, fd)) {
-            place->fd = fd;
-            place->since = ld_time_seconds();
-        } else {
+    }
+    place->fd = fd;
+    place->since = ld_time_seconds();
+}
+
+/* Accept the clients that wait, but not more than there is room for in one round. Without a descriptor, take
+ * that of another client, or let them wait for a moment. */
+static void accept_clients(struct ld_keeper_desk *desk) {
+    struct pollfd poller = {.fd = desk->listener, .events = POLLIN};
+    for (int i = 0; i < LD_KEEPER_DESK_CLIENTS && poll(&poller, 1, 0) > 0; i++) {
+        int fd = accept4(desk->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0 && is_allowed(desk, fd)) {
+            take_in(desk, fd);
+        } else if (fd >= 0) {
             send_answer(fd, failure("permission denied: this daemon belongs to another user"));
             close(fd);
+        } else if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
+            return;
+        } else if (find_oldest(desk) != NULL) {
+            drop(find_oldest(desk));
+        } else {
+            desk->deaf_until = ld_time_seconds() + DEAF_S;
+            return;
         }
     }
 }

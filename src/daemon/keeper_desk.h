@@ -11,7 +11,9 @@
 
 #include "base/text.h"
 
-#define LD_KEEPER_DESK_CLIENTS 16 /* at once; one more takes the place of the one that came first */
+/* At once; one more takes the place of the one that came first. (poll fails if there are more than the limit of
+ * descriptors, and a start needs only few.) */
+#define LD_KEEPER_DESK_CLIENTS 8
 
 /* Answer the request VERB: a new reference. */
 typedef json_t *ld_keeper_desk_answer(void *arg, const char *verb);
@@ -24,7 +26,8 @@ struct ld_keeper_desk_client {
 };
 
 struct ld_keeper_desk {
-    int listener; /* borrowed; -1: none */
+    int listener;      /* borrowed; -1: none */
+    double deaf_until; /* clients are not accepted */
     uid_t owner;
     ld_keeper_desk_answer *answer;
     void *arg;

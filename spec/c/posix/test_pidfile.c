@@ -429,6 +429,34 @@ static void test_witness(void) {
     close(dir);
 }
 
+static void test_waiting(void) {
+    struct ld_pidfile file;
+    int dir = open_dir();
+    CHECK(!inspect(dir).waiting);
+    CHECK_INT(0, ld_pidfile_acquire(&file, dir, "x"));
+    CHECK_INT(0, ld_pidfile_write(&file, getpid()));
+    for (int i = 0; i < 3; i++) {
+        CHECK(!inspect(dir).waiting);
+        CHECK_INT(LD_HOLDER_ALIVE, inspect(dir).state);
+        ld_pidfile_show_waiting(&file, true);
+        CHECK(inspect(dir).waiting);
+        CHECK_INT(LD_HOLDER_ALIVE, inspect(dir).state);
+        CHECK_INT(0, ld_pidfile_confirm(getpid(), dir, "x"));
+        ld_pidfile_show_waiting(&file, false);
+    }
+    struct ld_pidfile witness = {.dir = dir, .fd = open("/dev/null", O_RDONLY | O_CLOEXEC)};
+    int fd = ld_pidfile_open_witness(&file);
+    CHECK_INT(0, ld_pidfile_adopt(&witness, fd));
+    CHECK_INT(fd, witness.fd);
+    CHECK_INT(-EBADF, ld_pidfile_write(&witness, 1));
+    ld_pidfile_show_waiting(&witness, true); /* a host cannot say so */
+    ld_pidfile_show_waiting(&file, true);    /* and while it lives, its keeper cannot */
+    CHECK(!inspect(dir).waiting);
+    close(witness.fd);
+    ld_pidfile_remove(&file);
+    close(dir);
+}
+
 static void test_keeper_dies(void) {
     struct ld_pidfile file;
     struct ld_pidfile other;
@@ -526,6 +554,7 @@ static const struct check_case cases[] = {
     {"acquiring and removing at once never gives two holders", test_unlink_race},
     {"other users see, and cannot", test_other_users},
     {"a witness can only read, and counts as the lock", test_witness},
+    {"only a keeper without a host can show that it waits", test_waiting},
     {"the witness of a host whose keeper has died keeps the name", test_keeper_dies},
     {"a witness is of the file that is held", test_no_witness},
     {"a pidfile that was made in vain is removed, and an old one left", test_acquire_fails},
