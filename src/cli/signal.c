@@ -32,12 +32,13 @@ static int send_signal(const struct ld_rundir *dir, const char *argument, int si
         return status;
     }
     bool is_for_keeper = signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1;
-    if (target.holder.waiting && !is_for_keeper) {
-        return refuse(&target, signo);
-    }
     int pidfd = ld_target_open(&target);
     if (pidfd < 0) {
         return 1;
+    }
+    if (target.holder.waiting && !is_for_keeper) {
+        close(pidfd);
+        return refuse(&target, signo);
     }
     int rc = ld_process_signal(pidfd, signo);
     close(pidfd);

@@ -187,8 +187,22 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
     return status;
 }
 
+/* Wait for a moment if the holder of the lock is a keeper whose host has just ended: then the pidfile will name the
+ * keeper. */
+static void settle(struct ld_target *target) {
+    for (int looks = 0; looks < END_LOOKS && target->holder.state == LD_HOLDER_ALIVE; looks++) {
+        int rc = ld_pidfile_confirm(target->holder.pid, target->dir->fd, target->name);
+        if (rc != -ESRCH ||
+            ld_pidfile_inspect(&target->holder, target->dir->fd, target->name) < 0) {
+            return;
+        }
+        poll(NULL, 0, END_LOOK_MS);
+    }
+}
+
 /* Open a pidfd for a running target. */
-int ld_target_open(const struct ld_target *target) {
+int ld_target_open(struct ld_target *target) {
+    settle(target);
     int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
     if (pidfd < 0) {
         ld_say_error("%s: it runs, but the kernel does not confirm that pid %d of its pidfile is "
@@ -286,7 +300,7 @@ static double own_seconds(const struct ld_target *target) {
 
 /* Send SIGTERM to a daemon: to its keeper, which passes it on and starts no other host, or to itself; false
  * after complaining. */
-static bool send_term(const struct stop *stop) {
+static bool send_term(struct stop *stop) {
     int pidfd = stop->keeper >= 0 ? stop->keeper : ld_target_open(&stop->target);
     if (pidfd < 0) {
         return false;
@@ -301,7 +315,7 @@ static bool send_term(const struct stop *stop) {
 /* Ask for a graceful stop, over the control socket or else by SIGTERM; false if both fail. A request
  * that a busy daemon has not answered waits in its socket: a signal beside it would be a second stop,
  * which means "at once". */
-static bool ask_to_stop(const struct stop *stop) {
+static bool ask_to_stop(struct stop *stop) {
     struct ld_text why = {0};
     json_t *answer;
     struct ld_request request = ld_target_request(&stop->target, "stop", LD_CLIENT_SECONDS);
@@ -330,7 +344,7 @@ static void find_last_host(struct stop *stop) {
  * The exit status. */
 static int kill_target(struct stop *stop, double seconds) {
     struct ld_leftovers leftovers = {0};
-    const struct ld_target *target = &stop->target;
+    struct ld_target *target = &stop->target;
     find_last_host(stop);
     int pidfd = ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name);
     if (pidfd < 0 && has_ended(stop)) {
@@ -379,14 +393,14 @@ static void close_pidfd(int pidfd, bool wait) {
 /* Stop a daemon. The lock is released a moment before the processes end, so wait for host and
  * keeper as well. */
 int ld_target_stop(const struct ld_target *target, double seconds) {
-    struct ld_holder keeper = target->holder;
+    struct stop stop = {.target = *target};
+    settle(&stop.target);
+    struct ld_holder keeper = stop.target.holder;
     if (!keeper.waiting) {
-        keeper.pid = ld_process_parent(target->holder.pid);
+        keeper.pid = ld_process_parent(keeper.pid);
     }
-    struct stop stop = {.target = *target,
-                        .host =
-                            ld_pidfile_open_holder(&target->holder, target->dir->fd, target->name),
-                        .keeper = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name)};
+    stop.host = ld_pidfile_open_holder(&stop.target.holder, target->dir->fd, target->name);
+    stop.keeper = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
     int status = stop_in(&stop, seconds);
     close_pidfd(stop.host, status == 0);
     close_pidfd(stop.keeper, status == 0);

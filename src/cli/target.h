@@ -29,8 +29,8 @@ int ld_target_find_running(struct ld_target *target, const struct ld_rundir *dir
  * than its socket. Then the holder says so. */
 bool ld_target_has_ended(struct ld_target *target);
 
-/* Open a pidfd of a running target, confirmed by the kernel; a negative errno after complaining. */
-int ld_target_open(const struct ld_target *target);
+/* Open a pidfd of a running target, confirmed by the kernel. Its holder may be newer then; a negative errno after complaining. */
+int ld_target_open(struct ld_target *target);
 
 /* Add how a daemon that is not running ended: "; it was killed by SIGKILL at ...". Adds nothing if
  * that is unknown. */

@@ -104,6 +104,7 @@ static bool plan_next(struct ld_keeper *keeper, const struct end *end) {
         return false;
     }
     double delay = ld_backoff_next(&keeper->backoff, keeper->ready ? now - keeper->ready_at : 0);
+    ld_keeper_between_begin(keeper);
     char next[64];
     snprintf(next, sizeof next, "; restarting in %.1f s", delay);
     log_end(keeper, end, next);
@@ -194,6 +195,7 @@ static int start_next(struct ld_keeper *keeper) {
             return host > 0;
         }
         ld_inherit_unblock_signals();
+        ld_keeper_between_begin(keeper);
         service->restarts.count--;
         double delay = ld_backoff_next(&keeper->backoff, 0);
         keeper->due = ld_time_seconds() + delay;

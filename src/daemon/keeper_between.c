@@ -120,16 +120,19 @@ static bool wait_for_start(struct ld_keeper *keeper) {
     return false;
 }
 
-/* Be the daemon while it has no host: its number is that of this process, which answers for it. False if no
- * host shall follow. */
-bool ld_keeper_between_stand_in(struct ld_keeper *keeper) {
-    struct ld_service *service = keeper->service;
+/* Have the pidfile name this process. */
+void ld_keeper_between_begin(struct ld_keeper *keeper) {
     keeper->waiting = true;
-    keeper->host = 0;
     keeper->hung_up = 0;
     keeper->fed = ld_time_seconds();
-    ld_pidfile_write(&service->pidfile, getpid());
-    ld_pidfile_show_waiting(&service->pidfile, true);
+    ld_pidfile_write(&keeper->service->pidfile, getpid());
+    ld_pidfile_show_waiting(&keeper->service->pidfile, true);
+}
+
+/* Be the daemon while it has no host, and answer for it. */
+bool ld_keeper_between_stand_in(struct ld_keeper *keeper) {
+    struct ld_service *service = keeper->service;
+    keeper->host = 0;
     ld_keeper_desk_open(&keeper->desk, service->listener, service->starter_uid, answer_request,
                         keeper);
     ld_notify_send("STATUS=restarting (%s)", ld_text_string(&service->restarts.message));
