@@ -52,12 +52,23 @@ static bool is_own(const siginfo_t *info) {
     return info->si_code == SI_TKILL && info->si_pid == getpid();
 }
 
-/* Set the mask of this thread: block all signals but a few. */
-static void block_all_but(const int *signals, size_t count) {
+/* Block all signals in this thread but SIGNO (0: but none). */
+static void block_all_but(int signo) {
     sigset_t mask;
     sigfillset(&mask);
-    for (size_t i = 0; i < count; i++) {
-        sigdelset(&mask, signals[i]);
+    if (signo != 0) {
+        sigdelset(&mask, signo);
+    }
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+}
+
+/* Block all signals but those that end a part of the report. */
+static void unblock_faults(void) {
+    sigset_t mask;
+    sigfillset(&mask);
+    sigdelset(&mask, SIGALRM);
+    for (size_t i = 0; i < LD_COUNT(fatal); i++) {
+        sigdelset(&mask, fatal[i]);
     }
     sigprocmask(SIG_SETMASK, &mask, NULL);
 }
@@ -66,7 +77,7 @@ static void block_all_but(const int *signals, size_t count) {
  * is known of it, and is delivered where it arose. */
 static void let_die(int signo, siginfo_t *info) {
     int index = index_of(signo);
-    block_all_but(NULL, 0);
+    block_all_but(0);
     ld_libc_sigaction(signo, &state.before[index], NULL);
     if (syscall(SYS_rt_tgsigqueueinfo, getpid(), gettid(), signo, info) < 0) {
         syscall(SYS_tgkill, getpid(), gettid(), signo);
@@ -78,14 +89,14 @@ _Noreturn static void die(void) {
     const struct sigaction dfl = {.sa_handler = SIG_DFL};
     int signo = state.crash.signo;
     ld_libc_sigaction(signo, &dfl, NULL);
-    block_all_but(&signo, 1);
+    block_all_but(signo);
     syscall(SYS_tgkill, getpid(), gettid(), signo);
     _exit(128 + signo);
 }
 
 /* Do nothing any more, while another thread reports its crash. */
 _Noreturn static void wait_for_end(void) {
-    block_all_but(NULL, 0);
+    block_all_but(0);
     if (gettid() == state.thread) {
         atomic_store(&state.has_stopped, true);
     }
@@ -121,17 +132,9 @@ static void on_late(int signo) {
 
 /* Begin the time that the report may take. */
 static void set_deadline(void) {
-    struct sigaction action = {.sa_handler = on_late, .sa_flags = SA_ONSTACK | SA_NODEFER};
-    int signals[LD_COUNT(fatal) + 1] = {SIGALRM};
-    for (size_t i = 0; i < LD_COUNT(fatal); i++) {
-        signals[i + 1] = fatal[i];
-    }
+    struct sigaction action = {.sa_handler = on_late, .sa_flags = SA_ONSTACK};
     sigfillset(&action.sa_mask);
-    for (size_t i = 0; i < LD_COUNT(signals); i++) {
-        sigdelset(&action.sa_mask, signals[i]);
-    }
     ld_libc_sigaction(SIGALRM, &action, NULL);
-    block_all_but(signals, LD_COUNT(signals));
     alarm(PARTS_SECONDS);
 }
 
@@ -145,6 +148,7 @@ static bool write_part(ld_crash_part *part) {
         return true;
     }
     state.inside = 0;
+    unblock_faults(); /* the handler that has jumped here had blocked them */
     state.crash.is_late = how == 2;
     if (how == 2) {
         alarm(END_SECONDS);
@@ -156,6 +160,7 @@ static bool write_part(ld_crash_part *part) {
 static void report(void) {
     const struct ld_crash_config *config = state.config;
     set_deadline();
+    unblock_faults();
     for (size_t i = 0; config->parts[i] != NULL && !state.crash.is_late; i++) {
         if (!write_part(config->parts[i])) {
             config->left(&state.crash, config->arg);
@@ -259,18 +264,15 @@ void ld_crash_close(void) {
     }
 }
 
-/* Handle crashes. Nothing but another of these signals, or the deadline, interrupts the handler. */
+/* Handle crashes. The handler begins with all signals blocked: a storm would fill the stack with the
+ * frames of handlers before the first of them runs. */
 int ld_crash_open(const struct ld_crash_config *config) {
-    struct sigaction action = {.sa_sigaction = on_crash,
-                               .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    struct sigaction action = {.sa_sigaction = on_crash, .sa_flags = SA_SIGINFO | SA_ONSTACK};
     int rc = make_stack();
     if (rc < 0) {
         return rc;
     }
     sigfillset(&action.sa_mask);
-    for (size_t i = 0; i < LD_COUNT(fatal); i++) {
-        sigdelset(&action.sa_mask, fatal[i]);
-    }
     state.config = config;
     state.process = getpid();
     state.thread = gettid();

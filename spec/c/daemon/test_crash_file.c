@@ -85,6 +85,16 @@ static void test_older(void) {
     done();
 }
 
+/* Put a directory, with a file in it so that it cannot be replaced, where report NUMBER goes. */
+static void obstruct(int number) {
+    char name[600];
+    snprintf(name, sizeof name, number > 0 ? "%s.%d" : "%s", path, number);
+    unlink(name);
+    REQUIRE(mkdir(name, 0700) == 0);
+    snprintf(name + strlen(name), sizeof name - strlen(name), "/full");
+    write_file(name, "");
+}
+
 static void test_in_the_way(void) {
     char name[600];
     make();
@@ -94,12 +104,8 @@ static void test_in_the_way(void) {
     CHECK_STR("keep", read_file(box_path("precious")));
     CHECK_STR("new", read_file(path));
     unlink(path);
-    for (int i = 0; i <= 4; i++) { /* directories with something in them cannot be replaced */
-        snprintf(name, sizeof name, i > 0 ? "%s.%d" : "%s", path, i);
-        unlink(name);
-        REQUIRE(mkdir(name, 0700) == 0);
-        snprintf(name + strlen(name), sizeof name - strlen(name), "/full");
-        write_file(name, "");
+    for (int i = 0; i <= 4; i++) {
+        obstruct(i);
     }
     CHECK_INT(-EEXIST, ld_crash_file_make(AT_FDCWD, path));
     CHECK_INT(-ENOENT, ld_crash_file_make(AT_FDCWD, box_path("no/x.crash")));

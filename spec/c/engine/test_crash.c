@@ -85,9 +85,8 @@ static void by_abort(void) {
     abort();
 }
 
-static int descend(volatile char *above) {
-    volatile char frame[1024];
-    frame[0] = above[0];
+static int descend(const volatile char *above) {
+    volatile char frame[1024] = {above[0]};
     return zero == 0 ? descend(frame) + frame[1] : 0;
 }
 
@@ -107,6 +106,19 @@ static void by_thread(void) {
     pthread_join(thread, NULL);
 }
 
+/* Begin to handle crashes in a child, without those handlers that sanitizers have. */
+static void begin(int fd) {
+    static const int fatal[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
+    static const struct sigaction dfl = {.sa_handler = SIG_DFL};
+    const struct rlimit none = {0};
+    out = fd;
+    setrlimit(RLIMIT_CORE, &none);
+    for (size_t i = 0; i < sizeof fatal / sizeof fatal[0]; i++) {
+        sigaction(fatal[i], &dfl, NULL);
+    }
+    REQUIRE(ld_crash_open(&config) == 0);
+}
+
 /* Crash in a child in one way, and check what the parts wrote and that the child died of SIGNO. */
 static void check_crash(void (*crash)(void), int signo, const char *expected) {
     int ends[2];
@@ -114,14 +126,7 @@ static void check_crash(void (*crash)(void), int signo, const char *expected) {
     fflush(stdout);
     pid_t pid = fork_bound();
     if (pid == 0) {
-        static const struct sigaction dfl = {.sa_handler = SIG_DFL};
-        const struct rlimit none = {0};
-        out = ends[1];
-        setrlimit(RLIMIT_CORE, &none);
-        for (int i = 0; i < 5; i++) { /* of sanitizers */
-            sigaction((int[]){SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT}[i], &dfl, NULL);
-        }
-        REQUIRE(ld_crash_open(&config) == 0);
+        begin(ends[1]);
         crash();
         _exit(0);
     }
@@ -198,8 +203,7 @@ static void test_storm(void) {
     fflush(stdout);
     pid_t pid = fork_bound();
     if (pid == 0) {
-        out = ends[1];
-        REQUIRE(ld_crash_open(&config) == 0);
+        begin(ends[1]);
         in_storm();
     }
     close(ends[1]);
