@@ -23,6 +23,12 @@ static bool is_waiting(lua_State *co) {
     return lua_status(co) == LUA_YIELD || !lua_getstack(co, 0, &ar);
 }
 
+/* Whether CO runs, or has resumed one that does. */
+static bool is_running(lua_State *co) {
+    lua_Debug ar;
+    return lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar);
+}
+
 /* Resume CO with the ARGS values at the top; the number of its results, or -1 with the error at the top. */
 static int resume(lua_State *L, lua_State *co, int args) {
     struct ld_script *script = ld_state_script(L);
@@ -52,9 +58,7 @@ static int resume(lua_State *L, lua_State *co, int args) {
         lua_xmove(co, L, results);
     }
     if (unwinding) {
-        const char *reason = script->interruption.reason;
-        lua_pushstring(L, reason != NULL ? reason : "interrupted");
-        lua_error(L);
+        ld_interrupt_raise(L);
     }
     return results;
 }
@@ -73,6 +77,19 @@ static int l_resume(lua_State *L) {
     return results + 1;
 }
 
+/* Call lua_resetthread, whose to-be-closed variables run on CO. */
+static int reset(lua_State *L, lua_State *co) {
+    struct ld_script *script = ld_state_script(L);
+    struct ld_level level;
+    ld_interrupt_enter(script, &level, co);
+    int status = lua_resetthread(co);
+    ld_interrupt_leave(script, &level);
+    if (ld_interrupt_go_on(script, co)) {
+        ld_interrupt_raise(L);
+    }
+    return status;
+}
+
 /* The function that coroutine.wrap made; its coroutine is the upvalue. */
 static int wrapped(lua_State *L) {
     lua_State *co = lua_tothread(L, lua_upvalueindex(1));
@@ -82,7 +99,7 @@ static int wrapped(lua_State *L) {
     }
     int status = lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* it failed: close its variables */
-        lua_resetthread(co);
+        reset(L, co);
         lua_xmove(co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
@@ -119,11 +136,20 @@ static int l_close(lua_State *L) {
     if (ld_task_is_hosts(co) && is_waiting(co)) {
         lx_error(L, "%s", not_yours);
     }
-    lua_settop(L, 1);
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    lua_call(L, 1, LUA_MULTRET);
-    return lua_gettop(L);
+    if (co == L || is_running(co)) { /* Lua's own says what is wrong with that */
+        lua_settop(L, 1);
+        lua_pushvalue(L, lua_upvalueindex(1));
+        lua_insert(L, 1);
+        lua_call(L, 1, LUA_MULTRET);
+        return lua_gettop(L);
+    }
+    if (reset(L, co) == LUA_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushboolean(L, 0);
+    lua_xmove(co, L, 1);
+    return 2;
 }
 
 /* coroutine.running() -> coroutine, boolean */

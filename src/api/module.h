@@ -49,6 +49,7 @@ extern const struct ld_part ld_api_coroutine_part;
 extern const struct ld_part ld_api_luv_part;
 extern const struct ld_part ld_api_os_part;
 extern const struct ld_part ld_api_log_part;
+extern const struct ld_part ld_api_protected_part;
 
 /* Open the module with all of its parts. For ld_setup.open_libraries. */
 int ld_api_module_open(lua_State *L);

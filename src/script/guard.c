@@ -1,5 +1,4 @@
-/* A POSIX timer sends its own signal to the thread that runs Lua; the handler only sets a hook. The
- * signal is one that Linux defines and never sends. */
+/* A POSIX timer sends the signal of shot.h to the thread that runs Lua; the handler only sets a hook. */
 #include "script/guard.h"
 
 #include <errno.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "script/interrupt.h"
+#include "script/shot.h"
 
 #ifndef sigev_notify_thread_id
 #define sigev_notify_thread_id _sigev_un._tid
@@ -27,8 +27,7 @@ static struct {
 } guard;
 
 /* Interrupt the guarded script. */
-static void on_time(int signo) {
-    (void)signo;
+static void on_time(void) {
     struct ld_script *script = guard.script;
     const struct ld_task *task = guard.task;
     if (script != NULL && (task == NULL || task->state == LD_TASK_RUNNING)) {
@@ -39,17 +38,19 @@ static void on_time(int signo) {
 
 /* Make the timer, once. */
 static int make(void) {
-    struct sigaction action = {.sa_handler = on_time, .sa_flags = SA_RESTART};
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGSTKFLT};
     event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
-    sigfillset(&action.sa_mask);
     if (guard.made) {
         return 0;
     }
-    if (sigaction(SIGSTKFLT, &action, NULL) < 0 ||
-        timer_create(CLOCK_MONOTONIC, &event, &guard.timer) < 0) {
+    int rc = ld_shot_open();
+    if (rc < 0) {
+        return rc;
+    }
+    if (timer_create(CLOCK_MONOTONIC, &event, &guard.timer) < 0) {
         return -errno;
     }
+    ld_shot_on_timer(on_time);
     guard.made = true;
     return 0;
 }

@@ -1,15 +1,31 @@
 #include "script/interrupt.h"
 
 #include <lua.h>
+#include <stdlib.h>
+
+#include "script/allow.h"
+
+struct ld_script *volatile ld_interrupt_current;
+atomic_ulong ld_interrupt_calls;
+atomic_ulong ld_interrupt_hits;
+
+/* Raise the message of Lua's own memory error: for that alone Lua calls no message handler, which would run
+ * without hooks here. Whoever reports the end of the coroutine puts the reason in its place. */
+_Noreturn void ld_interrupt_raise(lua_State *L) {
+    lua_pushliteral(L, "not enough memory");
+    lua_error(L);
+    abort(); /* lua_error does not return */
+}
 
 /* Stop what runs: yield, and the resumer ends the coroutine. Where a C function is in between,
  * keep raising, so that no pcall can keep the error; but after an error in a hook Lua calls no further
- * hook on that coroutine, and nothing could interrupt what closes its variables. A coroutine that
- * was made meanwhile has inherited the hook, and may run when the interruption is over. */
+ * hook on that coroutine unless it is made to (see allow.h). A coroutine that was made meanwhile has
+ * inherited the hook, and may run when the interruption is over. */
 static void unwind(lua_State *L, lua_Debug *ar) {
     (void)ar;
-    const struct ld_script *script = ld_state_script(L);
-    if (!script->interruption.is_under_way) {
+    const struct ld_script *script = ld_interrupt_current;
+    atomic_fetch_add_explicit(&ld_interrupt_hits, 1, memory_order_relaxed);
+    if (script == NULL || !script->interruption.is_under_way) {
         lua_sethook(L, NULL, 0, 0);
         return;
     }
@@ -17,9 +33,12 @@ static void unwind(lua_State *L, lua_Debug *ar) {
         lua_yield(L, 0);
         return;
     }
-    const char *reason = script->interruption.reason;
-    lua_pushstring(L, reason != NULL ? reason : "interrupted");
-    lua_error(L);
+    ld_interrupt_raise(L);
+}
+
+/* Whether a coroutine has an interruption as its hook. */
+bool ld_interrupt_has_hook(lua_State *co) {
+    return lua_gethook(co) == unwind;
 }
 
 /* Interrupt what runs. A signal handler may call this: lua_sethook is made for that. */
@@ -28,6 +47,7 @@ void ld_interrupt(struct ld_script *script) {
     if (running != NULL) {
         script->interruption.is_under_way = true;
         lua_sethook(running, unwind, LUA_MASKCOUNT, 1); /* the next instruction */
+        ld_allow_hooks(running);
     }
 }
 

@@ -9,7 +9,7 @@
 #include "script/handle.h"
 #include "script/task.h"
 
-#define LAST_WORDS_SECONDS 2 /* for all that tasks do when they are cancelled at the end */
+#define LAST_WORDS_SECONDS 2 /* for what tasks do when they are cancelled, and for finalizers */
 
 static size_t pending; /* scripts that are closed but for requests in flight */
 
@@ -127,9 +127,20 @@ size_t ld_script_pending(void) {
     return pending;
 }
 
+/* Close the state of a script, whose finalizers run. */
+static void close_state(struct ld_script *script) {
+    struct ld_guard_state before;
+    ld_guard_save(&before);
+    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, "the end of the script's finalizers");
+    ld_state_close(script);
+    ld_guard_restore(&before);
+}
+
 /* Close the state of a script that has nothing in flight. */
 static void finish(struct ld_script *script) {
-    ld_state_close(script);
+    if (script->L != NULL) {
+        close_state(script);
+    }
     if (script->guest != NULL) {
         ld_guest_close(script->guest);
     }

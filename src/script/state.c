@@ -8,7 +8,23 @@
 
 #include "base/log.h"
 #include "posix/forked.h"
+#include "script/allow.h"
+#include "script/interrupt.h"
 #include "script/luax.h"
+
+static const struct ld_level *last_level; /* of the state that is being closed, or NULL */
+
+/* Lua's allocator while a state is closed. The main coroutine is the last block: it is freed while it is
+ * still the one that runs. */
+static void *allocate_at_the_end(void *arg, void *block, size_t old_size, size_t new_size) {
+    struct ld_script *script = arg;
+    if (new_size == 0 && last_level != NULL &&
+        (char *)block + LUA_EXTRASPACE == (char *)script->L) {
+        ld_interrupt_leave(script, last_level);
+        last_level = NULL;
+    }
+    return ld_heap_allocate(script, block, old_size, new_size);
+}
 
 /* Write a warning of Lua to the log when it is whole. */
 static void on_warning(void *arg, const char *message, int to_be_continued) {
@@ -20,6 +36,13 @@ static void on_warning(void *arg, const char *message, int to_be_continued) {
     ld_text_puts(&text, message);
     if (to_be_continued) {
         return;
+    }
+    if (script->interruption
+            .is_under_way) { /* Lua knows the error, and not what it was raised for */
+        ld_text_clear(&text);
+        ld_text_puts(&text, "a finalizer (__gc) was ended: ");
+        ld_text_puts(&text, script->interruption.reason != NULL ? script->interruption.reason
+                                                                : "interrupted");
     }
     struct ld_log_event event = {.level = LD_LOG_WARN,
                                  .source = script->setup->name,
@@ -40,9 +63,13 @@ static void leave_if_forked(const struct ld_script *script) {
 int ld_state_protect_as_is(struct ld_script *script, lua_CFunction function, void *arg,
                            struct ld_text *why) {
     lua_State *L = script->L;
+    struct ld_level level;
     lua_pushcfunction(L, function);
     lua_pushlightuserdata(L, arg);
+    ld_interrupt_enter(script, &level, L);
     int status = lua_pcall(L, 1, 0, 0);
+    ld_interrupt_leave(script, &level);
+    ld_interrupt_go_on(script, L);
     leave_if_forked(script);
     if (status == LUA_OK) {
         return 0;
@@ -109,6 +136,7 @@ int ld_state_open(struct ld_script *script, struct ld_text *why) {
         root->co = script->L;
         *(struct ld_task **)lua_getextraspace(script->L) = root;
         lua_setwarnf(script->L, on_warning, script);
+        ld_allow_find(script->L);
     }
     if (script->L == NULL || ld_state_protect(script, open_libraries, NULL, why) < 0) {
         if (ld_text_is_empty(why)) {
@@ -122,8 +150,13 @@ int ld_state_open(struct ld_script *script, struct ld_text *why) {
 
 /* Close the Lua state. */
 void ld_state_close(struct ld_script *script) {
+    struct ld_level level;
     if (script->L != NULL) {
+        ld_interrupt_enter(script, &level, script->L);
+        last_level = &level;
+        lua_setallocf(script->L, allocate_at_the_end, script);
         lua_close(script->L);
+        script->interruption.is_under_way = false;
         leave_if_forked(script);
     }
 }

@@ -119,6 +119,7 @@ struct ld_tasks {
 struct ld_level {
     lua_State *co;
     struct ld_level *outer;
+    struct ld_script *before; /* the script whose code ran before, or NULL */
 };
 
 /* The interruption of a script; a signal handler reads and writes it. */

@@ -401,6 +401,13 @@ static void end_interrupted(struct ld_task *task, const char *reason) {
     }
 }
 
+/* Put the reason of an interruption in the place of the error that it has raised. */
+static void give_reason(struct ld_task *task, const char *reason) {
+    if (reason != NULL && lua_checkstack(task->co, 1)) {
+        lua_pushstring(task->co, reason);
+    }
+}
+
 /* End a copy of the process whose outermost call is over: what would follow belongs to the original. */
 _Noreturn static void leave_copy(struct ld_task *task, int status) {
     struct ld_script *script = task->script;
@@ -425,7 +432,6 @@ _Noreturn static void leave_copy(struct ld_task *task, int status) {
 static void resume(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
     struct ld_task *outer = script->tasks.current;
-    struct ld_level level;
     int results = 0;
     task->state = LD_TASK_RUNNING;
     task->waits_for = NULL;
@@ -434,6 +440,7 @@ static void resume(struct ld_task *task, int args) {
     if (outer == NULL && script->guest != NULL) {
         ld_guest_refresh(script->guest);
     }
+    struct ld_level level;
     lua_State *before = ld_interrupt_enter(script, &level, task->co);
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_leave(script, &level);
@@ -444,6 +451,9 @@ static void resume(struct ld_task *task, int args) {
         leave_copy(task, status);
     }
     if (status != LUA_YIELD) {
+        if (status != LUA_OK && is_interrupted) {
+            give_reason(task, reason);
+        }
         end_task(task, status, results);
     } else if (task->waits_for == NULL && is_interrupted) {
         end_interrupted(task, reason);

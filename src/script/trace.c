@@ -38,12 +38,16 @@ static int count_calls(lua_State *L) {
 static void show(const struct walk *walk, lua_State *L, int level, int skipped) {
     lua_Debug ar;
     if (lua_getstack(L, level, &ar) && lua_getinfo(L, "Sln", &ar)) {
+        bool is_file = ar.source[0] == '@';
         const struct ld_trace_call call = {.coroutine = walk->coroutine,
                                            .level = level,
                                            .skipped = skipped,
                                            .source = ar.short_src,
                                            .line = ar.currentline > 0 ? ar.currentline : 0,
+                                           .path = is_file ? ar.source + 1 : ar.short_src,
+                                           .begins = ar.linedefined > 0 ? ar.linedefined : 0,
                                            .name = ar.name,
+                                           .kind = ar.namewhat,
                                            .is_main = strcmp(ar.what, "main") == 0};
         walk->each(walk->arg, &call);
     }

@@ -14,8 +14,11 @@ struct ld_trace_call {
     int level;          /* in the coroutine; 0: the function that runs */
     int skipped;        /* levels before this one that were left out */
     const char *source; /* a file's name, "[C]", … */
+    const char *path;   /* the file's whole path, or the same as source */
     int line;           /* 0: unknown, as in C */
+    int begins;         /* line on which the function begins, or 0 */
     const char *name;   /* of the function, or NULL */
+    const char *kind;   /* of the name: "local", "method", …, or "" */
     bool is_main;       /* the main chunk */
 };
 

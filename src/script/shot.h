@@ -1,0 +1,44 @@
+/* Looking at Lua code that runs, from another thread, and interrupting it: a signal (SIGSTKFLT, which Linux
+ * never sends by itself) to the thread that runs Lua, whose handler only sets a hook.
+ *
+ * The watching thread calls ld_shot_send again and again; each call is one shot. A hook that is called
+ * shows that Lua code runs. If it is not called until the next shot, a C function runs. */
+#ifndef LD_SCRIPT_SHOT_H
+#define LD_SCRIPT_SHOT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "script/sight.h"
+
+enum {
+    LD_SHOT_TRACE = 1,     /* describe where Lua code is */
+    LD_SHOT_REPORT = 2,    /* log that too, once */
+    LD_SHOT_INTERRUPT = 4, /* interrupt it */
+};
+
+/* What is to be done with the call number CALL (see ld_interrupt_calls), if it still runs. */
+struct ld_shot {
+    unsigned wants;
+    unsigned long call;
+    uint64_t since;     /* ld_time_monotonic when it began to hold the loop */
+    const char *reason; /* of the interruption; static */
+};
+
+/* In the thread that runs Lua: catch the signal. 0 or a negative errno. */
+int ld_shot_open(void);
+
+/* Have FUNCTION called in the handler when a POSIX timer has sent the signal. */
+void ld_shot_on_timer(void (*function)(void));
+
+/* The rest is called in the other thread. Shoot. */
+void ld_shot_send(const struct ld_shot *shot);
+
+/* Give up what has not been done. */
+void ld_shot_cancel(void);
+
+/* Whether a trace was taken that has not been fetched; it is copied to SIGHT. If a report was asked for
+ * and a C function runs, it is logged here. */
+bool ld_shot_fetch(struct ld_sight *sight);
+
+#endif
