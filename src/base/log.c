@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <string.h>
@@ -19,6 +20,7 @@
 #include "base/time.h"
 #include "base/writer.h"
 
+#define PATIENCE_S   1     /* how long to wait for another thread that writes */
 #define PATIENCE_MS  200   /* how long to wait, once, for a reader that does not read */
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
@@ -40,6 +42,30 @@ static struct {
     struct ld_text line; /* the line being made */
     struct ld_syslogger syslogger;
 } logger = {.fd = -1, .syslogger = {.fd = -1}};
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of the line, and where it goes */
+
+/* Lock the log, but do not wait for ever: a thread that holds it may be stuck in a write. False if it
+ * cannot be locked. */
+static bool lock(void) {
+    struct timespec until;
+    if (pthread_mutex_trylock(&mutex) == 0) {
+        return true;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += PATIENCE_S;
+    return pthread_mutex_clocklock(&mutex, CLOCK_MONOTONIC, &until) == 0;
+}
+
+/* Unlock it. */
+static void unlock(void) {
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Unlock it in a copy of the process, where the thread that held it is missing. */
+void ld_log_free_in_copy(void) {
+    mutex = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+}
 
 /* Open the file of a file sink in the configured way. */
 static int open_sink_file(void) {
@@ -314,10 +340,18 @@ void ld_log_put(const struct ld_log_event *event) {
         return;
     }
     int saved = errno;
-    if (logger.config.sink == LD_LOG_SYSLOG && event->size > SYSLOG_PIECE) {
+    bool is_locked = lock();
+    if (!is_locked) {
+        logger.dropped++;
+        logger.unsaid++;
+        logger.cause = EAGAIN;
+    } else if (logger.config.sink == LD_LOG_SYSLOG && event->size > SYSLOG_PIECE) {
         put_in_pieces(event);
     } else {
         put_or_count(event);
+    }
+    if (is_locked) {
+        unlock();
     }
     errno = saved;
 }
@@ -453,24 +487,34 @@ void ld_log_with(enum ld_log_level level, const struct ld_text *text, const char
     errno = saved;
 }
 
+/* Use the file that was opened again, or connect to syslog again. */
+static int use_again(int fd) {
+    int rc = 0;
+    if (logger.config.sink == LD_LOG_FILE) {
+        rc = use_file(fd);
+    } else {
+        ld_syslogger_close(&logger.syslogger);
+    }
+    if (rc == 0 && logger.unsaid > 0) {
+        report_loss();
+    }
+    return rc;
+}
+
 /* Open the file again; the old one stays if that fails. */
 int ld_log_reopen(void) {
     if (!logger.open) {
         return 0;
     }
     int saved = errno;
-    if (logger.config.sink != LD_LOG_FILE) {
-        ld_syslogger_close(&logger.syslogger);
-        if (logger.unsaid > 0) {
-            report_loss();
-        }
-        errno = saved;
-        return 0;
-    }
-    int fd = open_sink_file();
-    int rc = fd < 0 ? fd : use_file(fd);
-    if (rc == 0 && logger.unsaid > 0) {
-        report_loss();
+    bool is_file = logger.config.sink == LD_LOG_FILE;
+    int fd = is_file ? open_sink_file() : -1;
+    int rc = is_file && fd < 0 ? fd : lock() ? 0 : -EDEADLK;
+    if (rc == 0) {
+        rc = use_again(fd);
+        unlock();
+    } else if (fd >= 0) {
+        close(fd);
     }
     errno = saved;
     return rc;

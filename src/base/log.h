@@ -40,7 +40,11 @@ void ld_log_set_opener(ld_log_opener *opener, void *arg);
  * connected to again. */
 int ld_log_reopen(void);
 
-/* Write one event. */
+/* In a copy of the process that fork has made: the threads that may have been writing are missing.
+ * Async-signal-safe. */
+void ld_log_free_in_copy(void);
+
+/* Write one event. From any thread. */
 void ld_log_put(const struct ld_log_event *event);
 
 /* Write a printf-formatted message with "lunad" as its source. */
