@@ -18,6 +18,10 @@
 #define LOOK_MS    100 /* between checks whether the daemon is stopped */
 #define STOPPED_MS 500 /* a daemon that is stopped so long will not answer */
 
+#define BUSY_SECONDS 1.5 /* for the answer of a daemon whose loop does not turn */
+
+static const char status_verb[] = "status";
+
 /* Bytes of an answer; a daemon with very much to report has a few megabytes. */
 #define ANSWER_MAX ((size_t)16 << 20)
 
@@ -199,6 +203,26 @@ static const char *name_activity(enum ld_activity activity) {
     return "it has ended";
 }
 
+/* Ask a daemon that has not answered what it is busy with; false if it does not say that either. */
+static bool add_busy(const struct ld_request *asked, struct ld_text *why) {
+    struct ld_request request = *asked;
+    struct ld_text ignored = {0};
+    json_t *answer = NULL;
+    request.verb = status_verb;
+    request.seconds = BUSY_SECONDS;
+    bool is_told = strcmp(asked->verb, status_verb) != 0 &&
+                   ld_client_ask(&request, &answer, &ignored) == 0 &&
+                   json_is_string(json_object_get(answer, "error"));
+    if (is_told) {
+        const json_t *error = json_object_get(answer, "error");
+        ld_text_puts(why, ": ");
+        ld_text_add(why, json_string_value(error), json_string_length(error));
+    }
+    json_decref(answer);
+    ld_text_fini(&ignored);
+    return is_told;
+}
+
 /* Add why a daemon does not answer. */
 static void explain_silence(const struct ld_request *request, struct ld_text *why) {
     enum ld_activity activity = ld_process_activity(request->pid);
@@ -215,7 +239,7 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     case -ETIMEDOUT:
         ld_text_format(why, "it does not answer (waited %.1f s)",
                        (double)(ld_time_ms() - talk->begun) / 1e3);
-        if (pid > 0) {
+        if (pid > 0 && (ld_process_is_stopped(pid) || !add_busy(talk->request, why))) {
             explain_silence(talk->request, why);
         }
         break;

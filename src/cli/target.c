@@ -298,6 +298,17 @@ static double own_seconds(const struct ld_target *target) {
     return seconds + SLACK_SECONDS;
 }
 
+/* Say what a daemon is busy with that was asked to stop, if it says so. */
+static void say_busy(const struct ld_target *target, const json_t *answer) {
+    const json_t *error = json_object_get(answer, "error");
+    if (json_is_string(error)) {
+        struct ld_text words = {0};
+        ld_text_add_escaped(&words, json_string_value(error), json_string_length(error), false);
+        ld_say_error("%s: it is %s, which is interrupted", target->name, ld_text_string(&words));
+        ld_text_fini(&words);
+    }
+}
+
 /* Send SIGTERM to a daemon: to its keeper, which passes it on and starts no other host, or to itself; false
  * after complaining. */
 static bool send_term(struct stop *stop) {
@@ -323,6 +334,7 @@ static bool ask_to_stop(struct stop *stop) {
     int rc = ld_client_ask(&request, &answer, &why);
     ld_text_fini(&why);
     if (rc == 0) {
+        say_busy(&stop->target, answer);
         json_decref(answer);
     }
     return rc == 0 || rc == -ETIMEDOUT || has_ended(stop) || send_term(stop);

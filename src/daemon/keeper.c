@@ -226,7 +226,8 @@ static int keep_hosts(struct ld_keeper *keeper) {
 static int clean_up(struct ld_keeper *keeper) {
     bool stopped_between = keeper->waiting;
     bool was_killed = WIFSIGNALED(keeper->status) && !stopped_between;
-    bool died = keeper->gave_up || (was_killed && !keeper->killed && keeper->was_ready);
+    bool died = keeper->gave_up ||
+                (was_killed && !keeper->killed && !keeper->stopping && keeper->was_ready);
     ld_inherit_reset_signals();
     if (stopped_between) {
         ld_log(LD_LOG_INFO, "stopped before it was restarted");

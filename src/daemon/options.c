@@ -205,6 +205,8 @@ static const struct row rows[] = {
      "ready only when the script calls lunad.ready()"},
     {"no-new-privs", 0, NULL, SERVICE, set_flag, AT(no_new_privs), NULL,
      "no program that the script starts can gain rights (set-user-id, file capabilities)"},
+    {"stuck-after", 0, "SECONDS", SERVICE, set_seconds, AT(stuck_after), seconds_wants,
+     "report a callback that holds the loop longer (default: 5; 0: none)"},
     {"on-error", 0, "continue|exit", SERVICE, set_choice, AT(on_error), "continue|exit",
      "after an uncaught error in a callback (default: continue)"},
     {"hup", 0, "reload|ignore|stop", SERVICE, set_choice, AT(hup), "reload|ignore|stop",
@@ -325,6 +327,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                                    .start_timeout = 30,
                                    .stop_timeout = 10,
                                    .notify_fd = -1,
+                                   .stuck_after = 5,
                                    .timeout = -1,
                                    .lines = 10};
     struct getopt_tables tables;

@@ -55,6 +55,7 @@ struct ld_options {
     uint64_t recycle_memory; /* bytes; 0: not */
     double start_timeout;
     double stop_timeout;
+    double stuck_after; /* 0: report nothing */
     bool wait_ready;
     bool no_new_privs;
     int on_error;  /* enum ld_on_error */

@@ -10,6 +10,7 @@
  *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of
  *                 memory (see libc.h), or because a script has closed the descriptor, or opened a
  *                 file as a stream. For the latter two the handle gets no events instead.
+ *     epoll_wait  Between two calls of it for the host's loop that is in callbacks. See pulse.h.
  *
  * The files below this one call libc.h where they mean the C library's own. */
 #include <errno.h>
@@ -24,6 +25,7 @@
 #include "engine/guest.h"
 #include "engine/libc.h"
 #include "engine/mute.h"
+#include "engine/pulse.h"
 #include "engine/signals.h"
 
 /* Leave the handlers of signals that we catch in place. */
@@ -56,4 +58,9 @@ int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
     }
     ld_log(LD_LOG_WARN, "luv: descriptor %d cannot be watched: %s", fd, strerror(errno));
     return 0;
+}
+
+/* Note when the loop waits. */
+int epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms) {
+    return ld_pulse_wait(set, events, most, timeout_ms);
 }

@@ -29,6 +29,15 @@ int ld_libc_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags
     return real(fd, address, size, flags);
 }
 
+/* Call the C library's epoll_wait. */
+int ld_libc_epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms) {
+    static int (*real)(int, struct epoll_event *, int, int);
+    if (real == NULL) {
+        *(void **)&real = dlsym(RTLD_NEXT, "epoll_wait");
+    }
+    return real(set, events, most, timeout_ms);
+}
+
 /* Call the C library's epoll_ctl once. */
 static int call_epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
     static int (*real)(int, int, int, struct epoll_event *);

@@ -83,12 +83,12 @@ static void note(int signo, siginfo_t *info, void *context) {
     if (ld_signals_is_shared(signo)) {
         pass_on(signo, info, context);
     }
-    if (state.on_arrival[signo] != NULL) {
-        state.on_arrival[signo](signo);
-    }
     atomic_ullong *flags = info->si_code == SI_KERNEL ? &state.from_kernel : &state.from_user;
     if (atomic_fetch_or(flags, flag(signo)) == 0 && atomic_load(&state.asleep)) {
         wake();
+    }
+    if (state.on_arrival[signo] != NULL) {
+        state.on_arrival[signo](signo);
     }
     errno = saved;
 }
@@ -170,6 +170,17 @@ static void drain(void) {
 /* Whether something waits for delivery. */
 static bool is_pending(void) {
     return atomic_load(&state.from_user) != 0 || atomic_load(&state.from_kernel) != 0;
+}
+
+/* Whether a signal waits for delivery. */
+bool ld_signals_is_waiting(int signo) {
+    return ((atomic_load(&state.from_user) | atomic_load(&state.from_kernel)) & flag(signo)) != 0;
+}
+
+/* Forget a signal. */
+void ld_signals_forget(int signo) {
+    atomic_fetch_and(&state.from_kernel, ~flag(signo));
+    atomic_fetch_and(&state.from_user, ~flag(signo));
 }
 
 /* The first of a set of signals, starting at the one whose turn it is. */

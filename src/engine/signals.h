@@ -16,6 +16,10 @@ typedef void ld_signals_handler(void *arg, int signo, bool by_kernel);
  * thread, at any time. NULL: nothing. */
 void ld_signals_on_arrival(int signo, void (*function)(int signo));
 
+/* Whether SIGNO has arrived and was not delivered yet; forget it. From any thread. */
+bool ld_signals_is_waiting(int signo);
+void ld_signals_forget(int signo);
+
 /* Start catching; 0 or a negative errno. In a forked child: start again, and forget what had
  * arrived. */
 int ld_signals_open(void);

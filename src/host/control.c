@@ -12,6 +12,7 @@
 #include "base/base.h"
 #include "base/text.h"
 #include "engine/fair.h"
+#include "host/lobby.h"
 #include "posix/reserve.h"
 
 #define IDLE_MAX    128   /* peers that do not wait for an answer */
@@ -32,6 +33,7 @@ struct peer {
     bool waiting;    /* for an answer of the host */
     bool unsent;     /* it has not read its last answer */
     bool refused;    /* it gets one answer, and no more */
+    bool is_quiet;   /* nothing of it waits here for an answer: it is in the lobby */
     uint64_t last;   /* uv_now when it last did something */
     uint64_t served; /* see fair.h */
     struct ld_waiter waiter;
@@ -55,6 +57,7 @@ struct ld_control {
     unsigned open_handles;
     LIST_HEAD(, peer) peers;
     struct ld_fair fair; /* to them */
+    struct ld_lobby *lobby;
     uid_t owner;
     const struct ld_control_ops *ops;
     void *host;
@@ -81,6 +84,19 @@ static void on_peer_closed(uv_handle_t *handle) {
     release(control);
 }
 
+/* Note whether a client may be answered by another thread. */
+static void set_quiet(struct peer *peer, bool is_quiet) {
+    int fd;
+    if (is_quiet != peer->is_quiet && uv_fileno((const uv_handle_t *)&peer->pipe, &fd) == 0) {
+        peer->is_quiet = is_quiet;
+        if (is_quiet) {
+            ld_lobby_enter(peer->control->lobby, fd);
+        } else {
+            ld_lobby_leave(peer->control->lobby, fd);
+        }
+    }
+}
+
 /* Close a peer; twice does nothing. */
 static void close_peer(struct peer *peer) {
     struct ld_control *control = peer->control;
@@ -90,6 +106,7 @@ static void close_peer(struct peer *peer) {
     if (peer->waiting) {
         control->ops->forget(control->host, &peer->waiter);
     }
+    set_quiet(peer, false);
     LIST_REMOVE(peer, link);
     if (LIST_EMPTY(&control->peers)) {
         uv_timer_stop(&control->timer);
@@ -295,6 +312,7 @@ static void serve_next(struct peer *peer) {
         refuse_peer(peer, "a request has more than 1 MiB");
     } else {
         uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
+        set_quiet(peer, peer->input.size == 0);
     }
 }
 
@@ -327,6 +345,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
         close_peer(peer);
         return;
     }
+    set_quiet(peer, false);
     peer->last = uv_now(stream->loop);
     ld_text_add(&peer->input, buffer->base, (size_t)size);
     serve_next(peer);
@@ -403,6 +422,7 @@ static void welcome(struct ld_control *control, struct peer *peer) {
     uv_timer_start(&control->timer, on_timer, IDLE_MS, IDLE_MS);
     if (is_allowed(control, peer)) {
         uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
+        set_quiet(peer, true);
     } else {
         refuse_peer(peer, "permission denied: this daemon belongs to another user");
     }
@@ -484,6 +504,7 @@ static void on_listener_closed(uv_handle_t *handle) {
 static void close_listener(struct ld_control *control) {
     if (control->listener != NULL) {
         uv_timer_stop(&control->retry);
+        ld_lobby_set_listener(control->lobby, -1);
         uv_close((uv_handle_t *)control->listener, on_listener_closed);
         close(control->fd);
         control->listener = NULL;
@@ -503,17 +524,20 @@ int ld_control_listen(struct ld_control *control, int fd) {
     listener->data = control;
     control->listener = listener;
     control->fd = fd;
+    ld_lobby_set_listener(control->lobby, fd);
     return uv_poll_start(listener, UV_READABLE, on_connection);
 }
 
 /* Open the control socket. */
-int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner) {
+int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner,
+                    struct ld_lobby *lobby) {
     struct ld_control *control = calloc(1, sizeof *control);
     if (control == NULL) {
         close(listener);
         return -ENOMEM;
     }
     control->fair = (struct ld_fair)LD_FAIR_INIT;
+    control->lobby = lobby;
     control->owner = owner;
     control->open_handles = 4;
     uv_pipe_init(loop, &control->first_pipe, 0);
@@ -522,6 +546,14 @@ int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_
     uv_idle_init(loop, &control->backlog);
     *out = control;
     return ld_control_listen(control, listener);
+}
+
+/* Take over clients from the lobby. */
+void ld_control_take_over(struct ld_control *control) {
+    int fd;
+    while ((fd = ld_lobby_take(control->lobby)) >= 0) {
+        add_peer(control, fd);
+    }
 }
 
 /* Set what requests do. */

@@ -26,13 +26,19 @@ struct ld_control_ops {
 };
 
 struct ld_control;
+struct ld_lobby;
 
-/* Listen on LISTENER, which is taken over. Root and OWNER may send requests. 0 or a negative errno. */
-int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner);
+/* Listen on LISTENER, which is taken over. Root and OWNER may send requests. Clients are in the LOBBY too,
+ * which lives longer. 0 or a negative errno. */
+int ld_control_open(struct ld_control **out, uv_loop_t *loop, int listener, uid_t owner,
+                    struct ld_lobby *lobby);
 
 /* Listen on FD, which is taken over, instead of the socket before: the clients that are connected
  * stay. 0 or a negative errno, and then the one before stays in use. */
 int ld_control_listen(struct ld_control *control, int fd);
+
+/* Take over clients that were accepted in the lobby; to be called once in a turn of the loop. */
+void ld_control_take_over(struct ld_control *control);
 
 /* Set what requests do; to be called before the loop turns. */
 void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);

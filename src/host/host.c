@@ -13,6 +13,7 @@
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
 #include "engine/crash.h"
+#include "engine/pulse.h"
 #include "engine/signals.h"
 #include "host/internal.h"
 #include "posix/fds.h"
@@ -156,6 +157,8 @@ static void give_up(void *arg) {
     for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         blank_fd(facts.fd, blank);
     }
+    blank_fd(ld_pulse_give_up(), blank);
+    ld_log_free_in_copy();
     close(blank);
 }
 
@@ -174,12 +177,67 @@ static int open_engine(struct ld_host *host) {
     return host->children == NULL || host->listeners == NULL ? -ENOMEM : hand_sockets(host);
 }
 
+/* End the process, in the thread that watches the loop, because a stop takes too long. Another thread may
+ * hold any lock; what waits for one is done last. */
+static void end_process(void *arg, const char *where) {
+    struct ld_host *host = arg;
+    struct ld_service *service = host->service;
+    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it%s%s", service->name,
+           (int)getpid(), service->options->stop_timeout,
+           where[0] != '\0' ? "; it is busy in " : "", where);
+    ld_keeper_channel_say_stopping(service);
+    ld_stop_kill_left();
+    if (!host->was_ready) {
+        ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED,
+                                       "it was stopped before it was ready, and did not end");
+    }
+    if (service->keeper < 0) {
+        ld_hold_release(service, false);
+    }
+    ld_stop_kill_left();
+    kill(getpid(), SIGKILL);
+}
+
+/* Watch the loop. Where no thread can be made, do without. */
+static void open_sentry(struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    const struct ld_sentry_config config = {
+        .name = service->name,
+        .stuck_after = service->options->stuck_after,
+        .stop_timeout = service->options->stop_timeout,
+        .start_timeout = service->options->start_timeout,
+        .heeds_hup = service->options->hup != LD_HUP_IGNORE && !service->ignores_hup,
+        .keeper = service->keeper,
+        .lobby = host->lobby,
+        .script = &host->script,
+        .end = end_process,
+        .arg = host,
+    };
+    int rc = ld_pulse_open(uv_backend_fd(&host->loop));
+    if (rc == 0) {
+        rc = ld_sentry_start(&host->sentry, &config);
+    }
+    if (rc < 0) {
+        ld_pulse_close();
+        ld_log(LD_LOG_WARN,
+               "no thread watches the loop: %s: a script that is stuck is not reported, and "
+               "a stop or reload does not interrupt it",
+               strerror(-rc));
+    }
+}
+
 /* Listen to the control socket. */
 static int open_control(struct ld_host *host) {
     struct ld_service *service = host->service;
     int listener = service->listener;
     service->listener = -1; /* the control closes it */
-    int rc = ld_control_open(&host->control, &host->loop, listener, service->starter_uid);
+    host->lobby = ld_lobby_new(service->starter_uid);
+    if (host->lobby == NULL) {
+        close(listener);
+        return -ENOMEM;
+    }
+    int rc =
+        ld_control_open(&host->control, &host->loop, listener, service->starter_uid, host->lobby);
     if (host->control != NULL) {
         ld_requests_serve(host);
     }
@@ -334,6 +392,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     rc = open_host(&host);
     if (rc == 0) {
         ld_reserve_open();
+        open_sentry(&host);
         ld_start_begin(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {
@@ -343,6 +402,11 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     }
     ld_reserve_close();
     close_host(&host);
+    ld_sentry_stop(host.sentry);
+    ld_pulse_close();
+    if (host.lobby != NULL) {
+        ld_lobby_free(host.lobby);
+    }
     if (host.was_ready) {
         ld_stop_log_end(&host);
     }

@@ -24,7 +24,9 @@
 #include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
+#include "host/lobby.h"
 #include "host/recycle.h"
+#include "host/sentry.h"
 #include "script/script.h"
 #include "script/tally.h"
 
@@ -98,6 +100,8 @@ struct ld_host {
     struct ld_listeners *listeners;
     struct ld_readiness *readiness;
     struct ld_control *control;
+    struct ld_lobby *lobby;   /* of the control socket */
+    struct ld_sentry *sentry; /* NULL: there is none */
     struct ld_lag lag;
     struct ld_source source;
     struct ld_setup setup;
@@ -140,6 +144,9 @@ void ld_host_crash_close(void);
 /* The status report, a new reference; NULL when memory ran out. */
 json_t *ld_snapshot_take(struct ld_host *host);
 
+/* The name of the state, static. */
+const char *ld_snapshot_state(const struct ld_host *host);
+
 /* retired.c */
 
 /* Begin to end SCRIPT, which has been replaced: it is closed at once if it has nothing to finish. */
@@ -165,6 +172,9 @@ void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter);
 
 /* Continue a reload, or begin one that was asked for. */
 void ld_reload_step(struct ld_host *host);
+
+/* Note that a reload was refused before it began, because the loop was held. */
+void ld_reload_note_refused(struct ld_host *host);
 
 /* Give up the reload under way, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);

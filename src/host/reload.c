@@ -58,6 +58,7 @@ static void tell(struct ld_waiter **list, json_t *answer) {
 static void note_end(struct ld_host *host, bool ok) {
     struct ld_reload *reload = &host->reload;
     reload->phase = LD_RELOAD_NONE;
+    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     reload->last_ok = ok;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
@@ -66,6 +67,17 @@ static void note_end(struct ld_host *host, bool ok) {
     ld_text_clear(&reload->last_error);
     ld_text_append(&reload->last_error, &reload->why);
     ld_notify_send("READY=1");
+}
+
+/* Note that a reload was refused before it began. */
+void ld_reload_note_refused(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    reload->failed++;
+    reload->last_ok = false;
+    reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
+    reload->last_ms = 0;
+    ld_text_clear(&reload->last_error);
+    ld_text_puts(&reload->last_error, "a C function held the loop, and could not be interrupted");
 }
 
 /* Close what the new generation had made. */
@@ -165,6 +177,7 @@ static void begin(struct ld_host *host) {
     reload->later_waiters = NULL;
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
+    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     reload->answered = false;
     ld_text_clear(&reload->why);
     ld_notify_reloading();

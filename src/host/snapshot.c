@@ -19,7 +19,7 @@ static json_t *json_text_or_null(const struct ld_text *text) {
 }
 
 /* Name the state. */
-static const char *state_name(const struct ld_host *host) {
+const char *ld_snapshot_state(const struct ld_host *host) {
     switch (host->state) {
     case LD_HOST_STARTING:
         return "starting";
@@ -209,7 +209,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     json_t *report = json_pack(
         "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
         (int)getpid(), "script", ld_json_string(host->setup.place), "mode",
-        host->setup.daemon ? "daemon" : "foreground", "state", state_name(host), "ready",
+        host->setup.daemon ? "daemon" : "foreground", "state", ld_snapshot_state(host), "ready",
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     size_t lent = ld_reserve_lend(); /* to read about the process itself */

@@ -35,6 +35,7 @@ static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
     ld_guard_stop();
     host->state = LD_HOST_RUNNING;
+    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     ld_script_serve(host->script);
     ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_listeners_commit(host->listeners);

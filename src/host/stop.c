@@ -5,6 +5,7 @@
 
 #include "api/life.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "host/internal.h"
 #include "posix/family.h"
 #include "posix/inherit.h"
@@ -100,7 +101,7 @@ static enum ld_log_level end_level(const struct ld_host *host) {
 /* Begin to kill. */
 static void begin_kill(struct ld_host *host) {
     host->stop.phase = LD_STOP_KILL;
-    host->stop.deadline = uv_now(&host->loop) + KILL_MS;
+    host->stop.deadline = ld_alarm_deadline(host, KILL_MS / 1e3);
     ld_stop_kill_left();
     ld_reaper_sweep(host->reaper);
 }
@@ -125,6 +126,10 @@ static void enter(struct ld_host *host, int status) {
     if (host->state != LD_HOST_STOPPING) {
         host->state = LD_HOST_STOPPING;
         host->exit_status = status;
+        ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
+        ld_sentry_note_stop(host->sentry,
+                            uv_hrtime() +
+                                (uint64_t)(host->service->options->stop_timeout * LD_TIME_SECOND));
         if (!is_restarted(host)) {
             ld_notify_send("STOPPING=1");
         }

@@ -102,6 +102,21 @@ static void take_socket(struct ld_host *host) {
     }
 }
 
+/* Do what a thread has promised to clients while the loop was held. */
+static void serve_lobby(struct ld_host *host) {
+    ld_control_take_over(host->control);
+    if (ld_lobby_wants_reopen(host->lobby)) {
+        ld_actions_reopen_log();
+    }
+    if (ld_lobby_wants_stop(host->lobby) &&
+        (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING)) {
+        ld_actions_stop(host);
+    }
+    if (ld_sentry_has_refused(host->sentry)) {
+        ld_reload_note_refused(host);
+    }
+}
+
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
  * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
@@ -109,6 +124,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (ld_forked_is_copy()) { /* it should have ended before */
         ld_forked_leave(0);
     }
+    serve_lobby(host);
     bool left = resume_tasks(host);
     if (host->state == LD_HOST_STARTING) {
         ld_start_step(host);
@@ -136,6 +152,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (host->state == LD_HOST_STOPPING) {
         ld_stop_step(host);
     }
+    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     uv_update_time(&host->loop);
     ld_guest_arm_all();
     if (host->state == LD_HOST_ENDED) {

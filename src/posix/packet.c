@@ -155,3 +155,12 @@ int ld_packet_receive(int channel, struct ld_packet *packet) {
     }
     return rc;
 }
+
+/* Whether the next packet is a word. */
+bool ld_packet_is_next(int channel, const char *word) {
+    char expected[64];
+    char bytes[sizeof expected];
+    int size = snprintf(expected, sizeof expected, VERSION "0 %s", word);
+    ssize_t seen = recv(channel, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+    return seen == size && memcmp(bytes, expected, (size_t)size) == 0;
+}
