@@ -174,7 +174,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     FUZZ_CHECK(connect(fd, (struct sockaddr *)&address, address_size) == 0);
     uint8_t mode = fuzz_byte(&input);
-    size_t piece = mode % 8 == 7 ? 65536 : (size_t)1 << mode % 8;
+    size_t piece = (size_t)4 << 2 * (mode % 8);
     ld_text_add(&request, (const char *)input.at, input.left);
     bool is_too_much = mode == 255;
     while (is_too_much && request.size < TOO_MUCH) {

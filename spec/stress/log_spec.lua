@@ -15,7 +15,8 @@ local ROTATION = 0.05 -- seconds
 local WRITER = [[
   local OWN, OF_CHILD, RATE = %d, %d, %d
   for i = 1, OF_CHILD > 0 and 2 or 0 do
-    lunad.spawn { "awk", "BEGIN { while (++n <= " .. OF_CHILD .. ") print \"line \" n \" .\" }", name = "c" .. i }
+    local program = "BEGIN { while (++n <= " .. OF_CHILD .. ") print \"line \" n \" .\" }"
+    lunad.spawn { "awk", program, name = "c" .. i }
   end
   local beats, beat = 0, nil
   beat = lunad.every(0.01, function() beats = beats + 1 end)
