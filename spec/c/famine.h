@@ -1,6 +1,5 @@
-/* Memory that runs out when a test says so, for everything but libuv, which ends the process by
- * itself then: lunad's own code (linked with --wrap for malloc, calloc, realloc, strdup and fdopen), Lua,
- * whose memory lunad allocates, and jansson. */
+/* Memory that runs out when a test says so: for lunad's own code (linked with --wrap for malloc, calloc,
+ * realloc, strdup and fdopen), for Lua and libuv, whose memory lunad allocates, and for jansson. */
 #ifndef FAMINE_H
 #define FAMINE_H
 

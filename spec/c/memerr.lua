@@ -325,6 +325,50 @@ function acts.control()
   effect()
 end
 
+function acts.reopen()
+  starve()
+  trial.ask("reopen")
+  local answer
+  repeat
+    lunad.sleep(0.0005)
+    answer = trial.answer()
+  until answer
+  check(answer ~= "", "the connection was closed")
+  effect()
+end
+
+function acts.luv()
+  local timer = require "luv".new_timer()
+  starve(true)
+  timer:start(0, 0, function()
+    timer:close()
+    effect()
+  end)
+end
+
+-- A line is lost only with an error; the child comes to its end.
+function acts.failing_line()
+  starve(true)
+  local child, message = lunad.spawn { "printf", "one\ntwo\n", stdout = lunad.by_line(function(line)
+    error { line }
+  end) }
+  check(child, message)
+end
+
+-- The child is started again, or the supervisor says why not.
+function acts.restart()
+  local supervisor
+  local ends = 0
+  supervisor = lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, within = 100, on_exit = function()
+    ends = ends + 1
+    if ends == 2 then
+      supervisor:stop()
+      effect()
+    end
+  end, on_give_up = function() trial.problem("it gives up") end }
+  starve(true)
+end
+
 local act = assert(acts[name], name)
 if name ~= "signal" then
   handle:stop()

@@ -15,6 +15,7 @@
 #include "engine/crash.h"
 #include "engine/pulse.h"
 #include "engine/signals.h"
+#include "engine/uv_memory.h"
 #include "host/internal.h"
 #include "posix/fds.h"
 #include "posix/forked.h"
@@ -383,6 +384,7 @@ static int open_loop(uv_loop_t *loop, struct ld_text *why) {
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
     ld_host_crash_open(&host);
+    ld_uv_memory_install();
     int rc = open_loop(&host.loop, why);
     if (rc < 0) {
         ld_host_crash_close();

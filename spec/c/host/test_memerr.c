@@ -28,13 +28,15 @@
 #define STRIDE        7 /* where there are thousands of allocations */
 #define STEPS_MAX     20000
 
+static long step = STRIDE; /* 1 with --all */
+
 static const long lengths[] = {1, 2, FAMINE_FOR_GOOD};
 
 /* The trial under way. */
 static struct {
     struct ld_host *host;
     size_t mode;      /* index in lengths */
-    long step;        /* from one trial to the next; MEMERR_STEP says another */
+    long step;        /* from one trial to the next */
     long spared;      /* allocations before the famine */
     long done;        /* trials that are over */
     bool starving;    /* the famine has not ended */
@@ -233,15 +235,16 @@ static int l_before_minute(lua_State *L) {
     return 0;
 }
 
-/* ask(): send a request to the control socket, as a client. */
+/* ask([verb]): send a request to the control socket, as a client. */
 static int l_ask(lua_State *L) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    static const char request[] = "{\"verb\":\"status\"}\n";
-    (void)L;
+    char request[64];
+    int size =
+        snprintf(request, sizeof request, "{\"verb\":\"%s\"}\n", luaL_optstring(L, 1, "status"));
     snprintf(address.sun_path, sizeof address.sun_path, "%s", client.path);
     client.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     CHECK(connect(client.fd, (const struct sockaddr *)&address, sizeof address) == 0);
-    CHECK(write(client.fd, request, sizeof request - 1) == sizeof request - 1);
+    CHECK(write(client.fd, request, (size_t)size) == size);
     return 0;
 }
 
@@ -303,11 +306,16 @@ static int run_host(const char *script, const char *name, struct ld_text *why) {
                                  .script_word = 2,
                                  .starter_uid = getuid(),
                                  .listener = make_listener(),
+                                 .run_fd = -1,
+                                 .notify_fd = -1,
+                                 .log_place = {.dir = -1},
+                                 .pidfile = {.fd = -1},
+                                 .claim = -1,
                                  .file_watch = -1,
                                  .channel = -1,
                                  .keeper = -1};
     int status = ld_host_run(&service, why);
-    trial.refused = famine_end();
+    trial.refused += famine_end();
     if (service.listener >= 0) {
         close(service.listener);
     }
@@ -317,19 +325,18 @@ static int run_host(const char *script, const char *name, struct ld_text *why) {
 }
 
 /* Begin a test with a log of its own. */
-static void begin(long step) {
+static void begin(long stride) {
     struct ld_log_config config = {.sink = LD_LOG_FILE, .path = box_path("log")};
     memset(&trial, 0, sizeof trial);
-    trial.step = getenv("MEMERR_STEP") != NULL ? atol(getenv("MEMERR_STEP")) : step;
-    REQUIRE(trial.step > 0);
+    trial.step = step < stride ? step : stride;
     famine_init();
     REQUIRE(ld_log_open(&config) == 0);
 }
 
 /* Run a script that makes trials; it must do well each time that there is memory. */
-static void run_trials(const char *script, const char *name, long step) {
+static void run_trials(const char *script, const char *name, long stride) {
     struct ld_text why = {0};
-    begin(step);
+    begin(stride);
     CHECK_INT(0, run_host(script, name, &why));
     CHECK_STR("", ld_text_string(&why));
     CHECK_INT(LD_COUNT(lengths), trial.mode);
@@ -351,6 +358,7 @@ static void check_start(size_t mode) {
     trial.spared = 0;
     do {
         trial.starving = true; /* until the first turn of the loop */
+        trial.refused = 0;
         famine_begin(trial.spared, lengths[mode]);
         trial.spared += trial.step;
         trial.done++;
@@ -374,10 +382,33 @@ static void test_start(void) {
     ld_log_close();
 }
 
-#define TRIALS(name)                                                                               \
-    static void test_##name(void) {                                                                \
-        run_trials(MEMERR_DIRECTORY "/memerr.lua", #name, 1);                                      \
+/* Stop again and again; each stop comes to its end, whatever is missing. */
+static void test_stop(void) {
+    struct ld_text why = {0};
+    begin(STRIDE);
+    for (trial.mode = 0; trial.mode < LD_COUNT(lengths); trial.mode++) {
+        trial.spared = 0;
+        do {
+            trial.refused = 0;
+            int status = run_host(MEMERR_DIRECTORY "/memerr_stop.lua", NULL, &why);
+            if (!CHECK(status == 0 && ld_text_is_empty(&why))) {
+                say("the stop failed");
+            }
+            trial.starving = false;
+            trial.spared += trial.step;
+            trial.done++;
+            ld_text_fini(&why);
+        } while (trial.refused > 0);
     }
+    printf("    %ld trials\n", trial.done);
+    ld_log_close();
+}
+
+#define TRIALS_BY(name, stride)                                                                    \
+    static void test_##name(void) {                                                                \
+        run_trials(MEMERR_DIRECTORY "/memerr.lua", #name, stride);                                 \
+    }
+#define TRIALS(name) TRIALS_BY(name, 1)
 
 TRIALS(after)
 TRIALS(armed_after)
@@ -415,10 +446,15 @@ TRIALS(error)
 TRIALS(seen_error)
 TRIALS(on_stop)
 TRIALS(control)
+TRIALS(reopen)
+TRIALS(luv)
+TRIALS_BY(failing_line, STRIDE)
+TRIALS_BY(restart, STRIDE)
 
 static const struct check_case cases[] = {
     {"a start", test_start},
     {"a reload", test_reload},
+    {"a stop", test_stop},
     {"after", test_after},
     {"armed after", test_armed_after},
     {"every", test_every},
@@ -455,10 +491,19 @@ static const struct check_case cases[] = {
     {"seen error", test_seen_error},
     {"on stop", test_on_stop},
     {"control", test_control},
+    {"reopen", test_reopen},
+    {"luv", test_luv},
+    {"failing line", test_failing_line},
+    {"restart", test_restart},
 };
 
-/* Run the cases. What is opened once in a process is no case's. */
+/* Run the cases; with --all, for every single allocation where there are thousands. What is opened once in a process is no case's. */
 int main(int argc, char **argv) {
     REQUIRE(ld_signals_open() == 0);
+    if (argc > 1 && strcmp(argv[1], "--all") == 0) {
+        step = 1;
+        argv++;
+        argc--;
+    }
     return check_main(argc, argv, cases, LD_COUNT(cases));
 }
