@@ -87,12 +87,13 @@ describe("a crash", function()
       local report = crash(case[1])
       local script = box:path "x.lua"
       check_order(report, "Crash of x\n", "signal:", case[3], "generation 1\n", "script:    " .. script,
-        "version:   lunad ", "The last lines of the log:\n\n", "x: before it answer=42\n", "The C stack",
-        "crasher.so+0x", "The Lua stack of generation 1", script .. ":4: in function 'inner'\n",
-        script .. ":8\n", "  in a coroutine that was resumed by\n", script .. ":8: in function 'outer'\n",
-        script .. ":10\n")
-      assert.truthy(box:log("x"):find(("error lunad: x %%(pid %%d+%%) was killed by SIG%s in %s:4, report in %s\n")
-        :format(case[2], support.pattern(script), support.pattern(box:path "log/x.crash"))), box:log "x")
+        "version:   lunad ", "The last lines of the log:\n\n", "x: before it answer=42\n",
+        "The C stack", "crasher.so+0x", "The Lua stack of generation 1",
+        script .. ":4: in function 'inner'\n", script .. ":8\n", "  in a coroutine that was resumed by\n",
+        script .. ":8: in function 'outer'\n", script .. ":10\n")
+      local line = ("error lunad: x %%(pid %%d+%%) was killed by SIG%s in %s:4, report in %s\n"):format(
+        case[2], support.pattern(script), support.pattern(box:path "log/x.crash"))
+      assert.truthy(box:log("x"):find(line), box:log "x")
     end)
   end
 
@@ -103,7 +104,8 @@ describe("a crash", function()
     local status = box:lunad("status", "x")
     assert.equal(1, status.code)
     assert.truthy(status.out:find("x: dead, but its pidfile is there.*; it " .. told), status.out)
-    assert.truthy(support.json.decode(box:lunad("status", "--json", "x").out).death:find("^it " .. told .. "$"))
+    local report = support.json.decode(box:lunad("status", "--json", "x").out)
+    assert.truthy(report.death:find("^it " .. told .. "$"), report.death)
     assert.truthy(box:ok("list"):find("\nx +%- +dead .* it " .. told), box:ok "list")
     start(support.BEAT)
     assert.truthy(box:wait_log("x", "warn  lunad: the last run of x " .. told .. "\n"))
@@ -130,7 +132,8 @@ describe("a crash", function()
 
   it("by a signal from outside names who has sent it, also in a storm of them", function()
     local pid = start(support.BEAT .. "lunad.after(0, function() while true do end end)")
-    local sent = box:shell('for i in {1..200}; do kill -SEGV "$2" 2>/dev/null || break; done; echo $$', { tostring(pid) })
+    local storm = 'for i in {1..200}; do kill -SEGV "$2" 2>/dev/null || break; done; echo $$'
+    local sent = box:shell(storm, { tostring(pid) })
     box:wait_log("x", "was killed by SIGSEGV in [^\n]*x.lua:1, ")
     box:wait_gone(pid)
     check_order(box:read "log/x.crash", ("SIGSEGV (11), sent by pid %s of user %d\n"):format(
@@ -141,8 +144,19 @@ describe("a crash", function()
   it("of another thread says so, and shows the Lua stack as that of the main thread", function()
     local report = crash "thread()"
     check_order(report, "signal:    SIGSEGV (11)", "thread:    ", "not the main one", "The C stack",
-      "crasher.so+0x", "This is the Lua stack of the main thread, where the crash was not.\n", "x.lua:4: in function")
+      "crasher.so+0x", "This is the Lua stack of the main thread, where the crash was not.\n",
+      "x.lua:4: in function")
     assert.truthy(box:log("x"):find("was killed by SIGSEGV, report in", 1, true))
+  end)
+
+  it("by a bug of lunad's own says what was found to be impossible", function()
+    local pipe = assert(io.popen(("nm '%s'"):format(support.binary)))
+    local address = pipe:read("a"):match "(%x+) T ld_base_abort\n"
+    pipe:close()
+    local report = crash(("bug(0x%s)"):format(address))
+    check_order(report, "SIGABRT (6), raised by the process itself\nbug:       here.c:7: it rains\n",
+      "C stack")
+    assert.truthy(box:log("x"):find("lunad: bug: here.c:7: it rains\n", 1, true))
   end)
 
   it("in a Lua state that is broken is reported as far as it can be read", function()
@@ -159,9 +173,9 @@ describe("a crash", function()
       box:write(path:sub(#box.dir + 2) .. "/full", "")
     end
     assert.is_nil(crash "segv()")
-    check_order(box:log "x", "error lunad: crash of x\n    \n    signal:    SIGSEGV (11)", "error lunad: The C stack",
-      "\n      #0 0x", "error lunad: The Lua stack of generation 1", "in function 'inner'\n",
-      "was killed by SIGSEGV in ", "x.lua:4\n")
+    check_order(box:log "x", "error lunad: crash of x\n    \n    signal:    SIGSEGV (11)",
+      "error lunad: The C stack", "\n      #0 0x", "error lunad: The Lua stack of generation 1",
+      "in function 'inner'\n", "was killed by SIGSEGV in ", "x.lua:4\n")
     assert.truthy(box:lunad("status", "x").out:find("was killed by SIGSEGV at [%w:-]+\n"))
   end)
 
@@ -178,7 +192,8 @@ describe("a crash", function()
   it("is reported in the run directory if the log is not a file", function()
     local pid = start(NESTED:gsub("CALL", "segv()"), "--log", "none")
     box:wait_gone(pid)
-    check_order(box:read "run/x.crash", "Crash of x\n", "The last lines of the log:\n\n\n", "in function 'inner'")
+    check_order(box:read "run/x.crash", "Crash of x\n", "The last lines of the log:\n\n\n",
+      "in function 'inner'")
     assert.truthy(box:lunad("status", "x").out:find("report in " .. box:path "run/x.crash", 1, true))
     box:ok("stop", "x")
     os.remove(box:path "run/x.crash")
@@ -188,10 +203,11 @@ describe("a crash", function()
     local script = box:write("x.lua", (NESTED:gsub("CALL", "segv()")))
     local result = box:run({ "run", script }, { env = ENV })
     assert.equal(11, result.signal)
-    check_order(result.err, "error lunad: crash of x\n", "signal:    SIGSEGV (11)", "version: ", "The C stack",
-      "in function 'inner'", "x (pid ", ") was killed by SIGSEGV in " .. script .. ":4\n")
+    check_order(result.err, "error lunad: crash of x\n", "signal:    SIGSEGV (11)", "version: ",
+      "The C stack", "in function 'inner'", "x (pid ", ") was killed by SIGSEGV in " .. script .. ":4\n")
     local short = box:shell('script -qec "$1 run x.lua" /dev/null', {}, { env = ENV }).out
-    check_order(short, "crash of x", "signal:    SIGSEGV (11)", "#0 0x", "in function 'inner'", "was killed by SIGSEGV")
+    check_order(short, "crash of x", "signal:    SIGSEGV (11)", "#0 0x", "in function 'inner'",
+      "was killed by SIGSEGV")
     assert.is_nil(short:find("version:", 1, true))
     assert.is_nil(box:read "run/x.crash")
     box:ok("stop", "x")
@@ -244,7 +260,8 @@ describe("a crash", function()
   end)
 
   it("is none if a handler of the script takes an ABRT from outside", function()
-    local pid = start(support.BEAT .. "lunad.signal('ABRT', function(name) lunad.log.info('got ' .. name) end)")
+    local pid = start(support.BEAT
+      .. "lunad.signal('ABRT', function(name) lunad.log.info('got ' .. name) end)")
     assert.equal(0, support.kill(pid, "sigabrt"))
     box:wait_log("x", "x: got ABRT\n")
     assert.equal("running", box:status("x").state)
@@ -272,6 +289,21 @@ describe("a crash", function()
     box:ok("stop", "x")
   end)
 
+  it("of a host that is started again is kept for each", function()
+    local pid = start(support.BEAT .. ([[
+      local file = assert(io.open(%q, "a+"))
+      file:write("x"):flush()
+      file:seek "set"
+      local life = #file:read "a"
+      lunad.after(0, life < 3 and require("crasher").segv or function() lunad.log.info "it lives" end)
+    ]]):format(box:path "lives"), "--restart", "on-failure")
+    box:wait_log("x", "x: it lives\n")
+    assert.truthy(box:read("log/x.crash.1"):find(("Crash of x\n.*\ndaemon:    x, pid %d\n"):format(pid)))
+    assert.truthy(box:read("log/x.crash"):find("The keeper saw it killed by SIGSEGV", 1, true))
+    assert.is_nil(box:read("log/x.crash"):find(("pid %d\n"):format(pid), 1, true))
+    box:ok("stop", "x")
+  end)
+
   describe("of a host below a keeper", function()
     local function test(name, body)
       it(name, function()
@@ -288,8 +320,8 @@ describe("a crash", function()
       local stat = uv.fs_stat(box:path "log/x.crash")
       assert.same({ 0, 65534, tonumber("640", 8) }, { stat.uid, stat.gid, stat.mode % 512 })
       assert.truthy(box:log("x"):find("error lunad: x %(pid %d+%) was killed by SIGSEGV[^\n]*, report in "))
-      local told = box:lunad("status", "x").out
-      assert.truthy(told:find("was killed by SIGSEGV[^\n]*, report in " .. support.pattern(box:path "log/x.crash")), told)
+      local told = "was killed by SIGSEGV[^\n]*, report in " .. support.pattern(box:path "log/x.crash")
+      assert.truthy(box:lunad("status", "x").out:find(told))
       box:ok("stop", "x")
     end)
 

@@ -397,17 +397,33 @@ static void put_last_text(struct ld_writer *writer, enum ld_log_level level, con
     ld_writer_puts(writer, "\n");
 }
 
+/* Send one line to syslog, in the configured form. */
+static void send_last(enum ld_log_level level, const char *line, size_t size) {
+    static char buffer[LAST_SIZE];
+    struct ld_writer writer = {.buffer = buffer, .capacity = sizeof buffer};
+    if (logger.config.json) {
+        put_last_json(&writer, level, line, size);
+        writer.size--; /* without the newline */
+    } else {
+        ld_writer_puts(&writer, "lunad: ");
+        ld_writer_escaped(&writer, line, size);
+    }
+    const struct ld_syslogger_message last = {.priority = syslog_priorities[level],
+                                              .ident = logger.ident,
+                                              .text = buffer,
+                                              .size = writer.size};
+    ld_syslogger_send_from_handler(&logger.syslogger, &last);
+}
+
 /* Send each line of a message to syslog. */
-static void send_last(enum ld_log_level level, const char *message, size_t size) {
+static void send_last_lines(enum ld_log_level level, const char *message, size_t size) {
     while (size > 0) {
         const char *newline = memchr(message, '\n', size);
         size_t length = newline != NULL ? (size_t)(newline - message) : size;
         size_t taken = newline != NULL ? length + 1 : length;
-        const struct ld_syslogger_message last = {.priority = syslog_priorities[level],
-                                                  .ident = logger.ident,
-                                                  .text = message,
-                                                  .size = length};
-        ld_syslogger_send_from_handler(&logger.syslogger, &last);
+        if (length > 0) {
+            send_last(level, message, length);
+        }
         message += taken;
         size -= taken;
     }
@@ -424,7 +440,7 @@ void ld_log_from_handler(enum ld_log_level level, const char *message, size_t si
         size--;
     }
     if (logger.config.sink == LD_LOG_SYSLOG) {
-        send_last(level, message, size);
+        send_last_lines(level, message, size);
         return;
     }
     if (logger.torn) {

@@ -14,7 +14,7 @@
 #include "base/time.h"
 #include "base/writer.h"
 
-#define LAST_SIZE 1024 /* of a message from a signal handler */
+#define LAST_SIZE 4096 /* of a message from a signal handler */
 
 /* Close the connection. */
 void ld_syslogger_close(struct ld_syslogger *syslogger) {
@@ -139,7 +139,7 @@ void ld_syslogger_send_from_handler(struct ld_syslogger *syslogger,
     ld_writer_puts(&writer, "[");
     ld_writer_decimal(&writer, getpid(), 1);
     ld_writer_puts(&writer, "]: ");
-    ld_writer_escaped(&writer, message->text, message->size);
+    ld_writer_add(&writer, message->text, message->size);
     bytes[writer.size] = '\0';
     size_t size = writer.size + (syslogger->stream ? 1 : 0);
     if (send(syslogger->fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) {

@@ -648,6 +648,49 @@ static void test_syslog_as_json(void) {
     ld_log_close();
 }
 
+/* What a handler of a crash writes, to a log of one form. */
+static const char *write_from_handler(bool json) {
+    static const char message[] = "first\nsecond \x1b\n\n";
+    struct ld_log_config config = {
+        .sink = LD_LOG_FILE, .level = LD_LOG_INFO, .json = json, .path = box_path("handler.log")};
+    unlink(box_path("handler.log"));
+    CHECK_INT(0, ld_log_open(&config));
+    CHECK(ld_log_is_file());
+    ld_log_from_handler(LD_LOG_ERROR, message, sizeof message - 1);
+    ld_log(LD_LOG_INFO, "later");
+    ld_log_close();
+    ld_log_from_handler(LD_LOG_ERROR, message, sizeof message - 1); /* not open */
+    CHECK(!ld_log_is_file());
+    return read_file(box_path("handler.log"));
+}
+
+static void test_from_handler(void) {
+    const char *text = write_from_handler(false);
+    CHECK(strstr(text, "Z error lunad: first\n    second \\x1B\n2") == text + 23);
+    CHECK(strstr(text, "Z info  lunad: later\n") != NULL);
+    text = write_from_handler(true);
+    CHECK(strstr(text, "{\"time\":\"2") == text);
+    CHECK(strstr(text, "Z\",\"level\":\"error\",\"source\":\"lunad\",\"pid\":") != NULL);
+    CHECK(strstr(text, ",\"message\":\"first\\u000asecond \\u001b\"}\n{") != NULL);
+}
+
+static void test_syslog_from_handler(void) {
+    static const char message[] = "first\n\nsecond\x1b\n";
+    int fd = open_listener(SOCK_DGRAM);
+    open_syslog(false);
+    ld_log_from_handler(LD_LOG_ERROR, message, sizeof message - 1);
+    check_packet(fd, "]: lunad: first");
+    check_packet(fd, "]: lunad: second\\x1B");
+    open_syslog(true);
+    ld_log_from_handler(LD_LOG_ERROR, "one", 3);
+    check_packet(fd, ",\"message\":\"one\"}");
+    close(fd);
+    unlink(box_path("syslog"));
+    ld_log_reopen(); /* which closes the connection */
+    ld_log_from_handler(LD_LOG_ERROR, "nobody listens", 14);
+    ld_log_close();
+}
+
 static const struct check_case cases[] = {
     {"levels have names", test_levels},
     {"what is below the least level is not written", test_least_level},
@@ -677,6 +720,8 @@ static const struct check_case cases[] = {
     {"a syslog that wants a stream gets one", test_syslog_by_a_stream},
     {"a message too long for syslog comes in pieces", test_syslog_of_long_messages},
     {"syslog gets JSON when that is asked for", test_syslog_as_json},
+    {"a signal handler can write an event", test_from_handler},
+    {"a signal handler can send lines to syslog", test_syslog_from_handler},
 };
 
 CHECK_MAIN(cases)
