@@ -111,7 +111,8 @@ describe("a crash", function()
     assert.truthy(box:wait_log("x", "warn  lunad: the last run of x " .. told .. "\n"))
     box:ok("stop", "x")
     crash "segv()"
-    assert.truthy(box:ok("stop", "x"):find(told), "stop")
+    local stopped = box:ok("stop", "x")
+    assert.truthy(stopped:find(told), stopped)
     assert.same({}, box:left_files())
   end)
 

@@ -84,11 +84,11 @@ function support.write(path, text)
   return path
 end
 
--- Whether a process lives; a zombie does not.
+-- Whether a process lives; a zombie does not. Its first thread can be one while others still hold its files.
 function support.is_alive(pid)
   local stat = support.read(("/proc/%d/stat"):format(pid))
-  local state = stat and stat:match("^.*%) (%a)")
-  return state ~= nil and state ~= "Z" and state ~= "X"
+  local state, threads = (stat or ""):match("^.*%) (%a)" .. (" %S+"):rep(16) .. " (%d+) ")
+  return state ~= nil and (state ~= "Z" and state ~= "X" or tonumber(threads) > 1)
 end
 
 -- The fields of /proc/PID/status as strings.
