@@ -150,6 +150,14 @@ describe("a crash", function()
     assert.truthy(box:log("x"):find("was killed by SIGSEGV, report in", 1, true))
   end)
 
+  it("of a thread of lunad's own is reported too", function()
+    local pid = start(support.BEAT .. "lunad.after(0, require('crasher').signal_threads)")
+    box:wait_log("x", "was killed by SIGSEGV, report in ")
+    box:wait_gone(pid)
+    check_order(box:read "log/x.crash", "signal:    SIGSEGV (11)", "thread:    ", "not the main one",
+      "The C stack", "of the main thread, where the crash was not.\n")
+  end)
+
   it("by a bug of lunad's own says what was found to be impossible", function()
     local pipe = assert(io.popen(("nm '%s'"):format(support.binary)))
     local address = pipe:read("a"):match "(%x+) T ld_base_abort\n"

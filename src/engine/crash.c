@@ -62,14 +62,19 @@ static void block_all_but(int signo) {
     sigprocmask(SIG_SETMASK, &mask, NULL);
 }
 
+/* Take the signals of crashes out of a mask. */
+void ld_crash_spare(sigset_t *mask) {
+    for (size_t i = 0; i < LD_COUNT(fatal); i++) {
+        sigdelset(mask, fatal[i]);
+    }
+}
+
 /* Block all signals but those that end a part of the report. */
 static void unblock_faults(void) {
     sigset_t mask;
     sigfillset(&mask);
     sigdelset(&mask, SIGALRM);
-    for (size_t i = 0; i < LD_COUNT(fatal); i++) {
-        sigdelset(&mask, fatal[i]);
-    }
+    ld_crash_spare(&mask);
     sigprocmask(SIG_SETMASK, &mask, NULL);
 }
 

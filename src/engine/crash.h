@@ -40,6 +40,10 @@ void ld_crash_close(void);
 /* In a copy of the process: restore what was before. Async-signal-safe. */
 void ld_crash_give_up(void);
 
+/* Take the signals of crashes out of MASK, the set of signals that a thread of lunad's own is to block:
+ * while they are blocked a crash kills without a report. */
+void ld_crash_spare(sigset_t *mask);
+
 /* For a part: stop the main thread, if the crash is on another one; false if it does not stop. */
 bool ld_crash_stop_main(const struct ld_crash *crash);
 

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "daemon/keeper_channel.h"
+#include "engine/crash.h"
 #include "engine/pulse.h"
 #include "engine/signals.h"
 #include "host/lobby.h"
@@ -412,12 +413,13 @@ static void heed_signals(struct ld_sentry *sentry) {
     }
 }
 
-/* Make the thread, which has no signals. */
+/* Make the thread, which has no signals but those of crashes. */
 static int make_thread(struct ld_sentry *sentry) {
     pthread_attr_t attributes;
     sigset_t all;
     sigset_t before;
     sigfillset(&all);
+    ld_crash_spare(&all);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
     pthread_sigmask(SIG_SETMASK, &all, &before);
