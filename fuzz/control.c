@@ -10,6 +10,7 @@
 
 #include "base/text.h"
 #include "fuzz.h"
+#include "host/lobby.h"
 
 #define TURNS_MAX 100000
 #define TOO_MUCH  ((1 << 20) + 4096) /* bytes without a newline */
@@ -73,7 +74,7 @@ static void open_control(void) {
     signal(SIGPIPE, SIG_IGN);
     FUZZ_CHECK(bind(fd, (struct sockaddr *)&address, address_size) == 0 && listen(fd, 8) == 0);
     FUZZ_CHECK(uv_loop_init(&loop) == 0);
-    FUZZ_CHECK(ld_control_open(&control, &loop, fd, getuid()) == 0);
+    FUZZ_CHECK(ld_control_open(&control, &loop, fd, getuid(), ld_lobby_new(getuid())) == 0);
     ld_control_serve(control, &ops, NULL);
 }
 
