@@ -83,6 +83,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
     struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
         lua_pop(script->shelf, 1);
+        info->errors += again; /* which was reported */
         if (!again) { /* no memory now: try again later */
             ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
         }
