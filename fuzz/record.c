@@ -33,9 +33,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (rc == 0) {
         check(&record, dir);
         ld_record_fini(&record);
-        ld_record_note_death(dir, "x", "killed by SIGKILL");
+        ld_record_note_death(dir, "x", "killed by SIGKILL", "/log/x.crash");
         FUZZ_CHECK(ld_record_load(&record, dir, "x") == 0);
         FUZZ_CHECK(strcmp(record.death, "killed by SIGKILL") == 0 && record.died > 0);
+        FUZZ_CHECK(strcmp(record.report, "/log/x.crash") == 0);
         check(&record, dir);
         ld_record_fini(&record);
     }
