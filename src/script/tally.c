@@ -39,10 +39,19 @@ static uint64_t due_at(const struct ld_tally_place *place) {
     return window_end < over ? window_end : over;
 }
 
+/* Add the last message of a place, and where that is unless it begins with it, as Lua's own do. */
+static void add_message(struct ld_text *text, const struct ld_tally_place *place) {
+    bool has_place = strncmp(place->message, place->where, strlen(place->where)) == 0;
+    ld_text_puts(text, place->message);
+    if (!has_place && strcmp(place->where, "?") != 0 && place->where[0] != '\0') {
+        ld_text_format(text, " at %s", place->where);
+    }
+}
+
 /* Log the last error of a place without its traceback. */
 static void tell_briefly(const struct ld_tally_place *place) {
     struct ld_text text = {0};
-    ld_text_puts(&text, place->message);
+    add_message(&text, place);
     ld_text_puts(&text, " (again)");
     ld_log_with(LD_LOG_ERROR, &text, "uncaught error in %s: ", place->what);
     ld_text_fini(&text);
@@ -53,7 +62,7 @@ static void tell_repeats(struct ld_tally *tally, struct ld_tally_place *place, u
     struct ld_text text = {0};
     bool is_elsewhere = place == &tally->elsewhere;
     double seconds = (double)(now - place->said_at) / (double)SECOND;
-    ld_text_puts(&text, place->message);
+    add_message(&text, place);
     ld_text_puts(&text, is_elsewhere ? " (the last of " : " (again, ");
     if (place->unsaid == 1 && !is_elsewhere) {
         ld_text_puts(&text, "once");
