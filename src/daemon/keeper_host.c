@@ -17,9 +17,11 @@
 #include "posix/packet.h"
 #include "posix/process.h"
 
-#define SLACK_MS    5000 /* how much longer than its own limit a stop of the host may take */
-#define BEHIND_MS   100  /* between tries to send to a slow service manager */
-#define FAILURE_MAX 200  /* bytes that are kept of why a host could not start */
+#define SLACK_MS  5000 /* how much longer than its own limit a stop of the host may take */
+#define BEHIND_MS 100  /* between tries to send to a slow service manager */
+#define LEFT_MAX                                                                                   \
+    4096 /* packets that are served after the end of the host; more than a channel holds */
+#define FAILURE_MAX 200 /* bytes that are kept of why a host could not start */
 
 /* Whether hosts are restarted. */
 bool ld_keeper_host_is_restarted(const struct ld_keeper *keeper) {
@@ -261,16 +263,19 @@ void ld_keeper_host_attend(struct ld_keeper *keeper) {
     }
 }
 
-/* Serve what the host has sent before its end. */
+/* Serve what the host has sent before its end, but not for ever: another process may have its end of the
+ * channel. */
 void ld_keeper_host_take_leave(struct ld_keeper *keeper) {
-    while (keeper->channel >= 0) {
+    for (int i = 0; i < LEFT_MAX && keeper->channel >= 0; i++) {
         struct pollfd poller = {.fd = keeper->channel, .events = POLLIN};
         if (poll(&poller, 1, 0) <= 0) {
-            close(keeper->channel);
-            keeper->channel = -1;
-            return;
+            break;
         }
         serve(keeper);
+    }
+    if (keeper->channel >= 0) {
+        close(keeper->channel);
+        keeper->channel = -1;
     }
 }
 

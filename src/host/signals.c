@@ -4,6 +4,7 @@
 
 #include "api/signal.h"
 #include "base/log.h"
+#include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "host/internal.h"
@@ -106,6 +107,18 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     }
 }
 
+/* Go on without the keeper. A host that has kept its rights can open the log itself. */
+static void lose_keeper(struct ld_host *host) {
+    struct ld_service *service = host->service;
+    bool is_lesser = ld_service_lesser(service) != NULL;
+    if (!is_lesser) {
+        ld_log_set_opener(ld_hold_open_log, service);
+    }
+    ld_log(LD_LOG_WARN, "the keeper is gone: no process will %s%sclean up",
+           is_lesser ? "reopen the log or " : "",
+           ld_service_restarts(service, 1) ? "restart this or " : "");
+}
+
 /* Handle a message of the keeper. */
 void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
@@ -126,8 +139,7 @@ void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     case LD_KEEPER_GONE:
         uv_poll_stop(poll);
         host->service->keeper = -1;
-        ld_log(LD_LOG_WARN, "the keeper is gone: no process will reopen the log%s or clean up",
-               ld_service_restarts(host->service, 1) ? ", restart this" : "");
+        lose_keeper(host);
         break;
     }
 }
