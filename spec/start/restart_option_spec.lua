@@ -56,7 +56,7 @@ describe("--restart", function()
   -- Have the daemon "s" wait for its next start while `check` runs. A busy machine may start it too early;
   -- then try again.
   local function between(check)
-    for _ = 1, 8 do
+    for _ = 1, 15 do
       box:write("s.lua", FAILS)
       box:ok("start", "--restart", "on-failure", "s.lua")
       box:wait_log("s", WAITS)
@@ -69,6 +69,17 @@ describe("--restart", function()
       os.remove(box:path "log/s.log")
     end
     error "the machine is too slow"
+  end
+
+  -- Run several verbs at once: the result of each, as from box:lunad.
+  local function together(...)
+    local processes = {}
+    for i, words in ipairs { ... } do processes[i] = box:spawn(words) end
+    for _, process in ipairs(processes) do
+      box:await(process, "the end of a verb", process.is_over)
+      process.out, process.err = process.out(), process.err()
+    end
+    return table.unpack(processes)
   end
 
   it("on-failure starts again what a signal has killed, as a new daemon", function()
@@ -249,7 +260,7 @@ describe("--restart", function()
 
   it("is shown by status and list in between, with status 0", function()
     local status, list, json = between(function()
-      return box:lunad("status", "s"), box:lunad("list"), box:lunad("status", "--json", "s")
+      return together({ "status", "s" }, { "list" }, { "status", "--json", "s" })
     end)
     local says = "restarting in %d%.%d s %(exited with status 3%)"
     assert.truthy(status.out:find("^s: " .. says), status.out)
@@ -266,8 +277,8 @@ describe("--restart", function()
 
   it("has verbs that answer at once in between", function()
     local reload, reopen, usr2, usr1 = between(function()
-      return box:lunad("reload", "s"), box:lunad("reopen", "s"), box:lunad("signal", "s", "USR2"),
-        box:lunad("signal", "s", "USR1")
+      return together({ "reload", "s" }, { "reopen", "s" }, { "signal", "s", "USR2" },
+        { "signal", "s", "USR1" })
     end)
     assert.equal(1, reload.code)
     assert.matches("s: not reloaded: restarting in %d.%d s %(exited with status 3%), with the", reload.err)
@@ -368,9 +379,11 @@ describe("--restart", function()
   it("works for run, with a script from stdin, up to its exit status", function()
     local process = box:spawn({ "run", "--name", "s", "--restart", "on-failure", "-" }, { input =
       "lunad = require 'lunad' lunad.every(60, print) print('pid', lunad.pid)" })
-    local pid = math.tointeger(tonumber((box:await(process, "the start", function()
-      return process.out():match "pid\t(%d+)\n"
-    end))))
+    box:await(process, "the start", function() return process.err():find "started" end)
+    local pid = support.wait_for("a ready script", function() -- and the keeper knows that it is
+      local status = box:status "s"
+      return status.ready and status.pid
+    end)
     assert.equal(process.pid, keeper_of(pid))
     support.kill(pid, "sigkill")
     box:await(process, "the next start", function() return process.out():match "pid\t%d+\npid\t%d+\n" end)

@@ -263,5 +263,9 @@ int ld_keeper_fork(struct ld_service *service, struct ld_text *why) {
         close(service->listener); /* so that it does not outlive the host */
         service->listener = -1;
     }
-    return keep_hosts(&keeper) < 0 ? -1 : clean_up(&keeper);
+    rc = keep_hosts(&keeper);
+    if (rc < 0) {
+        ld_text_fini(&keeper.failure); /* the memory of the keeper, copied */
+    }
+    return rc < 0 ? rc : clean_up(&keeper);
 }

@@ -168,7 +168,9 @@ static void on_signal_between(struct ld_keeper *keeper, int signo) {
 /* Pass a signal to the keeper on to the host. */
 void ld_keeper_host_on_signal(void *arg, int signo, bool by_kernel) {
     struct ld_keeper *keeper = arg;
-    (void)by_kernel;
+    if (by_kernel && !keeper->ended && (signo == SIGINT || signo == SIGQUIT)) {
+        return; /* the terminal sends it to the host as well */
+    }
     switch (signo) {
     case SIGCHLD:
         ld_keeper_host_reap(keeper);

@@ -115,6 +115,8 @@ struct ld_host {
     uint64_t start_deadline; /* uv_now */
     uint64_t
         terminal_until; /* uv_now: check after a SIGHUP whether the terminal has gone; 0: do not */
+    uint64_t
+        echo_until; /* uv_now: the next SIGTERM or SIGINT is one that the keeper has passed on; 0: no */
     int exit_status;
     bool was_ready;
     bool asked_to_stop; /* by a person or a signal, not by the script alone */

@@ -12,6 +12,7 @@
 #include "script/guard.h"
 #include "script/interrupt.h"
 
+#define ECHO_MS           200 /* after a stop by the keeper: the same signal may come to this process */
 #define BROKEN_WRITES_MAX 100 /* in one turn of the loop */
 
 static const int own_signals[] = {SIGTERM, SIGINT,  SIGHUP,  SIGUSR1, SIGUSR2,
@@ -98,6 +99,10 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
         return; /* it is being closed */
     }
     if (signo == SIGTERM || signo == SIGINT) {
+        if (uv_now(&host->loop) < host->echo_until) {
+            host->echo_until = 0;
+            return; /* the keeper, in the same group, got it too, and was faster */
+        }
         ld_actions_note_stop(host); /* even if the script handles it, and stops later */
     }
     if (host->script == NULL || !ld_api_signal_deliver(host->script, signo)) {
@@ -131,6 +136,7 @@ void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     case LD_KEEPER_STOP:
         if (host->state != LD_HOST_STOPPING) {
             on_signal(host, SIGTERM, false);
+            host->echo_until = uv_now(&host->loop) + ECHO_MS;
         }
         break;
     case LD_KEEPER_SOCKET:
