@@ -124,7 +124,7 @@ static void check_copy(lua_State *from, lua_State *to) {
     struct ld_text why = {0};
     lua_State *other = lua_newthread(from);
     lua_insert(from, -2); /* the thread below the original */
-    FUZZ_CHECK(ld_transfer_value(to, other, UINT64_MAX, &why) == 0);
+    FUZZ_CHECK(ld_transfer_value(to, other, UINT64_MAX, "state", &why) == 0);
     FUZZ_CHECK(luaL_loadstring(from, same_text) == LUA_OK);
     lua_pushvalue(from, -2);
     lua_xmove(other, from, 1);
@@ -146,7 +146,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     bool is_plain = build(from, &input);
     FUZZ_CHECK(lua_gettop(from) == 1);
     allocations_left = limit < 128 ? 0 : limit - 127;
-    int rc = ld_transfer_value(from, to, UINT64_MAX, &why);
+    int rc = ld_transfer_value(from, to, UINT64_MAX, "state", &why);
     bool is_limited = allocations_left > 0;
     allocations_left = 0;
     FUZZ_CHECK(rc == 0 || rc == -1);
