@@ -334,6 +334,15 @@ describe("a crash", function()
       box:ok("stop", "x")
     end)
 
+    test("is named on the terminal if the daemon was not ready", function()
+      local script = box:write("x.lua", "require('crasher').segv()")
+      local result = box:run({ "start", "--user", "nobody", script }, { env = ENV })
+      assert.equal(1, result.code)
+      check_order(result.err, "lunad: x died before it was ready: killed by SIGSEGV",
+        ", report in " .. box:path "log/x.crash\n")
+      wait_for_end()
+    end)
+
     test("goes to the log if the file cannot be made", function()
       assert(uv.fs_mkdir(box:path "log", tonumber("755", 8)))
       for number = 0, 4 do

@@ -59,8 +59,9 @@ static void explain_death(struct ld_keeper *keeper, const struct end *end) {
     note_death(keeper, ld_text_string(&end->how), end);
     if (!keeper->was_ready) {
         struct ld_text text = {0};
-        ld_text_format(&text, "%s died before it was ready: %s", keeper->service->name,
-                       ld_text_string(&end->how));
+        ld_text_format(&text, "%s died before it was ready: %s%s%s", keeper->service->name,
+                       ld_text_string(&end->how), end->crash != NULL ? ", report in " : "",
+                       end->crash != NULL ? end->crash : "");
         ld_keeper_host_report(keeper, LD_START_REPORT_FAILED, ld_text_string(&text));
         ld_text_fini(&text);
     }
