@@ -359,13 +359,15 @@ end
 function acts.restart()
   local supervisor
   local ends = 0
-  supervisor = lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, within = 100, on_exit = function()
+  local function on_exit()
     ends = ends + 1
     if ends == 2 then
       supervisor:stop()
       effect()
     end
-  end, on_give_up = function() trial.problem("it gives up") end }
+  end
+  supervisor = lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, within = 100, on_exit = on_exit,
+    on_give_up = function() problem("it gives up") end }
   starve(true)
 end
 
