@@ -366,8 +366,8 @@ function acts.restart()
       effect()
     end
   end
-  supervisor = lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, within = 100, on_exit = on_exit,
-    on_give_up = function() problem("it gives up") end }
+  supervisor = lunad.supervise { "true", backoff = { 0, 0 }, max_restarts = 3, within = 100,
+    on_exit = on_exit, on_give_up = function() problem("it gives up") end }
   starve(true)
 end
 
