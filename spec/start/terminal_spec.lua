@@ -44,17 +44,37 @@ describe("lunad run on a terminal", function()
     return process, running "s"
   end
 
-  -- Close the terminal, and wait until the script has ended by that.
-  local function close(process, pid)
+  -- Close the terminal, and wait until the script, and its keeper if there is one, have ended by that.
+  local function close(process, pid, keeper)
     process.stdin:shutdown(function() process.stdin:close() end)
     box:await(process, "the terminal to be closed", process.is_over)
     box:wait_gone(pid)
+    box:wait_gone(keeper or pid)
     assert.same({}, box:left_files())
+  end
+
+  local function keeper_of(pid)
+    return math.tointeger(tonumber(support.proc_status(pid).PPid))
   end
 
   local function is_generation(number)
     support.wait_for("generation " .. number, function() return box:status("s").generation == number end)
   end
+
+  it("stops when the terminal is closed, with --restart too", function()
+    local process, pid = begin { "sh", "-c", RUN .. "--restart always s.lua" }
+    close(process, pid, keeper_of(pid))
+    assert.equal(1, select(2, log():gsub("lunad: started", "")))
+  end)
+
+  it("leaves Ctrl-C to the script's handler, with --restart too", function()
+    local process, pid = begin { "sh", "-c", RUN .. "--restart always s.lua" }
+    box:reload "lunad.signal('INT', function() print 'handled' end)"
+    process.stdin:write "\3"
+    box:await(process, "the handler", function() return process.out():find "handled" end)
+    assert.equal(pid, box:status("s").pid)
+    close(process, pid, keeper_of(pid))
+  end)
 
   it("stops when the terminal is closed, by itself or below a shell, whatever --hup says", function()
     for _, words in ipairs {
