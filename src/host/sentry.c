@@ -367,11 +367,14 @@ static void *run(void *arg) {
         struct ld_pulse turn;
         ld_pulse_look(&turn);
         uint64_t now = ld_time_monotonic();
-        if (turn.turn != sentry->turn.turn || (turn.waits && sentry->is_late)) {
+        bool is_new = turn.turn != sentry->turn.turn;
+        if (is_new || (turn.waits && sentry->is_late)) {
             begin_turn(sentry, &turn, now);
         }
         if (!turn.waits) {
             wait_until(sentry, step(sentry, now));
+        } else if (is_new) { /* a loop that turns often need not wake us each time */
+            wait_until(sentry, now + sentry->patience);
         } else if (ld_pulse_may_sleep()) {
             wait_until(sentry, NEVER);
         }
