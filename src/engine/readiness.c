@@ -83,19 +83,27 @@ static void adjust(struct ld_readiness *readiness, int fd) {
     }
 }
 
+LIST_HEAD(ld_ready_waits, ld_ready_wait);
+
+/* Move the waits of a descriptor for one of EVENTS, or all if that is an error, to ENDED. */
+static void collect(struct watch *watch, int events, struct ld_ready_waits *ended) {
+    struct ld_ready_wait *next;
+    for (struct ld_ready_wait *wait = LIST_FIRST(&watch->waits); wait != NULL; wait = next) {
+        next = LIST_NEXT(wait, link);
+        if (events >= 0 && (wait->events & events) == 0) {
+            continue;
+        }
+        LIST_REMOVE(wait, link);
+        LIST_INSERT_HEAD(ended, wait, link);
+    }
+}
+
 /* End the waits of a descriptor for one of EVENTS, or all with an error. What a waiter does may end other
  * waits and begin new ones, so those that end are taken out first. */
 static void end_waits(struct ld_readiness *readiness, int fd, int events) {
-    LIST_HEAD(, ld_ready_wait) ended = LIST_HEAD_INITIALIZER(ended);
-    struct ld_ready_wait *next;
-    struct ld_ready_wait *wait = LIST_FIRST(&readiness->watches[fd].waits);
-    for (; wait != NULL; wait = next) {
-        next = LIST_NEXT(wait, link);
-        if (events < 0 || (wait->events & events) != 0) {
-            LIST_REMOVE(wait, link);
-            LIST_INSERT_HEAD(&ended, wait, link);
-        }
-    }
+    struct ld_ready_waits ended = LIST_HEAD_INITIALIZER(ended);
+    struct ld_ready_wait *wait;
+    collect(&readiness->watches[fd], events, &ended);
     adjust(readiness, fd);
     while ((wait = LIST_FIRST(&ended)) != NULL) {
         LIST_REMOVE(wait, link);

@@ -205,8 +205,8 @@ static void begin(struct ld_host *host) {
     ld_task_start(reload->asking, 0);
 }
 
-/* Hand on what the old generation keeps by name; false if that fails. */
-static bool hand_on_kept(struct ld_host *host) {
+/* Hand on what the old generation keeps by name, or note why that fails. */
+static void hand_on_kept(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
     struct ld_text why = {0};
@@ -219,7 +219,6 @@ static bool hand_on_kept(struct ld_host *host) {
         ld_text_format(&reload->why, "what it keeps cannot be handed on: %s", ld_text_string(&why));
     }
     ld_text_fini(&why);
-    return rc == 0;
 }
 
 /* Run the new generation beside the old one. */
@@ -291,16 +290,18 @@ static void step_asking(struct ld_host *host) {
         ld_text_format(&reload->why, "its on_reload function took longer than %.10g s",
                        host->service->options->start_timeout);
     }
+    bool asks_to_stop = (host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    if (ld_text_is_empty(&reload->why) && reload->answered && !asks_to_stop) {
+        hand_on_kept(host);
+    }
     if (!ld_text_is_empty(&reload->why)) {
         refuse(host);
-    } else if ((host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
-        return; /* it has asked to stop, which comes first */
-    } else if (!reload->answered) {
-        ld_alarm_wake_at(host, reload->deadline);
-    } else if (hand_on_kept(host)) {
+    } else if (asks_to_stop) {
+        return; /* which comes first */
+    } else if (reload->answered) {
         load(host);
     } else {
-        refuse(host);
+        ld_alarm_wake_at(host, reload->deadline);
     }
 }
 
