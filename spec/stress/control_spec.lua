@@ -100,3 +100,21 @@ describe("A daemon with 2,000 control clients", function()
     stress.note("2,000 silent clients cost %.0f ms of a second", least * 1000)
   end)
 end)
+
+describe("A daemon whose timers take all the time", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("still answers, and hears its children", function()
+    box:serve [[
+      lunad.every(0.001, function()
+        local ending = lunad.now() + 0.02
+        repeat until lunad.now() > ending
+      end)
+      lunad.spawn { "sh", "-c", "while :; do echo said; sleep 0.1; done" }
+    ]]
+    for _ = 1, 3 do
+      assert.is_nil(box:status("s").error)
+    end
+    box:wait_log("s", "said\n.*said\n")
+  end)
+end)
