@@ -202,7 +202,7 @@ describe("Lua code that does not end is interrupted by a stop", function()
     local pid = serve_stuck(box, "while true do pcall(error) end", "--stuck-after", "600")
     local result = box:lunad("stop", "s")
     assert.equal("s: stopped\n", result.out)
-    assert.matches("^lunad: s: it is busy in /.*/s.lua:1 for %d[%d.]* s, which is interrupted\n$", result.err)
+    assert.matches("^lunad: s: it is busy in /.*/s.lua:1 for %d[%d.]* s; stopping it\n$", result.err)
     assert_stopped(box, pid)
   end)
 
@@ -328,6 +328,16 @@ describe("a C function that does not return", function()
     assert.same({}, box:left_files())
   end)
 
+  it("is not followed by another host of --restart, if a signal asked for the stop", function()
+    local pid = serve_stuck(box, FOR_EVER, "--stuck-after", "0.2", "--stop-timeout", "0.2",
+      "--restart", "always")
+    support.kill(pid)
+    box:wait_gone(pid)
+    support.wait_for("the end of the keeper", function() return box:lunad("status", "s").code == 3 end)
+    assert.not_matches("restarting", box:log "s")
+    assert.same({}, box:left_files())
+  end)
+
   it("in a thread of luv does not hold up a stop", function()
     local pid = box:serve([[
       local luv = require "luv"
@@ -393,6 +403,13 @@ describe("a daemon whose script is stuck", function()
     box:write("s.lua.go", "")
     support.wait_for("the end", function() return box:status("s").error == nil end)
     for _, client in ipairs(clients) do client:close() end
+  end)
+
+  it("says in its log that no thread can watch the script, where none can be made", function()
+    if not support.is_root then return pending "needs root" end
+    local pid = box:serve("", "--user", "65534", "--rlimit", "nproc=1")
+    box:wait_log("s", "no thread watches the loop: ")
+    assert.equal(pid, box:status("s").pid)
   end)
 
   it("sends no ping to a watchdog", function()

@@ -630,7 +630,7 @@ describe("lunad stop", function()
     box:wait_log("s", "busy")
     local result = box:lunad("stop", "s")
     assert.equal("s: stopped\n", result.out)
-    assert.matches("^lunad: s: it is busy in /.*/s.lua:4 for [^\n]*\n$", result.err)
+    assert.matches("^lunad: s: it is busy in /.*/s.lua:4 for [^\n]*; stopping it\n$", result.err)
     assert.truthy(box:log("s"):find("stopped in peace", 1, true))
   end)
 

@@ -304,7 +304,7 @@ static void say_busy(const struct ld_target *target, const json_t *answer) {
     if (json_is_string(error)) {
         struct ld_text words = {0};
         ld_text_add_escaped(&words, json_string_value(error), json_string_length(error), false);
-        ld_say_error("%s: it is %s, which is interrupted", target->name, ld_text_string(&words));
+        ld_say_error("%s: it is %s; stopping it", target->name, ld_text_string(&words));
         ld_text_fini(&words);
     }
 }

@@ -41,15 +41,14 @@ static bool calls_hook(lua_State *L) {
 /* Find the only byte that is 1, and 0 while a hook runs. */
 static size_t find_byte(const unsigned char *before) {
     size_t found = 0;
+    size_t count = 0;
     for (size_t i = FIRST; i < LAST; i++) {
         if (before[i] == 1 && trial.bytes[i] == 0) {
-            if (found != 0) {
-                return 0;
-            }
             found = i;
+            count++;
         }
     }
-    return found;
+    return count == 1 ? found : 0;
 }
 
 /* Find the byte, and check that it does what it should. */
