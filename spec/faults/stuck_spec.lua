@@ -209,7 +209,7 @@ describe("Lua code that does not end is interrupted by a stop", function()
   it("but a short callback is not", function()
     local pid = serve_stuck(box, [[
       local luv = require "luv"
-      local t = luv.hrtime() + 3e8
+      local t = luv.hrtime() + 15e7
       repeat until luv.hrtime() > t
       print "whole"
     ]])
@@ -430,10 +430,10 @@ while True: print(s.recv(4096).decode().replace("\n", " "))
     assert.equal(0, result.code, result.err)
     box:await(manager, "pings", function() return manager.out():find "WATCHDOG=1.*WATCHDOG=1" end)
     support.kill(box:status("s").pid, "sigusr1")
-    box:wait_log("s", "has held the loop")
+    box:wait_log("s", ("has held the loop.*"):rep(3))
     manager.turn()
     local before = select(2, manager.out():gsub("WATCHDOG", ""))
-    box:wait_log("s", "has held the loop.*has held the loop.*has held the loop")
+    box:wait_log("s", ("has held the loop.*"):rep(4))
     manager.turn()
     assert.equal(before, (select(2, manager.out():gsub("WATCHDOG", ""))))
     box:write("s.lua.go", "")

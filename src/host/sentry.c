@@ -106,6 +106,7 @@ static void begin_call(struct ld_sentry *sentry, unsigned long call, uint64_t si
     sentry->said_c = false;
     sentry->wants = 0;
     sentry->sight_at = 0;
+    sentry->where[0] = '\0';
     ld_shot_cancel();
 }
 
