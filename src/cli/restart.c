@@ -10,6 +10,7 @@
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
+#include "daemon/starter.h"
 #include "posix/paths.h"
 #include "posix/process.h"
 #include "posix/user.h"
@@ -93,11 +94,13 @@ static int start_again(const struct ld_target *target, const struct ld_record *r
 }
 
 /* Start again, with the rights of the starter. If that fails, the record of how it was started is
- * written again, so that it can be restarted when what failed has been put right. */
+ * written again, so that it can be restarted when what failed has been put right; but not if it was
+ * cancelled, which leaves nothing. */
 static int start_or_keep_record(const struct ld_target *target, const struct ld_record *record) {
     int status = start_again(target, record, false);
     bool is_start = strcmp(record->words[1], "start") == 0;
-    if (is_start && status == 1) { /* not 4: then the name is in use */
+    if (is_start && status == 1 &&
+        !ld_starter_was_cancelled()) { /* not 4: then the name is in use */
         bool was_alive = target->holder.state == LD_HOLDER_ALIVE;
         int dir = open(target->dir->path, /* the start has closed the descriptor */
                        O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);

@@ -171,3 +171,7 @@ int ld_starter_wait(const struct ld_service *service, int channel, bool alone) {
     ld_text_fini(&start.report.text);
     return status;
 }
+
+bool ld_starter_was_cancelled(void) {
+    return interrupted_by != 0;
+}

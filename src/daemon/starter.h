@@ -11,4 +11,7 @@
  * subreaper, and all its descendants are those of the daemon. */
 int ld_starter_wait(const struct ld_service *service, int channel, bool alone);
 
+/* Whether a signal has cancelled a start in this process. */
+bool ld_starter_was_cancelled(void);
+
 #endif
