@@ -409,14 +409,14 @@ static void test_help_is_whole(void) {
                                         "--start-timeout",
                                         "--stop-timeout",
                                         "--wait-ready",
+                                        "--stuck-after SECONDS",
                                         "--on-error continue|exit",
                                         "--hup reload|ignore|stop",
                                         "--restart no|on-failure|always",
                                         "--notify-fd FD",
                                         "--path",
                                         "--cpath"};
-    static const char *const later[] = {"--config", "--watch", "--stuck-after", "--log-max-size",
-                                        "--log-keep"};
+    static const char *const later[] = {"--config", "--watch", "--log-max-size", "--log-keep"};
     struct ld_text help = {0};
     ld_options_add_help(&help, START);
     for (size_t i = 0; i < LD_COUNT(names); i++) {
