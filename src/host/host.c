@@ -57,7 +57,7 @@ static void fill_setup(struct ld_host *host) {
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
-        .dropped = ld_service_lesser(service) != NULL,
+        .dropped = service->keeper >= 0 && service->has_user,
         .wait_ready = service->options->wait_ready,
         .tally = &host->tally,
         .memory_limit = service->options->memory_limit,
