@@ -84,7 +84,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
     if (task == NULL) {
         lua_pop(script->shelf, 1);
         info->errors += again; /* which was reported */
-        if (!again) { /* no memory now: try again later */
+        if (!again) {          /* no memory now: try again later */
             ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
         }
         return;
