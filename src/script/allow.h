@@ -8,8 +8,8 @@
 #include <lua.h>
 #include <stdbool.h>
 
-/* Find the byte, once a process; L is any coroutine with free stack. Does not raise. */
-void ld_allow_find(lua_State *L);
+/* Find the byte, once a process. */
+void ld_allow_find(void);
 
 /* Whether hooks are called on CO; true if the byte is unknown. A signal handler may call this. */
 bool ld_allow_has_hooks(lua_State *co);

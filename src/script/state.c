@@ -136,7 +136,7 @@ int ld_state_open(struct ld_script *script, struct ld_text *why) {
         root->co = script->L;
         *(struct ld_task **)lua_getextraspace(script->L) = root;
         lua_setwarnf(script->L, on_warning, script);
-        ld_allow_find(script->L);
+        ld_allow_find();
     }
     if (script->L == NULL || ld_state_protect(script, open_libraries, NULL, why) < 0) {
         if (ld_text_is_empty(why)) {
