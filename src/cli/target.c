@@ -365,6 +365,7 @@ static int kill_target(struct stop *stop, double seconds) {
     if (pidfd < 0) {
         return ld_target_open(target) < 0 ? 1 : 0; /* says why */
     }
+    ld_family_freeze(target->holder.pid, pidfd); /* it may be about to bind one more */
     ld_leftovers_find(&leftovers, target->holder.pid);
     ld_family_end(target->holder.pid, pidfd);
     ld_process_has_ended(pidfd, 2000);

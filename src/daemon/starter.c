@@ -89,6 +89,7 @@ static void end_daemon(struct start *start) {
     struct ld_leftovers leftovers = {0};
     learn_pid(start); /* an interruption may have come before the first report was received */
     if (start->pid > 0) {
+        ld_family_freeze(start->pid, start->pidfd); /* it may be about to bind one more */
         ld_leftovers_find(&leftovers, start->pid);
     }
     if (start->alone) {

@@ -381,12 +381,13 @@ static bool are_equal(const struct ld_pids *a, const struct ld_pids *b) {
            (a->count == 0 || memcmp(a->list, b->list, a->count * sizeof *a->list) == 0);
 }
 
-/* Stop the families of ROOTS, which are stopped or about to be. A process may have
- * forked before SIGSTOP reached it, so repeat until two scans agree and all were stopped. */
+/* Stop ROOTS and their families. A process may have forked before SIGSTOP reached it, so repeat until
+ * two scans agree and all were stopped. */
 static void freeze_families(const struct roots *roots) {
     bool were_frozen = false;
     bool done = false;
     struct ld_pids family = {0};
+    signal_roots(roots, SIGSTOP);
     for (int round = 0; round < FREEZE_ROUNDS && !done; round++) {
         struct ld_pids found;
         bool frozen = false;
@@ -410,7 +411,6 @@ static void freeze_families(const struct roots *roots) {
 static void end_families(const struct roots *roots) {
     struct ld_pids family;
     bool frozen;
-    signal_roots(roots, SIGSTOP);
     freeze_families(roots);
     find_families(roots, SIGKILL, &family, &frozen);
     signal_roots(roots, SIGKILL);
@@ -427,6 +427,14 @@ void ld_family_end(pid_t root, int pidfd) {
     const struct ld_pids pids = {.list = &root, .count = 1};
     if (root > 1) { /* every process descends from 0 and 1 */
         end_families(&(struct roots){.pids = &pids, .pidfds = &pidfd});
+    }
+}
+
+/* Stop ROOT and its family. */
+void ld_family_freeze(pid_t root, int pidfd) {
+    const struct ld_pids pids = {.list = &root, .count = 1};
+    if (root > 1) {
+        freeze_families(&(struct roots){.pids = &pids, .pidfds = &pidfd});
     }
 }
 

@@ -41,7 +41,11 @@ void ld_family_spare_children(void);
  * process that got the number of one that ended meanwhile is not signalled. */
 void ld_family_end(pid_t root, int pidfd);
 
-/* The same for several at once; each must be above 1, and a child of ours that is not reaped. */
+/* Stop ROOT and its family by SIGSTOP, so that they can be looked at and change nothing before
+ * ld_family_end. PIDFD as there. */
+void ld_family_freeze(pid_t root, int pidfd);
+
+/* As ld_family_end, for several at once; each must be above 1, and a child of ours that is not reaped. */
 void ld_family_end_all(const struct ld_pids *roots);
 
 /* End everything that descends from this process, which should be a subreaper, by SIGKILL, detached

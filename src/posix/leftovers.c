@@ -117,7 +117,8 @@ static bool is_of_user(struct ld_leftovers *leftovers, pid_t pid, bool *is_ours)
     return same;
 }
 
-/* Note the file of a socket that a process listens on, or has bound. USER: the one whose rights it has, or NULL for ours. */
+/* Note the file of a socket that a process listens on, or has bound. USER: the one whose rights it has,
+ * or NULL for ours. */
 static void note(struct ld_leftovers *leftovers, const char *path, const struct ld_user *user) {
     struct ld_leftover leftover;
     char text[PATH_MAX + 8];
