@@ -30,7 +30,8 @@ describe("A system call that fails", function()
 
   it("in a start is reported and leaves nothing, or is survived", function()
     faults(box, "start/plain/0/openat/2/EMFILE", "start/plain/2/openat/1/EIO",
-      "start/plain/2/eventfd2/1/EMFILE", "start/plain/2/epoll_create1/1/ENOMEM", "start/plain/2/read/1/EINTR")
+      "start/plain/2/eventfd2/1/EMFILE", "start/plain/2/epoll_create1/1/ENOMEM", "start/plain/2/read/1/EINTR",
+      "start/plain/2/listen/3/EADDRINUSE", "start/plain/0/ppoll/2/EINTR", "start/plain/0/recvmsg/1/ENOMEM")
   end)
 
   it("in a reload leaves the daemon whole", function()
@@ -45,7 +46,7 @@ describe("A system call that fails", function()
 
   it("in a reopen or a stop leaves a daemon that can be stopped", function()
     faults(box, "reopen/plain/host/openat/1/ENOMEM", "stop/plain/verb/socket/1/EMFILE",
-      "stop/plain/host/unlinkat/1/EIO")
+      "stop/plain/host/unlinkat/1/EIO", "stop/plain/verb/unlinkat/4/EIO")
   end)
 
   it("because the kernel has no memory for an epoll set ends no daemon", function()

@@ -66,6 +66,22 @@ int ld_file_write(int fd, const char *bytes, size_t size) {
     return 0;
 }
 
+/* Find the facts of a file. */
+int ld_file_find(int dir, const char *name, struct stat *facts) {
+    int rc = fstatat(dir, name, facts, AT_SYMLINK_NOFOLLOW);
+    if (rc < 0 && errno != ENOENT) {
+        rc = fstatat(dir, name, facts, AT_SYMLINK_NOFOLLOW);
+    }
+    return rc < 0 ? -errno : 0;
+}
+
+/* Remove a file. */
+void ld_file_remove(int dir, const char *name) {
+    if (unlinkat(dir, name, 0) < 0 && errno != ENOENT) {
+        unlinkat(dir, name, 0);
+    }
+}
+
 /* Make the log file; -EEXIST if another process just did. */
 static int create_file(int dir, const char *path, long gid) {
     int flags = O_WRONLY | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOCTTY;

@@ -2,6 +2,7 @@
 #ifndef LD_BASE_FILE_H
 #define LD_BASE_FILE_H
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/text.h"
@@ -17,6 +18,13 @@ int ld_file_load(const char *path, struct ld_text *text);
 
 /* Write all of BYTES to a blocking FD; 0 or a negative errno. */
 int ld_file_write(int fd, const char *bytes, size_t size);
+
+/* Find the facts of NAME in DIR, of a link itself. A disk may fail for a moment: tried twice. 0 or a
+ * negative errno. */
+int ld_file_find(int dir, const char *name, struct stat *facts);
+
+/* Remove NAME from DIR, where it may be missing. A disk may fail for a moment: tried twice. */
+void ld_file_remove(int dir, const char *name);
 
 /* Open PATH, in the directory DIR unless it is absolute, for appending, as a log is opened: never
  * through a link, mode 0640 and group GID (or -1) when it is made; with DIR AT_FDCWD its directory is

@@ -490,9 +490,9 @@ int ld_hold_drop(struct ld_service *service, struct ld_text *why) {
 static void remove_log(const struct ld_service *service) {
     const struct ld_place *place = &service->log_place;
     if (place->dir < 0) {
-        unlink(service->log_path);
+        ld_file_remove(AT_FDCWD, service->log_path);
     } else if (ld_place_enter(place) == 0) {
-        unlinkat(place->dir, place->name, 0);
+        ld_file_remove(place->dir, place->name);
         ld_place_leave(place);
     }
 }
@@ -634,7 +634,7 @@ void ld_hold_remove_stale(int dir, const char *name) {
     char socket[LD_NAME_MAX + 8];
     if (ld_pidfile_acquire(&file, dir, name) == 0) {
         snprintf(socket, sizeof socket, "%s" LD_PATHS_SOCKET, name);
-        unlinkat(dir, socket, 0);
+        ld_file_remove(dir, socket);
         ld_record_remove(dir, name);
         ld_pidfile_remove(&file);
     }

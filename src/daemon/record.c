@@ -33,7 +33,7 @@ static void name_draft(char *out, size_t size, const char *name) {
 
 /* Write BYTES to a new file NAME in DIR. */
 static int write_new(int dir, const char *name, const char *bytes) {
-    unlinkat(dir, name, 0); /* of a process that died while it wrote */
+    ld_file_remove(dir, name); /* of a process that died while it wrote */
     int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0) {
         return -errno;
@@ -58,7 +58,7 @@ int ld_record_save(int dir, const char *name, const json_t *fields) {
         rc = -errno;
     }
     if (rc < 0) {
-        unlinkat(dir, draft, 0);
+        ld_file_remove(dir, draft);
     }
     json_decref(copy);
     free(bytes);
@@ -335,7 +335,7 @@ void ld_record_fini(struct ld_record *record) {
 void ld_record_remove(int dir, const char *name) {
     char file[100];
     name_file(file, sizeof file, name);
-    unlinkat(dir, file, 0);
+    ld_file_remove(dir, file);
     name_draft(file, sizeof file, name); /* left by a process that was killed while it wrote */
-    unlinkat(dir, file, 0);
+    ld_file_remove(dir, file);
 }

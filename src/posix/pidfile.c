@@ -23,8 +23,7 @@ static void name_file(char *out, size_t size, const char *name) {
 /* Find the facts of the file at the path, if it is still the one that FD has open. */
 static bool find_current(const struct ld_pidfile *file, struct stat *there) {
     struct stat opened;
-    return fstat(file->fd, &opened) == 0 &&
-           fstatat(file->dir, file->name, there, AT_SYMLINK_NOFOLLOW) == 0 &&
+    return fstat(file->fd, &opened) == 0 && ld_file_find(file->dir, file->name, there) == 0 &&
            opened.st_dev == there->st_dev && opened.st_ino == there->st_ino;
 }
 
@@ -71,7 +70,7 @@ static int push_aside(const struct ld_pidfile *file) {
             renameat2(file->dir, name, file->dir, file->name, RENAME_EXCHANGE);
         }
     }
-    unlinkat(file->dir, name, 0);
+    ld_file_remove(file->dir, name);
     close(fd);
     return rc;
 }
@@ -202,7 +201,7 @@ static int open_and_lock(struct ld_pidfile *file) {
     rc = claim(file);
     if (rc < 0) {
         if (made && rc != -EWOULDBLOCK && ld_pidfile_is_current(file)) {
-            unlinkat(file->dir, file->name, 0);
+            ld_file_remove(file->dir, file->name);
         }
         close(file->fd);
         file->fd = -1;
@@ -286,7 +285,7 @@ void ld_pidfile_remove(struct ld_pidfile *file) {
         return;
     }
     if (ld_pidfile_is_current(file)) {
-        unlinkat(file->dir, file->name, 0);
+        ld_file_remove(file->dir, file->name);
     }
     close(file->fd);
     file->fd = -1;

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file.h"
+
 /* Bind a Unix socket; its file has its mode from the first moment on. */
 static int bind_unix(int fd, const struct ld_address *address, int mode) {
     mode_t mask = umask(mode >= 0 ? (mode_t)(0777 & ~mode) : 0);
@@ -39,23 +41,35 @@ static int set_options(int fd, const struct ld_address *address,
     return rc < 0 ? -errno : 0;
 }
 
+/* Give a socket its options and its address. */
+static int bind_socket(int fd, const struct ld_address *address,
+                       const struct ld_listen_options *options) {
+    int rc = set_options(fd, address, options);
+    if (rc < 0) {
+        return rc;
+    }
+    if (ld_address_path(address) != NULL) {
+        return bind_unix(fd, address, options->mode);
+    }
+    return bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
+}
+
 /* Make a listening socket. */
 int ld_socket_listen(const struct ld_address *address, const struct ld_listen_options *options) {
     int fd = socket(address->storage.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) {
         return -errno;
     }
-    int rc = set_options(fd, address, options);
-    if (rc == 0 && ld_address_path(address) != NULL) {
-        rc = bind_unix(fd, address, options->mode);
-    } else if (rc == 0) {
-        rc = bind(fd, (const struct sockaddr *)&address->storage, address->size) < 0 ? -errno : 0;
-    }
+    int rc = bind_socket(fd, address, options);
+    bool is_bound = rc == 0;
     if (rc == 0 && listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN) < 0) {
         rc = -errno;
     }
     if (rc < 0) {
         close(fd);
+        if (is_bound && ld_address_path(address) != NULL && ld_address_is_stale(address)) {
+            ld_file_remove(AT_FDCWD, ld_address_path(address));
+        }
         return rc;
     }
     return fd;
@@ -63,11 +77,7 @@ int ld_socket_listen(const struct ld_address *address, const struct ld_listen_op
 
 /* Whether the file at the place is a socket; its facts. */
 static bool find_socket(const struct ld_place *place, struct stat *facts) {
-    int rc = fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW);
-    if (rc < 0 && errno != ENOENT) { /* a disk may fail for a moment: try once more */
-        rc = fstatat(place->dir, place->name, facts, AT_SYMLINK_NOFOLLOW);
-    }
-    return rc == 0 && S_ISSOCK(facts->st_mode);
+    return ld_file_find(place->dir, place->name, facts) == 0 && S_ISSOCK(facts->st_mode);
 }
 
 /* Note the file at an open place, which is taken over. */
@@ -102,9 +112,8 @@ bool ld_socket_file_is_current(const struct ld_socket_file *file) {
 /* Remove a file. */
 void ld_socket_file_remove(struct ld_socket_file *file) {
     if (file->noted && ld_place_enter(&file->place) == 0) {
-        if (ld_socket_file_is_current(file) && unlinkat(file->place.dir, file->place.name, 0) < 0 &&
-            errno != ENOENT) {
-            unlinkat(file->place.dir, file->place.name, 0);
+        if (ld_socket_file_is_current(file)) {
+            ld_file_remove(file->place.dir, file->place.name);
         }
         ld_place_leave(&file->place);
     }

@@ -190,11 +190,31 @@ static void test_log_without_path(void) {
     check_in_child(open_nothing);
 }
 
+static void test_find_and_remove(void) {
+    struct stat facts;
+    write_file(box_path("file"), "four");
+    REQUIRE(symlink("file", box_path("link")) == 0);
+    int dir = open(box_path(""), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    CHECK_INT(0, ld_file_find(dir, "file", &facts));
+    CHECK_INT(4, facts.st_size);
+    CHECK_INT(0, ld_file_find(dir, "link", &facts));
+    CHECK(S_ISLNK(facts.st_mode));
+    ld_file_remove(dir, "link");
+    CHECK_INT(-ENOENT, ld_file_find(dir, "link", &facts));
+    CHECK_INT(0, ld_file_find(dir, "file", &facts));
+    ld_file_remove(dir, "file");
+    ld_file_remove(dir, "file");
+    CHECK_INT(-ENOENT, ld_file_find(dir, "file", &facts));
+    CHECK_INT(-ENOTDIR, ld_file_find(AT_FDCWD, "/proc/version/x", &facts));
+    close(dir);
+}
+
 static const struct check_case cases[] = {
     {"the directories of a path are made", test_parents},
     {"directories that cannot be made are refused", test_parents_that_cannot_be},
     {"a file is read to its end", test_read},
     {"all is written, whatever interrupts", test_write},
+    {"a file is found and removed, a link itself", test_find_and_remove},
     {"a log is made with mode 0640 whatever the umask", test_log_mode},
     {"an existing log keeps its mode and is appended to", test_log_existing},
     {"the directory of a log is made", test_log_directory_is_made},

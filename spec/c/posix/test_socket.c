@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -365,6 +366,23 @@ static void test_remove_as_user(void) {
     close(fd);
 }
 
+/* Fail to listen. */
+static void listen_in_vain(void) {
+    struct ld_socket_file file;
+    deny_syscall(SYS_listen, EADDRINUSE);
+    CHECK_INT(-EADDRINUSE, listen_on(unix_address("a"), &defaults));
+    CHECK(!is_there("a"));
+    CHECK_INT(-EADDRINUSE, listen_for(NULL, unix_address("a"), &file));
+    CHECK(!is_there("a") && !file.noted);
+    CHECK_INT(-EADDRINUSE, listen_on("127.0.0.1:0", &defaults));
+}
+
+static void test_no_listen(void) {
+    write_file(box_path("file"), "");
+    check_in_child(listen_in_vain);
+    CHECK(is_there("file"));
+}
+
 static const struct check_case cases[] = {
     {"text that is an address", test_addresses},
     {"text that is not an address", test_wrong_addresses},
@@ -373,6 +391,7 @@ static const struct check_case cases[] = {
     {"an IPv6 socket takes no IPv4 client", test_ipv6_alone},
     {"a Unix socket and its mode", test_unix},
     {"a file is replaced only if no process listens there", test_stale},
+    {"a file is not left when listen fails", test_no_listen},
     {"a backlog limits the clients that wait", test_backlog},
     {"the file of a socket is noted, removed or forgotten", test_file},
     {"a file that is not the one that was noted stays", test_file_replaced},
