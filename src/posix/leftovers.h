@@ -18,8 +18,8 @@ struct ld_leftovers {
         user; /* with fewer rights than ours, whose processes are among them; or zeroed */
 };
 
-/* Find, before they are killed and best when they are stopped, which Unix sockets ROOT and the processes that descend from it listen
- * on, or have bound, as the kernel says. */
+/* Find, before they are killed and best when they are stopped, which Unix sockets ROOT and the
+ * processes that descend from it listen on, or have bound, as the kernel says. */
 void ld_leftovers_find(struct ld_leftovers *leftovers, pid_t root);
 
 /* Remove the files of those that no process listens on any more, with no more rights than the process
