@@ -114,10 +114,12 @@ static void begin_children(struct ld_host *host) {
     terminate_children(host);
 }
 
-/* Whether the keeper starts another host after this one: to the service manager that is no stop. */
+/* Whether the keeper starts another host after this one: to the service manager that is no stop. Only the
+ * first start of all is not repeated when it fails. */
 static bool is_restarted(const struct ld_host *host) {
     const struct ld_service *service = host->service;
-    return service->keeper >= 0 && host->was_ready && !host->asked_to_stop &&
+    bool is_first_start = !host->was_ready && service->restarts.count == 0;
+    return service->keeper >= 0 && !is_first_start && !host->asked_to_stop &&
            ld_service_restarts(service, host->exit_status);
 }
 
