@@ -164,6 +164,18 @@ describe("--restart", function()
     box:ok("stop", "s")
   end)
 
+  it("kills a later start that cannot end by itself, when its time is over, and repeats it", function()
+    local pid = box:serve("", "--restart", "on-failure", "--start-timeout", "0.5")
+    box:write("s.lua", "local lunad = require 'lunad' lunad.kill(lunad.pid, 'STOP')")
+    support.kill(pid, "sigkill")
+    box:wait_log("s", "did not start within 0.5 s: killing it\n")
+    box:write("s.lua", support.BEAT)
+    box:wait_log("s", "killing it\n[^\n]*was killed by SIGKILL[^\n]*; restarting in 0.2 s\n")
+    wait_next(box, "s", pid)
+    assert.equal("killed by SIGKILL", box:status("s").restarts.last.message)
+    box:ok("stop", "s")
+  end)
+
   for what, stop in pairs {
     ["lunad stop"] = function(_, b) b:ok("stop", "s") end,
     ["SIGTERM"] = function(pid) support.kill(pid) end,

@@ -173,6 +173,7 @@ static pid_t fork_host(struct ld_keeper *keeper) {
     keeper->channel = ends[0];
     keeper->ready = false;
     keeper->ended = false;
+    keeper->killed = false;
     keeper->status = 0;
     keeper->born = ld_time_seconds();
     ld_text_clear(&keeper->failure);

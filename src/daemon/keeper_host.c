@@ -191,20 +191,34 @@ void ld_keeper_host_on_signal(void *arg, int signo, bool by_kernel) {
     }
 }
 
-/* Kill a host that has not stopped in time; return how long poll may wait. */
+/* Until when the host may go on, in milliseconds; 0: without end. The first start is limited by the process that
+ * waits for it, a later one by the host; one whose loop does not turn cannot do that. */
+static double find_deadline(const struct ld_keeper *keeper) {
+    const struct ld_service *service = keeper->service;
+    bool is_later_start = service->restarts.count > 0 && !keeper->ready;
+    return keeper->deadline > 0 ? keeper->deadline
+           : is_later_start     ? (keeper->born + service->options->start_timeout) * 1e3 + SLACK_MS
+                                : 0;
+}
+
+/* Kill a host that has not stopped, or started, in time; return how long poll may wait. */
 static int time_left(struct ld_keeper *keeper) {
-    if (keeper->deadline == 0 || keeper->killed) {
+    const struct ld_service *service = keeper->service;
+    double deadline = find_deadline(keeper);
+    if (deadline == 0 || keeper->killed) {
         return -1;
     }
-    double left = keeper->deadline - (double)ld_time_ms();
+    double left = deadline - (double)ld_time_ms();
     if (left > 0) {
         return left < 1e6 ? (int)left + 1 : 1000000;
     }
+    bool stops = keeper->deadline > 0;
     keeper->killed = true;
     ld_process_kill(keeper->host,
                     SIGKILL); /* first: what it has made of its log could hold us up */
-    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it",
-           keeper->service->name, (int)keeper->host, keeper->service->options->stop_timeout);
+    ld_log(LD_LOG_ERROR, "%s (pid %d) did not %s within %.10g s: killing it", service->name,
+           (int)keeper->host, stops ? "stop" : "start",
+           stops ? service->options->stop_timeout : service->options->start_timeout);
     return -1;
 }
 
