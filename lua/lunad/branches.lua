@@ -35,11 +35,11 @@ local function check_function(fn, name)
   end
 end
 
-local function pass_on(ok, ...)
-  if ok == false then
-    error((...), 0)
-  elseif ok == nil then
+local function pass_on(task, ok, ...)
+  if ok == nil and task:running() then
     return core.timed_out "the function has not returned"
+  elseif not ok then
+    error((...), 0)
   end
   return ...
 end
@@ -54,18 +54,20 @@ local function timeout(seconds, fn, ...)
   core.check_task "timeout"
   local tasks <close> = setmetatable({}, Branches)
   tasks[1] = core.task(call, fn, ...)
-  return pass_on(tasks[1]:wait(seconds))
+  return pass_on(tasks[1], tasks[1]:wait(seconds))
 end
 
--- Check the list of functions that `all` and `any` take.
+-- Check the list of functions that `all` and `any` take; returns a copy, which stays as it is.
 local function check_list(list, name)
   if type(list) ~= "table" then
     core.raise(("bad argument #1 to '%s' (table expected, got %s)"):format(name, type(list)))
   end
-  for i = 1, #list do
-    check_function(list[i], name)
+  local copy = table.move(list, 1, #list, 1, {})
+  for i = 1, #copy do
+    check_function(copy[i], name)
   end
   core.check_task(name)
+  return copy
 end
 
 -- Run every function in a task, and wait until `handle(index, ok, ...)` returns true for one that ended.
@@ -95,7 +97,7 @@ end
 
 -- all{fn, …} -> results | nil, error, traceback
 local function all(list)
-  check_list(list, "all")
+  list = check_list(list, "all")
   local results, left, failure = { n = #list }, #list, nil
   if left == 0 then
     return results
@@ -116,8 +118,8 @@ end
 
 -- any{fn, …} -> index, results | nil, error, traceback
 local function any(list)
-  check_list(list, "any")
-  local first, failures, traces = nil, {}, {}
+  list = check_list(list, "any")
+  local first, failure, traces = nil, nil, {}
   if #list == 0 then
     return nil, "no function was given"
   end
@@ -127,14 +129,16 @@ local function any(list)
       return true
     end
     local err, trace = ...
-    failures[#failures + 1] = err
+    if #traces == 0 then
+      failure = err
+    end
     traces[#traces + 1] = name_branch(list, i, trace)
-    return #failures == #list
+    return #traces == #list
   end)
   if first then
     return table.unpack(first, 1, first.n)
   end
-  return nil, failures[1], table.concat(traces, "\n")
+  return nil, failure, table.concat(traces, "\n")
 end
 
 return { timeout = timeout, all = all, any = any }

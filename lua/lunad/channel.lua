@@ -19,6 +19,12 @@ local function closed()
   return nil, "EPIPE: broken pipe: the channel is closed", "EPIPE"
 end
 
+-- Add a value at the end of the buffer. If there is no memory for it, nothing has changed.
+local function add(channel, value)
+  channel.buffer[channel.last + 1] = value
+  channel.last = channel.last + 1
+end
+
 -- Take the first value: of the buffer, or of a task that waits to put one.
 local function take(channel)
   if channel.first > channel.last then
@@ -27,9 +33,8 @@ local function take(channel)
   local value = channel.buffer[channel.first]
   channel.buffer[channel.first] = nil
   channel.first = channel.first + 1
-  if not channel.writers:is_empty() then
-    channel.last = channel.last + 1
-    channel.buffer[channel.last] = channel.writers:answer(true)
+  if channel.last - channel.first + 1 < channel.capacity and not channel.writers:is_empty() then
+    add(channel, channel.writers:answer(true))
   end
   return value
 end
@@ -41,8 +46,8 @@ local function give_back(channel, value)
   elseif not channel.readers:is_empty() then
     channel.readers:answer(value)
   else
+    channel.buffer[channel.first - 1] = value
     channel.first = channel.first - 1
-    channel.buffer[channel.first] = value
   end
 end
 
@@ -59,8 +64,7 @@ function Channel:put(value, timeout)
     self.readers:answer(value)
     return true
   elseif self.last - self.first + 1 < self.capacity then
-    self.last = self.last + 1
-    self.buffer[self.last] = value
+    add(self, value)
     return true
   end
   core.check_task "channel:put"

@@ -7,7 +7,7 @@ local TEN_YEARS = 3650 * 86400
 
 -- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
 core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
-core.task, core.await = lunad.task, lunad.await
+core.task, core.await, core.sleep = lunad.task, lunad.await, lunad.sleep
 
 local loaded = {}
 

@@ -28,11 +28,17 @@ local Node = {}
 function Node.__close(node)
   unlink(node)
   if node.timer then
-    node.timer:stop()
+    node.timer:cancel()
   end
   if node.answered and not node.taken then
     node.refuse(node.answer)
   end
+end
+
+-- A task and not a timer, because it goes on in a generation that was replaced.
+local function time_out(seconds, done)
+  core.sleep(seconds)
+  done(TIMEOUT)
 end
 
 -- Wait at the end of the queue, with a value for the one who answers; returns true and the answer, or
@@ -44,7 +50,7 @@ function Queue:wait(value, seconds, refuse)
     node.next, node.previous = self, self.previous
     node.previous.next, self.previous = node, node
     if seconds then
-      node.timer = core.after(seconds, done, TIMEOUT)
+      node.timer = core.task(time_out, seconds, done)
     end
   end)
   if answer == TIMEOUT and not node.answered then

@@ -39,6 +39,7 @@ function Semaphore:acquire(timeout)
     core.raise "bad argument #1 to 'acquire' (lunad.semaphore expected)"
   end
   core.check_timeout(timeout, 1, "acquire")
+  local held = setmetatable({ semaphore = false }, Held) -- before there is a place, which it could lose
   if self.free > 0 then
     self.free = self.free - 1
   else
@@ -48,7 +49,8 @@ function Semaphore:acquire(timeout)
       return nil, err, code
     end
   end
-  return setmetatable({ semaphore = self }, Held)
+  held.semaphore = self
+  return held
 end
 
 return function(count)

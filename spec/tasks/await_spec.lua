@@ -183,6 +183,19 @@ describe("lunad.wait_fd", function()
     ]])
   end)
 
+  it("finds what is ready when its time is up, also at once", function()
+    box:inside(PIPE .. [[
+      uv.fs_write(pipe.write, "x")
+      equal("r", lunad.wait_fd(pipe.read, "r", 0))
+      equal("w", lunad.wait_fd(pipe.write, "rw", 0))
+      local task = lunad.task(function() return lunad.wait_fd(pipe.read, "r", 0.001) end)
+      local start = lunad.now()
+      repeat until lunad.now() > start + 0.01
+      equal("r", task:wait())
+      fails("ETIMEDOUT", lunad.wait_fd(pipe.read, "w", 0))
+    ]])
+  end)
+
   it("serves any number of tasks of one descriptor", function()
     box:inside(PIPE .. [[
       local ready, tasks = 0, {}

@@ -51,6 +51,15 @@ describe("lunad.timeout", function()
     assert.falsy(result.err:find("uncaught", 1, true), result.err)
   end)
 
+  it("tells of a failure around the function, and not of a time that is not up", function()
+    box:inside [[
+      xpcall = function() lunad.sleep(0) error "not enough memory" end
+      local ok, err = pcall(lunad.timeout, 60, print)
+      equal(false, ok)
+      truthy(err:find "not enough memory", err)
+    ]]
+  end)
+
   it("that is cancelled cancels the function", function()
     box:inside(BRANCH .. [[
       local task = lunad.task(lunad.timeout, 60, branch("a", 60))
@@ -143,5 +152,20 @@ describe("lunad.any", function()
       truthy(trace:find("branch 2 .*branch 1 "), trace)
       equal("no function was given", select(2, lunad.any {}))
     ]])
+  end)
+
+  it("ends if branches fail with nil, or the list grows meanwhile", function()
+    box:inside [[
+      local function fail() error(nil) end
+      local failed = lunad.task(function() return lunad.any { fail, fail } end)
+      equal(0, select("#", failed:wait(0.5)) - 3)
+      equal(false, failed:running())
+      local list
+      list = { function() list[2] = fail error "once" end }
+      local task = lunad.task(lunad.any, list)
+      truthy(select(2, task:wait(5)):find "once")
+      list = { function() list[2] = nil return 1 end, function() return 2 end }
+      equal(2, lunad.all(list)[2])
+    ]]
   end)
 end)

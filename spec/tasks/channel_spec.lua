@@ -74,6 +74,32 @@ describe("lunad.channel", function()
     ]]
   end)
 
+  it("without a capacity has none after a value came back either", function()
+    box:inside [[
+      local ch, is_put = lunad.channel(), false
+      local reader = lunad.task(function() ch:get() end)
+      lunad.task(function() ch:put(1) reader:cancel() end)
+      lunad.sleep(0)
+      lunad.task(function() ch:put(2) is_put = true end)
+      equal(1, ch:get(5))
+      lunad.sleep(0)
+      equal(false, is_put)
+      equal(0, #ch)
+      equal(2, ch:get(5))
+    ]]
+  end)
+
+  it("keeps the timeouts of a generation that was replaced", function()
+    box:serve [[
+      local ch = lunad.channel()
+      lunad.task(function() lunad.exec { "sleep", "60" } end)
+      lunad.task(function() print("gave up", select(3, ch:get(1))) lunad.stop() end)
+      lunad.every(60, print)
+    ]]
+    assert.equal(0, box:reload("lunad.every(60, print)").code)
+    box:wait_log("s", "gave up\tETIMEDOUT")
+  end)
+
   it("that is closed gives what it has, and then says so", function()
     box:inside [[
       local ch = lunad.channel(2)

@@ -1,6 +1,7 @@
 /* lunad.wait_fd: a task waits until a descriptor is ready. */
 #include <errno.h>
 #include <lauxlib.h>
+#include <poll.h>
 #include <string.h>
 
 #include "api/module.h"
@@ -69,6 +70,23 @@ static void abandon(struct ld_task *task) {
     end(task->script, task->awaited);
 }
 
+/* What a descriptor is ready for of EVENTS now; 0 if nothing. A time that is up may have been seen first,
+ * because it is 0 or the loop was busy. */
+static int ready_now(const struct ld_ready_wait *wait) {
+    struct pollfd now = {.fd = wait->fd};
+    now.events |= (wait->events & UV_READABLE) != 0 ? POLLIN | POLLPRI | POLLRDHUP : 0;
+    now.events |= (wait->events & UV_WRITABLE) != 0 ? POLLOUT : 0;
+    if (poll(&now, 1, 0) <= 0) {
+        return 0;
+    }
+    if ((now.revents & POLLNVAL) != 0) {
+        return -EBADF;
+    }
+    int ready = (now.revents & (POLLIN | POLLPRI | POLLRDHUP)) != 0 ? UV_READABLE : 0;
+    ready |= (now.revents & POLLOUT) != 0 ? UV_WRITABLE : 0;
+    return (now.revents & (POLLERR | POLLHUP)) != 0 ? wait->events : ready;
+}
+
 /* Return from wait_fd. */
 static int resumed(lua_State *L, int status, lua_KContext context) {
     struct waiter *waiter = lua_touserdata(L, -1);
@@ -76,6 +94,9 @@ static int resumed(lua_State *L, int status, lua_KContext context) {
     (void)context;
     end(ld_state_script(L), waiter);
     ld_task_check_cancelled(L);
+    if (waiter->result == 0) {
+        waiter->result = ready_now(&waiter->wait);
+    }
     return push_result(L, waiter->wait.fd, waiter->result);
 }
 

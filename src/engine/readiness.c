@@ -125,7 +125,8 @@ static void make_again(struct ld_readiness *readiness) {
     close(set);
     uv_poll_start(&readiness->poll, UV_READABLE, on_poll);
     for (size_t fd = 0; fd < readiness->capacity; fd++) {
-        if (readiness->watches[fd].is_used && control(readiness, EPOLL_CTL_ADD, (int)fd) < 0) {
+        int rc = readiness->watches[fd].is_used ? control(readiness, EPOLL_CTL_ADD, (int)fd) : 0;
+        if (rc < 0 && rc != -EEXIST) { /* it exists if a task that was just told waits for it */
             end_waits(readiness, (int)fd, -EBADF);
         }
     }
