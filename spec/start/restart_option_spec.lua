@@ -179,6 +179,22 @@ describe("--restart", function()
   for what, stop in pairs {
     ["lunad stop"] = function(_, b) b:ok("stop", "s") end,
     ["SIGTERM"] = function(pid) support.kill(pid) end,
+  } do
+    it("does not follow a later start that was interrupted by " .. what, function()
+      local pid = box:serve("", "--restart", "on-failure")
+      box:write("s.lua", "print 'held' while true do pcall(string.rep, 'x') end")
+      support.kill(pid, "sigkill")
+      box:wait_log("s", "held\n")
+      stop(math.tointeger(tonumber(box:read "run/s.pid")), box)
+      wait_all_gone(box)
+      assert.equal(1, select(2, box:log("s"):gsub("held\n", "")), box:log "s")
+      assert.same({}, box:left_files())
+    end)
+  end
+
+  for what, stop in pairs {
+    ["lunad stop"] = function(_, b) b:ok("stop", "s") end,
+    ["SIGTERM"] = function(pid) support.kill(pid) end,
     ["SIGINT"] = function(pid) support.kill(pid, "sigint") end,
     ["SIGTERM to the keeper"] = function(pid) support.kill(keeper_of(pid)) end,
     ["a hang-up with --hup stop"] = function(pid) support.kill(pid, "sighup") end,

@@ -43,6 +43,7 @@ struct ld_sentry {
     _Atomic(const char *) state;
     atomic_ullong stop_deadline; /* 0: no stop is under way */
     atomic_bool has_refused;
+    atomic_bool was_asked_to_stop;
     atomic_bool is_for_script; /* SIGTERM or SIGINT has come to a script that handles it */
     atomic_bool is_hup_for_script;
     atomic_bool is_rung; /* for a signal, and the thread has not looked since */
@@ -146,6 +147,7 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
     if (stops && sentry->stop_at == 0) {
         bool is_older = sentry->by_verb && sentry->visited_at != 0;
         sentry->stop_at = is_older ? sentry->visited_at : now;
+        atomic_store(&sentry->was_asked_to_stop, true);
     }
     bool is_handled = (has_signal && is_for_script) || (has_hup && is_hup_for_script);
     if (is_handled && sentry->signal_at == 0) {
@@ -480,6 +482,11 @@ void ld_sentry_note_stop(struct ld_sentry *sentry, uint64_t deadline) {
         atomic_store(&sentry->stop_deadline, deadline);
         ld_pulse_ring();
     }
+}
+
+/* Check whether a stop was asked for while the loop was held. */
+bool ld_sentry_was_asked_to_stop(struct ld_sentry *sentry) {
+    return sentry != NULL && atomic_load(&sentry->was_asked_to_stop);
 }
 
 /* Whether a reload was refused. */

@@ -41,4 +41,7 @@ void ld_sentry_note_stop(struct ld_sentry *sentry, uint64_t deadline);
 /* In the loop: whether a reload was refused because a C function did not return. */
 bool ld_sentry_has_refused(struct ld_sentry *sentry);
 
+/* Whether a stop was asked for while code held the loop, which may have been interrupted for it. */
+bool ld_sentry_was_asked_to_stop(struct ld_sentry *sentry);
+
 #endif

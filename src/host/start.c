@@ -11,6 +11,9 @@
 /* Note that the start has failed; TEXT says why. */
 static void fail_start(struct ld_host *host, const struct ld_text *text) {
     ld_guard_stop();
+    if (ld_sentry_was_asked_to_stop(host->sentry)) {
+        ld_actions_note_stop(host); /* so no other start follows */
+    }
     if (!host->failed_start) {
         host->failed_start = true;
         ld_text_append_plain(host->why, text);
