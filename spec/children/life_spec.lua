@@ -429,7 +429,7 @@ describe("Two thousand children", function()
       children[i] = truthy(lunad.spawn { "sleep", "1000", stdout = "null", stderr = "null",
         on_exit = function(exit) exits = exits + (exit.signal == "KILL" and 1 or 0) end })
     end
-    equal(count, #lunad.stats().children)
+    equal(count, lunad.stats().totals.children)
     for _, child in ipairs(children) do equal(true, child:running()) end
     for _, child in ipairs(children) do child:kill "KILL" end
     eventually(function() return exits == count end, 60)

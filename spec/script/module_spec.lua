@@ -69,8 +69,8 @@ describe("require 'lunad'", function()
 
   it("has the functions of the interface, and nothing else", function()
     box:inside [[
-      local functions = "after by_line every exec kill now on_error on_reload on_stop ready reload signal " ..
-        "sleep spawn stats status stop task"
+      local functions = "after all any await by_line channel every exec keep kill now on_error on_reload " ..
+        "on_stop ready reload semaphore signal sleep spawn stats status stop task timeout wait_fd"
       local others = "cron generation listen log mode name pid script state supervise version"
       local known = {}
       for name in functions:gmatch("%S+") do
