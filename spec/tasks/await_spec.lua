@@ -213,6 +213,22 @@ describe("lunad.wait_fd", function()
     ]])
   end)
 
+  it("goes on for those that wait while more and more descriptors are waited for", function()
+    box:inside(PIPE .. [[
+      local pipes, tasks = {}, {}
+      for i = 1, 300 do
+        pipes[i] = uv.pipe({ nonblock = true }, { nonblock = true })
+        tasks[i] = lunad.task(lunad.wait_fd, pipes[i].read, "r", 60)
+      end
+      for i = 1, 300, 2 do tasks[i]:cancel() end
+      for i = 2, 300, 2 do uv.fs_write(pipes[i].write, "x") end
+      for i = 2, 300, 2 do equal("r", tasks[i]:wait(30)) end
+      for i = 1, 300, 2 do tasks[i] = lunad.task(lunad.wait_fd, pipes[i].read, "r", 60) end
+      for i = 1, 300, 2 do uv.fs_write(pipes[i].write, "x") end
+      for i = 1, 300, 2 do equal("r", tasks[i]:wait(30)) end
+    ]])
+  end)
+
   it("tells of the other end that has hung up", function()
     box:inside(PIPE .. [[
       lunad.after(0.01, uv.fs_close, pipe.write)

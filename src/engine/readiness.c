@@ -215,6 +215,16 @@ int ld_readiness_fd(const struct ld_readiness *readiness) {
     return readiness->set;
 }
 
+/* Tell the first waiter of each watch where its list begins, since the watches have moved. */
+static void relink(struct watch *watches, size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        struct ld_ready_wait *first = LIST_FIRST(&watches[i].waits);
+        if (first != NULL) {
+            first->link.le_prev = &LIST_FIRST(&watches[i].waits);
+        }
+    }
+}
+
 /* Make room for the watch of a descriptor. */
 static int reserve(struct ld_readiness *readiness, int fd) {
     size_t before = readiness->capacity;
@@ -226,6 +236,7 @@ static int reserve(struct ld_readiness *readiness, int fd) {
         }
         readiness->watches = grown;
         memset(grown + before, 0, (readiness->capacity - before) * sizeof *grown);
+        relink(grown, before);
     }
     return 0;
 }
