@@ -172,6 +172,11 @@ describe("the log of uncaught errors", function()
     box:wait_log("s", "generation 2.*s%.lua:1: boom\n    stack traceback:")
   end)
 
+  it("has the whole message of repeats, also if that has NUL bytes", function()
+    box:serve [[lunad.every(0.01, function() error "left\0right" end)]]
+    box:wait_log("s", "s%.lua:1: left\\x00right\n.*s%.lua:1: left%?right %(again%)\n")
+  end)
+
   it("is told in time of repeats that have ended, without a wake-up in between", function()
     box:serve "local n = 0 lunad.every(0.001, function(t) n = n + 1 if n <= 100 then error 'boom' end end)"
     box:wait_log("s", "boom %(again, 95 times in 10 s%)\n", 30)

@@ -14,10 +14,12 @@
 #define WINDOW_FIRST (10 * SECOND) /* each is twice as long as the one before */
 #define WINDOW_MOST  (640 * SECOND)
 
-/* Copy as much of a text as fits, without a cut in a character. */
+/* Copy as much of a text as fits, without a cut in a character; a NUL byte, which would end it, as '?'. */
 static void copy_text(char *to, size_t capacity, const char *bytes, size_t size) {
     size = size < capacity ? size : ld_text_cut(bytes, capacity - 1);
-    memcpy(to, bytes, size);
+    for (size_t i = 0; i < size; i++) {
+        to[i] = bytes[i] != '\0' ? bytes[i] : '?';
+    }
     to[size] = '\0';
 }
 
