@@ -181,6 +181,18 @@ describe("Lua code that does not end is interrupted by a stop", function()
     end)
   end
 
+  it("in a recursion of protected calls that is very deep", function()
+    local pid = serve_stuck(box, [[
+      local function dive() return pcall(dive), dive() end
+      while true do pcall(dive) end
+    ]], "--stuck-after", "0.3")
+    box:wait_log("s", "has held the loop")
+    assert.equal(0, box:lunad("reload", "s").code)
+    box:wait_log("s", "s: begins.*s: begins")
+    support.kill(pid)
+    assert_stopped(box, pid)
+  end)
+
   it("in finalizers when its state is closed", function()
     local pid = box:serve([[
       for i = 1, 3 do setmetatable({}, { __gc = function() while true do pcall(error) end end }) end

@@ -10,7 +10,7 @@ static int finish(lua_State *L, int status, lua_KContext kept) {
         return lua_gettop(L) - (int)kept;
     }
     if (ld_state_script(L)->interruption.is_under_way) {
-        ld_interrupt_raise(L);
+        return ld_interrupt_unwind(L);
     }
     lua_pushboolean(L, 0);
     lua_pushvalue(L, -2);

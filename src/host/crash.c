@@ -281,9 +281,10 @@ static void put_call(void *arg, const struct ld_trace_call *call) {
         report.coroutine = call->coroutine;
         put("  in a coroutine that was resumed by\n");
     }
-    if (call->skipped > 0) {
+    if (call->skipped != 0) {
         put("  ... ");
-        put_number(call->skipped);
+        put(call->skipped < 0 ? "more than " : "");
+        put_number(call->skipped < 0 ? -call->skipped : call->skipped);
         put(" more\n");
     }
     if (report.line == 0 && call->line > 0) {

@@ -17,6 +17,15 @@ _Noreturn void ld_interrupt_raise(lua_State *L) {
     abort(); /* lua_error does not return */
 }
 
+/* Yield, or raise. An error would take a step for each protected call, and each step as long as the stack
+ * is high. */
+int ld_interrupt_unwind(lua_State *L) {
+    if (lua_isyieldable(L)) {
+        return lua_yield(L, 0);
+    }
+    ld_interrupt_raise(L);
+}
+
 /* Stop what runs: yield, and the resumer ends the coroutine. Where a C function is in between,
  * keep raising, so that no pcall can keep the error; but after an error in a hook Lua calls no further
  * hook on that coroutine unless it is made to (see allow.h). A coroutine that was made meanwhile has
@@ -29,11 +38,7 @@ static void unwind(lua_State *L, lua_Debug *ar) {
         lua_sethook(L, NULL, 0, 0);
         return;
     }
-    if (lua_isyieldable(L)) {
-        lua_yield(L, 0);
-        return;
-    }
-    ld_interrupt_raise(L);
+    ld_interrupt_unwind(L);
 }
 
 /* Whether a coroutine has an interruption as its hook. */

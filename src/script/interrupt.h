@@ -66,4 +66,8 @@ static inline bool ld_interrupt_go_on(struct ld_script *script, lua_State *co) {
 /* Raise the error of an interruption on L. No message handler is called for it. */
 _Noreturn void ld_interrupt_raise(lua_State *L);
 
+/* To be called as `return ld_interrupt_unwind(L)`: yield, so that the resumer ends the coroutine; or raise
+ * the error, where a C function is in between. */
+int ld_interrupt_unwind(lua_State *L);
+
 #endif

@@ -1,5 +1,6 @@
 #include "script/sight.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "script/luax.h"
@@ -58,8 +59,9 @@ const struct ld_sight_call *ld_sight_place(const struct ld_sight *sight) {
 
 /* Add a call. */
 static void add_line(struct ld_text *text, const struct ld_sight_call *call) {
-    if (call->skipped > 0) {
-        ld_text_format(text, "\n\t... (skipping %d levels)", call->skipped);
+    if (call->skipped != 0) {
+        ld_text_format(text, "\n\t... (skipping %s%d levels)",
+                       call->skipped < 0 ? "more than " : "", abs(call->skipped));
     }
     if (call->line > 0) {
         ld_text_format(text, "\n\t%s:%d: in ", call->path, call->line);

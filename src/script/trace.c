@@ -2,8 +2,9 @@
 
 #include <string.h>
 
-#define COROUTINES_MAX 32 /* more of them in each other are left out */
-#define FIRST_CALLS    5  /* of a coroutine with many */
+#define COROUTINES_MAX 32    /* more of them in each other are left out */
+#define FIRST_CALLS    5     /* of a coroutine with many */
+#define DEEP           20000 /* calls; more are not counted: each look at one takes as many steps */
 
 /* A walk over the coroutines. */
 struct walk {
@@ -13,15 +14,18 @@ struct walk {
     void *arg;
 };
 
-/* Count the calls of a coroutine. lua_getstack takes as many steps as the level is high, so search as
+/* Count the calls of a coroutine, up to DEEP. lua_getstack takes as many steps as the level is high, so search as
  * luaL_traceback does. */
 static int count_calls(lua_State *L) {
     lua_Debug ar;
     int low = 0; /* there is a level before this one */
     int high = 1;
-    while (lua_getstack(L, high, &ar)) {
+    while (low < DEEP && lua_getstack(L, high, &ar)) {
         low = high;
         high *= 2;
+    }
+    if (low >= DEEP) {
+        return DEEP;
     }
     while (low < high) {
         int middle = low + (high - low) / 2;
@@ -53,9 +57,17 @@ static void show(const struct walk *walk, lua_State *L, int level, int skipped) 
     }
 }
 
-/* Show the calls of one coroutine. */
+/* Show the calls of one coroutine. Of one that is deep the first calls are too far away. */
 static void walk_coroutine(struct walk *walk, lua_State *L) {
     int count = count_calls(L);
+    if (count >= DEEP) {
+        for (int level = 0; level < walk->most; level++) {
+            bool is_last = level == walk->most - 1;
+            show(walk, L, is_last ? DEEP : level, is_last ? -(DEEP - level) : 0);
+        }
+        walk->coroutine++;
+        return;
+    }
     int first = count <= walk->most || walk->most <= FIRST_CALLS ? 0 : FIRST_CALLS;
     int last = count - first < walk->most - first ? count - first : walk->most - first;
     for (int level = 0; level < last; level++) {

@@ -12,7 +12,7 @@
 struct ld_trace_call {
     int coroutine;      /* 0: the one that runs, 1: the one that has resumed it, … */
     int level;          /* in the coroutine; 0: the function that runs */
-    int skipped;        /* levels before this one that were left out */
+    int skipped;        /* levels before this one that were left out; negative: and many after it */
     const char *source; /* a file's name, "[C]", … */
     const char *path;   /* the file's whole path, or the same as source */
     int line;           /* 0: unknown, as in C */
