@@ -183,9 +183,14 @@ static int open_engine(struct ld_host *host) {
 static void end_process(void *arg, const char *where) {
     struct ld_host *host = arg;
     struct ld_service *service = host->service;
-    ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it%s%s", service->name,
-           (int)getpid(), service->options->stop_timeout,
-           where[0] != '\0' ? "; it is busy in " : "", where);
+    const char *busy = where[0] != '\0' ? "; it is busy in " : "";
+    if (ld_sentry_was_asked_again(host->sentry)) {
+        ld_log(LD_LOG_ERROR, "%s (pid %d) was asked to stop again: killing it%s%s", service->name,
+               (int)getpid(), busy, where);
+    } else {
+        ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it%s%s",
+               service->name, (int)getpid(), service->options->stop_timeout, busy, where);
+    }
     ld_keeper_channel_say_stopping(service);
     ld_stop_kill_left();
     if (!host->was_ready) {

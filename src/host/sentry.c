@@ -47,6 +47,7 @@ struct ld_sentry {
     atomic_bool is_for_script; /* SIGTERM or SIGINT has come to a script that handles it */
     atomic_bool is_hup_for_script;
     atomic_bool is_rung; /* for a signal, and the thread has not looked since */
+    atomic_uint stops;   /* SIGTERM and SIGINT that the script does not handle */
 
     /* The rest is the thread's. How long the loop may be held, and the turn of the loop that is watched. */
     uint64_t patience;
@@ -55,6 +56,8 @@ struct ld_sentry {
         is_late; /* it has been held for long, or a client has waited for long: clients are served */
     uint64_t visited_at; /* a client has come; 0: none */
     uint64_t stop_at;    /* a stop was asked for; 0: none */
+    unsigned stops_seen; /* in earlier turns */
+    uint64_t again_at;   /* it was asked for again by a signal; 0: it was not */
     uint64_t signal_at;  /* a signal came that the script handles; 0: none */
     uint64_t reload_at;  /* the same of a reload */
     bool by_verb;        /* the stop, over the control socket */
@@ -120,6 +123,8 @@ static void begin_turn(struct ld_sentry *sentry, const struct ld_pulse *turn, ui
     sentry->is_late = false;
     sentry->visited_at = 0;
     sentry->stop_at = 0;
+    sentry->stops_seen = atomic_load(&sentry->stops);
+    sentry->again_at = 0;
     sentry->signal_at = 0;
     sentry->reload_at = 0;
     sentry->by_verb = false;
@@ -149,6 +154,9 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
         sentry->stop_at = is_older ? sentry->visited_at : now;
         atomic_store(&sentry->was_asked_to_stop, true);
     }
+    if (sentry->again_at == 0 && atomic_load(&sentry->stops) - sentry->stops_seen > 1) {
+        sentry->again_at = now;
+    }
     bool is_handled = (has_signal && is_for_script) || (has_hup && is_hup_for_script);
     if (is_handled && sentry->signal_at == 0) {
         sentry->signal_at = now;
@@ -165,7 +173,9 @@ static uint64_t find_interruption(const struct ld_sentry *sentry) {
     uint64_t deadline = atomic_load(&sentry->stop_deadline);
     uint64_t late = sentry->call_since + sentry->patience;
     uint64_t at = NEVER;
-    if (sentry->stop_at != 0) {
+    if (sentry->again_at != 0) {
+        at = sentry->again_at;
+    } else if (sentry->stop_at != 0) {
         at = earlier(late, later(sentry->stop_at, sentry->call_since) + STOP_PATIENCE);
     }
     if (sentry->reload_at != 0 || sentry->signal_at != 0) {
@@ -191,6 +201,9 @@ static uint64_t find_service(const struct ld_sentry *sentry) {
 static uint64_t find_end(const struct ld_sentry *sentry) {
     uint64_t deadline = atomic_load(&sentry->stop_deadline);
     uint64_t slack = sentry->by_verb ? VERB_SLACK : END_SLACK;
+    if (sentry->again_at != 0) { /* "stop now" */
+        return sentry->again_at + END_SLACK;
+    }
     if (sentry->where[0] == '\0') {
         slack += OWN_SLACK;
     }
@@ -401,8 +414,12 @@ static bool is_handled(const struct ld_sentry *sentry, int signo) {
 static void on_arrival(int signo) {
     struct ld_sentry *sentry = heeding;
     if (sentry != NULL) {
+        bool is_for_script = is_handled(sentry, signo);
         atomic_store(signo == SIGHUP ? &sentry->is_hup_for_script : &sentry->is_for_script,
-                     is_handled(sentry, signo));
+                     is_for_script);
+        if (signo != SIGHUP && !is_for_script) {
+            atomic_fetch_add(&sentry->stops, 1);
+        }
         if (!atomic_exchange(&sentry->is_rung, true)) {
             ld_pulse_ring();
         }
@@ -487,6 +504,10 @@ void ld_sentry_note_stop(struct ld_sentry *sentry, uint64_t deadline) {
 /* Check whether a stop was asked for while the loop was held. */
 bool ld_sentry_was_asked_to_stop(struct ld_sentry *sentry) {
     return sentry != NULL && atomic_load(&sentry->was_asked_to_stop);
+}
+
+bool ld_sentry_was_asked_again(const struct ld_sentry *sentry) {
+    return sentry->again_at != 0;
 }
 
 /* Whether a reload was refused. */

@@ -44,4 +44,7 @@ bool ld_sentry_has_refused(struct ld_sentry *sentry);
 /* Whether a stop was asked for while code held the loop, which may have been interrupted for it. */
 bool ld_sentry_was_asked_to_stop(struct ld_sentry *sentry);
 
+/* In the function that ends the process: whether that is because a signal has asked for the stop again. */
+bool ld_sentry_was_asked_again(const struct ld_sentry *sentry);
+
 #endif
