@@ -335,7 +335,7 @@ describe("--on-error", function()
   local SCRIPT = [[
     local lunad = require "lunad"
     local n = 0
-    lunad.every(0.01, function() n = n + 1; print("beat " .. n); error("boom") end)
+    lunad.every(0.1, function() n = n + 1; print("beat " .. n); error("boom") end)
     lunad.on_stop(function(reason) print("reason " .. reason) end)
   ]]
 
