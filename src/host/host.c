@@ -269,7 +269,6 @@ static int open_host(struct ld_host *host) {
         uv_timer_start(&host->watchdog, on_watchdog, half, half > 0 ? half : 1);
     }
     fill_setup(host);
-    ld_fds_note(LD_FD_HOST);
     return rc == 0 ? ld_forked_watch(give_up, host) : rc;
 }
 
@@ -398,8 +397,9 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     }
     rc = open_host(&host);
     if (rc == 0) {
-        ld_reserve_open();
         open_sentry(&host);
+        ld_fds_note(LD_FD_HOST);
+        ld_reserve_open(); /* a script may come to have these numbers */
         ld_start_begin(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
     } else {

@@ -18,7 +18,10 @@
 static void copy_text(char *to, size_t capacity, const char *bytes, size_t size) {
     size = size < capacity ? size : ld_text_cut(bytes, capacity - 1);
     for (size_t i = 0; i < size; i++) {
-        to[i] = bytes[i] != '\0' ? bytes[i] : '?';
+        to[i] = '?';
+        if (bytes[i] != '\0') {
+            to[i] = bytes[i];
+        }
     }
     to[size] = '\0';
 }
