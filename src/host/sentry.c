@@ -262,7 +262,8 @@ static void say_c(struct ld_sentry *sentry, uint64_t now) {
 
 /* Shoot, if something is to be done. */
 static void shoot(struct ld_sentry *sentry, uint64_t now) {
-    bool interrupts = now >= find_interruption(sentry);
+    bool reports = (sentry->wants & LD_SHOT_REPORT) != 0; /* is not logged yet, or given up */
+    bool interrupts = !reports && now >= find_interruption(sentry);
     bool is_stale = sentry->sight_at == 0 || now - sentry->sight_at > FRESH;
     struct ld_shot shot = {
         .call = sentry->call, .since = sentry->call_since, .reason = find_reason(sentry)};
