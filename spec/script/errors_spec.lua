@@ -53,7 +53,8 @@ describe("the places of uncaught errors", function()
     assert.same({ box:path "s.lua:2", "a timer", 40 }, { timer.where, timer.what, timer.count })
     assert.equal(box:path "s.lua:2: boom 40", timer.message)
     assert.same({ box:path "s.lua:2", "a task", 1 }, { task.where, task.what, task.count })
-    assert.is_true(timer.first >= before and timer.last > timer.first and timer.last < before + 60)
+    assert.is_true(timer.first >= before - 2 and timer.last < before + 60) -- the clock may be set meanwhile
+    assert.is_true(timer.last >= timer.first)
     assert.is_true(task.first == task.last)
   end)
 

@@ -502,8 +502,9 @@ function Box:close(force)
     end
   end
   local left = self:marked()
-  if #left > 0 then
-    uv.sleep(50) -- processes that were just told to end may still be ending
+  local deadline = uv.hrtime() + 3e9
+  while #left > 0 and uv.hrtime() < deadline do -- those that were just told to end may still be ending
+    uv.sleep(20)
     left = self:marked()
   end
   for _, pid in ipairs(left) do
