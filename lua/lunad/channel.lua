@@ -19,7 +19,7 @@ local function closed()
   return nil, "EPIPE: broken pipe: the channel is closed", "EPIPE"
 end
 
--- Add a value at the end of the buffer. If there is no memory for it, nothing has changed.
+-- Add a value at the end of the buffer. Without memory for it, nothing has changed.
 local function add(channel, value)
   channel.buffer[channel.last + 1] = value
   channel.last = channel.last + 1

@@ -30,7 +30,7 @@ struct ld_part {
     /* Add the names of what a replaced generation has not finished, with ", " between. */
     void (*name_unfinished)(struct ld_script *script, struct ld_text *text);
     /* Report what the part has, at most LD_REPORT_MOST of it, and count all of it in *TOTAL: a new
-     * reference, or NULL if there is no memory. The time that this takes must not grow with the
+     * reference, or NULL when memory runs out. The time that this takes must not grow with the
      * number. */
     json_t *(*report)(struct ld_script *script, size_t *total);
 };

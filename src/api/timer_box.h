@@ -19,11 +19,11 @@ struct ld_timer_box {
 /* Make the table of what timers call, and keep the metatable of boxes, at the top, at hand; popped. */
 void ld_api_timer_box_open(lua_State *L);
 
-/* Make a timer for the value at INDEX. Raises if there is no memory, with nothing made. */
+/* Make a timer for the value at INDEX. Raises when memory runs out, with nothing made. */
 ld_timer ld_api_timer_box_make(lua_State *L, int index);
 
 /* Make and arm a timer that wakes TASK after NS, and is freed then; a task that goes on before that
- * frees it, if ld_timers_info still finds it. Raises if there is no memory, with nothing made. */
+ * frees it, if ld_timers_info still finds it. Raises when memory runs out, with nothing made. */
 ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns);
 
 /* Free a timer. Does not raise. */

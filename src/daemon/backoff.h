@@ -10,7 +10,7 @@
 #define LD_BACKOFF_WITHIN 10.0 /* ... in this time are too many */
 #define LD_BACKOFF_LEAST  0.1  /* the first delay */
 #define LD_BACKOFF_MOST   30.0 /* and the longest */
-#define LD_BACKOFF_HEALTH 10.0 /* a host that was ready for so long begins anew */
+#define LD_BACKOFF_HEALTH 10.0 /* ready for so long: the count of starts begins again */
 
 /* Zeroed means: nothing was started yet. */
 struct ld_backoff {
