@@ -33,12 +33,19 @@ describe("lunad start", function()
   end)
 
   it("returns when the chunk has returned, not before", function()
-    box:start(box:write("x.lua", [[
+    local script = box:write("x.lua", [[
       local lunad = require "lunad"
-      os.execute("sleep 0.1")
+      print "loading"
+      while not io.open(os.getenv "FLAG") do end
       print "loaded"
       lunad.every(60, print)
-    ]]))
+    ]])
+    local process = box:spawn { "start", "--env", "FLAG=" .. box:path "flag", script }
+    box:wait_log("x", "x: loading")
+    assert.is_falsy(process.is_over())
+    box:write("flag", "")
+    box:await(process, "the start", process.is_over)
+    assert.equal(0, process.code)
     assert.truthy(box:log("x"):find("x: loaded", 1, true))
   end)
 
@@ -411,7 +418,8 @@ describe("Once the chunk has given control back", function()
     box:start(box:write("x.lua", [[
       local lunad = require "lunad"
       lunad.every(0.01, function() error("late") end)
-      os.execute("sleep 0.05")
+      local start = lunad.now()
+      while lunad.now() < start + 0.05 do end
     ]]))
     box:wait_log("x", "late\n    stack traceback:")
     assert.equal("running", box:status("x").state)
