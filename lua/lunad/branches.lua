@@ -29,9 +29,9 @@ function Branches.__close(tasks)
   end
 end
 
-local function check_function(fn, name)
+local function check_function(fn, argument, name)
   if not core.is_callable(fn) then
-    core.raise(("bad argument to '%s' (function expected, got %s)"):format(name, type(fn)))
+    core.raise(("bad argument #%s to '%s' (function expected, got %s)"):format(argument, name, type(fn)))
   end
 end
 
@@ -50,7 +50,7 @@ local function timeout(seconds, fn, ...)
     core.raise "bad argument #1 to 'timeout' (number expected, got nil)"
   end
   core.check_timeout(seconds, 1, "timeout")
-  check_function(fn, "timeout")
+  check_function(fn, "2", "timeout")
   core.check_task "timeout"
   local tasks <close> = setmetatable({}, Branches)
   tasks[1] = core.task(call, fn, ...)
@@ -64,7 +64,7 @@ local function check_list(list, name)
   end
   local copy = table.move(list, 1, #list, 1, {})
   for i = 1, #copy do
-    check_function(copy[i], name)
+    check_function(copy[i], "1[" .. i .. "]", name)
   end
   core.check_task(name)
   return copy
@@ -82,7 +82,17 @@ local function run(list, handle)
       end
     end
     for i = 1, #list do
-      tasks[i] = core.task(function() finish(i, call(list[i])) end)
+      tasks[i] = core.task(function()
+        local is_told = false
+        -- No pcall sees an interruption of a stuck branch, and there may be no memory for the results.
+        local _ <close> = setmetatable({}, { __close = function(_, err)
+          if not is_told then
+            core.after(0, finish, i, false, err or "the branch was interrupted")
+          end
+        end })
+        finish(i, call(list[i]))
+        is_told = true
+      end)
       if is_over then
         break
       end

@@ -25,17 +25,23 @@ local function add(channel, value)
   channel.last = channel.last + 1
 end
 
+-- Let the first task that waits to put a value go on: its value is in the buffer before it is told.
+local function admit(channel)
+  add(channel, channel.writers.next.value)
+  channel.writers:answer(true)
+end
+
 -- Take the first value: of the buffer, or of a task that waits to put one.
 local function take(channel)
   if channel.first > channel.last then
     return channel.writers:answer(true)
   end
   local value = channel.buffer[channel.first]
+  if channel.last - channel.first < channel.capacity and not channel.writers:is_empty() then
+    admit(channel)
+  end
   channel.buffer[channel.first] = nil
   channel.first = channel.first + 1
-  if channel.last - channel.first + 1 < channel.capacity and not channel.writers:is_empty() then
-    add(channel, channel.writers:answer(true))
-  end
   return value
 end
 

@@ -249,7 +249,7 @@ local function give_up(state, slot, exit)
   core.note_give_up()
   stop(state)
   if state.on_give_up then
-    core.use_reserve(false)
+    core.end_reserve()
     state.on_give_up(state.object, exit)
   end
 end
@@ -353,7 +353,7 @@ function on_exit(state, slot, exit, child)
     note_strays(state, slot, exit, false)
   end
   if state.on_exit then
-    core.use_reserve(false)
+    core.end_reserve()
     state.on_exit(exit, child)
   end
 end

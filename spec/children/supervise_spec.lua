@@ -23,7 +23,7 @@ local function new_world()
       return child.strays or 0
     end,
     note_give_up = function() world.gave_up = true end,
-    use_reserve = function() end,
+    end_reserve = function() end,
     end_child = function(child) child.told = world.time end,
     drop_claim = function(child)
       child.given_up = child.claimed

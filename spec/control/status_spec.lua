@@ -90,7 +90,7 @@ describe("the status report", function()
   end)
 
   it("tells of one that dies while it is asked that it is dead", function()
-    -- Holds its loop until somebody asks, then dies without an answer.
+    -- Holds its loop until a client asks, then dies without an answer.
     local text = [[
       lunad.after(0, function()
         local asked

@@ -260,6 +260,7 @@ describe("a reload of a stuck script", function()
     support.kill(pid, "sighup")
     box:wait_log("s", "reloaded: generation 2")
     box:ok("stop", "s")
+    os.remove(box:path "log/s.log") -- what follows waits for lines of the second daemon
     pid = serve_stuck(box, "repeat until io.open(lunad.script .. '.go') print 'whole'",
       "--stuck-after", "0.2", "--hup", "ignore")
     support.kill(pid, "sighup")

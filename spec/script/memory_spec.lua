@@ -220,7 +220,7 @@ describe("--memory-limit", function()
       ]]
     end)
 
-    -- Reload, which must be refused with the reason; the old generation goes on.
+    -- Reload, which must be refused with the reason; the old generation keeps running.
     local function refused(text, reason)
       local before = box:status("s").memory.lua
       local result = box:reload(BOMBS .. text)

@@ -338,7 +338,7 @@ describe("--restart", function()
 
   it("can be restarted in between, and is kept by lunad restart", function()
     local result = between(function()
-      os.remove(box:path "s.lua.count") -- the count begins anew
+      os.remove(box:path "s.lua.count") -- the count begins again
       return box:lunad("restart", "s")
     end)
     assert.equal(0, result.code, result.err)

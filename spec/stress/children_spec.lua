@@ -34,7 +34,7 @@ describe("A daemon with very many children", function()
     local few, many = stress.size(200, 1000), stress.size(1500, 10000)
     box:serve(RUN .. ([[
       lunad.task(function()
-        run(200) -- what is made at first is no concern
+        run(200) -- what is made at first is not counted
         collectgarbage()
         local fds, rss = lunad.stats().fds, status_of "VmRSS"
         local cost_few = math.min((run(%d)), (run(%d)))

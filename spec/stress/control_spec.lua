@@ -75,7 +75,8 @@ describe("A daemon with 2,000 control clients", function()
       end
       uv.sleep(200)
     until uv.hrtime() > ending and reloads > 0
-    local runs, beats = box:status("s").text:match "(%d+) of (%d+)"
+    local text = support.wait_for("a beat", function() return box:status("s").text end)
+    local runs, beats = text:match "(%d+) of (%d+)"
     stress.note("status: %d times, %.0f ms at most; %d reloads; since the last %s of %s beats", asked,
       worst / 1e6, reloads, runs, beats)
     assert.is_true(tonumber(runs) > 0)

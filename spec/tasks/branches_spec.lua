@@ -130,6 +130,21 @@ describe("lunad.all", function()
   end)
 end)
 
+describe("A branch that is stuck", function()
+  local box = support.with_box(before_each, after_each)
+
+  for _, name in ipairs { "all", "any" } do
+    it("and is interrupted has failed, for lunad." .. name, function()
+      box:serve(([[lunad.task(function()
+        print("ends", lunad.%s { function() lunad.sleep(0.01) print "begins" while true do end end })
+      end)]]):format(name), "--stuck-after", "0.3")
+      box:wait_log("s", "s: begins")
+      assert.equal(1, box:reload("while = 1").code)
+      box:wait_log("s", "ends\tnil\t[^\n]*interrupted")
+    end)
+  end
+end)
+
 describe("lunad.any", function()
   local box = support.with_box(before_each, after_each)
 

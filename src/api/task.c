@@ -159,12 +159,12 @@ static int l_report(lua_State *L) {
     return 0;
 }
 
-/* Let the task of the caller allocate as lunad itself, or as the script again. For lunad's own Lua:
- * use_reserve(yes). */
-static int l_use_reserve(lua_State *L) {
+/* Let the task of the caller, which has allocated as lunad itself, allocate as the script. For lunad's own
+ * Lua: end_reserve(). */
+static int l_end_reserve(lua_State *L) {
     struct ld_task *task = ld_task_of(L);
-    if (task != NULL && task->heap_user <= LD_HEAP_HOST) {
-        task->heap_user = lua_toboolean(L, 1) ? LD_HEAP_HOST : LD_HEAP_SCRIPT;
+    if (task != NULL && task->heap_user == LD_HEAP_HOST) {
+        task->heap_user = LD_HEAP_SCRIPT;
     }
     return 0;
 }
@@ -309,7 +309,7 @@ static const luaL_Reg functions[] = {
 
 static const luaL_Reg own[] = {
     {"check_task", l_check_task},   {"where", l_where}, {"report", l_report},
-    {"use_reserve", l_use_reserve}, {NULL, NULL},
+    {"end_reserve", l_end_reserve}, {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <syslog.h>
@@ -27,6 +28,8 @@
 #define LAST_SIZE    4096  /* bytes that a signal handler writes at once */
 
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
+
+static atomic_ullong missed; /* lines of threads that could not wait for the lock */
 
 static struct {
     bool open;
@@ -297,8 +300,19 @@ static bool report_loss(void) {
     return true;
 }
 
+/* Count what was lost without the lock. */
+static void count_missed(void) {
+    if (atomic_load_explicit(&missed, memory_order_relaxed) > 0) {
+        unsigned long long count = atomic_exchange(&missed, 0);
+        logger.dropped += count;
+        logger.unsaid += count;
+        logger.cause = EAGAIN;
+    }
+}
+
 /* Write an event, or count it as lost. */
 static void put_or_count(const struct ld_log_event *event) {
+    count_missed();
     if ((logger.unsaid > 0 && !report_loss()) || !put_event(event)) {
         logger.dropped++;
         logger.unsaid++;
@@ -342,9 +356,7 @@ void ld_log_put(const struct ld_log_event *event) {
     int saved = errno;
     bool is_locked = lock();
     if (!is_locked) {
-        logger.dropped++;
-        logger.unsaid++;
-        logger.cause = EAGAIN;
+        atomic_fetch_add(&missed, 1);
     } else if (logger.config.sink == LD_LOG_SYSLOG && event->size > SYSLOG_PIECE) {
         put_in_pieces(event);
     } else {
@@ -525,7 +537,7 @@ int ld_log_reopen(void) {
     int saved = errno;
     bool is_file = logger.config.sink == LD_LOG_FILE;
     int fd = is_file ? open_sink_file() : -1;
-    int rc = is_file && fd < 0 ? fd : lock() ? 0 : -EDEADLK;
+    int rc = is_file && fd < 0 ? fd : lock() ? 0 : -ETIMEDOUT;
     if (rc == 0) {
         rc = use_again(fd);
         unlock();
@@ -558,5 +570,5 @@ enum ld_log_level ld_log_level(void) {
 
 /* How many lines were lost since the start. */
 uint64_t ld_log_dropped(void) {
-    return logger.dropped;
+    return logger.dropped + atomic_load(&missed);
 }

@@ -95,7 +95,7 @@ static int connect_to(struct talk *talk) {
     while (connect(talk->fd, (struct sockaddr *)&address, sizeof address) < 0) {
         rc = -errno;
         if (rc != -EAGAIN || is_hopeless(talk)) {
-            return rc == -EAGAIN ? -ETIMEDOUT : rc == -ENOENT ? -ECONNREFUSED : rc;
+            return rc == -ENOENT ? -ECONNREFUSED : rc;
         }
         poll(NULL, 0, RETRY_MS);
     }
@@ -236,6 +236,7 @@ static void explain_silence(const struct ld_request *request, struct ld_text *wh
 static void explain(const struct talk *talk, int rc, struct ld_text *why) {
     pid_t pid = talk->request->pid;
     switch (rc) {
+    case -EAGAIN: /* the queue of its socket is full */
     case -ETIMEDOUT:
         ld_text_format(why, "it does not answer (waited %.1f s)",
                        (double)(ld_time_ms() - talk->begun) / 1e3);

@@ -22,7 +22,7 @@ struct ld_request {
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true;
  * or a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it
- * did not answer, -ECONNREFUSED if no process listens, -ECONNRESET if it died, -EMSGSIZE if its
+ * did not answer, -EAGAIN if it did not even take the connection, -ECONNREFUSED if no process listens, -ECONNRESET if it died, -EMSGSIZE if its
  * answer has no end, -EPERM if the socket belongs to another user than the directory. */
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
 

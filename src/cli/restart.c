@@ -12,6 +12,7 @@
 #include "daemon/record.h"
 #include "daemon/starter.h"
 #include "posix/paths.h"
+#include "posix/pidfile.h"
 #include "posix/process.h"
 #include "posix/user.h"
 
@@ -93,21 +94,43 @@ static int start_again(const struct ld_target *target, const struct ld_record *r
     return 1;
 }
 
+/* Write a record again, unless another process has taken the name meanwhile; 0 or a negative errno. */
+static int keep_record(const struct ld_target *target, const struct ld_record *record,
+                       const char *how) {
+    struct ld_pidfile file;
+    int dir = open(target->dir->path, /* the start has closed the descriptor */
+                   O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0) {
+        return -errno;
+    }
+    int rc = ld_pidfile_acquire(&file, dir, target->name);
+    if (rc == 0) {
+        rc = ld_record_restore(record, dir, target->name, how);
+        ld_pidfile_remove(&file);
+    }
+    close(dir);
+    return rc;
+}
+
 /* Start again, with the rights of the starter. If that fails, the record of how it was started is
  * written again, so that it can be restarted when what failed has been put right; but not if it was
  * cancelled, which leaves nothing. */
 static int start_or_keep_record(const struct ld_target *target, const struct ld_record *record) {
     int status = start_again(target, record, false);
     bool is_start = strcmp(record->words[1], "start") == 0;
-    if (is_start && status == 1 &&
-        !ld_starter_was_cancelled()) { /* not 4: then the name is in use */
-        bool was_alive = target->holder.state == LD_HOLDER_ALIVE;
-        int dir = open(target->dir->path, /* the start has closed the descriptor */
-                       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        ld_record_restore(record, dir, target->name,
-                          was_alive ? "stopped by a restart whose start failed" : NULL);
-        close(dir);
+    bool was_alive = target->holder.state == LD_HOLDER_ALIVE;
+    int rc = -ECANCELED;
+    if (!is_start || status == 0) {
+        return status;
     }
+    if (status == 1 && !ld_starter_was_cancelled()) { /* not 4: then the name is in use */
+        rc = keep_record(target, record,
+                         was_alive ? "stopped by a restart whose start failed" : NULL);
+    }
+    ld_say_error("%s: %s, and not started again%s%s%s", target->name,
+                 was_alive ? "it was stopped" : "it had died",
+                 rc == 0 ? " (when that is put right: lunad restart " : "",
+                 rc == 0 ? target->name : "", rc == 0 ? ")" : "");
     return status;
 }
 
@@ -196,15 +219,7 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     if (status == 0 && is_alive) {
         status = ld_target_stop(target, -1);
     }
-    if (status != 0) {
-        return status;
-    }
-    status = start_in_child(target, record, false);
-    if (status != 0 && strcmp(record->words[1], "start") == 0) {
-        ld_say_error("%s: %s, and not started again (when that is put right: lunad restart %s)",
-                     target->name, is_alive ? "it was stopped" : "it had died", target->name);
-    }
-    return status;
+    return status != 0 ? status : start_in_child(target, record, false);
 }
 
 /* Restart a daemon, also one that has crashed. */

@@ -16,7 +16,12 @@
 static int refuse(struct ld_target *target, int signo) {
     struct ld_text state = {0};
     json_t *report = ld_status_report_ask(target, LD_CLIENT_SECONDS);
-    ld_status_text_state(&state, report);
+    if (ld_status_text_is_between(report)) {
+        ld_status_text_state(&state, report);
+    } else {
+        ld_text_puts(&state,
+                     report != NULL ? "it was just being restarted, try again" : "it has ended");
+    }
     ld_say_error("%s: %s: no process is there to get SIG%s", target->name, ld_text_string(&state),
                  ld_parse_signal_name(signo));
     json_decref(report);

@@ -22,7 +22,8 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     const struct ld_request request = ld_target_request(target, "status", seconds);
     int rc = ld_client_ask(&request, &report, &why);
     if (rc < 0) {
-        bool has_ended = rc != -ETIMEDOUT && rc != -EREMOTEIO && ld_target_has_ended(target);
+        bool has_ended =
+            rc != -EAGAIN && rc != -ETIMEDOUT && rc != -EREMOTEIO && ld_target_has_ended(target);
         report = has_ended ? NULL : silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");

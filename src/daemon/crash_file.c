@@ -54,15 +54,10 @@ static void shift(int dir, const char *path, size_t length) {
     }
 }
 
-/* Open a new file; nothing that is there is opened. A process that is short of descriptors gives up its
- * stdin, which it needs no more. */
+/* Open a new file; nothing that is there is opened. */
 static int make_new(int dir, const char *path) {
     const int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_NOCTTY | O_CLOEXEC | O_APPEND;
     int fd = openat(dir, path, flags, 0640);
-    if (fd < 0 && errno == EMFILE) {
-        close(STDIN_FILENO);
-        fd = openat(dir, path, flags, 0640);
-    }
     return fd < 0 ? -errno : fd;
 }
 

@@ -189,10 +189,12 @@ static int start_next(struct ld_keeper *keeper) {
         if (!ld_keeper_between_stand_in(keeper)) {
             return -1;
         }
-        ld_hold_forget_death(service);
         service->restarts.count++;
         ld_inherit_block_signals();
         pid_t host = fork_host(keeper);
+        if (host > 0) {
+            ld_hold_forget_death(service);
+        }
         if (host >= 0) {
             return host > 0;
         }
@@ -219,6 +221,9 @@ static int keep_hosts(struct ld_keeper *keeper) {
         bool goes_on = plan_next(keeper, &end);
         ld_text_fini(&end.how);
         ld_family_end_orphans(); /* we have adopted the orphans of the host */
+        if (goes_on) {           /* one of them may have shared the lock that shows it */
+            ld_pidfile_show_waiting(&keeper->service->pidfile, keeper->waiting);
+        }
         next = goes_on ? start_next(keeper) : -1;
     }
     return next == 0 ? -1 : 0;

@@ -118,7 +118,8 @@ static void on_poll(uv_poll_t *poll, int status, int events);
 static void make_again(struct ld_readiness *readiness) {
     int set = epoll_create1(EPOLL_CLOEXEC);
     if (set < 0) {
-        return; /* at the next event it is tried again */
+        uv_poll_stop(&readiness->poll); /* or the loop would spin: the next check tries again */
+        return;
     }
     uv_poll_stop(&readiness->poll);
     dup3(set, readiness->set, O_CLOEXEC);
@@ -169,6 +170,13 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
     }
 }
 
+/* Hear of events again, if the set could not be made again when it had to be. */
+static void heed(struct ld_readiness *readiness) {
+    if (!uv_is_active((uv_handle_t *)&readiness->poll)) {
+        uv_poll_start(&readiness->poll, UV_READABLE, on_poll);
+    }
+}
+
 /* End the waits for descriptors that were closed. */
 static void on_check(uv_timer_t *timer) {
     struct ld_readiness *readiness = LD_CONTAINER_OF(timer, struct ld_readiness, check);
@@ -177,6 +185,7 @@ static void on_check(uv_timer_t *timer) {
             end_waits(readiness, (int)fd, -EBADF);
         }
     }
+    heed(readiness);
 }
 
 /* Make a set. */
@@ -255,6 +264,7 @@ static int begin(struct ld_readiness *readiness, int fd) {
     readiness->watches[fd].is_used = true;
     if (readiness->used++ == 0) {
         uv_timer_start(&readiness->check, on_check, CHECK_MS, CHECK_MS);
+        heed(readiness);
     }
     return 0;
 }

@@ -91,8 +91,11 @@ static void drain(void *arg, const char *bytes, size_t size) {
     }
     while (report.target == TO_FILE && size > 0) {
         ssize_t written = write(report.fd, bytes, size);
-        if (written <= 0) {
-            break; /* the disk is full */
+        if (written <= 0) { /* the disk is full: the rest goes to the log */
+            report.target = TO_LOG;
+            report.writer.drain = NULL;
+            ld_log_from_handler(LD_LOG_ERROR, bytes, size);
+            break;
         }
         bytes += written;
         size -= (size_t)written;
@@ -116,6 +119,10 @@ static void open_target(void) {
         report.target = TO_KEEPER;
     } else if (service->run_fd >= 0 && service->crash_path != NULL) {
         report.fd = ld_crash_file_make(AT_FDCWD, service->crash_path);
+        if (report.fd == -EMFILE) {
+            close(STDIN_FILENO); /* this process does not need it any longer */
+            report.fd = ld_crash_file_make(AT_FDCWD, service->crash_path);
+        }
         report.target = report.fd >= 0 ? TO_FILE : TO_LOG;
     }
     report.writer.drain = report.target == TO_LOG ? NULL : drain;
@@ -236,7 +243,7 @@ static void write_head(const struct ld_crash *crash, void *arg) {
     end_part();
 }
 
-/* Whether the report has its own file, or will have one. */
+/* Whether the report has its own file. */
 static bool has_file(void) {
     return report.target == TO_FILE;
 }

@@ -49,16 +49,21 @@ static void log_heap(const struct ld_host *host) {
     ld_text_fini(&text);
 }
 
+/* Whether a reload is under way, or asked for. */
+static bool is_reloading(const struct ld_host *host) {
+    return host->reload.phase != LD_RELOAD_NONE || host->reload.asked;
+}
+
 /* Ask for a reload if it is time for one. A reload that is under way, or asked for, is as good. */
 static void check(struct ld_host *host, uint64_t now) {
     struct ld_recycle *recycle = &host->recycle;
-    bool is_reloading = host->reload.phase != LD_RELOAD_NONE || host->reload.asked;
     if (ld_recycle_is_old(recycle, now)) {
-        if (!is_reloading) {
+        if (!is_reloading(host)) {
             log_age(host, now);
             ld_reload_ask(host, NULL);
         }
-    } else if (!is_reloading && ld_recycle_is_to_compare(recycle, host->script->heap.size, now) &&
+    } else if (!is_reloading(host) &&
+               ld_recycle_is_to_compare(recycle, host->script->heap.size, now) &&
                is_too_large(host->script, recycle->memory)) {
         log_heap(host);
         ld_reload_ask(host, NULL);
@@ -69,7 +74,9 @@ static void check(struct ld_host *host, uint64_t now) {
 void ld_recycling_step(struct ld_host *host) {
     if (host->state == LD_HOST_RUNNING && (host->recycle.every > 0 || host->recycle.memory > 0)) {
         check(host, uv_now(&host->loop));
-        uint64_t next = ld_recycle_next(&host->recycle, host->script->heap.size);
+        /* The heap is not compared during a reload: there is nothing to wake up for. */
+        size_t heap = is_reloading(host) ? 0 : host->script->heap.size;
+        uint64_t next = ld_recycle_next(&host->recycle, heap);
         if (next != LD_RECYCLE_NEVER) {
             ld_alarm_wake_at(host, next);
         }

@@ -404,7 +404,7 @@ static void end_interrupted(struct ld_task *task, const char *reason) {
 /* Put the reason of an interruption in the place of the error that it has raised. */
 static void give_reason(struct ld_task *task, const char *reason) {
     if (reason != NULL && lua_checkstack(task->co, 1)) {
-        lua_pushstring(task->co, reason);
+        push_text(task, reason);
     }
 }
 

@@ -156,9 +156,9 @@ static void test_file_of_another(void) {
     set = ld_listeners_new();
     close(ask("a", false));
     CHECK(unlink(box_path("a")) == 0);
-    write_file(box_path("a"), "somebody else's");
+    write_file(box_path("a"), "another process's");
     ld_listeners_free(set);
-    CHECK_STR("somebody else's", read_file(box_path("a")));
+    CHECK_STR("another process's", read_file(box_path("a")));
 }
 
 /* What luv has taken, for the test. */

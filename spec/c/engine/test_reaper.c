@@ -494,7 +494,7 @@ static const struct check_case parts[] = {
     {"others started in a callback", test_watch_in_a_callback},
     {"waiting here and now", test_wait},
     {"closing tells who still watches", test_close_while_watching},
-    {"one that somebody else has reaped", test_stolen},
+    {"one that other code has reaped", test_stolen},
     {"a child that is traced to its end", test_traced},
     {"pidfds of which a forked process has copies", test_copies},
     {"no descriptor left", test_no_descriptors},

@@ -401,7 +401,7 @@ static const struct check_case cases[] = {
     {"there is a delivery after the last arrival", test_last},
     {"a signal that a handler sends comes next", test_sent_in_handler},
     {"a signal is caught until all have released it", test_users},
-    {"a forked child begins anew", test_fork},
+    {"a forked child starts again", test_fork},
     {"the kernel's signals are told from others", test_kernel},
     {"the kernel's signals are never mistaken for others", test_kernel_storm},
     {"the handler keeps errno", test_errno},

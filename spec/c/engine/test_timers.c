@@ -428,7 +428,7 @@ static const struct check_case cases[] = {
     {"equal dues fire in the order of arming", test_equal_dues},
     {"a beat does not drift, and missed ones are counted", test_beat},
     {"a chain of timers without delay starves nobody", test_chain_starves_nobody},
-    {"without memory the loop goes on, and they fire later", test_without_memory},
+    {"without memory the loop continues, and they fire later", test_without_memory},
     {"a chain takes few turns of the loop", test_chain_takes_few_turns},
     {"but one each where the loop is to go on", test_chain_waits_for_a_turn_if_asked},
     {"slow ones that are due at once take a turn each", test_slow_ones_take_turns},
@@ -437,7 +437,7 @@ static const struct check_case cases[] = {
     {"a timer armed again fires at its new time alone", test_rearm},
     {"one that is armed between turns is not late", test_arm_while_it_waits},
     {"closing drops what is armed", test_close_while_armed},
-    {"what is known of timers", test_known},
+    {"information about timers", test_known},
 };
 
 CHECK_MAIN(cases)

@@ -94,7 +94,7 @@ static void listen_in_child(void) {
     REQUIRE(read(ends[0], &byte, 1) == 1);
 }
 
-/* Whether nobody listens at a name of the box. */
+/* Whether no process listens at a name of the box. */
 static bool is_stale(void *name) {
     char text[200];
     struct ld_address address;

@@ -43,7 +43,7 @@ static void test_messages(void) {
     close(fd);
 }
 
-static void test_nobody_listens(void) {
+static void test_no_manager(void) {
     static const char *const names[] = {"", "@", "x", "/nonexistent/socket"};
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         ld_notify_open(names[i]);
@@ -58,7 +58,7 @@ static void test_nobody_listens(void) {
 }
 
 static void test_manager_comes_back(void) {
-    ld_notify_open(box_path("n")); /* nobody is there yet */
+    ld_notify_open(box_path("n")); /* no manager listens yet */
     ld_notify_send("STATUS=lost");
     for (int i = 0; i < 3; i++) {
         int fd = open_manager();
@@ -105,7 +105,7 @@ static void test_slow_manager(void) {
 
 static const struct check_case cases[] = {
     {"a manager gets each message", test_messages},
-    {"a manager that does not listen does no harm", test_nobody_listens},
+    {"a manager that does not listen does no harm", test_no_manager},
     {"a manager that comes back gets what comes then", test_manager_comes_back},
     {"a slow manager gets later what does not fit now, in order", test_slow_manager},
 };

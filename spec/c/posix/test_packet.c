@@ -237,7 +237,7 @@ static void test_malformed(void) {
         }
     }
     CHECK_INT(before, check_descriptors());
-    CHECK_INT(0, ld_packet_send(ends[0], 1, "ok", "", 0, -1)); /* the channel goes on */
+    CHECK_INT(0, ld_packet_send(ends[0], 1, "ok", "", 0, -1)); /* the channel still works */
     CHECK_INT(1, ld_packet_receive(ends[1], &packet));
     close_pair(ends);
 }

@@ -94,7 +94,7 @@ static void find_run_dir_as_user(void) {
     snprintf(home, sizeof home, "%s/home", box_path("."));
     REQUIRE(mkdir(home, 0755) == 0 && chown(home, NOBODY, NOBODY) == 0);
     REQUIRE(chmod(box_path("."), 0755) == 0 && chdir(home) == 0 && seteuid(NOBODY) == 0);
-    check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL)); /* his home is /nonexistent */
+    check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL)); /* its home is /nonexistent */
     setenv("XDG_RUNTIME_DIR", home, 1);
     check_path("/tmp/lunad-65534", ld_paths_run_dir(NULL));
     setenv("XDG_STATE_HOME", "state", 1); /* relative ones say nothing */

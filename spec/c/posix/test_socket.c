@@ -189,7 +189,7 @@ static void test_unix(void) {
 static void test_stale(void) {
     close(listen_on(unix_address("a"), &defaults));
     CHECK(!can_connect(unix_address("a")));
-    int fd = listen_on(unix_address("a"), &defaults); /* nobody listens any more */
+    int fd = listen_on(unix_address("a"), &defaults); /* no process listens now */
     CHECK(fd >= 0);
     CHECK(can_connect(unix_address("a")));
     close(fd);

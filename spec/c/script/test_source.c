@@ -81,7 +81,7 @@ static void test_file(void) {
     CHECK_STR(expected, file_result("\nerror('x')", 0));
     snprintf(expected, sizeof expected, "%s:3: unexpected symbol near '}'", box_path("x.lua"));
     CHECK_STR(expected, file_result("\n\n}", -EINVAL));
-    CHECK_STR("8", file_result("return 8", 0)); /* it is read anew */
+    CHECK_STR("8", file_result("return 8", 0)); /* it is read again */
 }
 
 /* Check why a path cannot be had. */
