@@ -10,7 +10,8 @@
  *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of
  *                 memory (see libc.h), or because a script has closed the descriptor, or opened a
  *                 file as a stream. For the latter two the handle gets no events instead.
- *     epoll_wait  Between two calls of it for the host's loop that is in callbacks. See pulse.h.
+ *     epoll_wait, epoll_pwait
+ *                 Between two calls of them for the host's loop that is in callbacks. See pulse.h.
  *
  * The files below this one call libc.h where they mean the C library's own. */
 #include <errno.h>
@@ -62,5 +63,11 @@ int epoll_ctl(int set, int operation, int fd, struct epoll_event *event) {
 
 /* Note when the loop waits. */
 int epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms) {
-    return ld_pulse_wait(set, events, most, timeout_ms);
+    return ld_pulse_wait(set, events, most, timeout_ms, NULL);
+}
+
+/* The same: later versions of libuv call this one. */
+int epoll_pwait(int set, struct epoll_event *events, int most, int timeout_ms,
+                const sigset_t *mask) {
+    return ld_pulse_wait(set, events, most, timeout_ms, mask);
 }

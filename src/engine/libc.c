@@ -29,13 +29,14 @@ int ld_libc_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags
     return real(fd, address, size, flags);
 }
 
-/* Call the C library's epoll_wait. */
-int ld_libc_epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms) {
-    static int (*real)(int, struct epoll_event *, int, int);
+/* Call the C library's epoll_pwait. */
+int ld_libc_epoll_pwait(int set, struct epoll_event *events, int most, int timeout_ms,
+                        const sigset_t *mask) {
+    static int (*real)(int, struct epoll_event *, int, int, const sigset_t *);
     if (real == NULL) {
-        *(void **)&real = dlsym(RTLD_NEXT, "epoll_wait");
+        *(void **)&real = dlsym(RTLD_NEXT, "epoll_pwait");
     }
-    return real(set, events, most, timeout_ms);
+    return real(set, events, most, timeout_ms, mask);
 }
 
 /* Call the C library's epoll_ctl once. */

@@ -11,7 +11,8 @@ int ld_libc_sigaction(int signo, const struct sigaction *action, struct sigactio
 
 int ld_libc_accept4(int fd, struct sockaddr *address, socklen_t *size, int flags);
 
-int ld_libc_epoll_wait(int set, struct epoll_event *events, int most, int timeout_ms);
+int ld_libc_epoll_pwait(int set, struct epoll_event *events, int most, int timeout_ms,
+                        const sigset_t *mask);
 
 /* Tries again for 0.2 s while the kernel has no memory for it, because libuv aborts on a
  * failure. */

@@ -58,12 +58,13 @@ void ld_pulse_ring(void) {
 }
 
 /* Wait for events. */
-int ld_pulse_wait(int set, struct epoll_event *events, int most, int timeout_ms) {
+int ld_pulse_wait(int set, struct epoll_event *events, int most, int timeout_ms,
+                  const sigset_t *mask) {
     if (set != atomic_load_explicit(&pulse.set, memory_order_relaxed)) {
-        return ld_libc_epoll_wait(set, events, most, timeout_ms);
+        return ld_libc_epoll_pwait(set, events, most, timeout_ms, mask);
     }
     atomic_store_explicit(&pulse.waits, true, memory_order_release);
-    int rc = ld_libc_epoll_wait(set, events, most, timeout_ms);
+    int rc = ld_libc_epoll_pwait(set, events, most, timeout_ms, mask);
     atomic_store_explicit(&pulse.since, ld_time_coarse(), memory_order_relaxed);
     atomic_store_explicit(&pulse.turn, atomic_load_explicit(&pulse.turn, memory_order_relaxed) + 1,
                           memory_order_relaxed);

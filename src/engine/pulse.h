@@ -4,6 +4,7 @@
 #ifndef LD_ENGINE_PULSE_H
 #define LD_ENGINE_PULSE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/epoll.h>
@@ -18,8 +19,9 @@ void ld_pulse_close(void);
 /* In a copy of the process, which has no watching thread. The descriptor of the bell, or -1. */
 int ld_pulse_give_up(void);
 
-/* Do what epoll_wait does; all calls of the process come here. */
-int ld_pulse_wait(int set, struct epoll_event *events, int most, int timeout_ms);
+/* Do what epoll_pwait does; all calls of the process come here, with MASK NULL those of epoll_wait. */
+int ld_pulse_wait(int set, struct epoll_event *events, int most, int timeout_ms,
+                  const sigset_t *mask);
 
 /* A look at the loop. */
 struct ld_pulse {

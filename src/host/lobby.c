@@ -244,11 +244,8 @@ static bool is_allowed(const struct ld_lobby *lobby, int fd) {
            (user.uid == 0 || user.uid == lobby->owner);
 }
 
-/* Make room for one more client: close the stranger that came first and does not wait for a reload. */
-static bool make_room(struct ld_lobby *lobby) {
-    if (lobby->strangers < STRANGERS && lobby->count < SEATS_MAX) {
-        return true;
-    }
+/* Close the stranger that came first and does not wait for a reload; false if there is none. */
+static bool close_first(struct ld_lobby *lobby) {
     for (size_t i = 0; i < lobby->count; i++) {
         if (!lobby->seats[i].is_loops && !lobby->seats[i].wants_reload) {
             close(lobby->seats[i].fd);
@@ -256,19 +253,34 @@ static bool make_room(struct ld_lobby *lobby) {
             return true;
         }
     }
-    errno = EMFILE;
     return false;
 }
 
-/* Accept clients. Without a descriptor for one, close another. */
+/* Accept a client, and close another one where there is no room or no descriptor for both. A descriptor or
+ * a negative errno. */
+static int accept_client(struct ld_lobby *lobby) {
+    bool has_room = lobby->strangers < STRANGERS && lobby->count < SEATS_MAX;
+    if (!has_room && !close_first(lobby)) {
+        return -EMFILE;
+    }
+    for (;;) {
+        int fd = ld_libc_accept4(lobby->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (fd >= 0 || (errno != EMFILE && errno != ENFILE)) {
+            return fd >= 0 ? fd : -errno;
+        }
+        if (!close_first(lobby)) {
+            return -EMFILE; /* clients wait */
+        }
+    }
+}
+
+/* Accept clients. */
 static void accept_clients(struct ld_lobby *lobby) {
     lobby->is_full = false;
     for (int i = 0; i < ACCEPT_MAX && lobby->listener >= 0; i++) {
-        int fd = make_room(lobby)
-                     ? ld_libc_accept4(lobby->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK)
-                     : -1;
+        int fd = accept_client(lobby);
         if (fd < 0) {
-            lobby->is_full = errno != EAGAIN;
+            lobby->is_full = fd != -EAGAIN;
             return;
         }
         if (!is_allowed(lobby, fd)) {

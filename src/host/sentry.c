@@ -112,6 +112,7 @@ static void begin_call(struct ld_sentry *sentry, unsigned long call, uint64_t si
     sentry->sight_at = 0;
     sentry->where[0] = '\0';
     ld_shot_cancel();
+    ld_shot_fetch(&sentry->sight); /* of the call before: forgotten */
 }
 
 /* Note that another turn of the loop is watched. */
@@ -123,7 +124,9 @@ static void begin_turn(struct ld_sentry *sentry, const struct ld_pulse *turn, ui
     sentry->is_late = false;
     sentry->visited_at = 0;
     sentry->stop_at = 0;
-    sentry->stops_seen = atomic_load(&sentry->stops);
+    bool has_stop = (ld_signals_is_waiting(SIGTERM) || ld_signals_is_waiting(SIGINT)) &&
+                    !atomic_load(&sentry->is_for_script);
+    sentry->stops_seen = atomic_load(&sentry->stops) - has_stop; /* that one is of this turn */
     sentry->again_at = 0;
     sentry->signal_at = 0;
     sentry->reload_at = 0;
@@ -140,7 +143,7 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
     atomic_store(&sentry->is_rung, false);
     sentry->by_keeper =
         sentry->by_keeper || (sentry->config.keeper >= 0 &&
-                              ld_packet_is_next(sentry->config.keeper, LD_KEEPER_WORD_STOP));
+                              ld_packet_is_queued(sentry->config.keeper, LD_KEEPER_WORD_STOP));
     sentry->by_verb = sentry->by_verb || sentry->wishes.stop;
     bool has_signal = ld_signals_is_waiting(SIGTERM) || ld_signals_is_waiting(SIGINT);
     bool is_for_script = atomic_load(&sentry->is_for_script);
@@ -280,7 +283,9 @@ static void shoot(struct ld_sentry *sentry, uint64_t now) {
         sentry->wants |= LD_SHOT_TRACE;
     }
     shot.wants = sentry->wants | (interrupts ? LD_SHOT_INTERRUPT : 0);
-    sentry->wants = sentry->shots++ < SHOTS_MAX ? sentry->wants : 0;
+    if (sentry->wants != 0 && sentry->shots++ >= SHOTS_MAX) {
+        sentry->wants = 0;
+    }
     if (shot.wants != 0) {
         ld_shot_send(&shot);
     }
@@ -348,6 +353,9 @@ static uint64_t step(struct ld_sentry *sentry, uint64_t now) {
         return now + (is_busy ? TICK : SLOW_TICK);
     }
     uint64_t next = earlier(find_service(sentry), sentry->report_at);
+    if (sentry->has_heard && !sentry->by_keeper) { /* a stop may come behind what is queued */
+        next = earlier(next, now + SLOW_TICK);
+    }
     return earlier(next, earlier(find_interruption(sentry), find_end(sentry)));
 }
 
@@ -370,6 +378,7 @@ static void wait_until(struct ld_sentry *sentry, uint64_t until) {
     }
     if (polls[0].revents != 0) {
         ld_pulse_hush();
+        atomic_store(&sentry->is_rung, false); /* what comes from now on rings again */
     }
     if (polls[1].revents != 0 && sentry->visited_at == 0) {
         sentry->visited_at = ld_time_monotonic();

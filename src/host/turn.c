@@ -117,6 +117,16 @@ static void serve_lobby(struct ld_host *host) {
     }
 }
 
+/* Have nothing of the scripts called in the last turn, which may still serve what is due. */
+static void halt_scripts(struct ld_host *host) {
+    if (host->script != NULL) {
+        host->script->halted = true;
+    }
+    for (struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        at->script->halted = true;
+    }
+}
+
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
  * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
@@ -156,6 +166,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     uv_update_time(&host->loop);
     ld_guest_arm_all();
     if (host->state == LD_HOST_ENDED) {
+        halt_scripts(host);
         uv_stop(&host->loop);
     } else if (left || is_due(host)) {
         ld_alarm_wake_at(host, 0);

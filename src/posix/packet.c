@@ -156,11 +156,20 @@ int ld_packet_receive(int channel, struct ld_packet *packet) {
     return rc;
 }
 
-/* Whether the next packet is a word. */
-bool ld_packet_is_next(int channel, const char *word) {
+/* Whether a word is among the packets that wait. */
+bool ld_packet_is_queued(int channel, const char *word) {
+    const int first = 0;
+    const int off = -1;
     char expected[64];
-    char bytes[sizeof expected];
+    char bytes[512]; /* a word alone is shorter; a longer packet is looked at in parts */
     int size = snprintf(expected, sizeof expected, VERSION "0 %s", word);
-    ssize_t seen = recv(channel, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
-    return seen == size && memcmp(bytes, expected, (size_t)size) == 0;
+    bool is_found = false;
+    ssize_t seen = 0;
+    bool moves = setsockopt(channel, SOL_SOCKET, SO_PEEK_OFF, &first, sizeof first) == 0;
+    do { /* each look is one packet further */
+        seen = recv(channel, bytes, sizeof bytes, MSG_PEEK | MSG_DONTWAIT);
+        is_found = seen == size && memcmp(bytes, expected, (size_t)size) == 0;
+    } while (moves && seen > 0 && !is_found);
+    setsockopt(channel, SOL_SOCKET, SO_PEEK_OFF, &off, sizeof off);
+    return is_found;
 }

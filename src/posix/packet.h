@@ -33,7 +33,8 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
  * for what is not a packet (its descriptors are closed), -EMFILE if its descriptor was lost. */
 int ld_packet_receive(int channel, struct ld_packet *packet);
 
-/* Whether the next packet to be received has WORD, no number and no text. From any thread. */
-bool ld_packet_is_next(int channel, const char *word);
+/* Whether a packet with WORD, no number and no text is among those that wait. From one thread at a time,
+ * also while another receives. */
+bool ld_packet_is_queued(int channel, const char *word);
 
 #endif

@@ -135,7 +135,9 @@ static void set_hook(lua_State *co) {
 static void *allocate(void *arg, void *block, size_t old_size, size_t new_size) {
     struct ld_script *script = arg;
     lua_setallocf(script->L, shot.allocator, script);
-    if (script == ld_interrupt_current && is_meant()) {
+    bool moves =
+        block != NULL && new_size > 0; /* perhaps a stack, which some versions take apart before */
+    if (!moves && script == ld_interrupt_current && is_meant()) {
         hand_over(script, true);
     }
     return shot.allocator(script, block, old_size, new_size);
@@ -149,7 +151,7 @@ static void look_at_c(struct ld_script *script) {
     if (allocator == allocate) {
         lua_setallocf(script->L, shot.allocator, script);
         hand_over(script, true);
-    } else if (allocator != allocate) {
+    } else {
         shot.allocator = allocator;
         lua_setallocf(script->L, allocate, script);
     }

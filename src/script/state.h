@@ -156,7 +156,8 @@ struct ld_script {
     enum ld_chunk chunk;
     bool said_ready; /* lunad.ready() was called */
     bool gave_up;    /* a supervisor of it has */
-    bool exited;     /* by os.exit, in whatever stage: nothing of it runs any more */
+    bool exited;     /* by os.exit, in whatever stage: nothing of it runs from then on */
+    bool halted; /* nothing of it is called until it is closed: the loop turns for the last time */
     unsigned wants;  /* of enum ld_want */
     int exit_status; /* that it wants */
     struct {

@@ -466,7 +466,7 @@ static void resume(struct ld_task *task, int args) {
 
 /* Whether nothing of a script runs any more, except what its closing cancels. */
 static bool is_over(const struct ld_script *script) {
-    return script->exited && !ld_stage_is_closing(script->stage);
+    return (script->exited || script->halted) && !ld_stage_is_closing(script->stage);
 }
 
 /* Put a task at the end of a queue. */
@@ -512,7 +512,7 @@ bool ld_task_resume_left(struct ld_script *script) {
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    if (script->exited || ld_stage_is_closing(script->stage)) {
+    if (script->exited || script->halted || ld_stage_is_closing(script->stage)) {
         lua_settop(task->co, 0);
         push_text(task, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);

@@ -47,6 +47,26 @@ static void send_raw(int channel, const char *bytes, size_t size, int fd, size_t
     REQUIRE(sendmsg(channel, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)size);
 }
 
+static void test_queued(void) {
+    int ends[2];
+    struct ld_packet packet;
+    REQUIRE(ld_packet_open(ends) == 0);
+    CHECK(!ld_packet_is_queued(ends[1], "stop"));
+    REQUIRE(ld_packet_send(ends[0], 0, "told", "", 0, -1) == 0);
+    CHECK(!ld_packet_is_queued(ends[1], "stop"));
+    REQUIRE(ld_packet_send(ends[0], 0, "stop", "", 0, -1) == 0);
+    CHECK(ld_packet_is_queued(ends[1], "stop")); /* behind the other one */
+    CHECK(ld_packet_is_queued(ends[1], "told"));
+    CHECK_INT(1, ld_packet_receive(ends[1], &packet));
+    CHECK_STR("told", packet.word);
+    CHECK_INT(1, ld_packet_receive(ends[1], &packet));
+    CHECK_STR("stop", packet.word);
+    CHECK(!ld_packet_is_queued(ends[1], "stop"));
+    close(ends[0]);
+    CHECK(!ld_packet_is_queued(ends[1], "stop"));
+    close(ends[1]);
+}
+
 static void test_round_trip(void) {
     static const struct {
         unsigned long number;
@@ -386,6 +406,7 @@ static const struct check_case cases[] = {
     {"nothing waits, and an end that is gone causes no signal", test_never_waits},
     {"what was sent before the end arrives, though not all was read there", test_last_words},
     {"an empty packet is not the end", test_empty},
+    {"a word is found behind others, and stays where it is", test_queued},
     {"what is malformed is refused, and its descriptors are closed", test_malformed},
     {"too many bytes or descriptors are refused", test_too_much},
     {"a descriptor that is lost is an error", test_lost_descriptor},
