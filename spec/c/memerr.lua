@@ -313,9 +313,9 @@ function acts.on_stop()
 end
 
 -- Requests on the control socket are answered, or cut off; and the next one is answered again.
-function acts.control()
+local function request(verb)
   starve()
-  trial.ask()
+  trial.ask(verb)
   local answer
   repeat
     lunad.sleep(0.0005)
@@ -325,17 +325,9 @@ function acts.control()
   effect()
 end
 
-function acts.reopen()
-  starve()
-  trial.ask("reopen")
-  local answer
-  repeat
-    lunad.sleep(0.0005)
-    answer = trial.answer()
-  until answer
-  check(answer ~= "", "the connection was closed")
-  effect()
-end
+function acts.control() request "status" end
+
+function acts.reopen() request "reopen" end
 
 function acts.luv()
   local timer = require "luv".new_timer()

@@ -55,11 +55,6 @@ describe("a crash", function()
     return box:read "log/x.crash"
   end
 
-  -- Wait until no process of the box is left.
-  local function wait_for_end()
-    support.wait_for("the end of all processes", function() return #box:marked() == 0 end)
-  end
-
   -- Check that texts are in the report, in this order.
   local function check_order(report, ...)
     local at = 1
@@ -284,7 +279,7 @@ describe("a crash", function()
     local result = box:run({ "start", script }, { env = ENV })
     assert.equal(1, result.code)
     assert.truthy(box:read("log/x.crash"):find("x.lua:1: in the main chunk", 1, true))
-    wait_for_end()
+    box:wait_all_gone()
     box:lunad("stop", "x")
   end)
 
@@ -323,7 +318,7 @@ describe("a crash", function()
 
     test("is written by the keeper, whose log and status tell it", function()
       local report = crash("segv()", "--user", "nobody")
-      wait_for_end()
+      box:wait_all_gone()
       check_order(report, "Crash of x\n", "SIGSEGV (11)", "before it answer=42\n", "crasher.so+0x",
         "x.lua:4: in function 'inner'\n", "The keeper saw it killed by SIGSEGV")
       local stat = uv.fs_stat(box:path "log/x.crash")
@@ -340,7 +335,7 @@ describe("a crash", function()
       assert.equal(1, result.code)
       check_order(result.err, "lunad: x died before it was ready: killed by SIGSEGV",
         ", report in " .. box:path "log/x.crash\n")
-      wait_for_end()
+      box:wait_all_gone()
     end)
 
     test("goes to the log if the file cannot be made", function()
@@ -351,7 +346,7 @@ describe("a crash", function()
         box:write(path .. "/full", "")
       end
       crash("segv()", "--user", "nobody")
-      wait_for_end()
+      box:wait_all_gone()
       check_order(box:log "x", "the crash report cannot be written to", "\n    Crash of x\n",
         "in function 'inner'\n", "was killed by SIGSEGV")
       box:ok("stop", "x")
@@ -361,7 +356,7 @@ describe("a crash", function()
       assert(uv.fs_mkdir(box:path "log", tonumber("755", 8)))
       assert(uv.fs_chown(box:path "log", 65534, 65534))
       local report = crash("segv()", "--user", "nobody")
-      wait_for_end()
+      box:wait_all_gone()
       assert.truthy(report:find("in function 'inner'", 1, true))
       assert.equal(65534, uv.fs_stat(box:path "log/x.crash").uid)
       box:ok("stop", "x")

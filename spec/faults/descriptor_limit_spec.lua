@@ -77,17 +77,10 @@ describe("a script that has used up all descriptors", function()
     options[2] = { "--user", "65534" }
   end
 
-  local function count_fds(pid)
-    local scan = support.uv.fs_scandir(("/proc/%d/fd"):format(pid))
-    local count = 0
-    while scan and support.uv.fs_scandir_next(scan) do count = count + 1 end
-    return count
-  end
-
   -- Start it, and wait until nothing is left for it.
   local function begin(text, ...)
     local pid = box:serve(text .. GREEDY, "--rlimit", "nofile=100", ...)
-    support.wait_for("the last descriptor", function() return count_fds(pid) >= 94 end)
+    support.wait_for("the last descriptor", function() return support.count_fds(pid) >= 94 end)
     return pid
   end
 

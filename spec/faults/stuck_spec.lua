@@ -342,7 +342,7 @@ describe("a C function that does not return", function()
     if not support.is_root then return pending "needs root" end
     local pid = serve_stuck(box, FOR_EVER, "--stuck-after", "0.2", "--stop-timeout", "0.2",
       "--user", "65534")
-    local keeper = math.tointeger(tonumber(support.proc_status(pid).PPid))
+    local keeper = support.parent_of(pid)
     support.kill(keeper)
     box:wait_gone(pid)
     box:wait_gone(keeper)

@@ -63,7 +63,7 @@ describe("A dropped script", function()
     local result = box:run(words, { env = ENV })
     assert.equal(0, result.code, result.err)
     local pid = math.tointeger(tonumber(result.out:match("started %(pid (%d+)%)")))
-    return pid, math.tointeger(tonumber(support.proc_status(pid).PPid))
+    return pid, support.parent_of(pid)
   end
 
   local function make_dir(name, mode, uid)

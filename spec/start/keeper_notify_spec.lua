@@ -19,18 +19,6 @@ local function remove_manager()
   os.remove(library)
 end
 
--- Fails so often that the fifth start has to wait for 0.8 s, then stays.
-local FAILS = [[
-  local lunad = require "lunad"
-  local file = io.open(lunad.script .. ".count", "a+")
-  file:write "x"
-  file:seek "set"
-  local count = #file:read "a"
-  file:close()
-  lunad.every(60, print)
-  if count < 5 then lunad.after(0, function() os.exit(3) end) end
-]]
-
 describe("A service manager with a keeper in between", function()
   local box = support.with_box(before_each, after_each)
   local manager
@@ -149,7 +137,7 @@ describe("A service manager with a keeper in between", function()
 
   it("is told STOPPING by the keeper when that is stopped in between", function()
     manage()
-    local _, keeper = start(FAILS, nil, "--restart", "on-failure")
+    local _, keeper = start(support.FAILS, nil, "--restart", "on-failure")
     box:wait_log("s", "restarting in 0.8 s")
     box:ok("stop", "s")
     told(keeper .. ": STOPPING=1\n")
@@ -157,7 +145,7 @@ describe("A service manager with a keeper in between", function()
 
   it("hears from its watchdog in between too", function()
     manage()
-    local _, keeper = start(FAILS, { WATCHDOG_USEC = "20000" }, "--restart", "on-failure")
+    local _, keeper = start(support.FAILS, { WATCHDOG_USEC = "20000" }, "--restart", "on-failure")
     told((keeper .. ": WATCHDOG=1\n"):rep(3))
     local pid = told(("READY=1 MAINPID=(%d+)[^\n]*\n.*"):rep(5):gsub("%(%%d%+%)", "%%d+", 4))
     told((pid .. ": WATCHDOG=1\n"):rep(3))
@@ -179,10 +167,6 @@ describe("--notify-fd", function()
     return false
   end
 
-  local function parent_of(pid)
-    return math.tointeger(tonumber(support.proc_status(pid).PPid))
-  end
-
   local WAITS = support.BEAT .. [[
     lunad.spawn { "sleep", "600" }
     lunad.signal("USR1", lunad.ready)
@@ -197,7 +181,7 @@ describe("--notify-fd", function()
       box:wait_log("s", "loaded\n")
       assert.equal("", box:read "ready")
       local pid = math.tointeger(tonumber(box:read "run/s.pid"))
-      local holder = restart == "no" and pid or parent_of(pid)
+      local holder = restart == "no" and pid or support.parent_of(pid)
       support.wait_for("the only holder", function() -- the starting process closes it, too
         local holders = {}
         for _, other in ipairs(box:marked()) do
@@ -208,7 +192,7 @@ describe("--notify-fd", function()
       support.kill(pid, "sigusr1")
       box:await(process, "the start", process.is_over)
       assert.equal("\n", box:read "ready")
-      assert.same({ false, false }, { has_open(pid, "ready"), has_open(parent_of(pid), "ready") })
+      assert.same({ false, false }, { has_open(pid, "ready"), has_open(support.parent_of(pid), "ready") })
       box:write("s.lua", support.BEAT .. "lunad.ready()")
       box:ok("reload", "s")
       box:ok("stop", "s")

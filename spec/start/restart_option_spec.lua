@@ -4,31 +4,13 @@ local support = require "support"
 
 local uv = support.uv
 
--- Fails so often that the fifth start has to wait for 0.8 s, then stays.
-local FAILS = [[
-  local lunad = require "lunad"
-  local path = lunad.script .. ".count"
-  local file = io.open(path, "a+")
-  file:write "x"
-  file:seek "set"
-  local count = #file:read "a"
-  file:close()
-  lunad.every(60, print)
-  if count < 5 then lunad.after(0, function() os.exit(3) end) end
-]]
-
 local WAITS = "exited with status 3, after [%d.]+ s; restarting in 0.8 s\n"
-
--- The keeper of a process.
-local function keeper_of(pid)
-  return math.tointeger(tonumber(support.proc_status(pid).PPid))
-end
 
 -- Wait until the daemon NAME runs in another process than `before`; its pid.
 local function wait_next(box, name, before)
   return support.wait_for("the next start", function()
     local pid = math.tointeger(tonumber(box:read("run/" .. name .. ".pid") or ""))
-    if pid and pid ~= before and pid ~= keeper_of(before) and support.is_alive(pid) then
+    if pid and pid ~= before and pid ~= support.parent_of(before) and support.is_alive(pid) then
       local _, count = box:log(name):gsub("started %(pid " .. pid .. "%)", "")
       return count > 0 and pid
     end
@@ -46,10 +28,6 @@ local function starts(box)
   return select(2, box:log("s"):gsub("lunad: started", ""))
 end
 
-local function wait_all_gone(box)
-  support.wait_for("the end of all processes", function() return #box:marked() == 0 end)
-end
-
 describe("--restart", function()
   local box = support.with_box(before_each, after_each)
 
@@ -57,7 +35,7 @@ describe("--restart", function()
   -- then try again.
   local function between(check)
     for _ = 1, 15 do
-      box:write("s.lua", FAILS)
+      box:write("s.lua", support.FAILS)
       box:ok("start", "--restart", "on-failure", "s.lua")
       box:wait_log("s", WAITS)
       local results = table.pack(check())
@@ -84,10 +62,10 @@ describe("--restart", function()
 
   it("on-failure starts again what a signal has killed, as a new daemon", function()
     local pid = box:serve("print('state', lunad.state, lunad.generation)", "--restart", "on-failure")
-    local keeper = keeper_of(pid)
+    local keeper = support.parent_of(pid)
     box:reload "print('state', lunad.state, lunad.generation)"
     local next_pid = crash(box, pid)
-    assert.equal(keeper, keeper_of(next_pid))
+    assert.equal(keeper, support.parent_of(next_pid))
     local status = box:status "s"
     assert.same({ next_pid, "running", 1 }, { status.pid, status.state, status.generation })
     assert.same({ 1, "killed by SIGKILL" }, { status.restarts.count, status.restarts.last.message })
@@ -106,7 +84,7 @@ describe("--restart", function()
     local next_pid = crash(box, pid, "sigusr1")
     box:wait_log("s", "exited with status 3, after")
     support.kill(next_pid, "sigusr2")
-    wait_all_gone(box)
+    box:wait_all_gone()
     assert.equal(2, starts(box))
     assert.same({}, box:left_files())
   end)
@@ -124,7 +102,7 @@ describe("--restart", function()
     local result = box:lunad("start", "--restart", "always", box:write("s.lua", "print 'once'"))
     assert.equal(0, result.code, result.err)
     box:wait_log("s", "giving up: 5 starts of s within 10 s\n")
-    wait_all_gone(box)
+    box:wait_all_gone()
     assert.equal(5, select(2, box:log("s"):gsub("once\n", "")))
     for _, delay in ipairs { "0.1", "0.2", "0.4", "0.8" } do
       local words = support.pattern("restarting in " .. delay .. " s\n")
@@ -186,7 +164,7 @@ describe("--restart", function()
       support.kill(pid, "sigkill")
       box:wait_log("s", "held\n")
       stop(math.tointeger(tonumber(box:read "run/s.pid")), box)
-      wait_all_gone(box)
+      box:wait_all_gone()
       assert.equal(1, select(2, box:log("s"):gsub("held\n", "")), box:log "s")
       assert.same({}, box:left_files())
     end)
@@ -196,13 +174,13 @@ describe("--restart", function()
     ["lunad stop"] = function(_, b) b:ok("stop", "s") end,
     ["SIGTERM"] = function(pid) support.kill(pid) end,
     ["SIGINT"] = function(pid) support.kill(pid, "sigint") end,
-    ["SIGTERM to the keeper"] = function(pid) support.kill(keeper_of(pid)) end,
+    ["SIGTERM to the keeper"] = function(pid) support.kill(support.parent_of(pid)) end,
     ["a hang-up with --hup stop"] = function(pid) support.kill(pid, "sighup") end,
   } do
     it("does not follow " .. what, function()
       local pid = box:serve("", "--restart", "always", "--hup", "stop")
       stop(pid, box)
-      wait_all_gone(box)
+      box:wait_all_gone()
       assert.equal(1, starts(box))
       assert.same({}, box:left_files())
     end)
@@ -215,7 +193,7 @@ describe("--restart", function()
     } do
       local pid = box:serve(text, "--restart", "always")
       support.kill(pid)
-      wait_all_gone(box)
+      box:wait_all_gone()
       assert.equal(1, starts(box))
       box:lunad("stop", "s")
       os.remove(box:path "log/s.log")
@@ -225,7 +203,7 @@ describe("--restart", function()
   it("does not follow a stop that had to kill", function()
     box:serve("lunad.on_stop(function() lunad.sleep(60) end)", "--restart", "always")
     assert.truthy(box:lunad("stop", "--timeout", "0.2", "s").err:find "was killed")
-    wait_all_gone(box)
+    box:wait_all_gone()
     assert.equal(1, starts(box))
     assert.same({}, box:left_files())
   end)
@@ -242,7 +220,7 @@ describe("--restart", function()
         client:write("pid " .. lunad.pid .. "\n", function() client:close() end)
       end)
     ]]):format(path), "--restart", "on-failure", "--listen", "unix:" .. path)
-    local keeper = keeper_of(pid)
+    local keeper = support.parent_of(pid)
     support.kill(keeper, "sigstop")
     support.kill(pid, "sigkill")
     box:wait_gone(pid)
@@ -328,7 +306,7 @@ describe("--restart", function()
     it("ends at once in between by " .. what, function()
       between(function()
         stop(box)
-        wait_all_gone(box)
+        box:wait_all_gone()
       end)
       assert.same({}, box:left_files())
       assert.equal(4, starts(box))
@@ -364,7 +342,7 @@ describe("--restart", function()
 
   it("is not delayed by clients of the control socket that say nothing, or nonsense", function()
     local pid = box:serve("", "--restart", "on-failure")
-    local keeper = keeper_of(pid)
+    local keeper = support.parent_of(pid)
     support.kill(keeper, "sigstop")
     support.kill(pid, "sigkill")
     box:wait_gone(pid)
@@ -393,7 +371,7 @@ describe("--restart", function()
 
   it("is of no use when the keeper was killed: the daemon goes on, and stop cleans up", function()
     local pid = box:serve("", "--restart", "always")
-    support.kill(keeper_of(pid), "sigkill")
+    support.kill(support.parent_of(pid), "sigkill")
     box:wait_log("s", "the keeper is gone: no process will restart this or clean up\n")
     assert(os.rename(box:path "log/s.log", box:path "log/s.log.1"))
     box:ok("reopen", "s")
@@ -412,7 +390,7 @@ describe("--restart", function()
       local status = box:status "s"
       return status.ready and status.pid
     end)
-    assert.equal(process.pid, keeper_of(pid))
+    assert.equal(process.pid, support.parent_of(pid))
     support.kill(pid, "sigkill")
     box:await(process, "the next start", function() return process.out():match "pid\t%d+\npid\t%d+\n" end)
     assert.equal(1, box:status("s").restarts.count)

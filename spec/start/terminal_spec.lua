@@ -53,17 +53,13 @@ describe("lunad run on a terminal", function()
     assert.same({}, box:left_files())
   end
 
-  local function keeper_of(pid)
-    return math.tointeger(tonumber(support.proc_status(pid).PPid))
-  end
-
   local function is_generation(number)
     support.wait_for("generation " .. number, function() return box:status("s").generation == number end)
   end
 
   it("stops when the terminal is closed, with --restart too", function()
     local process, pid = begin { "sh", "-c", RUN .. "--restart always s.lua" }
-    close(process, pid, keeper_of(pid))
+    close(process, pid, support.parent_of(pid))
     assert.equal(1, select(2, log():gsub("lunad: started", "")))
   end)
 
@@ -73,7 +69,7 @@ describe("lunad run on a terminal", function()
     process.stdin:write "\3"
     box:await(process, "the handler", function() return process.out():find "handled" end)
     assert.equal(pid, box:status("s").pid)
-    close(process, pid, keeper_of(pid))
+    close(process, pid, support.parent_of(pid))
   end)
 
   it("stops when the terminal is closed, by itself or below a shell, whatever --hup says", function()

@@ -48,7 +48,7 @@ describe("The title of a daemon", function()
   it("is shown of the keeper too", function()
     if not support.is_root then return pending("needs root") end
     local pid = box:start("-n", LONG, "--user", "65534", "x.lua")
-    local keeper = math.tointeger(tonumber(support.proc_status(pid).PPid))
+    local keeper = support.parent_of(pid)
     assert.equal("lunad: " .. LONG, (shown(pid)))
     assert.equal("lunad: " .. LONG .. " (keeper)", (shown(keeper)))
   end)

@@ -30,23 +30,6 @@ describe("A daemon with 2,000 control clients", function()
     crowds = {}
   end
 
-  local function count_fds(pid)
-    local scan, count = assert(uv.fs_scandir(("/proc/%d/fd"):format(pid))), 0
-    while uv.fs_scandir_next(scan) do
-      count = count + 1
-    end
-    return count
-  end
-
-  -- The CPU time of a process in seconds.
-  local function cpu_of(pid)
-    local words = {}
-    for word in support.read(("/proc/%d/stat"):format(pid)):match("^.*%) (.*)$"):gmatch "%S+" do
-      words[#words + 1] = word
-    end
-    return (words[12] + words[13]) / 100
-  end
-
   local BEAT = [[
     local runs, beat = 0, nil
     beat = lunad.every(0.01, function()
@@ -57,7 +40,7 @@ describe("A daemon with 2,000 control clients", function()
 
   it("keeps its beat, answers a person in time, reloads, and has its descriptors back", function()
     local pid = box:serve(BEAT)
-    local fds = count_fds(pid)
+    local fds = support.count_fds(pid)
     for kind, count in pairs(KINDS) do
       come(kind, count)
     end
@@ -81,19 +64,19 @@ describe("A daemon with 2,000 control clients", function()
       worst / 1e6, reloads, runs, beats)
     assert.is_true(tonumber(runs) > 0)
     go()
-    support.wait_for("the descriptors", function() return count_fds(pid) <= fds + FDS end)
-    assert.is_true(count_fds(pid) >= fds - FDS)
+    support.wait_for("the descriptors", function() return support.count_fds(pid) <= fds + FDS end)
+    assert.is_true(support.count_fds(pid) >= fds - FDS)
   end)
 
   it("spends no time on those that are silent", function()
     local pid = box:serve ""
     come("silent", 2000)
-    support.wait_for("them to be connected", function() return count_fds(pid) > 120 end)
+    support.wait_for("them to be connected", function() return support.count_fds(pid) > 120 end)
     local least, spent = math.huge, nil
     support.wait_for("a quiet second", function()
-      local before = cpu_of(pid)
+      local before = support.cpu_of(pid)
       uv.sleep(1000)
-      spent = cpu_of(pid) - before
+      spent = support.cpu_of(pid) - before
       least = math.min(least, spent)
       return spent < 0.2
     end)

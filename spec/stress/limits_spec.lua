@@ -5,15 +5,6 @@ local stress = require "support.stress"
 
 local uv = support.uv
 
--- The CPU time of a process in seconds.
-local function cpu_of(pid)
-  local words = {}
-  for word in support.read(("/proc/%d/stat"):format(pid)):match("^.*%) (.*)$"):gmatch "%S+" do
-    words[#words + 1] = word
-  end
-  return (words[12] + words[13]) / 100
-end
-
 describe("A daemon without descriptors", function()
   local box = support.with_box(before_each, after_each)
 
@@ -84,12 +75,12 @@ describe("A daemon without descriptors", function()
       local ending = uv.hrtime() + stress.size(3, 600) * 1e9
       repeat
         for _ = 1, 20 do clients[#clients + 1] = connect "hello" end
-        local before, start = cpu_of(pid), uv.hrtime()
+        local before, start = support.cpu_of(pid), uv.hrtime()
         support.wait_for("a second", function()
           uv.run "nowait"
           return uv.hrtime() - start > 1e9
         end)
-        local share = (cpu_of(pid) - before) / ((uv.hrtime() - start) / 1e9)
+        local share = (support.cpu_of(pid) - before) / ((uv.hrtime() - start) / 1e9)
         least, most = math.min(least, share), math.max(most, share)
         assert.is_nil(box:status("s").error)
         box:ok("reopen", "s")
@@ -157,7 +148,7 @@ describe("A daemon without processes", function()
     support.wait_for("some time", function() return box:status("s").uptime > stress.size(2, 60) end)
     local tries = select(2, box:log("s"):gsub("a supervised command cannot be started", ""))
     local seconds = box:status("s").uptime
-    stress.note("%d tries to start a worker in %.1f s; %.2f s of CPU", tries, seconds, cpu_of(pid))
+    stress.note("%d tries to start a worker in %.1f s; %.2f s of CPU", tries, seconds, support.cpu_of(pid))
     assert.is_true(tries <= 4 + seconds / 0.4, tries .. " tries")
     box:ok("signal", "s", "WINCH")
     support.wait_for("the worker", function()

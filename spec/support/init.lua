@@ -303,6 +303,41 @@ function Box.wait_gone(_, pid, seconds)
   end, seconds)
 end
 
+-- The parent of a process; of a host below a keeper, the keeper.
+function support.parent_of(pid)
+  return math.tointeger(tonumber(support.proc_status(pid).PPid))
+end
+
+-- How many descriptors a process has.
+function support.count_fds(pid)
+  local scan, count = uv.fs_scandir(("/proc/%d/fd"):format(pid)), 0
+  while scan and uv.fs_scandir_next(scan) do
+    count = count + 1
+  end
+  return count
+end
+
+-- The processor time of a process in seconds.
+function support.cpu_of(pid)
+  local words = {}
+  for word in support.read(("/proc/%d/stat"):format(pid)):match("^.*%) (.*)$"):gmatch "%S+" do
+    words[#words + 1] = word
+  end
+  return (words[12] + words[13]) / 100
+end
+
+-- A script that fails so often that the fifth start of --restart has to wait for 0.8 s, then stays.
+support.FAILS = [[
+  local lunad = require "lunad"
+  local file = io.open(lunad.script .. ".count", "a+")
+  file:write "x"
+  file:seek "set"
+  local count = #file:read "a"
+  file:close()
+  lunad.every(60, print)
+  if count < 5 then lunad.after(0, function() os.exit(3) end) end
+]]
+
 -- Begins a script: defines `lunad`, and keeps the script alive.
 support.BEAT = 'local lunad = require "lunad" lunad.every(1, function() end) '
 
@@ -470,6 +505,11 @@ function Box:left_files()
   end
   table.sort(names)
   return names
+end
+
+-- Wait until no process of the box is left.
+function Box:wait_all_gone()
+  support.wait_for("the end of all processes", function() return #self:marked() == 0 end)
 end
 
 -- The reports of sanitizers in the logs.

@@ -8,7 +8,7 @@
 #include "api/timer_box.h"
 #include "base/log.h"
 #include "base/version.h"
-#include "engine/reaper.h"
+#include "engine/child.h"
 #include "posix/forked.h"
 #include "script/interrupt.h"
 #include "script/lua_json.h"
@@ -226,7 +226,7 @@ static void end_on_stop(struct ld_script *script) {
     script->on_stop.done = true;
     if (script->stage != LD_STAGE_REPLACED) {
         ld_api_timer_box_drop_all(script);
-        script->halted = !ld_reaper_has_children(); /* else tasks may wait for those */
+        script->halted = !ld_children_are_awaited(script->setup->children);
     }
 }
 

@@ -165,6 +165,17 @@ bool ld_child_is_awaited(const struct ld_child *child) {
     return child->life == LIFE_RUNNING;
 }
 
+/* Whether one of them must be waited for. */
+bool ld_children_are_awaited(struct ld_children *children) {
+    struct ld_child *child;
+    TAILQ_FOREACH(child, &children->list, link) {
+        if (!child->detached && ld_child_is_awaited(child)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Finish the child if it is reaped and no output is to come. */
 static void finish_if_over(struct ld_child *child) {
     if (child->life == LIFE_LINGERING && is_over(&child->outputs[0]) &&

@@ -83,6 +83,9 @@ struct ld_child *ld_children_next(struct ld_children *children, struct ld_child 
 /* How many there are. */
 size_t ld_children_count(const struct ld_children *children);
 
+/* Whether one that is not detached has not ended, or its owner has not been told of the end. */
+bool ld_children_are_awaited(struct ld_children *children);
+
 /* The running child PID, which leads a group of its own; NULL if it is not in the set. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);
 

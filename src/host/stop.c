@@ -64,23 +64,10 @@ void ld_stop_kill_left(void) {
     ld_pids_fini(&family);
 }
 
-/* Whether a child that is not detached must be waited for: cheaper than a search for all descendants. */
-static bool has_known_children(struct ld_host *host) {
-    struct ld_child *child = NULL;
-    while ((child = ld_children_next(host->children, child)) != NULL) {
-        struct ld_child_facts facts;
-        ld_child_describe(child, &facts);
-        if (!facts.detached && ld_child_is_awaited(child)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Whether no process is left that must end. */
 static bool is_family_gone(struct ld_host *host) {
     struct ld_pids family;
-    if (has_known_children(host)) {
+    if (ld_children_are_awaited(host->children)) { /* cheaper than a search */
         return false;
     }
     if (!ld_reaper_has_children()) {

@@ -280,10 +280,15 @@ static void explain_barely(struct explanation *explanation) {
     explanation->message_size = explanation->trace.size;
 }
 
-/* Whether a task was ended before it began, because its script is being closed. */
+/* Whether nothing of a script begins any more. */
+static bool is_ended(const struct ld_script *script) {
+    return script->exited || script->halted || ld_stage_is_closing(script->stage);
+}
+
+/* Whether a task was ended before it began, because its script had ended. */
 static bool never_began(const struct ld_task *task) {
     lua_Debug ar;
-    return ld_stage_is_closing(task->script->stage) && !lua_getstack(task->co, 0, &ar);
+    return is_ended(task->script) && !lua_getstack(task->co, 0, &ar);
 }
 
 /* Whether a task ended because it was cancelled, or by os.exit, or because it was resumed while its
@@ -512,7 +517,7 @@ bool ld_task_resume_left(struct ld_script *script) {
 /* Run a task. */
 void ld_task_start(struct ld_task *task, int args) {
     struct ld_script *script = task->script;
-    if (script->exited || script->halted || ld_stage_is_closing(script->stage)) {
+    if (is_ended(script)) {
         lua_settop(task->co, 0);
         push_text(task, cancelled_error);
         end_task(task, LUA_ERRRUN, 1);

@@ -115,26 +115,11 @@ static void test_in_the_way(void) {
     done();
 }
 
-static void run_without_descriptors(void) {
-    if (!deny_descriptors()) {
-        return;
-    }
-    int fd = ld_crash_file_make(AT_FDCWD, path);
-    CHECK_INT(STDIN_FILENO, fd); /* it took the place of stdin */
-}
-
-static void test_no_descriptors(void) {
-    make();
-    check_in_child(run_without_descriptors);
-    done();
-}
-
 static const struct check_case cases[] = {
     {"the keeper writes what the host left, escaped", test_take},
     {"the size of a report is limited, whatever the host says", test_size},
     {"four older reports are kept", test_older},
     {"links are not followed, and what cannot be moved is left", test_in_the_way},
-    {"a process without descriptors gives up its stdin", test_no_descriptors},
 };
 
 CHECK_MAIN(cases)
