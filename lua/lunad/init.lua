@@ -3,11 +3,12 @@
 
 local lunad, core = ...
 
-local TEN_YEARS = 3650 * 86400
+core.TEN_YEARS = 3650 * 86400
 
 -- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
 core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
 core.task, core.await, core.sleep = lunad.task, lunad.await, lunad.sleep
+core.wait_fd, core.listen = lunad.wait_fd, lunad.listen
 
 local loaded = {}
 
@@ -31,7 +32,7 @@ end
 
 -- Check argument `n` of a function, a time in seconds or nil.
 function core.check_timeout(seconds, n, name)
-  if seconds ~= nil and not (type(seconds) == "number" and seconds >= 0 and seconds <= TEN_YEARS) then
+  if seconds ~= nil and not (type(seconds) == "number" and seconds >= 0 and seconds <= core.TEN_YEARS) then
     core.raise(("bad argument #%d to '%s' (seconds from 0 to ten years expected)"):format(n, name))
   end
 end
@@ -57,3 +58,10 @@ lunad.all = from_file("branches.lua", "all")
 lunad.any = from_file("branches.lua", "any")
 lunad.channel = from_file("channel.lua")
 lunad.semaphore = from_file("semaphore.lua")
+
+-- Modules that a script requires.
+for _, name in ipairs { "net" } do
+  package.preload["lunad." .. name] = function()
+    return core.run(name .. ".lua", core, lunad)
+  end
+end

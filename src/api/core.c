@@ -2,6 +2,7 @@
 
 #include <lauxlib.h>
 #include <string.h>
+#include <uv.h>
 
 #include "api/embedded.h"
 #include "script/luax.h"
@@ -40,7 +41,27 @@ static int l_run(lua_State *L) {
     return 1;
 }
 
+/* Explain a code of libuv: explain_code("ECONNRESET") -> "connection reset by peer". */
+static int l_explain_code(lua_State *L) {
+#define ROW(name, text) {#name, text},
+    static const struct {
+        const char *name;
+        const char *text;
+    } rows[] = {UV_ERRNO_MAP(ROW)};
+#undef ROW
+    const char *code = luaL_checkstring(L, 1);
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (strcmp(rows[i].name, code) == 0) {
+            lua_pushstring(L, rows[i].text);
+            return 1;
+        }
+    }
+    lua_pushliteral(L, "unknown error");
+    return 1;
+}
+
 static const luaL_Reg own[] = {
+    {"explain_code", l_explain_code},
     {"raise", l_raise},
     {"run", l_run},
     {NULL, NULL},

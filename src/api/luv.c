@@ -188,6 +188,24 @@ static int call_open_fd(lua_State *L) {
     return open_fd(L, 2);
 }
 
+/* Call luv's own open with a new descriptor, which no other handle can have: open_new(handle, fd). The
+ * descriptor is closed if that fails. */
+static int l_open_new(lua_State *L) {
+    int fd = (int)luaL_checkinteger(L, 2);
+    luaL_getmetafield(L, 1, "__index");
+    lua_getfield(L, -1, "open");
+    if (lua_getupvalue(L, -1, 1) == NULL) {
+        return luaL_error(L, "luv: 'open' has no guard");
+    }
+    lua_insert(L, 1);
+    lua_settop(L, 3);
+    lua_call(L, 2, LUA_MULTRET);
+    if (lua_isnil(L, 1)) {
+        close(fd);
+    }
+    return lua_gettop(L);
+}
+
 /* new_tty(fd, readable) */
 static int call_new_tty(lua_State *L) {
     return open_fd(L, 1);
@@ -381,7 +399,15 @@ static int set_up(lua_State *L) {
     return 0;
 }
 
+static const luaL_Reg own[] = {
+#ifdef LUNAD_LUV
+    {"open_new", l_open_new},
+#endif
+    {NULL, NULL},
+};
+
 const struct ld_part ld_api_luv_part = {
     .name = "luv",
+    .own = own,
     .open = set_up,
 };

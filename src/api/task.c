@@ -195,11 +195,7 @@ static struct box *check_box(lua_State *L) {
 
 /* Stop the timer of a wait, whose number is at index 2, if it has not fired. */
 static void stop_timer(lua_State *L) {
-    struct ld_script *script = ld_state_script(L);
-    ld_timer timer = (ld_timer)lua_tointeger(L, 2);
-    if (timer != 0 && script->timers != NULL && ld_timers_info(script->timers, timer) != NULL) {
-        ld_api_timer_box_free(script, timer);
-    }
+    ld_api_timer_box_end_wake(ld_state_script(L), (ld_timer)lua_tointeger(L, 2));
 }
 
 /* Return from wait. */

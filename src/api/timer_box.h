@@ -22,9 +22,12 @@ void ld_api_timer_box_open(lua_State *L);
 /* Make a timer for the value at INDEX. Raises when memory runs out, with nothing made. */
 ld_timer ld_api_timer_box_make(lua_State *L, int index);
 
-/* Make and arm a timer that wakes TASK after NS, and is freed then; a task that goes on before that
- * frees it, if ld_timers_info still finds it. Raises when memory runs out, with nothing made. */
+/* Make and arm a timer that wakes TASK after NS, and is freed then. Raises when memory runs out, with
+ * nothing made. */
 ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns);
+
+/* Free such a timer, which may have fired; 0 does nothing. Does not raise. */
+void ld_api_timer_box_end_wake(struct ld_script *script, ld_timer timer);
 
 /* Free a timer. Does not raise. */
 void ld_api_timer_box_free(struct ld_script *script, ld_timer timer);

@@ -58,10 +58,7 @@ static int push_result(lua_State *L, int fd, int result) {
 /* Take back what was to wake the task. */
 static void end(struct ld_script *script, struct waiter *waiter) {
     ld_readiness_forget(script->setup->readiness, &waiter->wait);
-    if (waiter->timer != 0 && script->timers != NULL &&
-        ld_timers_info(script->timers, waiter->timer) != NULL) {
-        ld_api_timer_box_free(script, waiter->timer);
-    }
+    ld_api_timer_box_end_wake(script, waiter->timer);
     waiter->timer = 0;
 }
 

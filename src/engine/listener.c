@@ -224,6 +224,19 @@ void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
     }
 }
 
+/* Close a descriptor of an owner. */
+void ld_listeners_close_one(struct ld_listeners *listeners, int fd, const void *owner) {
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        const struct issued *at = &listeners->issued[i];
+        if (at->fd == fd && at->owner == owner && inode_of(fd) == at->inode) {
+            ld_mute_stop(fd);
+            close(fd);
+            forget_issued(listeners, owner, fd);
+            return;
+        }
+    }
+}
+
 /* Close the descriptors that OWNER still has. */
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg) {

@@ -41,6 +41,9 @@ void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
 void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
                          bool (*taken)(void *arg, int fd), void *arg);
 
+/* Close FD, if it is still the descriptor that OWNER was given. */
+void ld_listeners_close_one(struct ld_listeners *listeners, int fd, const void *owner);
+
 /* Close the descriptors that OWNER still has, with the same exceptions. */
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg);

@@ -141,6 +141,7 @@ struct ld_script {
     struct ld_wall_clock *clock;    /* of cron timers, if there are any */
     struct ld_guest *guest;         /* of luv, if it is used */
     LIST_HEAD(, ld_handle) handles; /* the half of them that libuv knows */
+    LIST_HEAD(, ld_accept) accepts; /* calls that wait for a client */
     struct ld_heap heap;
     size_t commands; /* of lunad.exec that have not finished */
     size_t keepers;  /* things that keep the script alive, beside timers and tasks */

@@ -1,0 +1,374 @@
+-- require "lunad.net": sockets for tasks.
+
+local core, lunad = ...
+
+local uv = require "luv"
+local streams = core.load "stream.lua"
+
+local fail, show = streams.fail, streams.show
+
+local ATTEMPT_DELAY = 0.25 -- before the next address is tried beside the last one (RFC 8305)
+local KEEPALIVE = 60 -- seconds of silence after which the kernel asks whether the other side is still there
+local HANDSHAKE = 10 -- seconds that a client has for that of TLS, unless it may be idle for longer
+local RETRY = 0.1 -- seconds before a client is accepted again after the system has refused one
+
+local net = {}
+
+-- What the system is short of now; later it may have it.
+local SHORTAGES = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
+
+local function check_type(value, kind, n, name)
+  if type(value) ~= kind then
+    core.raise(("bad argument #%d to '%s' (%s expected, got %s)"):format(n, name, kind, type(value)))
+  end
+end
+
+-- Check the option table of a function against the types of its keys; returns it, or {}.
+local function check_options(options, types, n, name)
+  if options == nil then
+    return {}
+  end
+  check_type(options, "table", n, name)
+  for key, value in pairs(options) do
+    local expected = types[key]
+    if not expected then
+      core.raise(("%s: unknown option '%s'"):format(name, tostring(key)))
+    elseif not expected:find(type(value), 1, true) then
+      core.raise(("%s: option '%s': %s expected, got %s"):format(name, key, expected, type(value)))
+    end
+  end
+  for _, key in ipairs { "timeout", "idle" } do
+    local seconds = options[key]
+    if seconds and not (seconds >= 0 and seconds <= core.TEN_YEARS) then
+      core.raise(("%s: option '%s': seconds from 0 to ten years expected"):format(name, key))
+    end
+  end
+  return options
+end
+
+-- Take an address apart: { path = } or { host =, port = }.
+local function parse(address, name)
+  check_type(address, "string", 1, name)
+  local path = address:match "^unix:(.+)$"
+  if path then
+    return { path = path, text = address }
+  end
+  local host, port = address:match "^%[([^%]]+)%]:(%d+)$"
+  if not host then
+    host, port = address:match "^([^:]+):(%d+)$"
+  end
+  port = #(port or "") <= 5 and math.tointeger(tonumber(port))
+  if not port or port > 65535 then
+    core.raise(("bad argument #1 to '%s' ('%s' is not host:port, [::1]:port or unix:/path)"):format(name,
+      address))
+  end
+  return { host = host, port = port, text = address }
+end
+
+-- Whether a host is an address and not a name.
+local function is_literal(host)
+  return host:find ":" or host:find "^%d+%.%d+%.%d+%.%d+$"
+end
+
+-- Closes a handle unless that was called off.
+local Unfinished = {}
+function Unfinished.__close(unfinished)
+  if unfinished.handle then
+    unfinished.handle:close()
+  end
+end
+
+-- Connect a handle, which is closed if that fails; returns a stream, or nil, error, code.
+local function connect_handle(handle, text, ...)
+  local unfinished <close> = setmetatable({ handle = handle }, Unfinished)
+  local ok, err, code = core.await_for(nil, handle.connect, handle, ...)
+  if not ok or err then
+    return fail(code or err, text)
+  end
+  unfinished.handle = nil
+  return streams.new(handle, text)
+end
+
+-- Connect to an IP address.
+local function connect_ip(ip, port)
+  local text = show { ip = ip, port = port, family = ip:find(":", 1, true) and "inet6" }
+  local stream, err, code = connect_handle(uv.new_tcp(), text, ip, port)
+  if not stream then
+    return nil, err, code
+  end
+  stream.handle:nodelay(true)
+  stream.handle:keepalive(true, KEEPALIVE)
+  return stream
+end
+
+-- The request of luv for the addresses of a name is given up with the task that waits for it.
+local Query = {}
+function Query.__close(query)
+  if query.request then
+    uv.cancel(query.request)
+  end
+end
+
+-- The addresses of a host: those of both families in turn, as RFC 8305 has it.
+local function resolve(host)
+  local query <close> = setmetatable({}, Query)
+  local ok, err, list = core.await_for(nil, function(done)
+    local request, message, code = uv.getaddrinfo(host, nil, { socktype = "stream" }, done)
+    query.request = request
+    return request, message, code
+  end)
+  query.request = nil
+  if not ok or err then
+    return fail(err or "EAI_NONAME", host)
+  end
+  local families, order = {}, {}
+  for _, item in ipairs(list) do
+    local family = families[item.family]
+    if not family then
+      family = {}
+      families[item.family], order[#order + 1] = family, family
+    end
+    family[#family + 1] = item.addr
+  end
+  local addresses = {}
+  for i = 1, #list do
+    for _, family in ipairs(order) do
+      addresses[#addresses + 1] = family[i]
+    end
+  end
+  return addresses
+end
+
+-- Connect to the first of several addresses that answers; each has a head start over the next one.
+local function race(addresses, port)
+  local begun, failed, attempts = {}, {}, {}
+  local first
+  for i, ip in ipairs(addresses) do
+    begun[i], failed[i] = lunad.channel(1), lunad.channel(1)
+    attempts[i] = function()
+      if i > 1 then
+        begun[i - 1]:get()
+        failed[i - 1]:get(ATTEMPT_DELAY)
+      end
+      begun[i]:put(true)
+      local stream, err, code = connect_ip(ip, port)
+      if not stream then
+        first = first or { err, code }
+        failed[i]:put(true)
+        error(err, 0)
+      end
+      return stream
+    end
+  end
+  local index, stream = lunad.any(attempts)
+  if not index then
+    return nil, first[1], first[2]
+  end
+  return stream
+end
+
+-- Connect the socket.
+local function connect_socket(address)
+  if address.path then
+    return connect_handle(uv.new_pipe(false), address.text, address.path)
+  elseif is_literal(address.host) then
+    return connect_ip(address.host, address.port)
+  end
+  local addresses, err, code = resolve(address.host)
+  if not addresses then
+    return nil, err, code
+  elseif #addresses == 1 then
+    return connect_ip(addresses[1], address.port)
+  end
+  return race(addresses, address.port)
+end
+
+-- Connect without a limit of time.
+local function connect(address, tls)
+  local stream, err, code = connect_socket(address)
+  if not stream or not tls then
+    return stream, err, code
+  end
+  return core.load "tls.lua".connect(stream, address, tls)
+end
+
+-- net.connect(address [, options]) -> stream | nil, error, code
+function net.connect(text, options)
+  local address = parse(text, "connect")
+  options = check_options(options, { timeout = "number", tls = "boolean or table" }, 2, "connect")
+  core.check_task "connect"
+  if options.tls then
+    local ok, err, code = core.load "tls.lua".check(options.tls)
+    if not ok then
+      return nil, err, code
+    end
+  end
+  if not options.timeout then
+    return connect(address, options.tls)
+  end
+  local task <close> = setmetatable({ core.task(connect, address, options.tls) }, { __close = function(task)
+    task[1]:cancel()
+  end })
+  local stream, err, code = task[1]:wait(options.timeout)
+  if not stream and task[1]:running() then
+    return core.timed_out(("%s has not answered within %.10g s"):format(text, options.timeout))
+  end
+  return stream, err, code
+end
+
+local Server = { __name = "lunad.server" }
+Server.__index = Server
+
+local function check_server(server, method)
+  if getmetatable(server) ~= Server then
+    core.raise(("bad argument #1 to '%s' (lunad.server expected, got %s)"):format(method, type(server)))
+  end
+end
+
+-- Handle the end of a client.
+local function leave(server)
+  server.open = server.open - 1
+  local accept = server.accept
+  if accept then
+    server.accept = nil
+    accept()
+  end
+end
+
+-- Serve one client, in a task of its own.
+local function serve_client(server, stream)
+  local client <close> = stream -- luacheck: ignore 211
+  if server.tls then
+    local ok, err = core.load "tls.lua".accept(stream, server.tls, math.max(server.idle or 0, HANDSHAKE))
+    if not ok then
+      core.log.debug(("%s: TLS with %s: %s"):format(server.text, stream:peer(), err))
+      return
+    end
+  end
+  server.fn(stream)
+end
+
+-- Begin to serve the client that has connected with a descriptor.
+local function take(server, fd)
+  local handle = server.is_unix and uv.new_pipe(false) or uv.new_tcp()
+  local ok, err = core.open_new(handle, fd)
+  if not ok then
+    handle:close()
+    core.log.warn(("%s: a client is lost: %s"):format(server.text, err))
+    return
+  end
+  if not server.is_unix then
+    handle:nodelay(true)
+    if not server.idle then
+      handle:keepalive(true, KEEPALIVE)
+    end
+  end
+  local stream = streams.new(handle)
+  stream.server, stream.idle = server, server.idle
+  server.open = server.open + 1
+  core.task(serve_client, server, stream)
+end
+
+-- For await: go on when there is a place for a client, or after a while.
+local function wait_for_place(server, done)
+  server.accept = done
+  return true
+end
+
+-- Handle an error of accepting: false if nothing can be accepted any more.
+local function pause(server, err, code)
+  if server.closed then
+    return false
+  elseif not SHORTAGES[code] then
+    core.log.error(("%s: clients cannot be accepted any more: %s"):format(server.text, err))
+    return false
+  elseif not server.is_short then
+    server.is_short = true
+    core.log.warn(("%s: clients have to wait, %d are served: %s"):format(server.text, server.open, err))
+  end
+  core.await_for(RETRY, wait_for_place, server)
+  return true
+end
+
+-- Accept clients, in a task of its own, as long as this generation is the service.
+local function accept_clients(server)
+  local start = core.give_way()
+  while not server.closed do
+    if server.open >= server.max then
+      core.await_for(nil, wait_for_place, server)
+    end
+    local fd, err, code = core.accept(server.fd)
+    if fd then
+      server.is_short = false
+      take(server, fd)
+      start = core.give_way(start)
+    elseif not err or not pause(server, err, code) then
+      return
+    end
+  end
+end
+
+-- server:close(): no more clients; those that are served finish. Twice does nothing.
+function Server:close()
+  check_server(self, "close")
+  if not self.closed then
+    self.closed = true
+    self.task:cancel()
+    core.close_listener(self.fd)
+  end
+end
+
+-- server:address() -> where it listens
+function Server:address()
+  check_server(self, "address")
+  return self.text
+end
+
+-- server:clients() -> how many are connected
+function Server:clients()
+  check_server(self, "clients")
+  return self.open
+end
+
+local serve_options = {
+  max = "number", idle = "number", tls = "table", backlog = "number", mode = "number or string",
+  reuse_port = "boolean",
+}
+
+-- The part of the options that lunad.listen takes.
+local function listen_options(options)
+  return { backlog = options.backlog, mode = options.mode, reuse_port = options.reuse_port }
+end
+
+-- net.serve(address, fn [, options]) -> server | nil, error, code
+function net.serve(text, fn, options)
+  check_type(text, "string", 1, "serve")
+  if not core.is_callable(fn) then
+    core.raise("bad argument #2 to 'serve' (function expected, got " .. type(fn) .. ")")
+  end
+  options = check_options(options, serve_options, 3, "serve")
+  if options.max and options.max < 1 then
+    core.raise("serve: option 'max': at least one client expected")
+  end
+  local tls, err, code
+  if options.tls then
+    tls, err, code = core.load "tls.lua".server_context(options.tls)
+    if not tls then
+      return nil, err, code
+    end
+  end
+  local fd
+  fd, err, code = core.listen(text, listen_options(options))
+  if not fd then
+    return nil, err, code
+  end
+  local address, is_unix = core.socket_address(fd)
+  local server = setmetatable({
+    fd = fd, fn = fn, is_unix = is_unix, open = 0, max = options.max or math.huge, idle = options.idle,
+    text = address or text, tls = tls, leave = leave,
+  }, Server)
+  server.task = core.task(accept_clients, server)
+  return server
+end
+
+return net

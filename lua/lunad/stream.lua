@@ -1,0 +1,359 @@
+-- The streams of lunad.net: a connected socket that tasks read and write. The socket is luv's; what it
+-- brings is kept until a task reads it, and a task that waits is woken. tls.lua puts TLS on top.
+
+local core = ...
+
+local READ_AHEAD = 65536 -- bytes that are taken from the kernel before somebody reads them
+local LINE_MAX = 65536
+
+local Stream = { __name = "lunad.stream" }
+Stream.__index = Stream
+
+-- What luv says of an error, a code alone or "CODE: text", as nil, "CODE: text: detail", "CODE".
+local function fail(err, detail)
+  local code = err:match "^[%u%d_]+" or "EIO"
+  return nil, ("%s: %s: %s"):format(code, core.explain_code(code), detail), code
+end
+
+-- An address of luv as text.
+local function show(name)
+  if type(name) == "string" then
+    return "unix:" .. name
+  end
+  return (name.family == "inet6" and "[%s]:%d" or "%s:%d"):format(name.ip, name.port)
+end
+
+-- The end of a wait for something to read, also when the task is cancelled.
+local Reader = {}
+function Reader.__close(reader)
+  reader.stream.waiter = nil
+end
+
+-- Make a stream of a connected handle. `address` is what the other side is called, if that is known.
+local function new(handle, address)
+  local stream = setmetatable({ handle = handle, address = address, buffer = "" }, Stream)
+  stream.reader = setmetatable({ stream = stream }, Reader)
+  return stream
+end
+
+local function check(stream, method)
+  if getmetatable(stream) ~= Stream then
+    core.raise(("bad argument #1 to '%s' (lunad.stream expected, got %s)"):format(method, type(stream)))
+  elseif stream.closed then
+    core.raise(method .. ": the stream is closed")
+  end
+end
+
+-- Let the task that waits for a stream go on.
+local function wake(stream)
+  local waiter = stream.waiter
+  if waiter then
+    stream.waiter = nil
+    waiter()
+  end
+end
+
+-- Take data, the end, or an error from luv.
+local function on_read(stream, err, chunk)
+  if chunk then
+    local buffer = stream.buffer
+    buffer = buffer == "" and chunk or buffer .. chunk
+    stream.buffer = buffer
+    if #buffer >= READ_AHEAD then
+      stream.reading = false
+      stream.handle:read_stop()
+    end
+  else
+    stream.ended = err or true
+  end
+  wake(stream)
+end
+
+-- Have luv bring data.
+local function start_reading(stream)
+  stream.on_read = stream.on_read or function(err, chunk) on_read(stream, err, chunk) end
+  local ok, err = stream.handle:read_start(stream.on_read)
+  if not ok then
+    return fail(err, stream:peer())
+  end
+  stream.reading = true
+  return true
+end
+
+-- For await: the task goes on when there is something.
+local function park(stream, done)
+  stream.waiter = done
+  return true
+end
+
+-- Why nothing more comes: nil, or nil, error, code.
+local function explain_end(stream)
+  if stream.ended == true then
+    return nil
+  end
+  return fail(stream.ended, stream:peer())
+end
+
+-- Suspend until there is more in the buffer: true, nil at the end, or nil, error, code. At most `seconds`,
+-- or as long as the stream may be idle.
+local function fill(stream, seconds)
+  if stream.ended then
+    return explain_end(stream)
+  elseif stream.waiter then
+    core.raise "read: another task reads this stream"
+  elseif stream.fill then
+    return stream:fill(seconds)
+  elseif not stream.reading then
+    local ok, err, code = start_reading(stream)
+    if not ok then
+      return ok, err, code
+    end
+  end
+  local before = stream.buffer
+  seconds = seconds or stream.idle
+  local reader <close> = stream.reader -- luacheck: ignore 211
+  if not core.await_for(seconds, park, stream) then
+    return core.timed_out(("%s has sent nothing for %.3g s"):format(stream:peer(), seconds))
+  elseif stream.closed then
+    return fail("ECANCELED", "the stream was closed meanwhile")
+  elseif stream.ended and stream.buffer == before then
+    return explain_end(stream)
+  end
+  return true
+end
+
+-- Take the first `size` bytes, or all, out of the buffer.
+local function take(stream, size)
+  local buffer = stream.buffer
+  if size >= #buffer then
+    stream.buffer = ""
+    return buffer
+  end
+  stream.buffer = buffer:sub(size + 1)
+  return buffer:sub(1, size)
+end
+
+-- What is left of a time limit: seconds, or nil for none.
+local function time_left(deadline)
+  return deadline and math.max(deadline - core.now(), 0)
+end
+
+-- Read what there is.
+local function read_some(stream, timeout)
+  while stream.buffer == "" do
+    local ok, err, code = fill(stream, timeout)
+    if not ok then
+      return ok, err, code
+    end
+  end
+  local data = stream.buffer
+  stream.buffer = ""
+  return data
+end
+
+-- Read a number of bytes; fewer only at the end. After an error, what had come is there for the next read.
+local function read_size(stream, size, timeout)
+  local deadline = timeout and core.now() + timeout
+  local parts, got = {}, 0
+  local _ <close> = setmetatable({}, { __close = function()
+    if parts[1] then
+      stream.buffer = table.concat(parts) .. stream.buffer
+    end
+  end })
+  while got < size do
+    if stream.buffer == "" then
+      local ok, err, code = fill(stream, time_left(deadline))
+      if err then
+        return ok, err, code
+      elseif not ok then
+        break
+      end
+    end
+    parts[#parts + 1] = take(stream, size - got)
+    got = got + #parts[#parts]
+  end
+  local data = table.concat(parts)
+  parts = {}
+  return (got > 0 or size == 0) and data or nil
+end
+
+-- Read to the next newline, which is dropped with a CR before it.
+local function read_line(stream, timeout)
+  local deadline = timeout and core.now() + timeout
+  local searched = 1
+  while true do
+    local newline = stream.buffer:find("\n", searched, true)
+    if (newline or #stream.buffer) > LINE_MAX then
+      return fail("EMSGSIZE", ("a line of %s has more than %d bytes"):format(stream:peer(), LINE_MAX))
+    elseif newline then
+      return (take(stream, newline):gsub("\r?\n$", ""))
+    end
+    searched = #stream.buffer + 1
+    local ok, err, code = fill(stream, time_left(deadline))
+    if err then
+      return ok, err, code
+    elseif not ok then
+      return stream.buffer ~= "" and take(stream, #stream.buffer) or nil
+    end
+  end
+end
+
+-- stream:read([n | "line" | "all"] [, timeout]) -> data | nil (the end) | nil, error, code
+function Stream:read(what, timeout)
+  check(self, "read")
+  core.check_timeout(timeout, 2, "read")
+  if what == nil then
+    return read_some(self, timeout)
+  elseif what == "line" then
+    return read_line(self, timeout)
+  elseif what == "all" then
+    local data, err, code = read_size(self, math.maxinteger, timeout)
+    if err then
+      return nil, err, code
+    end
+    return data or ""
+  end
+  local size = type(what) == "number" and math.tointeger(what)
+  if not size or size < 0 then
+    core.raise "bad argument #1 to 'read' (a number of bytes, \"line\" or \"all\" expected)"
+  end
+  return read_size(self, size, timeout)
+end
+
+local function next_line(stream)
+  local line, err = stream:read "line"
+  if err then
+    error(err, 0)
+  end
+  return line
+end
+
+-- for line in stream:lines() do … end; an error is raised, as by io.lines
+function Stream:lines()
+  check(self, "lines")
+  return next_line, self
+end
+
+-- What luv has been given to write cannot be taken back: a stream whose task does not wait for it is closed.
+local Writing = {}
+function Writing.__close(writing)
+  if not writing.is_over then
+    writing.stream:close()
+  end
+end
+
+-- Wait until luv has written what it was given: true, or false when the other side has read nothing for as
+-- long as the stream may be idle.
+local function wait_for_write(stream, writing)
+  while not writing.is_over do
+    local left = stream.handle:get_write_queue_size()
+    if not core.await_for(stream.idle, park, writing) and not writing.is_over and
+      stream.handle:get_write_queue_size() >= left then
+      return false
+    end
+  end
+  return true
+end
+
+-- Write what the kernel does not take at once, when the other side has read some.
+local function write_rest(stream, data)
+  local peer = stream:peer()
+  local writing <close> = setmetatable({ stream = stream }, Writing)
+  local ok, _, code = stream.handle:write(data, function(err)
+    writing.is_over, writing.err = true, err
+    wake(writing)
+  end)
+  if not ok then
+    writing.is_over = true
+    return fail(code, peer)
+  elseif not wait_for_write(stream, writing) then
+    return core.timed_out(("%s has read nothing for %.10g s; the stream is closed"):format(peer, stream.idle))
+  elseif writing.err then
+    return fail(writing.err, peer)
+  end
+  return true
+end
+
+-- Write a string.
+local function write(stream, data)
+  if stream.send then
+    return stream:send(data)
+  end
+  local sent, _, code = stream.handle:try_write(data)
+  if sent == #data then
+    return true
+  elseif not sent and code ~= "EAGAIN" then
+    return fail(code, stream:peer())
+  end
+  return write_rest(stream, sent and data:sub(sent + 1) or data)
+end
+
+-- stream:write(data, …) -> true | nil, error, code. Suspends while the other side is slow.
+function Stream:write(...)
+  check(self, "write")
+  local parts = { ... }
+  for i = 1, select("#", ...) do
+    if type(parts[i]) ~= "string" and type(parts[i]) ~= "number" then
+      core.raise(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(parts[i])))
+    end
+  end
+  core.check_task "write"
+  return write(self, parts[2] and table.concat(parts) or tostring(parts[1] or ""))
+end
+
+-- stream:shutdown() -> true | nil, error, code: nothing more is sent; the other side reads the end.
+function Stream:shutdown()
+  check(self, "shutdown")
+  core.check_task "shutdown"
+  if self.send then
+    return fail("ENOTSUP", "a side of TLS cannot be closed alone")
+  end
+  local peer = self:peer()
+  local ok, err, code = core.await_for(nil, self.handle.shutdown, self.handle)
+  if not ok then
+    return fail(code or err, peer)
+  elseif err then
+    return fail(err, peer)
+  end
+  return true
+end
+
+-- stream:close(); twice does nothing. What was written is sent.
+function Stream:close()
+  if getmetatable(self) ~= Stream then
+    check(self, "close")
+  elseif not self.closed then
+    self.closed = true
+    if self.finish then
+      self:finish()
+    end
+    self.handle:close()
+    wake(self)
+    if self.server then
+      self.server:leave()
+    end
+  end
+end
+
+Stream.__close = Stream.close
+
+-- Close a stream that was dropped.
+function Stream:__gc()
+  if not self.closed and not self.handle:is_closing() then
+    self:close()
+  end
+end
+
+-- stream:peer() -> the address of the other side
+function Stream:peer()
+  if not self.address then
+    local name = not self.closed and self.handle:getpeername()
+    self.address = name and name ~= "" and show(name) or self.server and self.server.text or "?"
+  end
+  return self.address
+end
+
+return {
+  new = new, check = check, fail = fail, show = show, fill = fill, take = take, write = write,
+  wake = wake, time_left = time_left, Stream = Stream,
+}

@@ -1,0 +1,82 @@
+/* Sockets by their descriptors, for lunad's own Lua: what luv cannot do. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <lauxlib.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "api/module.h"
+#include "script/luax.h"
+
+/* Push an address as lunad.listen takes it. */
+static int push_address(lua_State *L, const struct sockaddr_storage *address, socklen_t size) {
+    char text[INET6_ADDRSTRLEN];
+    if (address->ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)address;
+        inet_ntop(AF_INET, &in->sin_addr, text, sizeof text);
+        lua_pushfstring(L, "%s:%d", text, (int)ntohs(in->sin_port));
+    } else if (address->ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in = (const struct sockaddr_in6 *)address;
+        inet_ntop(AF_INET6, &in->sin6_addr, text, sizeof text);
+        lua_pushfstring(L, "[%s]:%d", text, (int)ntohs(in->sin6_port));
+    } else {
+        const struct sockaddr_un *un = (const struct sockaddr_un *)address;
+        bool is_named =
+            size > (socklen_t)offsetof(struct sockaddr_un, sun_path) && un->sun_path[0] != '\0';
+        lua_pushfstring(L, "unix:%s", is_named ? un->sun_path : "");
+    }
+    return 1;
+}
+
+/* socket_address(fd) -> where it is bound, is_unix | nil, error, code */
+static int l_socket_address(lua_State *L) {
+    int fd = (int)luaL_checkinteger(L, 1);
+    struct sockaddr_storage address = {0};
+    socklen_t size = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &size) < 0) {
+        return lx_fail(L, -errno, "descriptor %d", fd);
+    }
+    push_address(L, &address, size);
+    lua_pushboolean(L, address.ss_family == AF_UNIX);
+    return 2;
+}
+
+/* dup_socket(fd) -> another descriptor of it, which the caller owns | nil, error, code */
+static int l_dup_socket(lua_State *L) {
+    int fd = (int)luaL_checkinteger(L, 1);
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    if (copy < 0) {
+        return lx_fail(L, -errno, "descriptor %d", fd);
+    }
+    lua_pushinteger(L, copy);
+    return 1;
+}
+
+/* takes_data(fd) -> whether a write of some bytes would not have to wait */
+static int l_takes_data(lua_State *L) {
+    struct pollfd now = {.fd = (int)luaL_checkinteger(L, 1), .events = POLLOUT};
+    lua_pushboolean(L, poll(&now, 1, 0) == 1 && (now.revents & POLLOUT) != 0);
+    return 1;
+}
+
+/* shut_socket(fd): end both sides of a connection, whoever else has it open. */
+static int l_shut_socket(lua_State *L) {
+    shutdown((int)luaL_checkinteger(L, 1), SHUT_RDWR);
+    return 0;
+}
+
+static const luaL_Reg own[] = {
+    {"socket_address", l_socket_address},
+    {"dup_socket", l_dup_socket},
+    {"takes_data", l_takes_data},
+    {"shut_socket", l_shut_socket},
+    {NULL, NULL},
+};
+
+const struct ld_part ld_api_socket_part = {
+    .name = "socket",
+    .own = own,
+};
