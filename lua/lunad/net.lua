@@ -241,7 +241,7 @@ local function serve_client(server, stream)
   if server.tls then
     local ok, err = core.load "tls.lua".accept(stream, server.tls, math.max(server.idle or 0, HANDSHAKE))
     if not ok then
-      core.log.debug(("%s: TLS with %s: %s"):format(server.text, stream:peer(), err))
+      core.log.debug(("%s: a client is refused: %s"):format(server.text, err))
       return
     end
   end

@@ -121,6 +121,18 @@ static int l_wait_fd(lua_State *L) {
     return ld_task_suspend(L, "wait_fd", abandon, resumed);
 }
 
+/* For lunad's own Lua: end_waits(fd) ends all waits of tasks for a descriptor that is about to be closed. */
+static int l_end_waits(lua_State *L) {
+    int fd = check_fd(L);
+    ld_readiness_end(ld_state_script(L)->setup->readiness, fd);
+    return 0;
+}
+
+static const luaL_Reg own[] = {
+    {"end_waits", l_end_waits},
+    {NULL, NULL},
+};
+
 static const luaL_Reg functions[] = {
     {"wait_fd", l_wait_fd},
     {NULL, NULL},
@@ -129,4 +141,5 @@ static const luaL_Reg functions[] = {
 const struct ld_part ld_api_wait_fd_part = {
     .name = "wait_fd",
     .functions = functions,
+    .own = own,
 };

@@ -290,6 +290,13 @@ int ld_readiness_wait(struct ld_readiness *readiness, struct ld_ready_wait *wait
     return 0;
 }
 
+/* End all waits for a descriptor. */
+void ld_readiness_end(struct ld_readiness *readiness, int fd) {
+    if (fd >= 0 && (size_t)fd < readiness->capacity && readiness->watches[fd].is_used) {
+        end_waits(readiness, fd, -EBADF);
+    }
+}
+
 /* End a wait. */
 void ld_readiness_forget(struct ld_readiness *readiness, struct ld_ready_wait *wait) {
     if (wait->is_waiting) {

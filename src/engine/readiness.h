@@ -33,6 +33,9 @@ int ld_readiness_fd(const struct ld_readiness *readiness);
  * regular file is; or a negative errno. After 1 and an error nothing waits. */
 int ld_readiness_wait(struct ld_readiness *readiness, struct ld_ready_wait *wait);
 
+/* End all waits for FD, with -EBADF: its owner is about to close it. */
+void ld_readiness_end(struct ld_readiness *readiness, int fd);
+
 /* End a wait, without a call; twice does nothing. */
 void ld_readiness_forget(struct ld_readiness *readiness, struct ld_ready_wait *wait);
 
