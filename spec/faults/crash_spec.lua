@@ -127,7 +127,8 @@ describe("a crash", function()
   end)
 
   it("by a signal from outside names who has sent it, also in a storm of them", function()
-    local pid = start(support.BEAT .. "lunad.after(0, function() while true do end end)")
+    local pid = start(support.BEAT .. "lunad.after(0, function() print 'busy' while true do end end)")
+    box:wait_log("x", "busy")
     local storm = 'for i in {1..200}; do kill -SEGV "$2" 2>/dev/null || break; done; echo $$'
     local sent = box:shell(storm, { tostring(pid) })
     box:wait_log("x", "was killed by SIGSEGV in [^\n]*x.lua:1, ")

@@ -120,7 +120,6 @@ static struct ld_tally_place *place_of(struct ld_tally *tally, const struct ld_e
     *place = (struct ld_tally_place){0};
     copy_text(place->where, sizeof place->where, error->where, strlen(error->where));
     copy_text(place->what, sizeof place->what, error->what, strlen(error->what));
-    place->first = (double)ld_time_real() / LD_TIME_SECOND;
     return place;
 }
 
@@ -150,6 +149,7 @@ void ld_tally_note(struct ld_tally *tally, const struct ld_error *error, unsigne
               error->message_size);
     place->generation = generation;
     place->last = (double)ld_time_real() / LD_TIME_SECOND;
+    place->first = place->count == 1 ? place->last : place->first;
     place->last_at = now;
     if (tells_all) {
         ld_log_with(LD_LOG_ERROR, error->trace, "uncaught error in %s: ", error->what);
