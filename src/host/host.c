@@ -53,6 +53,7 @@ static void fill_setup(struct ld_host *host) {
         .lag = &host->lag,
         .listeners = host->listeners,
         .readiness = host->readiness,
+        .parcels = host->parcels,
         .source = &host->source,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
@@ -158,12 +159,19 @@ static void give_up(void *arg) {
     for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         blank_fd(facts.fd, blank);
     }
+    ld_parcels_give_up(host->parcels, blank);
     blank_fd(ld_pulse_give_up(), blank);
     ld_log_free_in_copy();
     close(blank);
 }
 
-/* Make the reaper, and the sets of children and listeners. */
+/* How long a connection that was handed on is held for the new generation: as long as that which has been
+ * replaced may take to finish. */
+static uint64_t held_ms(const struct ld_service *service) {
+    return (uint64_t)(service->options->stop_timeout * 1e3);
+}
+
+/* Make the reaper, and the sets of children, listeners and connections. */
 static int open_engine(struct ld_host *host) {
     int rc = ld_reaper_new(&host->reaper, &host->loop, true);
     if (rc == 0) {
@@ -175,7 +183,9 @@ static int open_engine(struct ld_host *host) {
     ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
     host->children = ld_children_new(&host->loop, host->reaper, host->service->name);
     host->listeners = ld_listeners_new();
-    return host->children == NULL || host->listeners == NULL ? -ENOMEM : hand_sockets(host);
+    host->parcels = ld_parcels_new(&host->loop, held_ms(host->service));
+    bool has_all = host->children != NULL && host->listeners != NULL && host->parcels != NULL;
+    return has_all ? hand_sockets(host) : -ENOMEM;
 }
 
 /* End the process, in the thread that watches the loop, because a stop takes too long. Another thread may
@@ -335,6 +345,11 @@ static void close_host(struct ld_host *host) {
     }
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
+    }
+    if (host->parcels != NULL) {
+        ld_parcels_close(host->parcels);
+        host->setup.parcels =
+            NULL; /* a script that luv still has requests of may be closed later */
     }
     if (host->reaper != NULL) {
         ld_reaper_close(host->reaper);

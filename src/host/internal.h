@@ -21,6 +21,7 @@
 
 #include "daemon/service.h"
 #include "engine/lag.h"
+#include "engine/parcels.h"
 #include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
@@ -99,6 +100,7 @@ struct ld_host {
     struct ld_children *children;
     struct ld_listeners *listeners;
     struct ld_readiness *readiness;
+    struct ld_parcels *parcels; /* connections on their way to the next generation */
     struct ld_control *control;
     struct ld_lobby *lobby;   /* of the control socket */
     struct ld_sentry *sentry; /* NULL: there is none */

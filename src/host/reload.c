@@ -6,6 +6,7 @@
 #include "api/keep.h"
 #include "api/life.h"
 #include "api/module.h"
+#include "api/parcel.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "base/time.h"
@@ -97,6 +98,7 @@ static void close_next(struct ld_host *host) {
         ld_script_close(next);
         ld_listeners_abort(host->listeners);
     }
+    ld_api_parcel_give_back(host->script);
 }
 
 /* Refuse the reload for the reason in reload->why. */
@@ -181,6 +183,7 @@ static void begin(struct ld_host *host) {
     reload->answered = false;
     ld_text_clear(&reload->why);
     ld_notify_reloading();
+    ld_api_parcel_begin(host->script);
     ld_reserve_lend();
     bool loaded = ld_script_new(&reload->next, &host->setup, host->script->generation + 1,
                                 &reload->why) == 0 &&
@@ -246,6 +249,7 @@ static void commit(struct ld_host *host) {
     if (old->status_text.size > 0) {
         host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
     }
+    ld_api_parcel_commit(old, host->script);
     ld_api_module_take_over(host->script);
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);

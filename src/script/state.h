@@ -21,6 +21,7 @@
 #include "script/stage.h"
 
 struct ld_handle;
+struct ld_parcels;
 struct ld_script;
 
 /* What a host gives its scripts; it outlives them. */
@@ -31,6 +32,7 @@ struct ld_setup {
     struct ld_lag *lag;
     struct ld_listeners *listeners;
     struct ld_readiness *readiness;
+    struct ld_parcels *parcels;
     const struct ld_source *source;
     const char *name;       /* the daemon's */
     const char *place;      /* the script's path, "(command line)" or "stdin" */
@@ -155,9 +157,10 @@ struct ld_script {
     } signals[65];
 
     enum ld_chunk chunk;
-    bool said_ready; /* lunad.ready() was called */
-    bool gave_up;    /* a supervisor of it has */
-    bool exited;     /* by os.exit, in whatever stage: nothing of it runs from then on */
+    bool said_ready;        /* lunad.ready() was called */
+    bool gave_up;           /* a supervisor of it has */
+    bool is_being_replaced; /* a reload is under way: what it hands on is not read */
+    bool exited;            /* by os.exit, in whatever stage: nothing of it runs from then on */
     bool halted; /* nothing of it is called until it is closed: the loop turns for the last time */
     unsigned wants;  /* of enum ld_want */
     int exit_status; /* that it wants */
