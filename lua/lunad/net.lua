@@ -371,4 +371,9 @@ function net.serve(text, fn, options)
   return server
 end
 
+-- net.taken(key) -> the stream that the generation before has handed on, or nil
+function net.taken(key)
+  return core.load "parcel.lua".taken(key)
+end
+
 return net

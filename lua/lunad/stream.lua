@@ -39,7 +39,7 @@ end
 local function check(stream, method)
   if getmetatable(stream) ~= Stream then
     core.raise(("bad argument #1 to '%s' (lunad.stream expected, got %s)"):format(method, type(stream)))
-  elseif stream.closed then
+  elseif stream.closed and not stream.moved then
     core.raise(method .. ": the stream is closed")
   end
 end
@@ -113,6 +113,9 @@ local function fill(stream, seconds)
   seconds = seconds or stream.idle
   local reader <close> = stream.reader -- luacheck: ignore 211
   if not core.await_for(seconds, park, stream) then
+    if stream.frozen then -- it is not read; when it is again, the other side has its time again
+      return stream:fill(seconds)
+    end
     return core.timed_out(("%s has sent nothing for %.3g s"):format(stream:peer(), seconds))
   elseif stream.closed then
     return fail("ECANCELED", "the stream was closed meanwhile")
@@ -155,7 +158,9 @@ end
 local function read_size(stream, size, timeout)
   local deadline = timeout and core.now() + timeout
   local parts, got = {}, 0
+  stream.parts = parts -- for who hands the stream on
   local _ <close> = setmetatable({}, { __close = function()
+    stream.parts = nil
     if parts[1] then
       stream.buffer = table.concat(parts) .. stream.buffer
     end
@@ -247,22 +252,55 @@ end
 local function wait_for_write(stream, writing)
   while not writing.is_over do
     local left = stream.handle:get_write_queue_size()
-    if not core.await_for(stream.idle, park, writing) and not writing.is_over and
-      stream.handle:get_write_queue_size() >= left then
+    local is_woken = core.await_for(stream.idle, park, writing)
+    if stream.moved then
+      core.load "parcel.lua".stay()
+    elseif not is_woken and not writing.is_over and stream.handle:get_write_queue_size() >= left then
       return false
     end
   end
   return true
 end
 
+-- Have luv write what the kernel does not take at once: true | nil, nil, code. What is not written yet can be
+-- found by `unsent`.
+local function give(stream, writing, data)
+  local writings = stream.writings or {}
+  local ok, _, code = stream.handle:write(data, function(err)
+    table.remove(writings, 1) -- luv writes them in their order
+    writing.is_over, writing.err = true, err
+    wake(writing)
+  end)
+  if ok then
+    writing.data, stream.writings = data, writings
+    writings[#writings + 1] = writing
+  end
+  return ok, nil, code
+end
+
+-- What was written and luv has not sent.
+local function unsent(stream)
+  local size = stream.handle:get_write_queue_size()
+  if size == 0 then
+    return ""
+  end
+  local parts = {}
+  for i, writing in ipairs(stream.writings) do
+    parts[i] = writing.data
+  end
+  return table.concat(parts):sub(-size)
+end
+
+-- Send what another generation could not; nothing waits for it.
+local function send_on(stream, data)
+  give(stream, {}, data)
+end
+
 -- Write what the kernel does not take at once, when the other side has read some.
 local function write_rest(stream, data)
   local peer = stream:peer()
   local writing <close> = setmetatable({ stream = stream }, Writing)
-  local ok, _, code = stream.handle:write(data, function(err)
-    writing.is_over, writing.err = true, err
-    wake(writing)
-  end)
+  local ok, _, code = give(stream, writing, data)
   if not ok then
     writing.is_over = true
     return fail(code, peer)
@@ -305,8 +343,13 @@ end
 function Stream:shutdown()
   check(self, "shutdown")
   core.check_task "shutdown"
-  if self.send then
+  if self.finish then
     return fail("ENOTSUP", "a side of TLS cannot be closed alone")
+  elseif self.send then -- the connection is not here
+    local ok, err, code = self:send("")
+    if not ok then
+      return nil, err, code
+    end
   end
   local peer = self:peer()
   local ok, err, code = core.await_for(nil, self.handle.shutdown, self.handle)
@@ -324,6 +367,9 @@ function Stream:close()
     check(self, "close")
   elseif not self.closed then
     self.closed = true
+    if self.key then
+      core.load "parcel.lua".take_back(self)
+    end
     if self.finish then
       self:finish()
     end
@@ -344,6 +390,12 @@ function Stream:__gc()
   end
 end
 
+-- stream:hand_on(key) -> true | nil, error, code: the connection goes on in the next generation
+function Stream:hand_on(key)
+  check(self, "hand_on")
+  return core.load "parcel.lua".hand_on(self, key)
+end
+
 -- stream:peer() -> the address of the other side
 function Stream:peer()
   if not self.address then
@@ -355,5 +407,5 @@ end
 
 return {
   new = new, check = check, fail = fail, show = show, fill = fill, take = take, write = write,
-  wake = wake, time_left = time_left, Stream = Stream,
+  wake = wake, time_left = time_left, unsent = unsent, send_on = send_on, Stream = Stream,
 }
