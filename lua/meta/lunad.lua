@@ -245,6 +245,8 @@ function lunad.kill(pid, name) end
 ---@field max_restarts? integer (5)
 ---@field within? number seconds (10)
 ---@field on_give_up? lunad.callable fn(supervisor, exit)
+---@field ready? number|string seconds alive (0.5), "notify", or a pattern for a line of its output
+---@field ready_timeout? number seconds (30)
 
 ---@class lunad.exit
 ---@field ok boolean it exited with 0
@@ -335,7 +337,9 @@ function lunad.supervise(options) end
 ---End the children, and do not restart them.
 function supervisor:stop() end
 
----Restart the children one after the other.
+---Restart the children one after the other, each when the one before it is ready. Suspends.
+---@return true? ok
+---@return string? err which child is not ready, and why
 function supervisor:restart() end
 
 ---@return lunad.child[] children that there are at the moment

@@ -1,125 +1,9 @@
 -- lunad.supervise: its policy against a fake clock and fake children, and then with real ones.
 
 local support = require "support"
+local World = require "support.world"
 
--- An environment for lua/lunad/supervise.lua in which time passes when the spec says so.
-local World = {}
-World.__index = World
-
-local function new_world()
-  local world = setmetatable({}, World)
-  world.time, world.timers, world.delays = 1000, {}, {}
-  world.children, world.notes, world.errors = {}, {}, {}
-  world.ends, world.strays, world.gave_up = {}, {}, false
-  local core = {
-    raise = function(message) error("raised: " .. message, 0) end,
-    now = function() return world.time end,
-    is_over = function() return world.over end,
-    after = function(...) return world:after(...) end,
-    spawn_marked = function(options) return world:spawn(options) end,
-    strays = function(child, signal)
-      table.insert(world.strays, { child = child, signal = signal, time = world.time })
-      child.strays = signal == "KILL" and 0 or child.strays
-      return child.strays or 0
-    end,
-    note_give_up = function() world.gave_up = true end,
-    end_reserve = function() end,
-    end_child = function(child) child.told = world.time end,
-    drop_claim = function(child)
-      child.given_up = child.claimed
-      return child.claimed
-    end,
-    note_child = function(child, restarts, last)
-      world.notes[child] = { restarts = restarts, last = last }
-    end,
-    log = {
-      error = function(...) table.insert(world.errors, { ... }) end,
-      info = function(...) table.insert(world.ends, { "info", ... }) end,
-      warn = function(...) table.insert(world.ends, { "warn", ... }) end,
-    },
-  }
-  world.core = core
-  world.supervise = assert(loadfile(support.root .. "/lua/lunad/supervise.lua"))(core)
-  return world
-end
-
-function World:after(delay, fn, ...)
-  local timer = { due = self.time + delay, fn = fn, args = table.pack(...) }
-  function timer.stop() timer.stopped = true end
-  table.insert(self.timers, timer)
-  table.insert(self.delays, delay)
-  return timer
-end
-
-function World:spawn(options)
-  if self.refusal then
-    return nil, self.refusal .. ": refused", self.refusal
-  end
-  local child = { options = options, name = options.name, started = self.time, alive = true,
-    pid = #self.children + 1 }
-  table.insert(self.children, child)
-  return child
-end
-
--- Let time pass, and the timers that are due fire.
-function World:pass(seconds)
-  local deadline = self.time + seconds
-  while true do
-    table.sort(self.timers, function(a, b) return a.due < b.due end)
-    local timer = self.timers[1]
-    if not timer or timer.due > deadline + 1e-9 then
-      self.time = deadline
-      return
-    end
-    table.remove(self.timers, 1)
-    if not timer.stopped then
-      self.time = timer.due
-      timer.fn(table.unpack(timer.args, 1, timer.args.n))
-    end
-  end
-end
-
--- Let a child end: with an exit code, or by a signal.
-function World:exit(child, how)
-  assert(child.alive, "it has ended already")
-  child.alive = false
-  local exit = { ok = how == 0, seconds = self.time - child.started, timed_out = false }
-  exit[math.type(how) and "code" or "signal"] = how
-  child.options.on_exit(exit, child)
-end
-
--- The children that live, by pid.
-function World:alive()
-  local list = {}
-  for _, child in ipairs(self.children) do
-    if child.alive then
-      table.insert(list, child)
-    end
-  end
-  return list
-end
-
-function World:last()
-  return self.children[#self.children]
-end
-
--- Let the last child end, and time pass until there is another; returns the delay.
-function World:cycle(how, lived)
-  self:pass(lived or 0)
-  self:exit(self:last(), how)
-  local count, before = #self.children, self.time
-  self:pass(100)
-  self.time = before + self.delays[#self.delays]
-  assert(#self.children == count + 1, "it was not started again")
-  self:last().started = self.time
-  return self.delays[#self.delays]
-end
-
--- Options for a supervisor that never gives up.
-local function patient(options)
-  options.max_restarts = options.max_restarts or 1000
-  return options
-end
+local new_world, patient = World.new, World.patient
 
 describe("A supervisor", function()
   local world
@@ -142,7 +26,7 @@ describe("A supervisor", function()
     world.supervise { "/bin/cmd" }
     world.supervise { "/bin/cmd", name = "many", count = 2 }
     world.supervise { "/bin/a b", count = 2 }
-    assert.equal("one - many-1 many-2 a_b-1 a_b-2", names())
+    assert.equal("one cmd many-1 many-2 a_b-1 a_b-2", names())
   end)
 
   it("passes on the options of spawn and no other, and gives each of several its number", function()
@@ -422,7 +306,7 @@ describe("The end of a supervised child", function()
     assert.same({ "web", 1, "code 3", 0.1 }, { fields.name, fields.pid, fields.exit, fields.delay })
     assert.equal("warn", level)
     world:pass(0.1)
-    supervisor:restart()
+    world:restart(supervisor)
     world:exit(world:last(), "TERM")
     supervisor:stop()
     world:exit(world:last(), "TERM")
@@ -498,9 +382,10 @@ describe("supervisor:stop", function()
 
   it("twice does nothing, and ends a rolling restart", function()
     local supervisor = world.supervise(patient { "cmd", count = 2 })
-    supervisor:restart()
+    local call = world:restart(supervisor)
     supervisor:stop()
     supervisor:stop()
+    assert.same({ "the supervisor was stopped", true }, { call.err, call.over })
     world:exit(world.children[1], "TERM")
     world:exit(world.children[2], "TERM")
     world:pass(1000)
@@ -531,109 +416,12 @@ describe("The end of the script", function()
   it("ends a rolling restart, and forgets what waits", function()
     local supervisor = world.supervise(patient { "cmd", count = 2 })
     world:exit(world.children[2], 1)
-    supervisor:restart()
+    local call = world:restart(supervisor)
     finish()
     world:exit(world.children[1], 0)
+    assert.same({ "the script is about to end", true }, { call.err, call.over })
     world:pass(1000)
     assert.same({}, world:alive())
-  end)
-end)
-
-describe("supervisor:restart", function()
-  local world
-  before_each(function() world = new_world() end)
-
-  -- The children that were told to end and still live.
-  local function told()
-    local list = {}
-    for _, child in ipairs(world:alive()) do
-      list[#list + 1] = child.told and child.pid or nil
-    end
-    return list
-  end
-
-  it("ends the children one after the other: the next when the last has been started again", function()
-    local supervisor = world.supervise { "cmd", count = 3 }
-    supervisor:restart()
-    for i = 1, 3 do
-      assert.same({ i }, told())
-      world:pass(50)
-      assert.same({ i }, told())
-      world:exit(world.children[i], 0)
-      assert.equal(3, #world:alive())
-    end
-    assert.same({}, told())
-    assert.equal(6, #world.children)
-  end)
-
-  it("does not wait for the back-off, and does not count as a failure", function()
-    local supervisor = world.supervise { "cmd", max_restarts = 0, restart = "never" }
-    for i = 1, 20 do
-      supervisor:restart()
-      world:exit(world.children[i], i % 2)
-      assert.equal(i + 1, #world.children)
-    end
-    assert.same({}, world.delays)
-    assert.same({}, world.errors)
-  end)
-
-  it("starts at once what waits, and what has ended", function()
-    local supervisor = world.supervise(patient { "cmd", count = 2, restart = "on-failure" })
-    world:exit(world.children[1], 1)
-    world:exit(world.children[2], 0)
-    supervisor:restart()
-    assert.equal(2, #world:alive())
-    world:pass(1000)
-    assert.equal(2, #world:alive())
-  end)
-
-  it("asked for during a restart runs once more", function()
-    local supervisor = world.supervise { "cmd", count = 2 }
-    supervisor:restart()
-    for _ = 1, 5 do supervisor:restart() end
-    for i = 1, 4 do
-      assert.same({ i }, told())
-      world:exit(world.children[i], 0)
-    end
-    assert.same({}, told())
-    assert.equal(6, #world.children)
-  end)
-
-  it("continues when another child ends by itself meanwhile", function()
-    local supervisor = world.supervise(patient { "cmd", count = 3, backoff = { 5 } })
-    supervisor:restart()
-    world:exit(world.children[2], 1) -- its turn is yet to come
-    world:exit(world.children[1], 0)
-    assert.same({ 3 }, told())
-    world:exit(world.children[3], 0)
-    assert.equal(3, #world:alive())
-    world:pass(1000)
-    assert.equal(6, #world.children)
-  end)
-
-  it("does not continue when the supervisor has given up", function()
-    local given_up = 0
-    local supervisor = world.supervise { "cmd", count = 3, max_restarts = 0, on_give_up = function()
-      given_up, world.refusal = given_up + 1, nil
-    end }
-    supervisor:restart()
-    world.refusal = "EAGAIN"
-    world:exit(world.children[1], 0)
-    world:exit(world.children[2], "TERM")
-    world:exit(world.children[3], "TERM")
-    world:pass(1000)
-    assert.equal(3, #world.children)
-    assert.equal(1, given_up)
-  end)
-
-  it("after the stop raises", function()
-    local supervisor = world.supervise { "cmd" }
-    supervisor:stop()
-    assert.has_error(function() supervisor:restart() end,
-      "raised: supervisor:restart: this supervisor has stopped")
-    assert.has_error(function() supervisor.restart {} end)
-    assert.has_error(function() supervisor.stop(nil) end)
-    assert.has_error(function() supervisor.children(1) end)
   end)
 end)
 
@@ -839,40 +627,6 @@ describe("lunad.supervise", function()
         stdout = function(chunk) starts = starts + (chunk and 1 or 0) collectgarbage() end }
       eventually(function() collectgarbage() return starts == 6 end)
       lunad.stop()
-    ]]
-  end)
-
-  it("restarts its children one after the other, so that at most one is down", function()
-    box:inside [[
-      local command = "trap 'sleep 0.02; exit 0' TERM; sleep 1000 & wait"
-      local supervisor = lunad.supervise { "sh", "-c", command, count = 4, max_restarts = 0 }
-      local function pids()
-        local list = {}
-        for i, child in ipairs(supervisor:children()) do list[i] = child:running() and child.pid or nil end
-        return list
-      end
-      local before, known = pids(), {}
-      for _, pid in ipairs(before) do known[pid] = true end
-      supervisor:restart()
-      eventually(function()
-        local now, new = pids(), 0
-        truthy(#now >= 3, "more than one is away")
-        for _, pid in ipairs(now) do new = new + (known[pid] and 0 or 1) end
-        return new == 4
-      end)
-      supervisor:stop()
-    ]]
-  end)
-
-  it("restarts a child that ignores TERM by KILL", function()
-    box:inside [[
-      local up = 0
-      local supervisor = lunad.supervise { "sh", "-c", "trap '' TERM; echo up; while :; do sleep 1; done",
-        kill_after = 0.05, stdout = function(chunk) up = up + (chunk and 1 or 0) end }
-      eventually(function() return up == 1 end)
-      supervisor:restart()
-      eventually(function() return up == 2 end)
-      supervisor:stop()
     ]]
   end)
 

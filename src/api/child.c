@@ -44,15 +44,18 @@ static void keep_callback(lua_State *L, int box, int slot, const char *option) {
     }
 }
 
-/* Push a new box, pinned to a half of its own; raises with nothing made. */
+/* Push a new box, pinned to a half of its own; raises with nothing made. Argument 3 is called when the
+ * child is ready, and with lines that may say so. */
 static struct ld_child_half *push_pinned_box(lua_State *L) {
-    struct ld_child_box *box = lua_newuserdatauv(L, sizeof *box, LD_CHILD_ON_EXIT);
+    struct ld_child_box *box = lua_newuserdatauv(L, sizeof *box, LD_CHILD_ON_READY);
     *box = (struct ld_child_box){0};
     luaL_setmetatable(L, LD_CHILD_TYPE);
     int index = lua_gettop(L);
     keep_callback(L, index, LD_CHILD_ON_STDOUT, "stdout");
     keep_callback(L, index, LD_CHILD_ON_STDERR, "stderr");
     keep_callback(L, index, LD_CHILD_ON_EXIT, "on_exit");
+    lua_pushvalue(L, 3);
+    lua_setiuservalue(L, index, LD_CHILD_ON_READY);
     struct ld_child_half *half = calloc(1, sizeof *half);
     if (half == NULL) {
         lx_error(L, "not enough memory");
@@ -153,14 +156,13 @@ static const char *push_identity(lua_State *L, const struct ld_spawn_request *re
     return push_and_free(L, &text);
 }
 
-/* Start a child by the table at index 1. */
-static int spawn(lua_State *L, bool marked) {
+/* Start a child by the table at index 1; index 3 is for push_pinned_box. */
+static int spawn(lua_State *L, bool marked, enum ld_ready_kind ready) {
     struct ld_spawn_request request;
     struct ld_child *kept = NULL;
     ld_state_check_active(L);
     luaL_checktype(L, 1, LUA_TTABLE);
-    lua_settop(L, 1);
-    ld_api_spawn_options_read(L, 1, marked, &request);
+    ld_api_spawn_options_read(L, 1, marked, ready, &request);
     if (request.keep) {
         ld_state_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);
@@ -189,13 +191,20 @@ static int spawn(lua_State *L, bool marked) {
 
 /* spawn(options) -> child | nil, error, code */
 static int l_spawn(lua_State *L) {
-    return spawn(L, false);
+    lua_settop(L, 1);
+    lua_settop(L, 3);
+    return spawn(L, false, LD_READY_UNTOLD);
 }
 
-/* Spawn a child whose descendants carry a mark, so that those it leaves behind can be found. For
- * lunad's own Lua: spawn_marked(options). */
+/* Spawn a child whose descendants carry a mark, so that those it leaves behind can be found. With "line"
+ * tell(line) is called for each line of its output until note_ready says that it is ready, with "notify"
+ * tell() once it has said so by sd_notify. For lunad's own Lua: spawn_marked(options [, how, tell]). */
 static int l_spawn_marked(lua_State *L) {
-    return spawn(L, true);
+    static const char *const words[] = {"", "line", "notify", NULL};
+    static const enum ld_ready_kind kinds[] = {LD_READY_UNTOLD, LD_READY_BY_LINE,
+                                               LD_READY_BY_NOTIFY};
+    lua_settop(L, 3);
+    return spawn(L, true, kinds[luaL_checkoption(L, 2, "", words)]);
 }
 
 /* End a child that runs: SIGTERM, and SIGKILL after a while. For lunad's own Lua. */
@@ -229,6 +238,33 @@ static int l_note_child(lua_State *L) {
                       ended != NULL ? &ended->exit : NULL);
     }
     return 0;
+}
+
+/* Note whether a child is ready. For lunad's own Lua: note_ready(child, is_ready). */
+static int l_note_ready(lua_State *L) {
+    const struct ld_child_box *box = ld_api_child_box_check(L);
+    if (box->half != NULL && !box->half->claims) { /* a claimed child stays what it is */
+        ld_child_note_ready(box->half->child, lua_toboolean(L, 2));
+    }
+    return 0;
+}
+
+/* Whether a child is ready, as noted by this or an earlier generation. For lunad's own Lua. */
+static int l_is_ready(lua_State *L) {
+    const struct ld_child_box *box = ld_api_child_box_check(L);
+    struct ld_child_facts facts = {.ready = LD_READY_UNKNOWN};
+    if (box->half != NULL) {
+        ld_child_describe(box->half->child, &facts);
+    }
+    lua_pushboolean(L, facts.ready == LD_READY_NOW);
+    return 1;
+}
+
+/* Whether a child is another generation's until this one is ready. For lunad's own Lua. */
+static int l_is_claimed(lua_State *L) {
+    const struct ld_child_box *box = ld_api_child_box_check(L);
+    lua_pushboolean(L, box->half != NULL && box->half->claims);
+    return 1;
 }
 
 /* Give a claim up, so that the old generation keeps the child; true if there was a claim. For lunad's
@@ -448,13 +484,11 @@ static const luaL_Reg functions[] = {
 };
 
 static const luaL_Reg own[] = {
-    {"spawn_marked", l_spawn_marked},
-    {"strays", l_strays},
-    {"end_child", l_end_child},
-    {"note_child", l_note_child},
-    {"note_command", l_note_command},
-    {"drop_claim", l_drop_claim},
-    {NULL, NULL},
+    {"spawn_marked", l_spawn_marked}, {"strays", l_strays},
+    {"end_child", l_end_child},       {"note_child", l_note_child},
+    {"note_command", l_note_command}, {"note_ready", l_note_ready},
+    {"is_ready", l_is_ready},         {"is_claimed", l_is_claimed},
+    {"drop_claim", l_drop_claim},     {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {

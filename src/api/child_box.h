@@ -11,7 +11,7 @@
 #define LD_CHILD_TYPE "lunad.child"
 
 /* The user values of a box. */
-enum { LD_CHILD_ON_STDOUT = 1, LD_CHILD_ON_STDERR, LD_CHILD_ON_EXIT };
+enum { LD_CHILD_ON_STDOUT = 1, LD_CHILD_ON_STDERR, LD_CHILD_ON_EXIT, LD_CHILD_ON_READY };
 
 struct ld_child_half {
     struct ld_handle handle;

@@ -135,4 +135,51 @@ static void on_finished(void *owner) {
     free(half);
 }
 
-const struct ld_child_ops ld_api_child_events = {on_output, on_drained, on_finished};
+/* A line of output that may say that a child is ready. */
+struct line {
+    const struct ld_child_half *half;
+    const char *bytes; /* NULL: it has said so otherwise */
+    size_t size;
+};
+
+/* Push the function that is told, and the line or nil. */
+static int push_line(lua_State *co, void *arg) {
+    const struct line *line = arg;
+    ld_api_child_box_push(co, line->half);
+    lua_getiuservalue(co, -1, LD_CHILD_ON_READY);
+    if (line->bytes != NULL) {
+        lua_pushlstring(co, line->bytes, line->size);
+    } else {
+        lua_pushnil(co);
+    }
+    lua_remove(co, 1);
+    return 1;
+}
+
+/* Tell a supervisor of a line, or that a child is ready. */
+static void tell(const struct ld_child_half *half, const char *bytes, size_t size) {
+    struct ld_script *script = half->handle.script;
+    struct line line = {.half = half, .bytes = bytes, .size = size};
+    ld_api_child_box_push(script->L, half);
+    bool is_asked = lua_getiuservalue(script->L, -1, LD_CHILD_ON_READY) != LUA_TNIL;
+    lua_pop(script->L, 2);
+    struct ld_task *task =
+        is_asked ? ld_task_take_or_report(script, "the check whether a child is ready") : NULL;
+    if (task != NULL) {
+        task->heap_user = LD_HEAP_HOST; /* a second call may never come */
+        ld_task_start_with(task, push_line, &line);
+    }
+}
+
+/* Handle a line. */
+static void on_line(void *owner, const char *bytes, size_t size) {
+    tell(owner, bytes, size);
+}
+
+/* Handle that a child is ready. */
+static void on_ready(void *owner) {
+    tell(owner, NULL, 0);
+}
+
+const struct ld_child_ops ld_api_child_events = {on_output, on_drained, on_finished, on_line,
+                                                 on_ready};

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "api/child_box.h"
+#include "api/child_events.h"
 #include "api/core.h"
 #include "script/luax.h"
 
@@ -119,6 +120,11 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
             ld_child_put_output(child, i + 1, partials[i].text.data, partials[i].text.size);
         }
         ld_text_fini(&partials[i].text);
+    }
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    if (facts.ready == LD_READY_NOW) { /* perhaps only since the claim */
+        ld_api_child_events.on_ready(claimant);
     }
     ld_child_settle(child);
 }

@@ -27,10 +27,12 @@ static json_t *report_command(const char *command) {
 static json_t *report_child(const struct ld_child *child) {
     struct ld_child_facts facts;
     ld_child_describe(child, &facts);
-    return json_pack("{s:s, s:i, s:o, s:s, s:f, s:i, s:b, s:o}", "name", facts.name, "pid",
+    return json_pack("{s:s, s:i, s:o, s:s, s:f, s:o, s:i, s:b, s:o}", "name", facts.name, "pid",
                      (int)facts.pid, "command", report_command(facts.command), "state",
-                     facts.running ? "running" : "exited", "seconds", facts.seconds, "restarts",
-                     (int)facts.restarts, "keep", facts.keep, "last_exit",
+                     facts.running ? "running" : "exited", "seconds", facts.seconds, "ready",
+                     facts.ready == LD_READY_UNKNOWN ? json_null()
+                                                     : json_boolean(facts.ready == LD_READY_NOW),
+                     "restarts", (int)facts.restarts, "keep", facts.keep, "last_exit",
                      facts.has_last ? report_exit(&facts.last) : json_null());
 }
 
@@ -55,11 +57,11 @@ static void report_waiting_one(lua_State *L, json_t *list) {
     lua_pop(L, 2);
     const char *name = member(L, "name");
     const char *command = member(L, "command");
-    json_array_append_new(list,
-                          json_pack("{s:s, s:n, s:o, s:s, s:f, s:i, s:b, s:o}", "name", name, "pid",
-                                    "command", report_command(command), "state", "waiting",
-                                    "seconds", 0.0, "restarts", restarts, "keep", keep, "last_exit",
-                                    last != NULL ? report_exit(&last->exit) : json_null()));
+    json_array_append_new(list, json_pack("{s:s, s:n, s:o, s:s, s:f, s:b, s:i, s:b, s:o}", "name",
+                                          name, "pid", "command", report_command(command), "state",
+                                          "waiting", "seconds", 0.0, "ready", 0, "restarts",
+                                          restarts, "keep", keep, "last_exit",
+                                          last != NULL ? report_exit(&last->exit) : json_null()));
     lua_pop(L, 3);
 }
 

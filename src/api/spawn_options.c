@@ -185,12 +185,19 @@ const struct lx_row ld_api_spawn_options_rows[] = {
 };
 
 /* Read the options of a spawn. */
-void ld_api_spawn_options_read(lua_State *L, int index, bool marked,
+void ld_api_spawn_options_read(lua_State *L, int index, bool marked, enum ld_ready_kind ready,
                                struct ld_spawn_request *request) {
     static uint64_t marks; /* of all children so far */
     struct ld_spawn *spawn = &request->config.spawn;
     *request = (struct ld_spawn_request){.marked = marked, .mark = marked ? ++marks : 0};
     request->config.kill_after_ms = LD_KILL_AFTER_MS;
+    request->config.ready_kind = ready;
+    int rc = ready == LD_READY_BY_NOTIFY
+                 ? ld_child_ready_make_address(request->config.ready_address)
+                 : 0;
+    if (rc < 0) {
+        lx_error(L, "spawn: no random bytes for the address of a socket: %s", strerror(-rc));
+    }
     request->config.streams[1].kind = LD_STREAM_LOG;
     request->config.streams[2].kind = LD_STREAM_LOG;
     spawn->mask = -1;

@@ -171,7 +171,7 @@ static size_t add_account(lua_State *L, const struct ld_user *account, int env, 
     return used;
 }
 
-/* Add the variables by which lunad recognizes a child later. */
+/* Add the variables by which lunad recognizes a child later, and by which it says that it is ready. */
 static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int anchors,
                       const char **vector) {
     size_t used = 0;
@@ -182,6 +182,10 @@ static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int 
         char mark[LD_SPAWN_MARK_SIZE];
         ld_api_spawn_request_mark(mark, request->mark);
         lua_pushstring(L, mark);
+        vector[used++] = anchor(L, anchors);
+    }
+    if (request->config.ready_kind == LD_READY_BY_NOTIFY) {
+        lua_pushfstring(L, LD_READY_VARIABLE "=%s", request->config.ready_address);
         vector[used++] = anchor(L, anchors);
     }
     return used;
@@ -195,7 +199,7 @@ static char *const *push_environment(lua_State *L, const struct ld_spawn_request
     if (inherited && !request->config.spawn.session && !request->marked) {
         return environ; /* unchanged */
     }
-    size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + 2;
+    size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + 3;
     const char **vector = push_vector(L, most);
     for (size_t i = 0; !request->clear_env && environ[i] != NULL; i++) {
         if (!is_overridden(L, env, environ[i]) && !is_of_account(request, environ[i])) {
@@ -308,9 +312,10 @@ static void add_vector(struct ld_text *text, char *const *vector) {
 }
 
 /* Add the variables of an environment, in an order that does not depend on a table's, but not the
- * mark, which two children never share. */
+ * mark and the address of the socket for READY=1, which two children never share. */
 static void add_environment(struct ld_text *text, char *const *envp) {
     static const char mark[] = LD_CHILD_VARIABLE "=";
+    static const char address[] = LD_READY_VARIABLE "=@lunad-";
     size_t count = 0;
     size_t used = 0;
     while (envp[count] != NULL) {
@@ -322,7 +327,8 @@ static void add_environment(struct ld_text *text, char *const *envp) {
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        if (strncmp(envp[i], mark, sizeof mark - 1) != 0) {
+        if (strncmp(envp[i], mark, sizeof mark - 1) != 0 &&
+            strncmp(envp[i], address, sizeof address - 1) != 0) {
             sorted[used++] = envp[i];
         }
     }
@@ -343,4 +349,5 @@ void ld_api_spawn_request_identify(const struct ld_spawn_request *request,
         enum ld_stream_kind kind = request->config.streams[i].kind;
         ld_text_format(identity, ";%d", (int)(kind == LD_STREAM_LOG ? LD_STREAM_PIPE : kind));
     }
+    ld_text_format(identity, ";%d", (int)request->config.ready_kind);
 }

@@ -39,6 +39,7 @@ struct ld_child {
     struct ld_inlet input;
     struct ld_outlet outputs[2];  /* stdout, stderr */
     struct ld_log_lines lines[2]; /* what of them goes to the log */
+    struct ld_child_ready ready;
     bool to_log[2];
     unsigned open_handles;
     enum life life;
@@ -118,6 +119,7 @@ static void close_all(struct ld_child *child) {
     ld_pipes_close_inlet(&child->input);
     ld_pipes_close_outlet(&child->outputs[0]);
     ld_pipes_close_outlet(&child->outputs[1]);
+    ld_child_ready_close(&child->ready);
     uv_close((uv_handle_t *)&child->timer, on_timer_closed);
 }
 
@@ -246,7 +248,9 @@ static void on_reaped(struct ld_watch *watch, const struct ld_exit *exit) {
 /* Handle output of a child, or its end. */
 static void on_output(struct ld_outlet *output, const char *bytes, size_t size) {
     struct ld_child *child = output->owner;
-    deliver(child, output == &child->outputs[0] ? 1 : 2, bytes, size);
+    int stream = output == &child->outputs[0] ? 1 : 2;
+    deliver(child, stream, bytes, size);
+    ld_child_ready_hear(&child->ready, stream, bytes, size);
     if (bytes == NULL) {
         finish_if_over(child);
     }
@@ -257,6 +261,22 @@ static void on_drained(struct ld_inlet *input) {
     struct ld_child *child = input->owner;
     if (child->ops != NULL) {
         child->ops->on_drained(child->owner);
+    }
+}
+
+/* Hand on a line that may say that the child is ready. */
+static void on_line(void *owner, const char *bytes, size_t size) {
+    struct ld_child *child = owner;
+    if (child->ops != NULL) {
+        child->ops->on_line(child->owner, bytes, size);
+    }
+}
+
+/* Hand on that the child is ready. */
+static void on_ready(void *owner) {
+    struct ld_child *child = owner;
+    if (child->ops != NULL) {
+        child->ops->on_ready(child->owner);
     }
 }
 
@@ -302,6 +322,7 @@ static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
     int rc = ld_spawn_start(spawn, &pid, &pidfd, step);
     if (rc == 0) {
         child->watch.on_exit = on_reaped;
+        child->ready.pid = pid;
         rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
         if (rc < 0) { /* its end would go unnoticed: kill it */
             *step = "pidfd_open";
@@ -322,6 +343,11 @@ static int spawn_with(struct ld_child *child, const struct ld_child_config *conf
     }
     if (config->streams[2].kind == LD_STREAM_JOIN) {
         fds[2].parent = fds[1].parent;
+    }
+    if (rc == 0 && config->ready_kind == LD_READY_BY_NOTIFY) {
+        *step = "the socket for READY=1";
+        rc = ld_child_ready_open(&child->ready, child->children->loop, config->ready_address);
+        child->open_handles += child->ready.fd > 0 ? 2 : 0;
     }
     if (rc == 0) {
         for (size_t i = 0; i < config->spawn.fd_count; i++) {
@@ -383,6 +409,11 @@ static struct ld_child *make_child(struct ld_children *children,
         child->outputs[i].on_bytes = on_output;
         child->outputs[i].on_closed = on_handle_closed;
     }
+    child->ready.kind = config->ready_kind;
+    child->ready.owner = child;
+    child->ready.on_line = on_line;
+    child->ready.on_ready = on_ready;
+    child->ready.on_closed = on_handle_closed;
     child->mark = config->mark;
     child->kill_after_ms = config->kill_after_ms;
     child->detached = config->spawn.session;
@@ -473,6 +504,7 @@ void ld_child_describe(const struct ld_child *child, struct ld_child_facts *fact
                                      .detached = child->detached,
                                      .keep = child->identity != NULL,
                                      .restarts = child->restarts,
+                                     .ready = child->ready.state,
                                      .has_last = child->has_last,
                                      .last = child->last,
                                      .timed_out = child->timed_out,
@@ -486,6 +518,13 @@ void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_ex
     child->has_last = last != NULL;
     if (last != NULL) {
         child->last = *last;
+    }
+}
+
+/* Note whether the child is ready. */
+void ld_child_note_ready(struct ld_child *child, bool is_ready) {
+    if (child->ready.state != LD_READY_NOW) {
+        ld_child_ready_note(&child->ready, is_ready);
     }
 }
 

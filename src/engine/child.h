@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "engine/child_ready.h"
 #include "engine/reaper.h"
 #include "engine/spawn.h"
 
@@ -32,6 +33,11 @@ struct ld_child_ops {
     void (*on_drained)(void *owner);
     /* Reaped, and its streams have ended (or a second has passed since). The last call. */
     void (*on_finished)(void *owner);
+    /* A line of the output of a child that is LD_READY_BY_LINE and not ready yet, wherever the output
+     * goes. */
+    void (*on_line)(void *owner, const char *bytes, size_t size);
+    /* A child that is LD_READY_BY_NOTIFY has become ready. */
+    void (*on_ready)(void *owner);
 };
 
 /* How a child is started, beside what ld_spawn_start needs (its fds but those above 2 are
@@ -48,6 +54,8 @@ struct ld_child_config {
                                copied */
     uint64_t timeout_ms;    /* 0: none */
     uint64_t kill_after_ms; /* between SIGTERM and SIGKILL */
+    enum ld_ready_kind ready_kind;
+    char ready_address[LD_READY_ADDRESS_SIZE]; /* LD_READY_BY_NOTIFY: in its environment */
     const struct ld_child_ops *ops;
     void *owner;
 };
@@ -64,7 +72,8 @@ struct ld_child_facts {
     bool keep; /* it has an identity */
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
-    bool has_last;     /* it ran before, and ended like this: */
+    enum ld_ready ready;
+    bool has_last; /* it ran before, and ended like this: */
     struct ld_exit last;
     double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */
@@ -129,6 +138,9 @@ void ld_child_describe(const struct ld_child *child, struct ld_child_facts *fact
 
 /* Note how often the owner has restarted it, and how it ended last time (NULL: never). */
 void ld_child_note(struct ld_child *child, unsigned restarts, const struct ld_exit *last);
+
+/* Note whether it is ready. One that has been ready stays it. */
+void ld_child_note_ready(struct ld_child *child, bool is_ready);
 
 /* Signal the child's process group; 0, or -ESRCH if it has ended. */
 int ld_child_kill(struct ld_child *child, int signo);

@@ -230,6 +230,9 @@ static void add_child(struct ld_text *text, const json_t *child) {
     } else {
         ld_text_puts(text, " to be started again");
     }
+    if (has_process && json_is_false(json_object_get(child, "ready"))) {
+        ld_text_puts(text, ", not ready yet");
+    }
     if (integer_of(child, "restarts") > 0) {
         ld_text_format(text, ", restarts: %lld", integer_of(child, "restarts"));
     }

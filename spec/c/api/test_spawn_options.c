@@ -17,7 +17,7 @@ static void read_options(const char *text) {
     lua_pushfstring(L, "return %s", text);
     REQUIRE(luaL_loadstring(L, lua_tostring(L, -1)) == LUA_OK);
     REQUIRE(lua_pcall(L, 0, 1, 0) == LUA_OK);
-    ld_api_spawn_options_read(L, -1, false, &request);
+    ld_api_spawn_options_read(L, -1, false, LD_READY_UNTOLD, &request);
 }
 
 static void test_rows(void) {

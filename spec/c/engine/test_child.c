@@ -60,7 +60,7 @@ static void on_finished(void *arg) {
     }
 }
 
-static const struct ld_child_ops ops = {on_output, on_drained, on_finished};
+static const struct ld_child_ops ops = {on_output, on_drained, on_finished, NULL, NULL};
 
 /* Reap after SIGCHLD. */
 static void on_signal(void *arg, int signo, bool by_kernel) {
