@@ -65,7 +65,7 @@ function api.options()
   local options = {
     spawn = {}, listen = {},
     exec = keys_in("lua/lunad/exec.lua", own, "own_options = (%b{})"),
-    supervise = keys_in("lua/lunad/supervise.lua", own, "own_options = (%b{})"),
+    supervise = keys_in("lua/lunad/supervise_options.lua", own, "own_options = (%b{})"),
   }
   -- The C test of the rows prints the names of those that are in C.
   local build = support.binary:match("^(.*)/")
