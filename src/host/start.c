@@ -1,6 +1,7 @@
 /* The start: the first generation becomes the service, or the process ends. */
 #include <unistd.h>
 
+#include "api/module.h"
 #include "base/log.h"
 #include "daemon/keeper_channel.h"
 #include "host/internal.h"
