@@ -371,9 +371,10 @@ function Stream:close()
       core.load "parcel.lua".take_back(self)
     end
     if self.finish then
-      self:finish()
+      self:finish() -- closes the handle
+    else
+      self.handle:close()
     end
-    self.handle:close()
     wake(self)
     if self.server then
       self.server:leave()

@@ -9,6 +9,7 @@ local new_queue = core.load "queue.lua"
 local CHUNK = 8192 -- bytes that LuaSec is asked for at a time
 local ALT_NAMES = "2.5.29.17" -- the extension that has a certificate's names
 local CERTIFICATES = "/etc/ssl/certs"
+local LINGER = 5 -- seconds that a closed stream may need to send what was written
 
 local is_there, ssl = pcall(require, "ssl")
 
@@ -121,14 +122,50 @@ local function is_for(certificate, host, is_address)
   return false
 end
 
--- Wait until LuaSec can go on: true, or nil, error, code.
-local function wait(stream, err, deadline)
-  local mode = err == "wantwrite" and "w" or "r"
+-- Wait until the socket is ready: true, or nil, error, code.
+local function wait(stream, mode, deadline)
   local ready, message, code = core.wait_fd(stream.tls_fd, mode, streams.time_left(deadline))
   if ready or code ~= "EBADF" then
     return ready and true, message, code
   end
   return streams.fail("ECANCELED", "the stream was closed meanwhile")
+end
+
+-- What LuaSec says when it has to wait for the socket.
+local waits = { wantread = "r", wantwrite = "w", timeout = "r" }
+
+-- Remember that nothing follows, and why. LuaSec must not be asked again after an error: it might never
+-- return.
+local function end_stream(stream, err)
+  stream.tls_error = err
+end
+
+-- Why nothing more comes, or can be sent: nil, or nil, error, code.
+local function explain_end(stream)
+  if stream.tls_error == "closed" then
+    return nil
+  end
+  return fail(stream.tls_error, stream:peer())
+end
+
+-- Take what LuaSec has into the buffer: true; false if it has nothing yet, and what it waits for; nil when
+-- nothing follows.
+local function receive(stream)
+  if stream.tls_error then
+    return nil
+  end
+  local data, err, part = stream.tls:receive(CHUNK)
+  data = data or part or ""
+  if err and not waits[err] then
+    end_stream(stream, err)
+  end
+  if data ~= "" then
+    stream.buffer = stream.buffer .. data
+    return true
+  elseif stream.tls_error then
+    return nil
+  end
+  return false, err
 end
 
 -- Read into the buffer; see fill of stream.lua.
@@ -138,18 +175,13 @@ local function fill(stream, seconds)
   local reader <close> = stream.reader -- luacheck: ignore 211
   stream.waiter = function() end
   while true do
-    local data, err, part = stream.tls:receive(CHUNK)
-    data = data or part
-    if data and data ~= "" then
-      stream.buffer = stream.buffer .. data
+    local has_more, err = receive(stream)
+    if has_more then
       return true
-    elseif err == "closed" then
-      stream.ended = true
-      return nil
-    elseif err ~= "wantread" and err ~= "wantwrite" and err ~= "timeout" then
-      return fail(err, stream:peer())
+    elseif has_more == nil then
+      return explain_end(stream)
     end
-    local ok, message, code = wait(stream, err, deadline)
+    local ok, message, code = wait(stream, waits[err], deadline)
     if code == "ETIMEDOUT" then
       return core.timed_out(("%s has sent nothing for %.3g s"):format(stream:peer(), seconds))
     elseif not ok then
@@ -175,16 +207,18 @@ end
 local function send_alone(stream, data)
   local at = 1
   while at <= #data do
+    if stream.tls_error then
+      return streams.fail("EPIPE", stream:peer())
+    end
     local last, err, part = stream.tls:send(data, at)
     at = (last or part or at - 1) + 1
     if not last then
-      if err == "closed" then
+      if not waits[err] then
+        end_stream(stream, err)
         return streams.fail("EPIPE", stream:peer())
-      elseif err ~= "wantread" and err ~= "wantwrite" and err ~= "timeout" then
-        return fail(err, stream:peer())
       end
-      local ok, message, code = wait(stream, err == "timeout" and "wantwrite" or err,
-        stream.idle and core.now() + stream.idle)
+      local mode = err == "timeout" and "w" or waits[err]
+      local ok, message, code = wait(stream, mode, stream.idle and core.now() + stream.idle)
       if not ok then
         return nil, message, code
       end
@@ -208,13 +242,32 @@ local function send(stream, data)
   return ok, err, code
 end
 
--- End TLS before the socket is closed. LuaSec would wait to say so to a client that reads nothing.
-local function finish(stream)
-  if stream.is_writing or not core.takes_data(stream.tls_fd) then
+-- Say the end and close the socket. LuaSec would hold the loop to say it to a client that takes nothing.
+local function say_end(stream)
+  if stream.tls_error or not core.takes_data(stream.tls_fd) then
     core.shut_socket(stream.tls_fd)
   end
-  core.end_waits(stream.tls_fd)
   stream.tls:close()
+  stream.handle:close()
+end
+
+-- Say the end when the other side has taken what was written before.
+local function linger(stream)
+  local _ <close> = setmetatable({}, { __close = function() say_end(stream) end })
+  core.wait_fd(stream.tls_fd, "w", LINGER)
+end
+
+-- Close the stream.
+local function finish(stream)
+  core.end_waits(stream.tls_fd)
+  if stream.is_writing then
+    end_stream(stream, "closed")
+  end
+  if stream.tls_error or core.takes_data(stream.tls_fd) or core.is_over() == "stopping" then
+    say_end(stream)
+  else
+    core.task(linger, stream)
+  end
 end
 
 -- Put TLS on a stream, which has not been read: true, or nil, error, code.
@@ -239,10 +292,11 @@ local function shake_hands(stream, deadline)
     local ok, err = stream.tls:dohandshake()
     if ok then
       return true
-    elseif err ~= "wantread" and err ~= "wantwrite" then
+    elseif not waits[err] then
+      end_stream(stream, err)
       return fail(err == "closed" and "the other side has closed the connection" or err, stream:peer())
     end
-    local ready, message, code = wait(stream, err, deadline)
+    local ready, message, code = wait(stream, waits[err], deadline)
     if not ready then
       return nil, message, code
     end
