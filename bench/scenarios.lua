@@ -152,4 +152,26 @@ return {
     metrics = {
       { key = "rate", title = "switches a second of CPU", more = true },
     } },
+  { name = "await", title = "a million awaits that are answered at once, beside resume and yield",
+    args = "1000000", reference = "lua",
+    metrics = {
+      { key = "cpu", title = "CPU, each", unit = "ns", scale = 1e9, most = 500e-9 },
+    } },
+  { name = "channel", title = "a million values through a channel, beside a table and a coroutine",
+    args = "1000000", reference = "lua",
+    metrics = {
+      { key = "buffered", title = "put and got by one task, CPU, each", unit = "ns", scale = 1e9 },
+      { key = "switch", title = "from one task to another, CPU, each", unit = "ns", scale = 1e9 },
+    } },
+  { name = "connect", title = "connections, one after the other, made and closed by both sides",
+    args = "20000 $BENCH_BOX/connect.sock", quick_args = "5000 $BENCH_BOX/connect.sock", reference = "luv",
+    metrics = {
+      { key = "cpu", title = "CPU of both sides, each", unit = "us", scale = 1e6 },
+      { key = "wall", title = "time, each", unit = "us", scale = 1e6, chart = false },
+    } },
+  { name = "streams", dir = "connections", title = "10,000 idle streams, each of a task that waits for data",
+    args = "10000 echo", quick_args = "3000 echo", rounds = 3, contenders = "lunad luv", reference = "luv",
+    metrics = {
+      { key = "bytes", title = "memory, each", unit = "B" },
+    } },
 }

@@ -1,6 +1,9 @@
--- Idle connections to examples/http.lua after one request: memory for each.
+-- Idle connections after one request: memory for each. To examples/http.lua, or with "echo" to a server that
+-- returns what it reads.
 local measure, services, with_server = require "measure", require "services", require "server"
-local name, count = ...
+local name, count, echo = ...
+
+local BATCH = 100 -- connections that are made at once: no more than wait to be accepted
 
 with_server(name, function(server)
   local sockets, answered = {}, 0
@@ -14,13 +17,15 @@ with_server(name, function(server)
     end
     services.wait_for("the answers", function() return answered == goal end)
   end
-  connect(100)
+  connect(BATCH)
   local before = measure.memory("VmRSS", server.pid)
-  connect(tonumber(count))
-  local bytes = (measure.memory("VmRSS", server.pid) - before) / count
+  for _ = 1, count // BATCH do
+    connect(BATCH)
+  end
+  local bytes = (measure.memory("VmRSS", server.pid) - before) / (#sockets - BATCH)
   for _, socket in ipairs(sockets) do
     socket:read_stop()
     socket:close()
   end
   measure.report { bytes = bytes }
-end)
+end, echo == "echo")

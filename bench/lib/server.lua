@@ -1,4 +1,5 @@
--- The HTTP server of examples/http.lua under lunad or luv, or node's server: a process that answers requests.
+-- A process that answers requests: the HTTP server of examples/http.lua under lunad or luv, or node's; or a
+-- server that returns what it reads.
 
 local uv = require "luv"
 local services = require "services"
@@ -7,6 +8,11 @@ local commands = {
   lunad = { os.getenv "LUNAD", "run", "--name", "http", "examples/http.lua" },
   luv = { "lua5.4", "bench/http/luv.lua" },
   node = { "node", "bench/http/node.js" },
+}
+
+local echo_commands = {
+  lunad = { os.getenv "LUNAD", "run", "bench/connections/lunad.lua" },
+  luv = { "lua5.4", "bench/connections/luv.lua" },
 }
 
 local Server = {}
@@ -54,9 +60,9 @@ function Server:cpu()
   return (user + system) / 100
 end
 
--- Start a contender's server, call `use` with it, and end it.
-return function(name, use)
-  local command = commands[name]
+-- Start a contender's server, of HTTP or for `echo`, call `use` with it, and end it.
+return function(name, use, echo)
+  local command = (echo and echo_commands or commands)[name]
   local self = setmetatable({ port = free_port() }, Server)
   local env = uv.os_environ()
   env.HTTP_ADDRESS = "127.0.0.1:" .. self.port

@@ -6,8 +6,6 @@ local KILL_AFTER = 5 -- seconds between SIGTERM and SIGKILL for what a child has
 local READY_AFTER = 0.5 -- seconds that a child lives until it counts as ready
 local READY_TIMEOUT = 30 -- seconds, as for a daemon's own start
 
-local TEN_YEARS = 3650 * 86400
-
 local own_options = {
   count = true, restart = true, backoff = true, max_restarts = true, within = true,
   on_give_up = true, on_exit = true, name = true, ready = true, ready_timeout = true,
@@ -84,7 +82,7 @@ local function check_ready(value, spawn)
   if value == nil then
     return READY_AFTER
   elseif type(value) == "number" then
-    if not (value >= 0 and value <= TEN_YEARS) then
+    if not (value >= 0 and value <= core.TEN_YEARS) then
       option_error("ready", "seconds from 0 to ten years expected")
     end
     return value
@@ -131,7 +129,8 @@ return function(options)
   state.max_restarts = check_whole("max_restarts", get("max_restarts", 5), 0)
   state.within = check_seconds("within", get("within", 10), math.huge)
   state.ready, state.ready_by = check_ready(options.ready, state.spawn)
-  state.ready_timeout = check_seconds("ready_timeout", get("ready_timeout", READY_TIMEOUT), TEN_YEARS)
+  local ready_timeout = get("ready_timeout", READY_TIMEOUT)
+  state.ready_timeout = check_seconds("ready_timeout", ready_timeout, core.TEN_YEARS)
   state.on_give_up = check_callable("on_give_up", options.on_give_up)
   state.on_exit = check_callable("on_exit", options.on_exit)
   state.name = options.name

@@ -13,6 +13,7 @@ function World.new()
   world.ends, world.strays, world.gave_up = {}, {}, false
   local core = {
     raise = function(message) error("raised: " .. message, 0) end,
+    TEN_YEARS = 3650 * 86400,
     now = function() return world.time end,
     is_over = function() return world.over end,
     after = function(...) return world:after(...) end,
