@@ -170,7 +170,7 @@ local function accept(server)
 end
 
 local server = uv.new_tcp()
-assert(server:open(tonumber(os.getenv("HTTP_FD")) or assert(lunad.listen(ADDRESS))))
+assert(server:open(assert(lunad.listen(ADDRESS))))
 assert(server:listen(511, function(err)
   if not err then
     accept(server)

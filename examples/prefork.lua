@@ -21,7 +21,7 @@ local workers = assert(lunad.supervise {
   name = "http", count = WORKERS,
   keep = true,              -- a reload of this file alone does not touch them ...
   fds = { [3] = socket },   -- ... though the new generation has another descriptor
-  env = { HTTP_FD = "3" },
+  env = { HTTP_ADDRESS = "fd:3", LISTEN_FDS = "1" }, -- which lunad.listen finds there
   kill_after = 10,
 })
 

@@ -384,7 +384,7 @@ function lunad.stats() end
 ---@field reuse_port? boolean
 
 ---Listen, with a socket that the host keeps over reloads.
----@param address string "127.0.0.1:8080", "[::1]:80", "unix:/path", "fd:NAME"
+---@param address string "127.0.0.1:8080", "[::1]:80", "unix:/path", "fd:NAME", "fd:3"
 ---@param options? lunad.listen_options
 ---@return integer? fd
 ---@return string? err

@@ -132,6 +132,112 @@ describe("A descriptor that a script names by its number", function()
     box:wait_log("s", "got\tfrom the new one")
   end)
 
+  -- Generation 1 gets descriptors as numbers, which nothing but itself closes, and hands the numbers on; it
+  -- goes on until `done` exists.
+  local NUMBERS = [[
+    local uv = require "luv"
+    local folder = lunad.script:match "^(.*)/"
+    local numbers = {}
+    numbers.file = assert(uv.fs_open(folder .. "/file", "w", 384))
+    numbers.temporary = assert(uv.fs_mkstemp(folder .. "/XXXXXX"))
+    uv.fs_open(folder .. "/later", "w", 384, function(err, fd) numbers.later = assert(fd, err) end)
+    uv.fs_mkstemp(folder .. "/XXXXXX", function(err, fd) numbers.temporary_later = assert(fd, err) end)
+    local pair, pipe = uv.socketpair(), uv.pipe()
+    numbers.pair, numbers.other_pair, numbers.read, numbers.write = pair[1], pair[2], pipe.read, pipe.write
+    numbers.listener = assert(lunad.listen "127.0.0.1:0")
+    lunad.on_reload(function() return numbers end)
+    lunad.on_stop(function()
+      while not uv.fs_stat(folder .. "/done") do lunad.sleep(0.01) end
+      for name, fd in pairs(numbers) do
+        if name ~= "listener" then assert(uv.fs_close(fd)) end
+      end
+      lunad.log.info "all closed"
+    end)
+    lunad.task(function()
+      while not (numbers.later and numbers.temporary_later) do lunad.sleep(0.001) end
+      print "all open"
+    end)
+  ]]
+
+  it("is not another generation's to close, or to have in a handle", function()
+    box:serve(NUMBERS)
+    box:wait_log("s", "all open")
+    assert.equal(0, box:reload([[
+      local uv = require "luv"
+      local tried = 0
+      for name, fd in pairs(lunad.state) do
+        assert(not uv.fs_close(fd), name)
+        local handle = name == "listener" and uv.new_tcp() or uv.new_pipe()
+        if handle:open(fd) then assert(handle:fileno() ~= fd, name) end
+        handle:close()
+        tried = tried + 1
+      end
+      print(tried .. " tried")
+    ]]).code)
+    box:wait_log("s", "9 tried")
+    box:write("done", "")
+    box:wait_log("s", "all closed")
+    assert.equal(0, box:status("s").errors.count)
+  end)
+
+  it("is the new generation's once the one that had it is closed", function()
+    box:serve(NUMBERS)
+    box:wait_log("s", "all open")
+    assert.equal(0, box:reload([[
+      local uv = require "luv"
+      uv.fs_close(uv.fs_open(lunad.script:match "^(.*)/" .. "/done", "w", 384))
+      lunad.task(function()
+        while #lunad.stats().retiring > 0 do lunad.sleep(0.001) end
+        local fds = {}
+        for _ = 1, 20 do fds[#fds + 1] = assert(uv.fs_open(lunad.script, "r", 0)) end
+        for _, fd in ipairs(fds) do assert(uv.fs_close(fd)) end
+        print "own are closed"
+      end)
+    ]]).code)
+    box:wait_log("s", "own are closed")
+  end)
+
+  it("may be waited for, whoever has it, until that one closes it", function()
+    box:serve [[
+      local uv = require "luv"
+      local pair = uv.socketpair(nil, nil, { nonblock = true }, { nonblock = true })
+      lunad.on_reload(function() return { mine = pair[1], other = pair[2] } end)
+      lunad.on_stop(function()
+        lunad.sleep(0.05)
+        uv.fs_write(pair[2], "x")
+        while not uv.fs_stat(lunad.script:match "^(.*)/" .. "/done") do lunad.sleep(0.01) end
+        uv.fs_close(pair[1])
+      end)
+    ]]
+    assert.equal(0, box:reload([[
+      local fd = lunad.state.mine
+      lunad.task(function()
+        print("ready", lunad.wait_fd(fd, "r"))
+        require "luv".fs_read(fd, 1)
+        print("and then", select(3, lunad.wait_fd(fd, "r")))
+      end)
+    ]]).code)
+    box:wait_log("s", "ready\tr")
+    box:write("done", "")
+    box:wait_log("s", "and then\tEBADF")
+  end)
+
+  it("is not passed to a program if it is the host's", function()
+    box:inside [[
+      local refused = 0
+      for n = 3, 30 do
+        for _, options in ipairs { { "true", stdin = n }, { "true", stdout = n }, { "true", fds = { [3] = n } } } do
+          local child, message, code = lunad.spawn(options)
+          if not child and message:find("lunad's own", 1, true) then
+            equal("EBADF", code)
+            refused = refused + 1
+          end
+        end
+      end
+      truthy(refused >= 15, refused)
+    ]]
+  end)
+
   it("is in one handle of a generation at most", function()
     box:inside [[
       local uv = require "luv"

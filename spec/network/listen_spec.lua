@@ -587,6 +587,26 @@ describe("sockets that a service manager passes", function()
     assert.not_matches("socket:", box:log "s")
   end)
 
+  it("are found by their numbers too", function()
+    local one, two = net.free_port(), net.free_port()
+    started("serve 'fd:3' serve 'fd:4'", { "web=" .. one, "=" .. two })
+    assert.equal("generation 1\n", net.ask(one))
+    assert.equal("generation 1\n", net.ask(two))
+    assert.equal(2, #box:status("s").listeners)
+    box:ok("reload", "s")
+    assert.equal("generation 2\n", net.ask(two))
+  end)
+
+  it("never hold the loop when nobody waits, though they were not made for that", function()
+    started([[
+      local server = assert(require "lunad.net".serve("fd:web", function(stream) stream:write "hello" end))
+      print("address " .. server:address())
+      lunad.every(0.01, function() print "beat" end)
+    ]], { "web=" .. net.free_port() })
+    box:wait_log("s", "beat.*beat.*beat")
+    assert.equal("hello", (net.ask(math.tointeger(tonumber(box:log("s"):match "address 127.0.0.1:(%d+)")))))
+  end)
+
   it("that were not passed are refused", function()
     box:inside [[
       local result, message, code = lunad.listen "fd:web"
@@ -678,5 +698,101 @@ describe("--listen", function()
     box:ok("restart", "s")
     assert.equal("generation 1\n", net.ask(port))
     assert.is_true(box:status("s").listeners[1].inherited)
+  end)
+end)
+
+-- Descriptors that another lunad passes with `fds`.
+describe("an inherited socket by its number", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- Run the script `inner` by another lunad that passes a socket of `address` as descriptor 3, with `verb`
+  -- and more options of spawn; returns the pid of the inner one, which is a daemon for `start`.
+  local function pass(verb, address, text, options)
+    box:write("inner.lua", support.BEAT .. SERVE .. text)
+    box:write("outer.lua", support.BEAT .. ([[
+      local fd = assert(lunad.listen %q)
+      assert(lunad.spawn { %q, %q, "--log", "inner.log", "inner.lua", fds = { [3] = fd }, cwd = %q, %s })
+    ]]):format(address, support.binary, verb, box.dir, options or ""))
+    box:start(box:path "outer.lua")
+    support.wait_for("the inner daemon", function() return box:lunad("status", "inner").code == 0 end)
+    return box:status("inner").pid
+  end
+
+  local function reload(text)
+    box:write("inner.lua", support.BEAT .. SERVE .. text)
+    return box:lunad("reload", "inner").code
+  end
+
+  it("is served by every generation, whatever reloads are refused", function()
+    local port = net.free_port()
+    local pid = pass("run", "127.0.0.1:" .. port, "serve 'fd:3'")
+    for generation = 1, 4 do
+      assert.equal(("generation %d\n"):format(generation), (net.ask(port)))
+      assert.equal(1, reload "serve 'fd:3' serve 'fd:3' error 'no'")
+      assert.equal(("generation %d\n"):format(generation), (net.ask(port)))
+      assert.equal(0, reload "serve 'fd:3'")
+    end
+    local status = box:status "inner"
+    assert.equal(pid, status.pid)
+    assert.equal("fd:3", status.listeners[1].address)
+    assert.is_true(status.listeners[1].inherited)
+    assert.equal(1, #status.listeners)
+    assert.equal(0, box:lunad("stop", "inner").code)
+  end)
+
+  it("is passed on to start, which is told by LISTEN_FDS alone", function()
+    local port = net.free_port()
+    pass("start", "127.0.0.1:" .. port, "serve 'fd:3'", "env = { LISTEN_FDS = '1' }")
+    assert.equal("generation 1\n", (net.ask(port)))
+    assert.equal(0, reload "serve 'fd:3'")
+    assert.equal("generation 2\n", (net.ask(port)))
+    assert.equal(0, box:lunad("stop", "inner").code)
+  end)
+
+  it("can be asked for again after a generation that did not", function()
+    local port = net.free_port()
+    pass("run", "127.0.0.1:" .. port, "serve 'fd:3'")
+    assert.equal(0, reload "")
+    local client = net.connect(port):wait_connected()
+    assert.equal(0, reload "serve 'fd:3'")
+    assert.equal("generation 3\n", (client:wait_end()))
+    assert.equal(0, box:lunad("stop", "inner").code)
+  end)
+
+  it("is taken by net.serve, and by the address that it has", function()
+    local port = net.free_port()
+    local NET = "require 'lunad.net'.serve('%s', function(s) s:write('generation ' .. lunad.generation) end)"
+    pass("start", "127.0.0.1:" .. port, NET:format "fd:3", "env = { LISTEN_FDS = '1' }")
+    assert.equal("generation 1", (net.ask(port)))
+    assert.equal(0, reload(NET:format("127.0.0.1:" .. port)))
+    assert.equal("generation 2", (net.ask(port)))
+    assert.equal(0, box:lunad("stop", "inner").code)
+  end)
+
+  it("is refused in words if it is not one", function()
+    box:inside(([[
+      local uv = require "luv"
+      local function refused(text, code, words)
+        local fd, message, got = lunad.listen(text)
+        fails(code, fd, message, got)
+        truthy(message:find(text .. words, 1, true), message)
+      end
+      refused("fd:999", "EBADF", ": this process was not started with it")
+      refused("fd:x", "ENOENT", ": no such socket was passed")
+      refused("fd:3.0", "ENOENT", ": no such socket was passed")
+      refused("fd:-1", "ENOENT", ": no such socket was passed")
+      refused("fd:99999999999999999999", "ENOENT", ": no such socket was passed")
+      local file = assert(uv.fs_open(%q, "w", 420))
+      refused("fd:" .. file, "EBADF", ": this process was not started with it")
+      local mine = lunad.listen "127.0.0.1:0"
+      refused("fd:" .. mine, "EBADF", ": this process was not started with it")
+      local own = 0
+      for n = 3, 30 do
+        local _, message = lunad.listen("fd:" .. n)
+        own = own + (message:find("it is lunad's own", 1, true) and 1 or 0)
+      end
+      truthy(own > 5, own)
+      equal(1, #lunad.stats().listeners)
+    ]]):format(box:path "file"))
   end)
 end)

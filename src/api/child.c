@@ -13,6 +13,7 @@
 #include "api/module.h"
 #include "api/spawn_options.h"
 #include "engine/exec_fault.h"
+#include "posix/fds.h"
 #include "posix/forked.h"
 #include "script/luax.h"
 
@@ -128,6 +129,19 @@ static int push_failure(lua_State *L, const struct ld_spawn_request *request, in
     return lx_fail(L, code, "%s%s%s (for %s)", step, detail[0] != '\0' ? " " : "", detail, command);
 }
 
+/* Whether a request passes a descriptor of the host, which would outlive it with the child. */
+static bool passes_hosts_fd(const struct ld_spawn_request *request) {
+    bool found = false;
+    for (int i = 0; i < 3; i++) {
+        found |= request->config.streams[i].kind == LD_STREAM_FD &&
+                 ld_fds_owner(request->config.streams[i].fd) == LD_FD_HOST;
+    }
+    for (size_t i = 0; i < request->config.spawn.fd_count; i++) {
+        found |= ld_fds_owner(request->fds[i].parent) == LD_FD_HOST;
+    }
+    return found;
+}
+
 /* Start the child of a request for the half; 0, or a negative errno with the step that failed. */
 static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_request *request,
                  const char **step) {
@@ -137,6 +151,10 @@ static int start(lua_State *L, struct ld_child_half *half, struct ld_spawn_reque
     request->config.mark = request->mark;
     if (request->account_error < 0) {
         return request->account_error;
+    }
+    if (passes_hosts_fd(request)) {
+        *step = "a descriptor that is lunad's own";
+        return -EBADF;
     }
     return ld_child_start(ld_state_script(L)->setup->children, &request->config, &half->child,
                           step);

@@ -1,6 +1,7 @@
 /* lunad.listen. */
 #include <errno.h>
 #include <lauxlib.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include "api/module.h"
 #include "engine/listener.h"
 #include "engine/mute.h"
+#include "posix/fds.h"
 #include "script/luax.h"
 #include "script/script.h"
 
@@ -20,10 +22,26 @@ const struct lx_row ld_api_listen_rows[] = {
     {.name = NULL},
 };
 
-/* A hint to add to an error, or "". */
-static const char *explain(const struct ld_script *script, int code, bool is_named) {
-    if (code == -ENOENT && is_named) {
+/* A hint to add to an error of "fd:NAME" or "fd:NUMBER", or "". */
+static const char *explain_inherited(const char *text, int code) {
+    if (code == -ENOENT) {
         return ": no such socket was passed (LISTEN_FDNAMES)";
+    }
+    if (code == -EOPNOTSUPP) {
+        return ": this socket does not listen";
+    }
+    if (code != -EBADF) {
+        return "";
+    }
+    return ld_fds_owner(atoi(text + strlen("fd:"))) == LD_FD_HOST
+               ? ": it is lunad's own"
+               : ": this process was not started with it (start keeps only those of LISTEN_FDS)";
+}
+
+/* A hint to add to an error, or "". */
+static const char *explain(const struct ld_script *script, const char *text, int code) {
+    if (strncmp(text, "fd:", 3) == 0) {
+        return explain_inherited(text, code);
     }
     return code == -EACCES && script->setup->dropped
                ? ": start it with --listen, which is bound before privileges are dropped"
@@ -58,7 +76,7 @@ static int l_listen(lua_State *L) {
         }
     }
     if (fd < 0) {
-        return lx_fail(L, fd, "%s%s", text, explain(script, fd, is_named));
+        return lx_fail(L, fd, "%s%s", text, explain(script, text, fd));
     }
     lua_pushinteger(L, fd);
     return 1;

@@ -19,6 +19,7 @@
 
 #include "engine/guest.h"
 #include "engine/listener.h"
+#include "engine/parcels.h"
 #include "posix/fds.h"
 #include "script/script.h"
 #include "script/task.h"
@@ -140,8 +141,19 @@ static bool is_hosts(const struct ld_script *script, int fd) {
             return true;
         }
     }
-    return ld_fds_owner(fd) == LD_FD_HOST ||
+    const struct ld_parcels *parcels = script->setup->parcels;
+    return ld_fds_owner(fd) == LD_FD_HOST || (parcels != NULL && ld_parcels_has_fd(parcels, fd)) ||
            ld_guest_find_fd(script->guest, fd) == LD_GUEST_FD_HOST;
+}
+
+/* Whether a descriptor was given to another generation: by lunad.listen, or by luv as a number. */
+static bool is_of_other(const struct ld_script *script, int fd) {
+    const struct ld_listeners *listeners = script->setup->listeners;
+    const void *holder = ld_fds_holder(fd);
+    if (holder == NULL && listeners != NULL) {
+        holder = ld_listeners_owner(listeners, fd);
+    }
+    return holder != NULL && holder != script;
 }
 
 /* The descriptor in argument ARG, or -1 if it is left to luv: no descriptor, or a standard one, which
@@ -152,8 +164,8 @@ static int fd_argument(lua_State *L, int arg) {
 }
 
 /* Call a luv function that takes over the descriptor in argument ARG. Two generations never own the same
- * number, or one would close what the other uses: a descriptor that another generation owns, or that the
- * process was started with, is duplicated. The host's own descriptors are refused. */
+ * number, or one would close what the other uses: a descriptor that another generation has, in a handle or
+ * as a number, or that the process was started with, is duplicated. The host's own are refused. */
 static int open_fd(lua_State *L, int arg) {
     const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, arg);
@@ -167,7 +179,9 @@ static int open_fd(lua_State *L, int arg) {
     if (holder == LD_GUEST_FD_OWN) {
         return fail(L, UV_EEXIST);
     }
-    if (holder != LD_GUEST_FD_OTHER && ld_fds_owner(fd) != LD_FD_INHERITED) {
+    if (holder != LD_GUEST_FD_OTHER && ld_fds_owner(fd) != LD_FD_INHERITED &&
+        !is_of_other(script, fd)) {
+        ld_fds_forget(fd); /* the handle has it now */
         return call_live(L);
     }
     int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
@@ -217,17 +231,87 @@ static int call_new_poll(lua_State *L) {
     return fd >= 0 && is_hosts(ld_state_script(L), fd) ? fail(L, UV_EBADF) : call_open(L);
 }
 
-/* fs_close(fd [, callback]): refuses descriptors of the host and of handles. */
+/* fs_close(fd [, callback]): refuses descriptors of the host, of handles, and of other generations. */
 static int call_fs_close(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
     int fd = fd_argument(L, 1);
     bool is_std =
         lua_isinteger(L, 1) && fd < 0; /* else the next file opened would get that number */
-    if (is_std || is_hosts(script, fd) || ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
+    if (is_std || is_hosts(script, fd) || is_of_other(script, fd) ||
+        ld_guest_find_fd(script->guest, fd) != LD_GUEST_FD_NONE) {
         lua_pushinteger(L, -1); /* luv refuses that itself */
         lua_replace(L, 1);
+    } else {
+        ld_fds_forget(fd);
     }
     return call_sync(L);
+}
+
+/* Note that the script was given the descriptor at INDEX, if that is one. */
+static void note_given(lua_State *L, int index) {
+    const struct ld_script *script = ld_state_script(L);
+    if (lua_isinteger(L, index) && script->stage != LD_STAGE_CLOSED) {
+        ld_fds_give((int)lua_tointeger(L, index), script);
+    }
+}
+
+/* Return what a callback has returned. */
+static int returned(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    return lua_gettop(L);
+}
+
+/* Call the callback in the first upvalue with an error, or with a new descriptor. */
+static int on_opened(lua_State *L) {
+    note_given(L, 2);
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    lua_callk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, returned);
+    return lua_gettop(L);
+}
+
+/* fs_open and fs_mkstemp, which return a descriptor, or pass it to a callback. */
+static int call_fs_open(lua_State *L) {
+    if (lua_isfunction(L, -1)) {
+        lua_pushcclosure(L, on_opened, 1);
+        return call_open(L);
+    }
+    int results = lua_tocfunction(L, lua_upvalueindex(1))(L);
+    note_given(L, -results);
+    return results;
+}
+
+/* pipe and socketpair, which return a table of descriptors. */
+static int call_pair(lua_State *L) {
+    int results = lua_tocfunction(L, lua_upvalueindex(1))(L);
+    if (results == 1 && lua_istable(L, -1)) {
+        lua_pushnil(L);
+        while (lua_next(L, -2) != 0) {
+            note_given(L, -1);
+            lua_pop(L, 1);
+        }
+    }
+    return results;
+}
+
+/* The guard for a luv function that gives away descriptors; NULL for any other. */
+static lua_CFunction find_giving_guard(const char *name) {
+    static const struct {
+        const char *name;
+        lua_CFunction guard;
+    } rows[] = {
+        {"fs_open", call_fs_open},
+        {"fs_mkstemp", call_fs_open},
+        {"pipe", call_pair},
+        {"socketpair", call_pair},
+    };
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (strcmp(name, rows[i].name) == 0) {
+            return rows[i].guard;
+        }
+    }
+    return NULL;
 }
 
 /* The guard for the luv function NAME; NULL if it needs none. */
@@ -242,7 +326,7 @@ static lua_CFunction find_guard(const char *name) {
         {"accepts", NULL},
         {"fs_write", call_sync},
         {"write", NULL},
-        {"fs_open", call_sync},
+        {"fs_open", call_sync}, /* and fs_opendir */
         {"tcp_open", call_open_fd},
         {"pipe_open", call_open_fd},
         {"udp_open", call_open_fd},
@@ -273,12 +357,13 @@ static lua_CFunction find_guard(const char *name) {
         {"spawn", call_open},
         {"readdir", call_open},
     };
-    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+    lua_CFunction giving = find_giving_guard(name);
+    for (size_t i = 0; giving == NULL && i < LD_COUNT(rows); i++) {
         if (strstr(name, rows[i].part) != NULL) {
             return rows[i].guard;
         }
     }
-    return NULL;
+    return giving;
 }
 
 /* The functions that are guarded, in the order of types. Found once, because generations are made often. */

@@ -191,8 +191,23 @@ static size_t add_own(lua_State *L, const struct ld_spawn_request *request, int 
     return used;
 }
 
+/* Add LISTEN_PID if the table at ENV passes sockets by LISTEN_FDS alone: only the child knows its pid. */
+static size_t add_listen_pid(lua_State *L, struct ld_spawn_request *request, int env, int anchors,
+                             const char **vector) {
+    static const char name[] = "LISTEN_PID=";
+    if (!is_overridden(L, env, "LISTEN_FDS=") || is_overridden(L, env, name)) {
+        return 0;
+    }
+    char *variable = lua_newuserdatauv(L, sizeof name + LD_SPAWN_PID_SIZE, 0);
+    lua_rawseti(L, anchors, (lua_Integer)lua_rawlen(L, anchors) + 1);
+    memcpy(variable, name, sizeof name);
+    request->config.spawn.own_pid = variable + sizeof name - 1;
+    vector[0] = variable;
+    return 1;
+}
+
 /* Push the vector of the child's environment; ENV is the index of the table, or 0. */
-static char *const *push_environment(lua_State *L, const struct ld_spawn_request *request, int env,
+static char *const *push_environment(lua_State *L, struct ld_spawn_request *request, int env,
                                      int anchors) {
     size_t used = 0;
     bool inherited = env == 0 && !request->clear_env && request->account == NULL;
@@ -210,6 +225,7 @@ static char *const *push_environment(lua_State *L, const struct ld_spawn_request
         used += add_account(L, request->account, env, anchors, vector + used);
     }
     used += add_own(L, request, anchors, vector + used);
+    used += add_listen_pid(L, request, env, anchors, vector + used);
     if (env != 0) {
         lua_pushnil(L);
         while (lua_next(L, env) != 0) {

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +11,17 @@
 #include <unistd.h>
 
 #include "base/grow.h"
+#include "base/parse.h"
 #include "engine/mute.h"
+#include "posix/fds.h"
 
 struct listener {
     struct listener *next;
-    char *address; /* as asked for; of a named one: "fd:NAME" */
+    char *address; /* as asked for; of an inherited one "fd:NAME", or "fd:NUMBER" */
     int fd;
+    int number; /* of the descriptor that the process was started with, or -1 */
     bool inherited;
+    bool stays;                 /* whether it is asked for or not */
     struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
     bool by_service;            /* who asked for it */
     bool by_next;
@@ -74,12 +79,21 @@ static struct listener *add(struct ld_listeners *listeners, int fd, const char *
     }
     *place = listener;
     listener->fd = fd;
+    listener->number = -1;
     listener->address = copy;
     return listener;
 }
 
+/* Have accept return at once where nobody waits: who made an inherited socket may not have cared. */
+static void unblock(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0) {
+        fcntl(fd, F_SETFL, flags | O_NONBLOCK);
+    }
+}
+
 /* Take over a socket. */
-int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
+int ld_listeners_inherit(struct ld_listeners *listeners, int fd, int number, const char *name,
                          const char *address) {
     char *label = NULL;
     if (name != NULL && asprintf(&label, "fd:%s", name) < 0) {
@@ -90,7 +104,44 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *nam
     if (listener == NULL) {
         return -ENOMEM;
     }
+    listener->number = number;
     listener->inherited = true;
+    listener->stays = true;
+    unblock(fd);
+    return 0;
+}
+
+/* The number in "fd:NUMBER", or -1. */
+static int number_of(const char *text) {
+    long number;
+    bool is_number = strncmp(text, "fd:", 3) == 0 && ld_parse_whole(text + 3, 0, INT_MAX, &number);
+    return is_number ? (int)number : -1;
+}
+
+/* Take over a socket that the process was started with, which nothing has told us about. */
+static int adopt(struct ld_listeners *listeners, const char *text, int number,
+                 struct listener **made) {
+    int on = 0;
+    socklen_t size = sizeof on;
+    bool is_inherited = number <= STDERR_FILENO || ld_fds_owner(number) == LD_FD_INHERITED;
+    if (!is_inherited || getsockopt(number, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) < 0) {
+        return is_inherited ? -errno : -EBADF;
+    }
+    if (on == 0) {
+        return -EOPNOTSUPP;
+    }
+    int fd = fcntl(number, F_DUPFD_CLOEXEC, 3);
+    if (fd < 0) {
+        return -errno;
+    }
+    *made = add(listeners, fd, text);
+    if (*made == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    (*made)->number = number;
+    (*made)->inherited = true;
+    unblock(fd);
     return 0;
 }
 
@@ -104,7 +155,12 @@ static struct listener *find(const struct ld_listeners *listeners, const char *t
             return at;
         }
     }
-    return NULL;
+    int number = number_of(text); /* unless that is a name */
+    struct listener *at = number >= 0 ? listeners->first : NULL;
+    while (at != NULL && at->number != number) {
+        at = at->next;
+    }
+    return at;
 }
 
 /* Make the socket for an address. */
@@ -130,7 +186,7 @@ static void close_unused(struct ld_listeners *listeners) {
     struct listener **place = &listeners->first;
     while (*place != NULL) {
         struct listener *listener = *place;
-        if (listener->inherited || listener->by_service || listener->by_next) {
+        if (listener->stays || listener->by_service || listener->by_next) {
             place = &listener->next;
         } else {
             *place = listener->next;
@@ -149,7 +205,10 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
     }
     struct listener *listener = find(listeners, address, is_named ? NULL : &parsed);
     if (listener == NULL) {
-        int rc = is_named ? -ENOENT : make(listeners, address, &parsed, options, &listener);
+        int number = number_of(address);
+        int rc = number >= 0 ? adopt(listeners, address, number, &listener)
+                 : is_named  ? -ENOENT
+                             : make(listeners, address, &parsed, options, &listener);
         if (rc < 0) {
             return rc;
         }
@@ -196,6 +255,16 @@ int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner
     issued[listeners->issued_count++] =
         (struct issued){.fd = fd, .inode = inode_of(fd), .owner = owner};
     return 0;
+}
+
+/* Find the owner of a descriptor. */
+const void *ld_listeners_owner(const struct ld_listeners *listeners, int fd) {
+    const void *owner = NULL;
+    for (size_t i = 0; i < listeners->issued_count && owner == NULL; i++) {
+        const struct issued *at = &listeners->issued[i];
+        owner = at->fd == fd && inode_of(fd) == at->inode ? at->owner : NULL;
+    }
+    return owner;
 }
 
 /* Let descriptors take clients. */

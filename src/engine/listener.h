@@ -17,19 +17,23 @@ struct ld_listeners *ld_listeners_new(void);
 void ld_listeners_free(struct ld_listeners *listeners);
 
 /* Take over a socket that existed before: named by a service manager (NAME), or bound for us to
- * ADDRESS; the other is NULL. It is never closed before the set, and its file is not removed. 0
- * or a negative errno. */
-int ld_listeners_inherit(struct ld_listeners *listeners, int fd, const char *name,
+ * ADDRESS; the other is NULL. NUMBER is the descriptor by which the former was passed. It is never closed
+ * before the set, and its file is not removed. 0 or a negative errno. */
+int ld_listeners_inherit(struct ld_listeners *listeners, int fd, int number, const char *name,
                          const char *address);
 
-/* Get a new descriptor for ADDRESS, or for the inherited socket "fd:NAME", making the socket if
- * there is none yet. NEXT: for the generation that is not the service yet. A descriptor, or a
- * negative errno: -EINVAL for an invalid address, -ENOENT for a name that was not passed. */
+/* Get a new descriptor for ADDRESS, making the socket if there is none yet; or for an inherited socket,
+ * "fd:NAME" or "fd:NUMBER". NEXT: for the generation that is not the service yet. A descriptor, or a
+ * negative errno: -EINVAL for an invalid address, -ENOENT for a name that was not passed; for a number
+ * -EBADF if the process was not started with it, -ENOTSOCK, -EOPNOTSUPP if that socket does not listen. */
 int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
                      const struct ld_listen_options *options, bool next);
 
 /* Note that FD, from ld_listeners_ask, belongs to OWNER. */
 int ld_listeners_issue(struct ld_listeners *listeners, int fd, const void *owner);
+
+/* The owner of FD; NULL if it is no descriptor that was issued. */
+const void *ld_listeners_owner(const struct ld_listeners *listeners, int fd);
 
 /* Let luv accept clients from the descriptors of OWNER, which it does not from those asked for
  * with NEXT. */

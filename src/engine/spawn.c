@@ -186,6 +186,19 @@ IN_CHILD static void reset_signals(void) {
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL, sizeof none);
 }
 
+/* Write the child's pid, for its environment. */
+IN_CHILD static void write_pid(char *to) {
+    char digits[LD_SPAWN_PID_SIZE];
+    int count = 0;
+    for (long pid = syscall(SYS_getpid); pid > 0; pid /= 10) {
+        digits[count++] = (char)('0' + pid % 10);
+    }
+    while (count > 0) {
+        *to++ = digits[--count];
+    }
+    *to = '\0';
+}
+
 /* Try each file in turn; EACCES for one is reported rather than ENOENT for
  * another. */
 IN_CHILD static void exec(const struct plan *plan) {
@@ -209,6 +222,9 @@ IN_CHILD static int run_child(void *arg) {
     if (take_group(plan) == 0 && place_fds(plan) == 0 && set_surroundings(plan) == 0 &&
         take_identity(plan) == 0 && bind_life(plan) == 0) {
         reset_signals();
+        if (plan->spec->own_pid != NULL) {
+            write_pid(plan->spec->own_pid);
+        }
         exec(plan);
     }
     syscall(SYS_exit_group, 127);

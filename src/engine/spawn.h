@@ -10,6 +10,7 @@
 #include <sys/types.h>
 
 #define LD_SPAWN_RLIMITS_MAX 16
+#define LD_SPAWN_PID_SIZE    12 /* a pid in decimal, with its end */
 
 /* Where a descriptor of the child comes from. */
 struct ld_spawn_fd {
@@ -29,6 +30,8 @@ struct ld_spawn_identity {
 struct ld_spawn {
     char *const *argv;
     char *const *envp;
+    char *
+        own_pid; /* where the child writes its pid before the exec, LD_SPAWN_PID_SIZE bytes; or NULL */
     const char *cwd;               /* NULL: unchanged */
     const struct ld_spawn_fd *fds; /* 0, 1 and 2 must be among them; nothing else is inherited */
     size_t fd_count;

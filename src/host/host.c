@@ -110,7 +110,9 @@ static int hand_sockets(struct ld_host *host) {
     for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
         const struct ld_service_socket *at = &service->sockets[i];
         int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
-        rc = fd < 0 ? -errno : ld_listeners_inherit(host->listeners, fd, at->name, at->address);
+        rc = fd < 0 ? -errno
+                    : ld_listeners_inherit(host->listeners, fd, at->name != NULL ? at->fd : -1,
+                                           at->name, at->address);
     }
     return rc;
 }

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,9 +17,18 @@ struct noted {
     struct stat facts;
 };
 
+/* A number that was given away. */
+struct given {
+    const void *holder; /* or NULL */
+    dev_t device;
+    ino_t inode;
+};
+
 static struct {
     struct noted *list;
     size_t count;
+    struct given *given; /* by the number */
+    size_t given_count;
 } state;
 
 /* Whether a number is still the file that was noted. */
@@ -64,4 +74,51 @@ void ld_fds_note(enum ld_fd_owner owner) {
     if (fds != NULL) {
         closedir(fds);
     }
+}
+
+/* Note who was given a descriptor. */
+void ld_fds_give(int fd, const void *holder) {
+    struct stat facts;
+    size_t before = state.given_count;
+    if (fd < 0 || fstat(fd, &facts) < 0) {
+        return;
+    }
+    if ((size_t)fd >= before) {
+        struct given *grown =
+            ld_grow_to(state.given, &state.given_count, (size_t)fd + 1, sizeof *grown);
+        if (grown == NULL) {
+            return;
+        }
+        state.given = grown;
+        memset(grown + before, 0, (state.given_count - before) * sizeof *grown);
+    }
+    state.given[fd] =
+        (struct given){.holder = holder, .device = facts.st_dev, .inode = facts.st_ino};
+}
+
+/* Forget who was given a descriptor. */
+void ld_fds_forget(int fd) {
+    if (fd >= 0 && (size_t)fd < state.given_count) {
+        state.given[fd].holder = NULL;
+    }
+}
+
+/* Forget what a holder was given. */
+void ld_fds_forget_holder(const void *holder) {
+    for (size_t i = 0; i < state.given_count; i++) {
+        if (state.given[i].holder == holder) {
+            state.given[i].holder = NULL;
+        }
+    }
+}
+
+/* Find who was given a descriptor. */
+const void *ld_fds_holder(int fd) {
+    struct stat now;
+    if (fd < 0 || (size_t)fd >= state.given_count || state.given[fd].holder == NULL ||
+        fstat(fd, &now) < 0) {
+        return NULL;
+    }
+    const struct given *given = &state.given[fd];
+    return now.st_dev == given->device && now.st_ino == given->inode ? given->holder : NULL;
 }

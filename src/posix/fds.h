@@ -1,5 +1,6 @@
-/* Who owns a descriptor that a script names by its number. Knows those that were open at two moments;
- * a number that was reused for another file since then does not count. */
+/* Who owns a descriptor that a script names by its number. Knows those that were open at two moments, and
+ * those that a generation was given as a number; a number that was reused for another file since then
+ * does not count. */
 #ifndef LD_POSIX_FDS_H
 #define LD_POSIX_FDS_H
 
@@ -15,5 +16,14 @@ void ld_fds_note(enum ld_fd_owner owner);
 
 /* Find the owner of FD. */
 enum ld_fd_owner ld_fds_owner(int fd);
+
+/* Note that HOLDER was given FD, which nothing else closes; and that it has it no longer. Without memory,
+ * nothing is noted. */
+void ld_fds_give(int fd, const void *holder);
+void ld_fds_forget(int fd);
+void ld_fds_forget_holder(const void *holder);
+
+/* Who was given FD; NULL if nothing was noted. */
+const void *ld_fds_holder(int fd);
 
 #endif

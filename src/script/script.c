@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "posix/fds.h"
 #include "script/guard.h"
 #include "script/handle.h"
 #include "script/task.h"
@@ -167,6 +168,7 @@ static void end_tasks(struct ld_script *script) {
 /* Give up everything that could call into a script. */
 static void disconnect(struct ld_script *script) {
     ld_handle_drop_all(script);
+    ld_fds_forget_holder(script);
     if (script->setup->listeners != NULL) {
         ld_listeners_close_issued(script->setup->listeners, script, is_taken, script);
     }

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -8,6 +9,7 @@
 #include "base/base.h"
 #include "check.h"
 #include "engine/listener.h"
+#include "posix/fds.h"
 #include "support.h"
 
 static const struct ld_listen_options defaults = {.mode = -1};
@@ -137,7 +139,7 @@ static void test_inherited(void) {
     set = ld_listeners_new();
     REQUIRE(ld_address_parse(address_of("a"), &address));
     int fd = ld_socket_listen(&address, &defaults);
-    CHECK_INT(0, ld_listeners_inherit(set, fd, "http", NULL));
+    CHECK_INT(0, ld_listeners_inherit(set, fd, 70, "http", NULL));
     int by_name = ld_listeners_ask(set, "fd:http", &defaults, false);
     int by_address = ask("a", false);
     CHECK(is_same(fd, by_name) && is_same(fd, by_address) && by_name != fd);
@@ -150,6 +152,67 @@ static void test_inherited(void) {
     close(by_address);
     ld_listeners_free(set);
     CHECK(exists("a")); /* its file is not ours */
+}
+
+/* Ask for "fd:NUMBER". */
+static int ask_number(int number, bool next) {
+    char text[16];
+    snprintf(text, sizeof text, "fd:%d", number);
+    return ld_listeners_ask(set, text, &defaults, next);
+}
+
+static void test_number(void) {
+    struct ld_address address;
+    struct ld_listener_facts facts;
+    set = ld_listeners_new();
+    REQUIRE(ld_address_parse(address_of("a"), &address));
+    int fd = ld_socket_listen(&address, &defaults);
+    int deaf = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int file = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CHECK(fcntl(fd, F_SETFL, 0) == 0);
+    CHECK_INT(-EBADF, ask_number(fd, false)); /* it was opened, not inherited */
+    ld_fds_note(LD_FD_INHERITED);
+    CHECK_INT(-EOPNOTSUPP, ask_number(deaf, false));
+    CHECK_INT(-ENOTSOCK, ask_number(file, false));
+    CHECK_INT(-EBADF, ask_number(500, false));
+    CHECK_INT(-ENOENT, ld_listeners_ask(set, "fd:3x", &defaults, false));
+    CHECK_INT(0, count());
+    int first = ask_number(fd, false);
+    int second = ask_number(fd, true);
+    CHECK(first != fd && second != first && is_same(first, fd) && is_same(second, fd));
+    CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
+    CHECK(ld_listeners_describe(set, 0, &facts) && facts.inherited && facts.fd != fd);
+    CHECK_INT(1, count());
+    ld_listeners_commit(set);
+    CHECK_INT(1, count());
+    ld_listeners_commit(set); /* a generation that does not ask for it */
+    CHECK_INT(0, count());
+    int third = ask_number(fd, false); /* but the process still has it */
+    CHECK(is_same(third, fd));
+    const int all[] = {fd, deaf, file, first, second, third};
+    for (size_t i = 0; i < LD_COUNT(all); i++) {
+        close(all[i]);
+    }
+    ld_listeners_free(set);
+    CHECK(exists("a"));
+}
+
+static void test_number_of_named(void) {
+    set = ld_listeners_new();
+    struct ld_address one;
+    struct ld_address two;
+    REQUIRE(ld_address_parse(address_of("a"), &one) && ld_address_parse(address_of("b"), &two));
+    int first = ld_socket_listen(&one, &defaults);
+    int second = ld_socket_listen(&two, &defaults);
+    CHECK_INT(0, ld_listeners_inherit(set, first, 3, "web", NULL));
+    CHECK_INT(0, ld_listeners_inherit(set, second, 4, "3", NULL));
+    int by_name = ld_listeners_ask(set, "fd:3", &defaults, false); /* a name comes first */
+    int by_number = ld_listeners_ask(set, "fd:4", &defaults, false);
+    CHECK(is_same(by_name, second) && is_same(by_number, second));
+    CHECK_INT(2, count());
+    close(by_name);
+    close(by_number);
+    ld_listeners_free(set);
 }
 
 static void test_file_of_another(void) {
@@ -178,7 +241,10 @@ static void test_issued(void) {
     CHECK_INT(0, ld_listeners_issue(set, taken, &owner));
     CHECK_INT(0, ld_listeners_issue(set, others, &other));
     CHECK_INT(0, ld_listeners_issue(set, closed, &owner));
+    CHECK(ld_listeners_owner(set, mine) == &owner && ld_listeners_owner(set, others) == &other);
+    CHECK(ld_listeners_owner(set, 1) == NULL);
     REQUIRE(dup2(1, closed) == closed); /* the number is another file's now */
+    CHECK(ld_listeners_owner(set, closed) == NULL);
     ld_listeners_close_issued(set, &owner, is_taken, &taken);
     CHECK(dup(mine) < 0 && errno == EBADF);
     CHECK(is_same(taken, others));
@@ -197,6 +263,9 @@ static const struct check_case cases[] = {
     {"a reload that fails closes what is new", test_failed_reload},
     {"the queue of clients lives on", test_queue_lives_on},
     {"an inherited socket stays for good", test_inherited},
+    {"a socket is found by the number that the process was started with", test_number},
+    {"a socket that was passed is found by its number, unless that is a name",
+     test_number_of_named},
     {"another's file stays", test_file_of_another},
     {"descriptors that were issued are closed, if they are still ours", test_issued},
 };

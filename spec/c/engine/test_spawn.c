@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -558,6 +559,19 @@ static void test_many(void) {
     }
 }
 
+static void test_own_pid(void) {
+    char variable[5 + LD_SPAWN_PID_SIZE] = "SELF=";
+    char *const env[] = {"PATH=/usr/bin:/bin", variable, NULL};
+    char expected[2 * sizeof variable];
+    struct job job;
+    prepare(&job, WORDS("sh", "-c", "echo $SELF $$"));
+    job.spec.envp = env;
+    job.spec.own_pid = variable + strlen("SELF=");
+    const char *said = run(&job);
+    snprintf(expected, sizeof expected, "%d %d\n", (int)job.pid, (int)job.pid);
+    CHECK_STR(expected, said);
+}
+
 static void test_memory_is_not_copied(void) {
     size_t size = (size_t)256 << 20;
     char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -574,6 +588,7 @@ static const struct check_case cases[] = {
     {"nothing else is inherited without close_range", test_nothing_inherited_on_old_kernels},
     {"descriptors come to their places without close_range", test_places_on_old_kernels},
     {"words and environment arrive", test_words_and_environment},
+    {"its own pid is in its environment", test_own_pid},
     {"a command is searched for, and a failing exec is told", test_search},
     {"too many words are refused", test_too_much},
     {"the working directory", test_directory},
