@@ -226,7 +226,8 @@ describe("A descriptor that a script names by its number", function()
     box:inside [[
       local refused = 0
       for n = 3, 30 do
-        for _, options in ipairs { { "true", stdin = n }, { "true", stdout = n }, { "true", fds = { [3] = n } } } do
+        for _, options in ipairs { { stdin = n }, { stdout = n }, { fds = { [3] = n } } } do
+          options[1] = "true"
           local child, message, code = lunad.spawn(options)
           if not child and message:find("lunad's own", 1, true) then
             equal("EBADF", code)
