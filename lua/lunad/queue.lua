@@ -5,8 +5,6 @@ local core = ...
 local Queue = {}
 Queue.__index = Queue
 
-local TIMEOUT = {} -- what a waiting task is given when its time is up
-
 -- A new, empty queue.
 local function new()
   local queue = setmetatable({}, Queue)
@@ -27,33 +25,24 @@ local Node = {}
 -- answer that it has been given and will not take goes to `refuse`.
 function Node.__close(node)
   unlink(node)
-  if node.timer then
-    node.timer:cancel()
-  end
   if node.answered and not node.taken then
     node.refuse(node.answer)
   end
 end
 
--- A task and not a timer, because it goes on in a generation that was replaced.
-local function time_out(seconds, done)
-  core.sleep(seconds)
-  done(TIMEOUT)
+-- For await: put a node at the end.
+local function join(queue, node, done)
+  node.done = done
+  node.next, node.previous = queue, queue.previous
+  node.previous.next, queue.previous = node, node
+  return true
 end
 
 -- Wait at the end of the queue, with a value for the one who answers; returns true and the answer, or
 -- nil, error, code after `seconds` (nil: no limit). `refuse` takes an answer that comes too late.
 function Queue:wait(value, seconds, refuse)
   local node <close> = setmetatable({ value = value, refuse = refuse }, Node)
-  local answer = core.await(function(done)
-    node.done = done
-    node.next, node.previous = self, self.previous
-    node.previous.next, self.previous = node, node
-    if seconds then
-      node.timer = core.task(time_out, seconds, done)
-    end
-  end)
-  if answer == TIMEOUT and not node.answered then
+  if not core.await_for(seconds, join, self, node) and not node.answered then
     return core.timed_out(("nothing came within %.10g s"):format(seconds))
   end
   node.taken = true
