@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "api/module.h"
+#include "posix/fds.h"
 #include "script/luax.h"
 
 /* Push an address as lunad.listen takes it. */
@@ -68,12 +69,26 @@ static int l_shut_socket(lua_State *L) {
     return 0;
 }
 
+/* prepare_fd(fd): make a descriptor that a library has opened fit for the loop, so that calls on it do not block
+ * and no other program inherits it -> true | nil, error, code */
+static int l_prepare_fd(lua_State *L) {
+    int fd = (int)luaL_checkinteger(L, 1);
+    if (ld_fds_owner(fd) == LD_FD_HOST) {
+        return lx_fail(L, -EBADF, "descriptor %d is not the script's", fd);
+    }
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 ||
+        ((flags & O_NONBLOCK) == 0 && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)) {
+        return lx_fail(L, -errno, "descriptor %d", fd);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
 static const luaL_Reg own[] = {
-    {"socket_address", l_socket_address},
-    {"dup_socket", l_dup_socket},
-    {"takes_data", l_takes_data},
-    {"shut_socket", l_shut_socket},
-    {NULL, NULL},
+    {"socket_address", l_socket_address}, {"dup_socket", l_dup_socket},
+    {"takes_data", l_takes_data},         {"shut_socket", l_shut_socket},
+    {"prepare_fd", l_prepare_fd},         {NULL, NULL},
 };
 
 const struct ld_part ld_api_socket_part = {

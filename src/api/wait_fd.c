@@ -128,13 +128,47 @@ static int l_end_waits(lua_State *L) {
     return 0;
 }
 
-static const luaL_Reg own[] = {
-    {"end_waits", l_end_waits},
-    {NULL, NULL},
-};
+/* Find what descriptors are ready for, as select(2) sees it: any number of them, and without waiting. For
+ * lunad's own Lua: poll_now({fd, mode, fd, mode, ...}) -> {"r" | "w" | "rw" | "closed" | false, ...},
+ * count of those that are not false. */
+static int l_poll_now(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_Integer pairs = (lua_Integer)lua_rawlen(L, 1) / 2;
+    int ready = 0;
+    lua_settop(L, 1);
+    lua_createtable(L, (int)pairs, 0);
+    for (lua_Integer i = 1; i <= pairs; i++) {
+        lua_rawgeti(L, 1, 2 * i - 1);
+        lua_rawgeti(L, 1, 2 * i);
+        struct ld_ready_wait wait = {.fd = (int)lua_tointeger(L, 3)};
+        const char *mode = luaL_checkstring(L, 4);
+        wait.events |= strchr(mode, 'r') != NULL ? UV_READABLE : 0;
+        wait.events |= strchr(mode, 'w') != NULL ? UV_WRITABLE : 0;
+        int events = ready_now(&wait);
+        lua_settop(L, 2);
+        if (events == 0) {
+            lua_pushboolean(L, 0);
+        } else {
+            lua_pushstring(L, events < 0              ? "closed"
+                              : events == UV_READABLE ? "r"
+                              : events == UV_WRITABLE ? "w"
+                                                      : "rw");
+            ready++;
+        }
+        lua_rawseti(L, 2, i);
+    }
+    lua_pushinteger(L, ready);
+    return 2;
+}
 
 static const luaL_Reg functions[] = {
     {"wait_fd", l_wait_fd},
+    {NULL, NULL},
+};
+
+static const luaL_Reg own[] = {
+    {"end_waits", l_end_waits},
+    {"poll_now", l_poll_now},
     {NULL, NULL},
 };
 
