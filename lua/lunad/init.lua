@@ -60,7 +60,7 @@ lunad.channel = from_file("channel.lua")
 lunad.semaphore = from_file("semaphore.lua")
 
 -- Modules that a script requires.
-for _, name in ipairs { "net" } do
+for _, name in ipairs { "net", "socket" } do
   package.preload["lunad." .. name] = function()
     return core.run(name .. ".lua", core, lunad)
   end

@@ -276,7 +276,8 @@ local function wrap(stream, context)
   if not fd then
     return nil, err, code
   end
-  local tls, message = ssl.wrap({ getfd = function() return fd end, setfd = function() end }, context)
+  local wrap_fd = core.luasec_wrap or ssl.wrap -- lunad.socket replaces it for scripts
+  local tls, message = wrap_fd({ getfd = function() return fd end, setfd = function() end }, context)
   if not tls then
     return fail(message, stream:peer())
   end

@@ -1,0 +1,254 @@
+-- Methods of the objects of lunad.socket that receive and send bytes.
+
+local core = ...
+
+local waits = core.load "socket_wait.lua"
+local new_semaphore = core.load "semaphore.lua"
+
+local to_read, to_write, check, check_text, check_number = waits.to_read, waits.to_write, waits.check,
+  waits.check_text, waits.check_number
+local time_left, wait, give_way, persist = waits.time_left, waits.wait, waits.give_way, waits.persist
+
+local find, min, max = string.find, math.min, math.max
+
+local CHUNK = 65536 -- bytes that are read or sent at a time
+local AHEAD = 8192 -- bytes that are read when fewer are asked for, as LuaSocket does
+
+local stream = {}
+
+-- What was read and not yet taken is `buffer` from `at`, and the
+-- strings of `more`: `size` bytes. A call takes nothing before it can return, so that a cancelled task loses
+-- nothing.
+-- Forget where no newline is.
+local function search_again(object)
+  object.searched, object.searched_size = 0, 0
+end
+
+-- Add what was read.
+local function append(object, data)
+  if object.size == 0 then
+    object.buffer, object.at = data, 1
+    search_again(object)
+  else
+    object.more[#object.more + 1] = data
+  end
+  object.size = object.size + #data
+end
+
+-- Take bytes, which are there.
+local function take(object, count)
+  if count > #object.buffer - object.at + 1 then
+    object.buffer = object.buffer:sub(object.at) .. table.concat(object.more)
+    object.at, object.more = 1, {}
+  end
+  local data = object.buffer:sub(object.at, object.at + count - 1)
+  object.at, object.size = object.at + count, object.size - count
+  if object.size == 0 then
+    object.buffer, object.at = "", 1
+  end
+  search_again(object)
+  return data
+end
+
+-- The length of the first line with its newline; nil if none has come. Nothing is searched twice.
+local function line_length(object)
+  for i = object.searched, #object.more do
+    local piece, first = object.more[i], 1
+    if i == 0 then
+      piece, first = object.buffer, object.at
+    end
+    local found = find(piece, "\n", first, true)
+    if found then
+      return object.searched_size + found - first + 1
+    end
+    object.searched, object.searched_size = i + 1, object.searched_size + #piece - first + 1
+  end
+end
+
+-- The number of bytes that fulfil a request: "l", "a" or a number. LuaSocket waits for a byte even if none
+-- is asked for.
+local function fulfilled(object, wanted)
+  if wanted == "l" then
+    return line_length(object)
+  elseif wanted ~= "a" and object.size >= wanted and object.size > 0 then
+    return wanted
+  end
+end
+
+-- Read what has come, at most a chunk; returns an error, or nothing if there was something.
+local function fill(object, wanted)
+  local count = wanted == "l" and AHEAD or wanted == "a" and CHUNK
+    or max(AHEAD, min(CHUNK, wanted - object.size))
+  local failure = object.failure
+  object.failure = nil
+  if failure then
+    return failure
+  end
+  local data, err, part = object.raw:receive(count)
+  data = data or part
+  if data == "" then
+    return err
+  end
+  append(object, data)
+  object.failure = err and not to_read[err] and err or nil
+end
+
+-- Take bytes in the form that was asked for: a line has no newline and no carriage return.
+local function take_as(object, count, wanted)
+  local data = take(object, count)
+  if wanted == "l" then
+    data = data:gsub("[\r\n]", "")
+  end
+  return data
+end
+
+local function check_pattern(pattern)
+  if pattern == nil then
+    return "l"
+  end
+  local number = tonumber(pattern)
+  if number and number >= 0 then
+    return number // 1
+  elseif type(pattern) == "string" and not number and find(pattern, "^%*[la]") then
+    return pattern:sub(2, 2)
+  end
+  core.raise "bad argument #1 to 'receive' (invalid receive pattern)"
+end
+
+-- Read until a request is fulfilled: the number of bytes, or nil and an error.
+local function read(object, wanted)
+  local since, chunks = core.now(), 0
+  while true do
+    local err = fill(object, wanted)
+    if err then
+      local mode, ok, failure = to_read[err], nil, nil
+      if mode then
+        ok, failure = wait(object, mode, since, "receive")
+      end
+      if not ok then
+        return nil, failure or err
+      end
+    else
+      chunks = chunks + 1
+      give_way(object, chunks, since)
+    end
+    local count = fulfilled(object, wanted)
+    if count then
+      return count
+    end
+  end
+end
+
+-- receive([pattern = "*l" [, prefix]]) -> data | nil, error, part
+function stream.receive(object, pattern, prefix)
+  check(object, "receive", "client")
+  local wanted = check_pattern(pattern)
+  prefix = prefix == nil and "" or check_text(prefix, 2, "receive")
+  if prefix ~= "" and math.type(wanted) then
+    wanted = wanted - #prefix
+    if wanted <= 0 then
+      return prefix, nil, nil
+    end
+  end
+  local count, err = fulfilled(object, wanted), nil
+  if not count then
+    count, err = read(object, wanted)
+  end
+  if not count and wanted == "a" and err == "closed" and object.size > 0 then
+    count = object.size
+  end
+  if not count then
+    return nil, err, prefix .. take_as(object, object.size, wanted)
+  end
+  return prefix .. take_as(object, count, wanted), nil, nil
+end
+
+-- Send what is after byte `sent` up to byte `last`, while no other task does.
+local function send_rest(object, data, sent, last, since)
+  local chunks = 0
+  while sent < last do
+    local index, err, part = object.raw:send(data, sent + 1, min(last, sent + CHUNK))
+    sent = index or part
+    if err then
+      local mode, ok, failure = to_write[err], nil, nil
+      if mode then
+        ok, failure = wait(object, mode, since, "send")
+      end
+      if not ok then
+        return nil, failure or err, sent
+      end
+    else
+      chunks = chunks + 1
+      give_way(object, chunks, since)
+    end
+  end
+  return sent, nil, nil
+end
+
+-- Wait until no other task sends; nil if the time is up.
+local function wait_turn(object, since)
+  local seconds = time_left(object, since)
+  if object.writers.free == 0 and seconds == 0 then
+    return nil
+  end
+  return object.writers:acquire(seconds)
+end
+
+-- send(data [, first [, last]]) -> index of the last byte sent | nil, error, the same index
+function stream.send(object, data, first, last)
+  local raw = check(object, "send", "client")
+  data = check_text(data, 1, "send")
+  first, last = check_number(first, 1, 2, "send"), check_number(last, -1, 3, "send")
+  first = max(first < 0 and #data + first + 1 or first, 1)
+  last = min(last < 0 and #data + last + 1 or last, #data)
+  if first > last then
+    return first - 1, nil, nil
+  end
+  local since = core.now()
+  local sent = first - 1
+  if not object.writers then
+    local index, err, part = raw:send(data, first, min(last, sent + CHUNK))
+    if index == last then
+      return index, nil, nil
+    elseif err and not to_write[err] then
+      return nil, err, part
+    end
+    sent = index or part
+    object.writers = new_semaphore(1)
+  end
+  local held <close> = wait_turn(object, since)
+  if not held then
+    return nil, object.kind == "tls" and "wantwrite" or "timeout", sent
+  end
+  return send_rest(object, data, sent, last, since)
+end
+
+-- dirty() -> whether something was read that was not taken
+function stream.dirty(object)
+  local raw = check(object, "dirty")
+  return object.size > 0 or raw:dirty()
+end
+
+-- getstats() -> bytes received, bytes sent, seconds
+function stream.getstats(object)
+  local received, sent, age = check(object, "getstats"):getstats()
+  return received - object.size, sent, age
+end
+
+-- setstats([received [, sent [, seconds]]]) -> 1
+function stream.setstats(object, received, sent, age)
+  received = check_number(received, nil, 1, "setstats")
+  return check(object, "setstats"):setstats(received and received + object.size, sent, age)
+end
+
+-- accept() -> client | nil, error
+function stream.accept(object)
+  check(object, "accept", "server")
+  local client, err = persist(object, "accept", "r")
+  if not client then
+    return nil, err
+  end
+  return object.wrap(client, object.kind, object.family)
+end
+
+return stream
