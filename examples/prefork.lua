@@ -23,9 +23,14 @@ local workers = assert(lunad.supervise {
   fds = { [3] = socket },   -- ... though the new generation has another descriptor
   env = { HTTP_ADDRESS = "fd:3", LISTEN_FDS = "1" }, -- which lunad.listen finds there
   kill_after = 10,
+  ready = "notify",         -- a lunad says when it is ready, as to systemd
 })
 
--- ... but here a reload should replace the workers too, one after the other.
+-- ... but here a reload should replace the workers too, one after the other: each when the one before it is
+-- ready. If one is not, those after it stay as they are.
 if lunad.generation > 1 then
-  workers:restart()
+  local ok, err = workers:restart()
+  if not ok then
+    lunad.log.error("the workers were not all replaced", { error = err })
+  end
 end

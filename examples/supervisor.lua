@@ -3,7 +3,7 @@
 --   lunad start examples/supervisor.lua
 --   lunad logs -f supervisor        each line names its worker and the worker's pid
 --   kill one of them, and see it come back (0.1 s later, then 0.2 s, 0.4 s, ...)
---   lunad signal supervisor USR2    restarts them one after the other
+--   lunad signal supervisor USR2    restarts them one after the other, each when the last one is ready
 --   lunad reload supervisor         this file is loaded again; the workers do not notice
 --
 -- With `keep` a worker survives a reload if the new generation asks for the same command under the
@@ -22,6 +22,7 @@ local workers = assert(lunad.supervise {
   name = "worker", count = 3, keep = true,
   backoff = { 0.1, 30 },          -- seconds before a restart: doubling, at most 30
   max_restarts = 5, within = 10,  -- more than five restarts in ten seconds are hopeless
+  ready = "^hello$",              -- a worker is ready when it says so in a line of its output
   on_give_up = function()
     lunad.log.error("the workers do not stay up: stopping")
     lunad.stop(1)
@@ -29,7 +30,8 @@ local workers = assert(lunad.supervise {
 })
 
 lunad.signal("USR2", function()
-  workers:restart()
+  local ok, err = workers:restart()
+  lunad.log.info(ok and "all workers were restarted" or "the restart has stopped", { error = err })
 end)
 
 -- Report on the workers from time to time.
