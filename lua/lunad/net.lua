@@ -257,12 +257,6 @@ local function take(server, fd)
     core.log.warn(("%s: a client is lost: %s"):format(server.text, err))
     return
   end
-  if not server.is_unix then
-    handle:nodelay(true)
-    if not server.idle then
-      handle:keepalive(true, KEEPALIVE)
-    end
-  end
   local stream = streams.new(handle)
   stream.server, stream.idle = server, server.idle
   server.open = server.open + 1
@@ -363,6 +357,9 @@ function net.serve(text, fn, options)
     return nil, err, code
   end
   local address, is_unix = core.socket_address(fd)
+  if not is_unix then
+    core.tune_listener(fd, options.idle and 0 or KEEPALIVE)
+  end
   local server = setmetatable({
     fd = fd, fn = fn, is_unix = is_unix, open = 0, max = options.max or math.huge, idle = options.idle,
     text = address or text, tls = tls, leave = leave,

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -43,6 +45,21 @@ static int l_socket_address(lua_State *L) {
     push_address(L, &address, size);
     lua_pushboolean(L, address.ss_family == AF_UNIX);
     return 2;
+}
+
+/* tune_listener(fd, seconds): let the connections of a TCP socket send at once, and have the kernel ask
+ * whether the other side is still there after that many seconds of silence (0: never). They inherit it. */
+static int l_tune_listener(lua_State *L) {
+    int fd = (int)luaL_checkinteger(L, 1);
+    int seconds = (int)luaL_checkinteger(L, 2);
+    const int on = 1;
+    const int off = 0;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, seconds > 0 ? &on : &off, sizeof on);
+    if (seconds > 0) {
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+    }
+    return 0;
 }
 
 /* dup_socket(fd) -> another descriptor of it, which the caller owns | nil, error, code */
@@ -86,9 +103,13 @@ static int l_prepare_fd(lua_State *L) {
 }
 
 static const luaL_Reg own[] = {
-    {"socket_address", l_socket_address}, {"dup_socket", l_dup_socket},
-    {"takes_data", l_takes_data},         {"shut_socket", l_shut_socket},
-    {"prepare_fd", l_prepare_fd},         {NULL, NULL},
+    {"socket_address", l_socket_address},
+    {"tune_listener", l_tune_listener},
+    {"dup_socket", l_dup_socket},
+    {"takes_data", l_takes_data},
+    {"shut_socket", l_shut_socket},
+    {"prepare_fd", l_prepare_fd},
+    {NULL, NULL},
 };
 
 const struct ld_part ld_api_socket_part = {
