@@ -8,7 +8,7 @@ core.TEN_YEARS = 3650 * 86400
 -- Scripts may replace these in the module; lunad's own Lua keeps calling the originals.
 core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
 core.task, core.await, core.sleep = lunad.task, lunad.await, lunad.sleep
-core.wait_fd, core.listen = lunad.wait_fd, lunad.listen
+core.wait_fd, core.listen, core.on_stop = lunad.wait_fd, lunad.listen, lunad.on_stop
 
 local loaded = {}
 
@@ -60,7 +60,7 @@ lunad.channel = from_file("channel.lua")
 lunad.semaphore = from_file("semaphore.lua")
 
 -- Modules that a script requires.
-for _, name in ipairs { "net", "socket" } do
+for _, name in ipairs { "net", "http", "socket" } do
   package.preload["lunad." .. name] = function()
     return core.run(name .. ".lua", core, lunad)
   end

@@ -237,10 +237,11 @@ end
 
 -- Serve one client, in a task of its own.
 local function serve_client(server, stream)
-  local client <close> = stream -- luacheck: ignore 211
+  local client <close> = not server.gives_away and stream or nil -- luacheck: ignore 211
   if server.tls then
     local ok, err = core.load "tls.lua".accept(stream, server.tls, math.max(server.idle or 0, HANDSHAKE))
     if not ok then
+      stream:close()
       core.log.debug(("%s: a client is refused: %s"):format(server.text, err))
       return
     end
@@ -334,16 +335,21 @@ local function listen_options(options)
   return { backlog = options.backlog, mode = options.mode, reuse_port = options.reuse_port }
 end
 
--- net.serve(address, fn [, options]) -> server | nil, error, code
-function net.serve(text, fn, options)
+-- Check the arguments of a function that serves; returns the options.
+local function check_serve(text, fn, options, types)
   check_type(text, "string", 1, "serve")
   if not core.is_callable(fn) then
     core.raise("bad argument #2 to 'serve' (function expected, got " .. type(fn) .. ")")
   end
-  options = check_options(options, serve_options, 3, "serve")
+  options = check_options(options, types, 3, "serve")
   if options.max and options.max < 1 then
     core.raise("serve: option 'max': at least one client expected")
   end
+  return options
+end
+
+-- Serve clients. If the server gives the streams away, they stay open when `fn` returns.
+local function serve(text, fn, options, gives_away)
   local tls, err, code
   if options.tls then
     tls, err, code = core.load "tls.lua".server_context(options.tls)
@@ -362,15 +368,23 @@ function net.serve(text, fn, options)
   end
   local server = setmetatable({
     fd = fd, fn = fn, is_unix = is_unix, open = 0, max = options.max or math.huge, idle = options.idle,
-    text = address or text, tls = tls, leave = leave,
+    text = address or text, tls = tls, leave = leave, gives_away = gives_away,
   }, Server)
   server.task = core.task(accept_clients, server)
   return server
+end
+
+-- net.serve(address, fn [, options]) -> server | nil, error, code
+function net.serve(text, fn, options)
+  return serve(text, fn, check_serve(text, fn, options, serve_options))
 end
 
 -- net.taken(key) -> the stream that the generation before has handed on, or nil
 function net.taken(key)
   return core.load "parcel.lua".taken(key)
 end
+
+-- For lunad.http.
+core.net = { serve = serve, check_serve = check_serve, check_options = check_options }
 
 return net

@@ -125,6 +125,39 @@ local function fill(stream, seconds)
   return true
 end
 
+-- Wait in a task for those who asked to be called.
+local function wait_in_task(stream)
+  while stream.on_more do
+    local ok, err = fill(stream)
+    if not ok then
+      stream.ended = stream.ended or err or true
+    end
+    local on_more = stream.on_more
+    stream.on_more = nil
+    on_more()
+  end
+  stream.is_waited_for = false
+end
+
+-- Call a function once, in the task of what brings it, when there is more, or the end. No task waits
+-- meanwhile, unless the stream is one of TLS.
+local function on_data(stream, fn)
+  if stream.fill then
+    stream.on_more = fn
+    if not stream.is_waited_for then
+      stream.is_waited_for = true
+      core.task(wait_in_task, stream)
+    end
+    return
+  elseif not stream.reading and not stream.ended and not start_reading(stream) then
+    stream.ended = true
+  end
+  stream.waiter = fn
+  if stream.ended then
+    core.after(0, wake, stream)
+  end
+end
+
 -- Take the first `size` bytes, or all, out of the buffer.
 local function take(stream, size)
   local buffer = stream.buffer
@@ -408,5 +441,6 @@ end
 
 return {
   new = new, check = check, fail = fail, show = show, fill = fill, take = take, write = write,
-  wake = wake, time_left = time_left, unsent = unsent, send_on = send_on, Stream = Stream,
+  on_data = on_data, wake = wake, time_left = time_left, unsent = unsent,
+  send_on = send_on, Stream = Stream,
 }
