@@ -300,14 +300,17 @@ local function send_written(connection, answer)
   send(connection, (sent and "" or begin) .. (is_chunked and "0\r\n\r\n" or ""))
 end
 
+-- Whether nothing of the request is left that would be taken for the next one.
+local function is_read(connection)
+  local body = connection.body
+  return not body or body:is_over()
+end
+
 -- Whether the connection can go on after this answer: a generation that has been replaced, or a service that
 -- stops, serves what its clients have sent already.
 local function can_go_on(connection)
-  local body = connection.body
-  if body and not body:is_over() then
-    return false
-  end
-  return not connection.server.is_ending or connection.at <= #connection.stream.buffer
+  return is_read(connection) and
+    (not connection.server.is_ending or connection.at <= #connection.stream.buffer)
 end
 
 -- Call the function, and send what it returns; returns whether the connection goes on.
@@ -328,7 +331,7 @@ local function answer(connection, request, is_kept)
   end
   if made.body then
     send_written(connection, made)
-    return made.is_kept and can_go_on(connection)
+    return made.is_kept and is_read(connection) -- the server may end since its head has promised that
   end
   return send(connection, made.head) and made.is_kept
 end
