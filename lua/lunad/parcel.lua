@@ -11,6 +11,7 @@ local streams = core.load "stream.lua"
 local fail, wake = streams.fail, streams.wake
 
 local KEY_MAX = 1000
+local GRACE = 0.2 -- seconds for what has come in the meantime, when a stream is read again
 
 local parcel = {}
 
@@ -64,7 +65,7 @@ local function thaw(stream)
   stream.key = nil
   if frozen then
     stream.frozen, stream.fill = nil, nil
-    stream.buffer, stream.ended = frozen.buffer, frozen.ended
+    stream.buffer, stream.ended, stream.grace = frozen.buffer, frozen.ended, GRACE
     wake(stream)
   end
 end

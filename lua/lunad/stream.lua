@@ -111,10 +111,13 @@ local function fill(stream, seconds)
   end
   local before = stream.buffer
   seconds = seconds or stream.idle
+  if stream.grace then -- it was not read for a while
+    seconds, stream.grace = seconds and math.max(seconds, stream.grace), nil
+  end
   local reader <close> = stream.reader -- luacheck: ignore 211
   if not core.await_for(seconds, park, stream) then
-    if stream.frozen then -- it is not read; when it is again, the other side has its time again
-      return stream:fill(seconds)
+    if stream.frozen then -- the other side may have sent something
+      return stream:fill()
     end
     return core.timed_out(("%s has sent nothing for %.3g s"):format(stream:peer(), seconds))
   elseif stream.closed then
