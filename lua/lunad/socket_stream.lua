@@ -16,9 +16,9 @@ local AHEAD = 8192 -- bytes that are read when fewer are asked for, as LuaSocket
 
 local stream = {}
 
--- What was read and not yet taken is `buffer` from `at`, and the
--- strings of `more`: `size` bytes. A call takes nothing before it can return, so that a cancelled task loses
--- nothing.
+-- What was read and not yet taken is `buffer` from `at`, and the strings of `more`: `size` bytes. A call
+-- takes nothing before it can return, so that a cancelled task loses nothing.
+
 -- Forget where no newline is.
 local function search_again(object)
   object.searched, object.searched_size = 0, 0
@@ -75,22 +75,30 @@ local function fulfilled(object, wanted)
   end
 end
 
+-- Remember an error: one that comes with data is for the next call, and LuaSec must not be asked again after
+-- one, because it might never return.
+local function note_failure(object, err, has_data)
+  if err and not to_read[err] and not to_write[err] and (has_data or object.kind == "tls") then
+    object.failure = err
+  end
+end
+
 -- Read what has come, at most a chunk; returns an error, or nothing if there was something.
 local function fill(object, wanted)
   local count = wanted == "l" and AHEAD or wanted == "a" and CHUNK
     or max(AHEAD, min(CHUNK, wanted - object.size))
   local failure = object.failure
-  object.failure = nil
   if failure then
+    object.failure = object.kind == "tls" and failure or nil
     return failure
   end
   local data, err, part = object.raw:receive(count)
   data = data or part
+  note_failure(object, err, data ~= "")
   if data == "" then
     return err
   end
   append(object, data)
-  object.failure = err and not to_read[err] and err or nil
 end
 
 -- Take bytes in the form that was asked for: a line has no newline and no carriage return.
@@ -163,11 +171,23 @@ function stream.receive(object, pattern, prefix)
   return prefix .. take_as(object, count, wanted), nil, nil
 end
 
+-- Send at most a chunk of what is from byte `first` up to byte `last`; the same results as of `send`.
+local function send_some(object, data, first, last)
+  if object.kind == "tls" and object.failure then
+    return nil, object.failure, first - 1
+  end
+  local index, err, part = object.raw:send(data, first, min(last, first - 1 + CHUNK))
+  if object.kind == "tls" then
+    note_failure(object, err, false)
+  end
+  return index, err, part
+end
+
 -- Send what is after byte `sent` up to byte `last`, while no other task does.
 local function send_rest(object, data, sent, last, since)
   local chunks = 0
   while sent < last do
-    local index, err, part = object.raw:send(data, sent + 1, min(last, sent + CHUNK))
+    local index, err, part = send_some(object, data, sent + 1, last)
     sent = index or part
     if err then
       local mode, ok, failure = to_write[err], nil, nil
@@ -196,7 +216,7 @@ end
 
 -- send(data [, first [, last]]) -> index of the last byte sent | nil, error, the same index
 function stream.send(object, data, first, last)
-  local raw = check(object, "send", "client")
+  check(object, "send", "client")
   data = check_text(data, 1, "send")
   first, last = check_number(first, 1, 2, "send"), check_number(last, -1, 3, "send")
   first = max(first < 0 and #data + first + 1 or first, 1)
@@ -207,7 +227,7 @@ function stream.send(object, data, first, last)
   local since = core.now()
   local sent = first - 1
   if not object.writers then
-    local index, err, part = raw:send(data, first, min(last, sent + CHUNK))
+    local index, err, part = send_some(object, data, first, last)
     if index == last then
       return index, nil, nil
     elseif err and not to_write[err] then

@@ -176,6 +176,39 @@ describe("TLS", function()
     ]])
   end)
 
+  it("that is cut says so, each time it is asked", function()
+    local result = inside([[
+      local server = serve(main)
+      local cut
+      -- Passes on what comes, until it is told to cut both sides.
+      local proxy = truthy(net.serve("[::1]:0", function(s)
+        local other <close> = truthy(net.connect(server:address()))
+        local function copy(from, to)
+          return function() repeat until not to:write(from:read() or "") or cut end
+        end
+        lunad.any { copy(s, other), copy(other, s), function() repeat lunad.sleep(0.01) until cut end }
+      end))
+      local function check(stream, read, write)
+        write()
+        equal("<a>", read())
+        cut = true
+        for _ = 1, 3 do equal(nil, (read())) end
+        for _ = 1, 3 do equal(nil, (write())) end
+        cut = false
+      end
+      local tls = { ca = main.cert, server_name = "localhost" }
+      local stream = truthy(net.connect(proxy:address(), { tls = tls }))
+      check(stream, function() return stream:read("line", 20) end, function() return stream:write "a\n" end)
+      local socket = require("lunad.socket").install()
+      local client = truthy(socket.connect("::1", tonumber(proxy:address():match ":(%d+)$")))
+      client = truthy(require("ssl").wrap(client, { mode = "client", protocol = "any", verify = "none" }))
+      client:settimeout(20)
+      truthy(client:dohandshake())
+      check(client, function() return client:receive "*l" end, function() return client:send "a\n" end)
+    ]], { errors = true })
+    assert.matches("unexpected eof while reading", result and result.err or "unexpected eof while reading")
+  end)
+
   it("says what is wrong with its options", function()
     certificate("other", "DNS:other.test")
     inside [[
