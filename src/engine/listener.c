@@ -209,7 +209,7 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
         int rc = number >= 0 ? adopt(listeners, address, number, &listener)
                  : is_named  ? -ENOENT
                              : make(listeners, address, &parsed, options, &listener);
-        if (rc < 0) {
+        if (listener == NULL) {
             return rc;
         }
     }
