@@ -17,6 +17,8 @@
 #include "base/text.h"
 #include "engine/signals.h"
 
+#define LARGE 64 /* active handles */
+
 struct ld_guest {
     uv_loop_t loop;
     uv_prepare_t prepare;
@@ -237,6 +239,11 @@ static void find_connected(uv_handle_t *handle, void *arg) {
     if (is_connected(handle)) {
         ((struct search *)arg)->found = true;
     }
+}
+
+/* Whether a search takes long. */
+bool ld_guest_is_large(const struct ld_guest *guest) {
+    return guest->loop.active_handles > LARGE;
 }
 
 /* Whether a stream is connected. */

@@ -31,6 +31,9 @@ bool ld_guest_is_alive(const struct ld_guest *guest);
 /* How many handles are open on it. */
 size_t ld_guest_count(const struct ld_guest *guest);
 
+/* Whether so many handles are active on it that it is not to be searched in each turn of the loop. */
+bool ld_guest_is_large(const struct ld_guest *guest);
+
 /* Whether a stream on it is connected. */
 bool ld_guest_is_connected(const struct ld_guest *guest);
 

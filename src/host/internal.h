@@ -55,6 +55,7 @@ enum ld_stop_phase {
 struct ld_retired {
     struct ld_script *script;
     uint64_t deadline; /* uv_now */
+    uint64_t look_at;  /* uv_now: when it is looked at again whether it has finished */
     struct ld_retired *next;
 };
 

@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "host/internal.h"
 
+#define LOOK_MS 20 /* between looks at a generation with many clients */
+
 static const char finished[] = "as it has finished";
 
 /* Log what a generation has not finished; WHY says why it is closed now. */
@@ -63,21 +65,33 @@ static void ignore_wants(struct ld_script *script) {
     script->wants = 0;
 }
 
+/* See to it that a generation is looked at again: in each turn of the loop, or if that would take long, now
+ * and then. */
+static void wait_for(struct ld_host *host, struct ld_retired *retired, bool has_looked) {
+    const struct ld_guest *guest = retired->script->guest;
+    if (has_looked && guest != NULL && ld_guest_is_large(guest)) {
+        retired->look_at = uv_now(&host->loop) + LOOK_MS;
+    }
+    bool is_before = retired->look_at > uv_now(&host->loop) && retired->look_at < retired->deadline;
+    ld_alarm_wake_at(host, is_before ? retired->look_at : retired->deadline);
+}
+
 /* Close generations that have finished, or whose time is over. */
 void ld_retired_step(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
     while (*place != NULL) {
         struct ld_retired *retired = *place;
         bool late = uv_now(&host->loop) >= retired->deadline;
+        bool looks = late || uv_now(&host->loop) >= retired->look_at;
         ignore_wants(retired->script);
-        if (late || !is_unfinished(retired->script)) {
+        if (looks && (late || !is_unfinished(retired->script))) {
             *place = retired->next;
             close_replaced(retired->script, retired->script->exited ? "by its os.exit"
                                             : late ? "as its --stop-timeout is over"
                                                    : finished);
             free(retired);
         } else {
-            ld_alarm_wake_at(host, retired->deadline);
+            wait_for(host, retired, looks);
             place = &retired->next;
         }
     }
