@@ -328,6 +328,37 @@ describe("A child that is ready by sd_notify", function()
     assert.same({ pid, true }, { child.pid, child.ready })
   end)
 
+  it("is replaced at a reload only if it was started without a socket that is asked for now", function()
+    local function script(ready)
+      return ([[lunad.supervise { "sh", "-c", "echo up >&2; exec sleep 1000", name = "w", keep = true, %s }
+        ]]):format(ready)
+    end
+    local function child()
+      return support.wait_for("one child", function()
+        local children = box:status("s").children
+        return #children == 1 and children[1]
+      end)
+    end
+    box:serve(script "ready = 1000")
+    local pid = child().pid
+    local function reload(ready)
+      assert.equal(0, box:reload(script(ready)).code)
+      local same = child().pid == pid
+      pid = child().pid
+      return same
+    end
+    assert.is_true(reload "ready = 'up'")
+    assert.is_false(child().ready)
+    assert.is_true(reload "ready = 0.01")
+    support.wait_for("the child to be ready", function() return child().ready end)
+    assert.is_false(reload "ready = 'notify'")
+    assert.is_false(child().ready)
+    assert.is_true(reload "ready = 'notify'")
+    assert.is_true(reload "ready = 'up'")
+    assert.is_false(child().ready)
+    assert.is_true(reload "ready = 'notify'")
+  end)
+
   it("leaves no descriptor and no socket behind, whether it could be started or not", function()
     box:inside [[
       local function sockets()

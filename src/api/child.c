@@ -184,13 +184,14 @@ static int spawn(lua_State *L, bool marked, enum ld_ready_kind ready) {
     if (request.keep) {
         ld_state_check_current(L, "option 'keep'");
         request.config.identity = push_identity(L, &request);
-        kept = ld_api_child_keep_find(L, request.name, request.config.identity);
+        kept = ld_api_child_keep_find(L, &request);
     }
     struct ld_child_half *half = push_pinned_box(L);
     int box = lua_gettop(L);
     if (kept != NULL) {
         half->child = kept;
         half->claims = true;
+        half->ready_kind = ready;
         ld_child_claim(kept, half);
     } else {
         const char *step;
@@ -261,8 +262,11 @@ static int l_note_child(lua_State *L) {
 /* Note whether a child is ready. For lunad's own Lua: note_ready(child, is_ready). */
 static int l_note_ready(lua_State *L) {
     const struct ld_child_box *box = ld_api_child_box_check(L);
-    if (box->half != NULL && !box->half->claims) { /* a claimed child stays what it is */
-        ld_child_note_ready(box->half->child, lua_toboolean(L, 2));
+    bool is_ready = lua_toboolean(L, 2);
+    if (box->half != NULL && box->half->claims) { /* for when it is this generation's */
+        box->half->ready = is_ready ? LD_READY_NOW : LD_READY_NOT_YET;
+    } else if (box->half != NULL) {
+        ld_child_note_ready(box->half->child, is_ready);
     }
     return 0;
 }

@@ -21,6 +21,8 @@ struct ld_child_half {
     bool late;                     /* started after the script was replaced */
     bool claims;                   /* the child is another generation's until this one is ready */
     bool to_log[2];                /* which outputs go to the log */
+    enum ld_ready_kind ready_kind; /* how the child is to say that it is ready */
+    enum ld_ready ready;           /* as noted while the child is claimed */
     struct ld_task_queue waiters;  /* for the end */
     struct ld_task_queue flushers; /* for the writing */
     struct ld_task *calling[2];    /* output callbacks that are not done yet */

@@ -26,24 +26,33 @@ static bool is_kept_as(const struct ld_child *child, const char *name) {
     return facts.keep && facts.running && strcmp(facts.name, name) == 0;
 }
 
+/* Whether a running child is what a request asks for. One that was started without a socket for READY=1
+ * cannot get it. */
+static bool is_as_asked(const struct ld_child *child, const struct ld_spawn_request *request) {
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    return strcmp(ld_child_identity(child), request->config.identity) == 0 &&
+           (request->config.ready_kind != LD_READY_BY_NOTIFY || facts.has_ready_socket);
+}
+
 /* Find the child to claim. */
-struct ld_child *ld_api_child_keep_find(lua_State *L, const char *name, const char *identity) {
+struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_request *request) {
     const struct ld_script *script = ld_state_script(L);
     struct ld_child *found = NULL;
     struct ld_child *child = NULL;
     while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         const struct ld_child_half *claimant = ld_child_claimant(child);
-        if (owner == NULL || !is_kept_as(child, name)) {
+        if (owner == NULL || !is_kept_as(child, request->name)) {
             continue;
         }
         bool is_ours = owner->handle.script == script ||
                        (claimant != NULL && claimant->handle.script == script);
         if (is_ours) {
-            lx_error(L, "option 'keep': the name '%s' is in use by another child", name);
+            lx_error(L, "option 'keep': the name '%s' is in use by another child", request->name);
         }
         if (owner->handle.script->stage == LD_STAGE_SERVICE && claimant == NULL &&
-            strcmp(ld_child_identity(child), identity) == 0) {
+            is_as_asked(child, request)) {
             found = child;
         }
     }
@@ -111,7 +120,10 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
     }
     close_half(old);
     claimant->claims = false;
-    ld_child_hand_over(child, claimant->to_log);
+    ld_child_hand_over(child, claimant->to_log, claimant->ready_kind);
+    if (claimant->ready != LD_READY_UNKNOWN) {
+        ld_child_note_ready(child, claimant->ready == LD_READY_NOW);
+    }
     if (claimant->box->stdin_closed) {
         ld_child_close_stdin(child);
     }

@@ -3,10 +3,12 @@
 #define LD_API_CHILD_KEEP_H
 
 #include "api/child_box.h"
+#include "api/spawn_request.h"
 
-/* Find the kept child that another generation runs under NAME and whose identity is IDENTITY; NULL if
- * there is none that can be claimed. Raises if the script itself keeps a child of that name. */
-struct ld_child *ld_api_child_keep_find(lua_State *L, const char *name, const char *identity);
+/* Find the kept child that another generation runs under the name of a request, whose identity is that of
+ * the request (in its config), and which can say that it is ready as asked; NULL if there is none. Raises if
+ * the script itself keeps a child of that name. */
+struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_request *request);
 
 /* Give a claim up, so that the child stays the old generation's; false if the half claims nothing. The
  * half is freed if it does. */

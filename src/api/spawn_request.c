@@ -365,5 +365,4 @@ void ld_api_spawn_request_identify(const struct ld_spawn_request *request,
         enum ld_stream_kind kind = request->config.streams[i].kind;
         ld_text_format(identity, ";%d", (int)(kind == LD_STREAM_LOG ? LD_STREAM_PIPE : kind));
     }
-    ld_text_format(identity, ";%d", (int)request->config.ready_kind);
 }

@@ -505,6 +505,7 @@ void ld_child_describe(const struct ld_child *child, struct ld_child_facts *fact
                                      .keep = child->identity != NULL,
                                      .restarts = child->restarts,
                                      .ready = child->ready.state,
+                                     .has_ready_socket = child->ready.fd > 0,
                                      .has_last = child->has_last,
                                      .last = child->last,
                                      .timed_out = child->timed_out,
@@ -549,7 +550,9 @@ void ld_child_claim(struct ld_child *child, void *claimant) {
 }
 
 /* Make the claimant the owner. */
-void ld_child_hand_over(struct ld_child *child, const bool to_log[2]) {
+void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
+                        enum ld_ready_kind ready_kind) {
+    child->ready.kind = ready_kind;
     child->owner = child->claimant;
     child->claimant = NULL;
     for (int i = 0; i < 2; i++) {

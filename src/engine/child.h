@@ -73,7 +73,8 @@ struct ld_child_facts {
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
     enum ld_ready ready;
-    bool has_last; /* it ran before, and ended like this: */
+    bool has_ready_socket; /* it was started with LD_READY_BY_NOTIFY */
+    bool has_last;         /* it ran before, and ended like this: */
     struct ld_exit last;
     double seconds;      /* since the start, or that it ran */
     struct ld_exit exit; /* once it does not run */
@@ -112,9 +113,10 @@ void *ld_child_claimant(const struct ld_child *child);
 const char *ld_child_identity(const struct ld_child *child);
 void ld_child_claim(struct ld_child *child, void *claimant);
 
-/* Make the claimant the owner; TO_LOG says whose lines of streams 1 and 2 are logged from now on.
- * No reason to hold its output is left. */
-void ld_child_hand_over(struct ld_child *child, const bool to_log[2]);
+/* Make the claimant the owner; TO_LOG says whose lines of streams 1 and 2 are logged from now on, READY_KIND
+ * what of its readiness the owner is told. No reason to hold its output is left. */
+void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
+                        enum ld_ready_kind ready_kind);
 
 /* Move the beginning of an unfinished line of STREAM, kept for the log, to TEXT. */
 struct ld_text;

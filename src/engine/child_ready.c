@@ -112,7 +112,8 @@ static int look(const struct ld_child_ready *ready) {
  * closes those that came with it. */
 static int receive(const struct ld_child_ready *ready) {
     char byte;
-    int rc = ready->state != LD_READY_NOW ? look(ready) : 0;
+    bool matters = ready->kind == LD_READY_BY_NOTIFY && ready->state != LD_READY_NOW;
+    int rc = matters ? look(ready) : 0;
     if (rc >= 0 && recv(ready->fd, &byte, sizeof byte, MSG_DONTWAIT) < 0) {
         rc = -errno;
     }

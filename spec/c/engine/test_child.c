@@ -368,7 +368,7 @@ static void test_hand_over(void) {
     new.child = old.child;
     ld_child_claim(old.child, &new);
     CHECK(ld_child_owner(old.child) == &old && ld_child_claimant(old.child) == &new);
-    ld_child_hand_over(old.child, to_log);
+    ld_child_hand_over(old.child, to_log, LD_READY_UNTOLD);
     ld_child_settle(new.child);
     CHECK(ld_child_owner(new.child) == &new &&ld_child_claimant(new.child) == NULL);
     CHECK_INT(0, ld_child_write(new.child, "two\n", 4));
