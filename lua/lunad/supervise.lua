@@ -40,7 +40,7 @@ end
 function Supervisor:children()
   local list = {}
   for _, slot in ipairs(check(self, "children").slots) do
-    list[#list + 1] = slot.child
+    list[#list + 1] = slot.child or nil
   end
   return list
 end
@@ -53,11 +53,11 @@ function core.waiting(most)
       total = total + (slot.state == "waiting" and 1 or 0)
       if slot.state == "waiting" and total <= most then
         list[total] = {
-          name = slot.name or slot.last and slot.last.name,
+          name = slot.name or slot.last and slot.last.name or nil,
           command = table.concat(state.spawn, " "),
           restarts = slot.restarts,
           keep = state.spawn.keep or false,
-          last = slot.last,
+          last = slot.last or nil,
         }
       end
     end

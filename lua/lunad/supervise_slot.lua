@@ -47,12 +47,6 @@ local function label(state, slot)
   return child and child.name or slot.name or tostring(state.spawn[1])
 end
 
--- The same with the pid of the child that runs.
-local function title(state, slot)
-  local name = label(state, slot)
-  return slot.child and ("%s (pid %d)"):format(name, slot.child.pid) or name
-end
-
 -- How a child ended, as text.
 local function describe(exit)
   return exit.error or exit.signal and "signal " .. exit.signal or ("code %d"):format(exit.code)
@@ -61,7 +55,7 @@ end
 -- Tell the one who waits for a slot.
 local function tell(slot, ok, why)
   local on_outcome = slot.on_outcome
-  slot.on_outcome = nil
+  slot.on_outcome = false
   if on_outcome then
     on_outcome(ok, why)
   end
@@ -72,7 +66,7 @@ local function unwatch(slot)
   slot.is_ready = false
   if slot.ready_timer then
     slot.ready_timer:stop()
-    slot.ready_timer = nil
+    slot.ready_timer = false
   end
 end
 
@@ -89,20 +83,17 @@ end
 
 -- Handle that the child of a slot is not ready in time. It may serve all the same, so it is left running.
 local function be_late(state, slot)
-  slot.ready_timer, slot.is_late = nil, true
+  slot.ready_timer, slot.is_late = false, true
   core.log.warn("supervised child is not ready", {
     name = label(state, slot), pid = slot.child.pid, seconds = state.ready_timeout,
   })
-  tell(slot, false, ("%s was not ready within %.10g s"):format(title(state, slot), state.ready_timeout))
+  tell(slot, false, ("%s (pid %d) was not ready within %.10g s"):format(slot.child.name, slot.child.pid,
+    state.ready_timeout))
 end
 
--- Begin to wait until the child of a slot is ready.
+-- Begin to wait until the child that a slot is about to get is ready.
 local function watch(state, slot)
   slot.is_late = false
-  if core.is_ready(slot.child) then -- for the generation that started it
-    return become_ready(state, slot)
-  end
-  core.note_ready(slot.child, false)
   if state.ready_by then
     slot.ready_timer = core.after(state.ready_timeout, be_late, state, slot)
   else
@@ -131,7 +122,7 @@ end
 
 local on_exit
 
--- Start the child of a slot; returns it, or nil, error, code.
+-- Start the child of a slot; returns it, or nil, error, code. What raises without memory comes before that.
 local function start(state, slot)
   local options = {}
   for key, value in pairs(state.spawn) do
@@ -149,22 +140,38 @@ local function start(state, slot)
   options.on_exit = function(exit, ended)
     on_exit(state, slot, exit, ended)
   end
-  child, err, code = core.spawn_marked(options, state.ready_by, state.ready_by and function(line)
+  local tell_of = state.ready_by and function(line)
     if slot.child == child then
       hear(state, slot, line)
     end
-  end)
+  end
+  local _ <close> = setmetatable({}, { __close = function()
+    if not slot.child then
+      unwatch(slot)
+    end
+  end })
+  watch(state, slot)
+  child, err, code = core.spawn_marked(options, state.ready_by, tell_of)
   if child then
     slot.child, slot.state = child, "running"
-    core.note_child(child, slot.restarts, slot.last)
-    watch(state, slot)
+    core.note_child(child, slot.restarts, slot.last or nil)
+    if core.is_ready(child) then -- for the generation that started it
+      become_ready(state, slot)
+    else
+      core.note_ready(child, false)
+    end
   end
   return child, err, code
 end
 
--- Add a slot and start its child; returns that, or nil, error, code.
+-- Add a slot and start its child; returns that, or nil, error, code. The slot has all its fields from the
+-- beginning, so that setting one later needs no memory.
 function slots.add(state, index)
-  local slot = { index = index, name = name_of(state, index), state = "ended", restarts = 0, failures = 0 }
+  local slot = {
+    index = index, name = name_of(state, index), state = "ended", restarts = 0, failures = 0, child = false,
+    last = false, timer = false, is_ready = false, is_late = false, ready_timer = false, on_outcome = false,
+    strays_until = false,
+  }
   state.slots[index] = slot
   return start(state, slot)
 end
@@ -190,10 +197,10 @@ local function clear(slot)
   unwatch(slot)
   if slot.timer then
     slot.timer:stop()
-    slot.timer = nil
+    slot.timer = false
   end
   if slot.child and core.drop_claim(slot.child) then
-    slot.child = nil
+    slot.child = false
   elseif slot.child then
     core.end_child(slot.child)
   end
@@ -245,7 +252,7 @@ local schedule
 -- Start the child of an empty slot again, unless the script is about to end. Waits until what the
 -- previous child left behind is gone.
 function slots.restart(state, slot)
-  slot.timer = nil
+  slot.timer = false
   if slots.is_over(state) then
     slot.state = "ended"
     tell(slot, false, "the script is about to end")
@@ -257,9 +264,12 @@ function slots.restart(state, slot)
     return
   end
   slot.restarts = slot.restarts + 1
-  local child, err = start(state, slot)
+  local ok, child, err = pcall(start, state, slot) -- it raises without memory: later there may be some
+  if not ok then
+    child, err = nil, tostring(child)
+  end
   if not child then
-    tell(slot, false, ("%s could not be started: %s"):format(title(state, slot), err))
+    tell(slot, false, ("%s could not be started: %s"):format(label(state, slot), err))
     schedule(state, slot, { ok = false, error = err, seconds = 0, timed_out = false })
   end
 end
@@ -303,8 +313,7 @@ function on_exit(state, slot, exit, child)
   local before = slot.state
   local was_ready = slot.is_ready
   unwatch(slot)
-  local ended = title(state, slot)
-  slot.child, slot.last = nil, child
+  slot.child, slot.last = false, child
   if state.stopped or slots.is_over(state) then
     slot.state = "ended"
     tell(slot, false, "the script is about to end")
@@ -313,7 +322,8 @@ function on_exit(state, slot, exit, child)
     slots.restart(state, slot)
   else
     if not was_ready then
-      tell(slot, false, ("%s ended before it was ready: %s"):format(ended, describe(exit)))
+      tell(slot, false, ("%s (pid %d) ended before it was ready: %s"):format(child.name, child.pid,
+        describe(exit)))
     end
     if state.policy(exit) then
       schedule(state, slot, exit)

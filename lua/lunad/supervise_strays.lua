@@ -35,7 +35,7 @@ function strays.are_left(slot)
   if core.strays(slot.last, late >= 0 and "KILL" or "") > 0 and late < GONE_AFTER then
     return true
   end
-  slot.strays_until = nil
+  slot.strays_until = false
   return false
 end
 

@@ -189,6 +189,21 @@ describe("The back-off of a supervisor", function()
     assert.same({ 0.1, 0.2, 0.1 }, world.delays)
   end)
 
+  it("applies when memory has run out, too", function()
+    world.supervise(patient { "cmd" })
+    local spawn = world.spawn
+    world.spawn = function(self)
+      table.remove(self.delays)
+      error("not enough memory", 0)
+    end
+    world:exit(world:last(), 1)
+    world:pass(0.1 + 0.19)
+    assert.equal("not enough memory", world.errors[1][2].error)
+    world.spawn = spawn
+    world:pass(0.02)
+    assert.equal(1, #world:alive())
+  end)
+
   it("applies to a command that cannot be started again, which is logged", function()
     world.supervise(patient { "cmd" })
     world.refusal = "ENOENT"

@@ -59,10 +59,7 @@ function World:after(delay, fn, ...)
   local timer = { due = self.time + delay, fn = fn, args = table.pack(...) }
   function timer.stop() timer.stopped = true end
   table.insert(self.timers, timer)
-  local slot = timer.args[2]
-  if not (slot and slot.state == "running") then -- it does not wait until a child is ready
-    table.insert(self.delays, delay)
-  end
+  table.insert(self.delays, delay)
   return timer
 end
 
@@ -93,6 +90,7 @@ function World.restart(_, supervisor)
 end
 
 function World:spawn(options, how, tell)
+  table.remove(self.delays) -- that of the timer for its readiness, which is made just before
   if self.refusal then
     return nil, self.refusal .. ": refused", self.refusal
   end
