@@ -105,6 +105,19 @@ static bool keep_bytes(lua_State *L, int arg, struct ld_text *text) {
     return !text->failed;
 }
 
+/* Duplicate a descriptor, by one of the reserve if there is no other; or a negative errno. */
+static int duplicate(int fd) {
+    int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+    int rc = copy < 0 ? -errno : copy;
+    if (rc == -EMFILE) {
+        ld_reserve_lend();
+        copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        rc = copy < 0 ? -errno : copy;
+        ld_reserve_take_back();
+    }
+    return rc;
+}
+
 /* Give an offered connection to the host, at the commit: hand_over(key, fd, received, unsent) -> true |
  * nil, error, code. The caller still owns its descriptor. */
 static int l_hand_over(lua_State *L) {
@@ -118,12 +131,9 @@ static int l_hand_over(lua_State *L) {
     if (!keep_bytes(L, 3, &parcel->received) || !keep_bytes(L, 4, &parcel->unsent)) {
         return lx_fail(L, -ENOMEM, "%s", key);
     }
-    ld_reserve_lend();
-    int copy = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-    int rc = copy < 0 ? -errno : 0;
-    ld_reserve_take_back();
-    if (rc < 0) {
-        return lx_fail(L, rc, "%s", key);
+    int copy = duplicate(fd);
+    if (copy < 0) {
+        return lx_fail(L, copy, "%s", key);
     }
     ld_parcels_take(parcels_of(L), parcel, copy);
     lua_pushboolean(L, 1);
