@@ -40,6 +40,20 @@ describe("a replaced generation with a client", function()
       "on_exit = function() n = n + 1 if n == 2 then done() end end }",
     ["sleep"] = "lunad.sleep(0.001) done()",
     ["luv"] = "local t = uv.new_timer() t:start(1, 0, function() t:close() done() end)",
+    ["await"] = "lunad.await(lunad.after, 0.001) done()",
+    ["wait_fd"] = "local p = uv.pipe() lunad.after(0.001, uv.fs_write, p.write, 'x') " ..
+      "assert(lunad.wait_fd(p.read, 'r', 600) == 'r') done()",
+    ["timeout"] = "assert(lunad.timeout(0.001, lunad.sleep, 600) == nil) done()",
+    ["all"] = "assert(#lunad.all { function() lunad.sleep(0.001) return 1 end, os.time } == 2) done()",
+    ["any"] = "local function s(n) return function() lunad.sleep(n) end end " ..
+      "assert(lunad.any { s(600), s(0.001) } == 2) done()",
+    ["channel"] = "local c = lunad.channel() lunad.task(function() lunad.sleep(0.001) c:put(1) end) " ..
+      "assert(c:get(600) == 1) done()",
+    ["semaphore"] = "local s = lunad.semaphore(1) local held = s:acquire() " ..
+      "lunad.after(0.001, held.release, held) assert(s:acquire(600)) done()",
+    ["net.connect"] = "local _, _, code = require 'lunad.net'.connect '127.0.0.1:1' " ..
+      "assert(code == 'ECONNREFUSED') done()",
+    ["os.execute and io.popen"] = "assert(os.execute 'true' and io.popen('true'):close()) done()",
   }
   for what, text in pairs(STARTS) do
     it("may start what it needs for it: " .. what, function()
@@ -62,6 +76,8 @@ describe("a replaced generation with a client", function()
     ["cron again"] = "old_cron:again()",
     ["signal"] = "lunad.signal('USR1', print)",
     ["listen"] = "lunad.listen '127.0.0.1:0'",
+    ["net.serve"] = "require 'lunad.net'.serve('127.0.0.1:0', print)",
+    ["keep"] = "lunad.keep('name', 1)",
     ["the option keep"] = "lunad.spawn { 'sleep', '600', name = 'k', keep = true }",
   }
   for what, text in pairs(REFUSED) do
@@ -125,7 +141,7 @@ describe("a replaced generation with a client", function()
     assert.is_true(support.is_alive(child))
     client:finish():wait_end()
     box:wait_log("s", "generation 1 is closed as it has finished, and with it: child late " ..
-      "%(pid " .. child .. "%)\n")
+      "%(pid " .. child .. "%), task at [^\n]*/s%.lua:%d+\n")
     box:wait_log("s", "task closed")
     box:wait_gone(child)
     wait_retired(box)

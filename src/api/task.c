@@ -10,6 +10,7 @@
 #include "script/task.h"
 
 #define TASK_TYPE "lunad.task"
+#define NAMES_MAX 100 /* of tasks, in one message */
 
 static const char
     boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
@@ -123,6 +124,7 @@ static int l_task(lua_State *L) {
     lua_insert(L, 1);
     lua_xmove(L, task->co, args + 1);
     box->task = task;
+    task->is_late = script->stage == LD_STAGE_REPLACED;
     task->owner = box;
     task->on_end = on_task_end;
     ld_task_start(task, args);
@@ -298,6 +300,31 @@ void ld_api_task_traceback(struct ld_script *script, struct ld_text *text) {
     ld_state_protect(script, trace_all, &report, NULL);
 }
 
+/* Add the place of each task that was begun late. Runs protected. */
+static int name_late(lua_State *L) {
+    const struct report *report = lua_touserdata(L, 1);
+    const struct ld_task *task;
+    size_t count = 0;
+    LIST_FOREACH(task, &report->script->tasks.suspended, link) {
+        if (task->is_late && count++ < NAMES_MAX) {
+            lx_push_place(L, task->co);
+            ld_text_format(report->text, "%stask at %s", ld_text_is_empty(report->text) ? "" : ", ",
+                           lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
+    }
+    if (count > NAMES_MAX) {
+        ld_text_format(report->text, " and %zu tasks more", count - NAMES_MAX);
+    }
+    return 0;
+}
+
+/* Name the tasks of a replaced script that it began after that, and that have not ended. */
+static void name_unfinished(struct ld_script *script, struct ld_text *text) {
+    struct report report = {.script = script, .text = text};
+    ld_state_protect(script, name_late, &report, NULL);
+}
+
 static const luaL_Reg functions[] = {
     {"task", l_task},
     {NULL, NULL},
@@ -330,5 +357,6 @@ const struct ld_part ld_api_task_part = {
     .functions = functions,
     .own = own,
     .open = set_up,
+    .name_unfinished = name_unfinished,
     .report = report_tasks,
 };

@@ -17,7 +17,8 @@
 #include "base/text.h"
 #include "engine/signals.h"
 
-#define LARGE 64 /* active handles */
+#define LARGE     64  /* active handles */
+#define NAMES_MAX 100 /* of connections, in one message */
 
 struct ld_guest {
     uv_loop_t loop;
@@ -257,7 +258,7 @@ static void name_connected(uv_handle_t *handle, void *arg) {
     struct sockaddr_storage peer;
     char host[64] = "";
     int size = sizeof peer;
-    if (!is_connected(handle)) {
+    if (!is_connected(handle) || search->count++ >= NAMES_MAX) {
         return;
     }
     const char *comma = ld_text_is_empty(search->text) ? "" : ", ";
@@ -275,7 +276,10 @@ static void name_connected(uv_handle_t *handle, void *arg) {
 
 /* Name the connected peers. */
 void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text) {
-    walk(guest, name_connected, (struct search){.fd = -1, .text = text});
+    size_t count = walk(guest, name_connected, (struct search){.fd = -1, .text = text}).count;
+    if (count > NAMES_MAX) {
+        ld_text_format(text, " and %zu connections more", count - NAMES_MAX);
+    }
 }
 
 /* Look for a descriptor. */

@@ -37,7 +37,8 @@ bool ld_guest_is_large(const struct ld_guest *guest);
 /* Whether a stream on it is connected. */
 bool ld_guest_is_connected(const struct ld_guest *guest);
 
-/* Add "connection with ADDRESS" for each, with ", " between, also after earlier text. */
+/* Add "connection with ADDRESS" for each, the number of those past a limit, with ", " between, also after
+ * earlier text. */
 struct ld_text;
 void ld_guest_name_connected(const struct ld_guest *guest, struct ld_text *text);
 

@@ -81,11 +81,12 @@ struct ld_task {
     lua_State *co;
     int anchor; /* what keeps co in the registry */
     enum ld_task_state state;
-    bool cancelled;              /* the error is still to be raised */
-    bool was_cancelled;          /* it was raised */
-    bool is_listed;              /* among the script's tasks: it was suspended once */
-    bool is_known;               /* the script has seen its coroutine, and may keep it */
-    bool has_failed;             /* its coroutine has ended by an error */
+    bool cancelled;     /* the error is still to be raised */
+    bool was_cancelled; /* it was raised */
+    bool is_listed;     /* among the script's tasks: it was suspended once */
+    bool is_known;      /* the script has seen its coroutine, and may keep it */
+    bool is_late;       /* the script began it when it had been replaced: its end is logged */
+    bool has_failed;    /* its coroutine has ended by an error */
     enum ld_heap_user heap_user; /* what it may allocate */
     const char *what;            /* for messages: "a timer", "the script" */
     const char *waits_for;       /* while suspended: "sleep", … */

@@ -141,6 +141,7 @@ void ld_task_drop(struct ld_task *task) {
     task->state = LD_TASK_IDLE; /* the rest was set when it was needed */
     task->cancelled = false;
     task->was_cancelled = false;
+    task->is_late = false;
     task->has_failed = false;
     task->heap_user = LD_HEAP_SCRIPT;
     task->on_end = NULL;
