@@ -300,23 +300,22 @@ local function send_written(connection, answer)
   send(connection, (sent and "" or begin) .. (is_chunked and "0\r\n\r\n" or ""))
 end
 
--- Whether nothing of the request is left that would be taken for the next one.
+-- Whether nothing is left of the body of the request, which would be taken for the next request.
 local function is_read(connection)
-  local body = connection.body
-  return not body or body:is_over()
+  return not connection.body or connection.body:is_over()
 end
 
--- Whether the connection can go on after this answer: a generation that has been replaced, or a service that
--- stops, serves what its clients have sent already.
-local function can_go_on(connection)
-  return is_read(connection) and
-    (not connection.server.is_ending or connection.at <= #connection.stream.buffer)
+-- Whether the client may send another request: a generation that has been replaced, or a service that stops,
+-- serves only what its clients have sent already.
+local function is_welcome(connection)
+  return not connection.server.is_ending or connection.at <= #connection.stream.buffer
 end
 
 -- Call the function, and send what it returns; returns whether the connection goes on.
 local function answer(connection, request, is_kept)
   local status, body, headers = call(connection, request)
-  is_kept = is_kept and (type(body) == "function" or can_go_on(connection))
+  -- The function that writes a body may read that of the request, which then is over later.
+  is_kept = is_kept and is_welcome(connection) and (type(body) == "function" or is_read(connection))
   if connection.broken then
     status, body, headers, is_kept = connection.broken, reply.text(connection.broken), nil, false
   end
@@ -331,7 +330,7 @@ local function answer(connection, request, is_kept)
   end
   if made.body then
     send_written(connection, made)
-    return made.is_kept and is_read(connection) -- the server may end since its head has promised that
+    return made.is_kept and is_read(connection)
   end
   return send(connection, made.head) and made.is_kept
 end
