@@ -15,6 +15,7 @@ end
 
 return {
   serve = from_file "http_server.lua",
+  request = from_file "http_client.lua",
   parse_query = target.parse_query,
   encode = target.encode,
 }

@@ -104,6 +104,11 @@ local function send(connection, data)
   return nil, words, code
 end
 
+-- Whether nothing is left of the body of the request, which would be taken for the next request.
+local function is_read(connection)
+  return not connection.body or connection.body:is_over()
+end
+
 -- Wait until the client ends the connection; what else it sends is dropped.
 local function wait_for_end(connection)
   local stream = connection.stream
@@ -122,7 +127,10 @@ local function finish(connection)
     return
   end
   expect(connection, "linger", now() + LINGER)
-  connection.stream:shutdown()
+  local stream = connection.stream
+  if not stream:shutdown() and is_read(connection) and connection.at > #stream.buffer then
+    close(connection) -- TLS has no end of one side alone
+  end
   if connection.state ~= "closed" then
     wait_for_end(connection)
   end
@@ -298,11 +306,6 @@ local function send_written(connection, answer)
     return close(connection)
   end
   send(connection, (sent and "" or begin) .. (is_chunked and "0\r\n\r\n" or ""))
-end
-
--- Whether nothing is left of the body of the request, which would be taken for the next request.
-local function is_read(connection)
-  return not connection.body or connection.body:is_over()
 end
 
 -- Whether the client may send another request: a generation that has been replaced, or a service that stops,

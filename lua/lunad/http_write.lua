@@ -74,6 +74,11 @@ local function begin_undated(status)
   return lines_of[status] or status_line(status)
 end
 
+-- A text for people.
+local function show(text)
+  return (text:gsub("%c", function(c) return ("\\x%02X"):format(c:byte()) end))
+end
+
 -- Check the value of a field; returns it, or nil and words.
 local function check_value(name, value)
   if type(value) ~= "string" and type(value) ~= "number" then
@@ -91,8 +96,7 @@ local function format_fields(fields, take)
   local lines, count = {}, 0
   for name, values in pairs(fields) do
     if not is_name(name) then
-      local shown = tostring(name):gsub("%c", function(c) return ("\\x%02X"):format(c:byte()) end)
-      return nil, ("'%s' is not the name of a field"):format(shown)
+      return nil, ("'%s' is not the name of a field"):format(show(tostring(name)))
     end
     local key = lower(name)
     for _, value in ipairs(type(values) == "table" and values or { values }) do
@@ -113,5 +117,5 @@ local function format_fields(fields, take)
 end
 
 return {
-  begin = begin, begin_undated = begin_undated, format_fields = format_fields, reasons = REASONS,
+  begin = begin, begin_undated = begin_undated, format_fields = format_fields, show = show, reasons = REASONS,
 }

@@ -385,6 +385,6 @@ function net.taken(key)
 end
 
 -- For lunad.http.
-core.net = { serve = serve, check_serve = check_serve, check_options = check_options }
+core.net = { connect = net.connect, serve = serve, check_serve = check_serve, check_options = check_options }
 
 return net
