@@ -1,4 +1,4 @@
--- examples/http.lua unchanged, without lunad: a stand-in provides the few functions that it calls.
+-- callbacks.lua unchanged, without lunad: a stand-in provides the few functions that it calls.
 local uv = require "luv"
 
 local sockets = {} -- held, so that none is closed
@@ -19,5 +19,5 @@ package.preload.lunad = function()
   }
 end
 
-dofile "examples/http.lua"
+dofile "bench/http/callbacks.lua"
 uv.run()
