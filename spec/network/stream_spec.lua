@@ -176,6 +176,36 @@ describe("A stream", function()
     ]]
   end)
 
+  it("lets go of a task that its time has woken and that is cancelled before it goes on", function()
+    inside [[
+      local due, late, idle = nil, 0, 0.2
+      local stream = pair(function(s)
+        local writer = lunad.task(function() due = lunad.now() + idle s:write(("x"):rep(30e6)) end)
+        local gate = lunad.channel()
+        local last
+        for _ = 1, 200 do -- each holds the loop for a turn; the writer comes after them
+          last = lunad.task(function()
+            gate:get()
+            late = late + (lunad.now() > due and 1 or 0)
+            if late == 5 then writer:cancel() end
+            local ends = lunad.now() + (late < 5 and 0.005 or 0)
+            repeat until lunad.now() > ends
+          end)
+        end
+        gate:close()
+        last:wait()
+        equal("cancelled", select(2, writer:wait()))
+      end, { idle = idle })
+      local sleepers = {}
+      repeat lunad.sleep(0.01) until late >= 5
+      for i = 1, 50 do
+        sleepers[i] = lunad.task(function() local n = lunad.now() lunad.sleep(0.3) return lunad.now() - n end)
+      end
+      for i = 1, 50 do truthy(sleepers[i]:wait() >= 0.3) end
+      truthy(#stream:read "all" < 30e6)
+    ]]
+  end)
+
   it("is a variable to be closed", function()
     inside [[
       local ended

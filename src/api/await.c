@@ -58,10 +58,10 @@ static int l_done(lua_State *L) {
     return 0;
 }
 
-/* Return COUNT values that done was given, at the top: after true, in await_for. */
-static int give(lua_State *L, const struct await *await, int count) {
+/* Return COUNT values that done was given, at the top: after true, in await_for; or that it was not called. */
+static int give(lua_State *L, const struct await *await, bool is_answered, int count) {
     if (await->is_limited) {
-        lua_pushboolean(L, await->state == AWAIT_ANSWERED);
+        lua_pushboolean(L, is_answered);
         lua_insert(L, -1 - count);
         return count + 1;
     }
@@ -81,7 +81,7 @@ static int push_answer(lua_State *L, const struct await *await) {
             lua_rawgeti(L, 2, i);
         }
     }
-    return give(L, await, count);
+    return give(L, await, true, count);
 }
 
 /* Forget a task that is cancelled. */
@@ -91,17 +91,18 @@ static void abandon(struct ld_task *task) {
     ld_api_timer_box_end_wake(task->script, await->timer);
 }
 
-/* Return what done was given, which is above done on the stack; or that the time is up. */
+/* Return what done was given, which is above done on the stack; or that the time is up. A task that its time
+ * has woken may be cancelled before it goes on, and done be called when it has gone. */
 static int resumed(lua_State *L, int status, lua_KContext context) {
     struct ld_task *task = ld_task_of(L);
     struct await *await = task->awaited;
+    bool is_answered = await->state == AWAIT_ANSWERED;
     (void)status;
     (void)context;
+    await->state = AWAIT_OVER;
     ld_api_timer_box_end_wake(task->script, await->timer);
     ld_task_check_cancelled(L);
-    int results = give(L, await, lua_gettop(L) - 1);
-    await->state = AWAIT_OVER;
-    return results;
+    return give(L, await, is_answered, lua_gettop(L) - 1);
 }
 
 /* Go on when the function has returned; its results are above done on the stack. */
