@@ -253,6 +253,7 @@ end
 local function take(server, fd)
   local handle = server.is_unix and uv.new_pipe(false) or uv.new_tcp()
   local ok, err = core.open_new(handle, fd)
+  server.arrived = false
   if not ok then
     handle:close()
     core.log.warn(("%s: a client is lost: %s"):format(server.text, err))
@@ -285,7 +286,7 @@ local function pause(server, err, code)
   return true
 end
 
--- Accept clients, in a task of its own, as long as this generation is the service.
+-- Accept clients as long as this generation is the service.
 local function accept_clients(server)
   local start = core.give_way()
   while not server.closed do
@@ -294,13 +295,31 @@ local function accept_clients(server)
     end
     local fd, err, code = core.accept(server.fd)
     if fd then
-      server.is_short = false
+      server.arrived = fd
       take(server, fd)
+      server.is_short = false
       start = core.give_way(start)
     elseif not err or not pause(server, err, code) then
       return
     end
   end
+end
+
+-- The same, in a task of its own. A client for which the script has left no memory is lost, but not those
+-- that come when there is some again.
+local function go_on_accepting(server)
+  core.use_reserve()
+  local ok, err
+  repeat
+    ok, err = pcall(accept_clients, server)
+    if server.arrived then
+      core.close_client(server.arrived)
+      server.arrived = false
+    end
+    if not ok and err ~= "not enough memory" then
+      error(err, 0)
+    end
+  until ok or not pause(server, err, "ENOMEM")
 end
 
 -- server:close(): no more clients; those that are served finish. Twice does nothing.
@@ -368,9 +387,9 @@ local function serve(text, fn, options, gives_away)
   end
   local server = setmetatable({
     fd = fd, fn = fn, is_unix = is_unix, open = 0, max = options.max or math.huge, idle = options.idle,
-    text = address or text, tls = tls, leave = leave, gives_away = gives_away,
+    text = address or text, tls = tls, leave = leave, gives_away = gives_away, arrived = false,
   }, Server)
-  server.task = core.task(accept_clients, server)
+  server.task = core.task(go_on_accepting, server)
   return server
 end
 

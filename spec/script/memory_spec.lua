@@ -1,6 +1,7 @@
 -- --memory-limit: what a script meets that asks for more, and what works all the same.
 
 local support = require "support"
+local net = require "support.net"
 
 local MB = 1024 * 1024
 
@@ -182,6 +183,25 @@ describe("--memory-limit", function()
         return found and found.restarts == 5 and found.state == "running"
       end)
       box:wait_log("s", "uncaught error in an on_exit callback: not enough memory")
+      box:ok("stop", "s")
+    end)
+
+    it("its servers, which serve again when there is memory", function()
+      serve [[
+        local server = require "lunad.net".serve("127.0.0.1:0", function(stream) stream:write "hello" end)
+        print("at " .. server:address())
+        lunad.after(0.01, function() fill() io.write("full\n") end)
+        lunad.signal("USR1", function() kept = nil collectgarbage() io.write("free\n") end)
+      ]]
+      local port = tonumber((box:wait_log("s", "at 127%.0%.0%.1:(%d+)\n")))
+      box:wait_log("s", "full\n")
+      local clients = {}
+      for i = 1, 5 do clients[i] = net.connect(port):wait_connected() end
+      box:wait_log("s", "not enough memory")
+      box:ok("signal", "s", "USR1")
+      box:wait_log("s", "free\n")
+      net.connect(port):wait "hello"
+      for _, client in ipairs(clients) do client:close() end
       box:ok("stop", "s")
     end)
 

@@ -101,6 +101,12 @@ static int l_close_listener(lua_State *L) {
     return 0;
 }
 
+/* close_client(fd): close what accept gave, when nothing else has got it. */
+static int l_close_client(lua_State *L) {
+    close((int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
 /* Have all calls of a script look again. One that goes on at once may wait again. */
 static void wake_all(struct ld_script *script) {
     LIST_HEAD(, ld_accept) waiting = LIST_HEAD_INITIALIZER(waiting);
@@ -129,6 +135,7 @@ static void retire(struct ld_script *old, struct ld_script *next) {
 
 static const luaL_Reg own[] = {
     {"accept", l_accept},
+    {"close_client", l_close_client},
     {"close_listener", l_close_listener},
     {NULL, NULL},
 };

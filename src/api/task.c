@@ -161,6 +161,16 @@ static int l_report(lua_State *L) {
     return 0;
 }
 
+/* Let the task of the caller, all of which is lunad's own, allocate as lunad itself: it goes on where the
+ * script has used up its memory. For lunad's own Lua: use_reserve(). */
+static int l_use_reserve(lua_State *L) {
+    struct ld_task *task = ld_task_of(L);
+    if (task != NULL) {
+        task->heap_user = LD_HEAP_HOST;
+    }
+    return 0;
+}
+
 /* Let the task of the caller, which has allocated as lunad itself, allocate as the script. For lunad's own
  * Lua: end_reserve(). */
 static int l_end_reserve(lua_State *L) {
@@ -331,7 +341,8 @@ static const luaL_Reg functions[] = {
 };
 
 static const luaL_Reg own[] = {
-    {"check_task", l_check_task},   {"where", l_where}, {"report", l_report},
+    {"check_task", l_check_task},   {"where", l_where},
+    {"report", l_report},           {"use_reserve", l_use_reserve},
     {"end_reserve", l_end_reserve}, {NULL, NULL},
 };
 
