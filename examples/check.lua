@@ -1,6 +1,6 @@
 -- A cron job: look at a web page each minute, and tell when it goes down and when it is back.
 --
---   CHECK_URL=http://127.0.0.1:8080/hello lunad start examples/check.lua
+--   lunad start examples/check.lua    looks at examples/http.lua, or at CHECK_URL
 --   lunad status check                up or down, since when, and what was seen last
 --   lunad signal check USR1           looks now
 --   CHECK_COMMAND='mail -s "$1 is $2: $3" admin </dev/null' lunad start examples/check.lua

@@ -1,11 +1,11 @@
 -- A webhook sender: other programs hand it events, and it posts them to a URL until the receiver takes them.
 --
---   WEBHOOK_URL=http://127.0.0.1:8080/echo lunad start examples/webhook.lua
+--   lunad start examples/webhook.lua      posts to examples/http.lua, or to WEBHOOK_URL
 --   curl --unix-socket /tmp/webhook.sock -d '{"build": "ok"}' http://here/      answers with the event's id
 --   lunad logs -f webhook                 what was sent, and what is tried again
 --   lunad status webhook                  how many events wait
 --
--- An event is a file in a folder until it is sent: neither a crash nor a reload loses one. One may come twice,
+-- An event is a file in a folder until it is sent: neither a crash nor a reload loses one. It may come twice,
 -- if that happens between the answer of the receiver and the removal of the file: X-Event-Id tells.
 
 local lunad = require "lunad"
