@@ -19,9 +19,10 @@ local function resolve(object, method, address, port, socktype)
   }, method)
 end
 
--- Make a descriptor that the original may have just opened fit for the loop.
+-- Note what a call may have changed: the class, and a descriptor that was just opened.
 local function prepare(object)
   local fd = object.raw:getfd()
+  waits.note_class(object)
   if fd >= 0 then
     core.prepare_fd(fd)
   end
@@ -112,7 +113,9 @@ function udp.setpeername(object, address, port)
   local raw = check(object, "setpeername")
   address = check_text(address, 1, "setpeername")
   if address == "*" then
-    return raw:setpeername "*"
+    local done, reason = raw:setpeername "*"
+    waits.note_class(object)
+    return done, reason
   end
   port = check_text(port, 2, "setpeername")
   local list, err = resolve(object, "setpeername", address, port, "dgram")

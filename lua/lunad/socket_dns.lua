@@ -23,15 +23,16 @@ local messages = {
 
 -- The same for the older functions of the C library, which toip and tohostname show.
 local host_messages = {
-  EAI_AGAIN = "Host name lookup failure", EAI_FAIL = "Unknown server error",
-  EAI_NODATA = "No address associated with name", EAI_NONAME = "host not found",
+  EAI_ADDRFAMILY = "host not found", EAI_AGAIN = "Host name lookup failure",
+  EAI_FAIL = "Unknown server error", EAI_NODATA = "No address associated with name",
+  EAI_NONAME = "host not found",
 }
 
 local Request = {}
 
 -- A task that is cancelled, or whose time is up, gives up the question unless a thread is at it already.
 function Request.__close(request)
-  if not request.is_over then
+  if request.request and not request.is_over then
     require("luv").cancel(request.request)
   end
 end
@@ -42,7 +43,11 @@ local function ask(name, ...)
   local arguments = table.pack(...)
   local err, answer, service = core.await(function(done)
     arguments[arguments.n + 1] = done
-    request.request = assert(require("luv")[name](table.unpack(arguments, 1, arguments.n + 1)))
+    local begun, _, code = require("luv")[name](table.unpack(arguments, 1, arguments.n + 1))
+    request.request = begun
+    if not begun then -- a name that cannot be one
+      done(code == "EINVAL" and "EAI_NONAME" or code)
+    end
   end)
   request.is_over = true
   if err then

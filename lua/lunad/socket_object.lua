@@ -188,6 +188,7 @@ local function wrap(raw, kind, family)
     raw = raw, kind = kind, family = family, block = -1, total = -1, wrap = wrap,
     buffer = "", at = 1, more = {}, size = 0, searched = 0, searched_size = 0,
   }, classes[kind])
+  waits.note_class(object)
   if raw:getfd() >= 0 then
     core.prepare_fd(raw:getfd())
   end

@@ -261,6 +261,14 @@ function stream.setstats(object, received, sent, age)
   return check(object, "setstats"):setstats(received and received + object.size, sent, age)
 end
 
+-- listen([backlog]) -> 1 | nil, error
+function stream.listen(object, backlog)
+  local raw = check(object, "listen", "master")
+  local ok, err = raw:listen(check_number(backlog, nil, 1, "listen"))
+  waits.note_class(object)
+  return ok, err
+end
+
 -- accept() -> client | nil, error
 function stream.accept(object)
   check(object, "accept", "server")

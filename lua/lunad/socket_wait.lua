@@ -11,6 +11,11 @@ local FOREVER = 1e8 -- a timeout that is longer than this many seconds is none
 local to_read = { timeout = "r", wantread = "r", wantwrite = "w" }
 local to_write = { timeout = "w", wantread = "r", wantwrite = "w" }
 
+-- Note the class of the original, which connect and others change.
+local function note_class(object)
+  object.class = debug.getmetatable(object.raw).__index.class
+end
+
 -- Raise unless an object is of the class that a method is for, as "tcp{client}".
 local function check(object, method, state)
   local raw = type(object) == "table" and rawget(object, "raw")
@@ -107,6 +112,7 @@ local function persist(object, method, mode, ...)
 end
 
 return {
-  to_read = to_read, to_write = to_write, check = check, check_text = check_text, check_number = check_number,
-  FOREVER = FOREVER, time_left = time_left, wait = wait, give_way = give_way, persist = persist,
+  FOREVER = FOREVER, to_read = to_read, to_write = to_write, note_class = note_class, check = check,
+  check_text = check_text, check_number = check_number, time_left = time_left, wait = wait,
+  give_way = give_way, persist = persist,
 }
