@@ -119,9 +119,23 @@ static int call_live(lua_State *L) {
     return call_open(L);
 }
 
+/* The place of a callback among the arguments, or 0: luv takes whatever can be called, and not only as the
+ * last argument. */
+static int find_callback(lua_State *L) {
+    int at = lua_gettop(L);
+    while (at > 0 && !lua_isfunction(L, at)) {
+        if (luaL_getmetafield(L, at, "__call") != LUA_TNIL) {
+            lua_pop(L, 1);
+            break;
+        }
+        at--;
+    }
+    return at;
+}
+
 /* The same for a function that starts a request only if it is given a callback. */
 static int call_sync(lua_State *L) {
-    return lua_isfunction(L, -1) ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
+    return find_callback(L) > 0 ? call_open(L) : lua_tocfunction(L, lua_upvalueindex(1))(L);
 }
 
 /* Push what luv returns for an error. */
@@ -273,8 +287,11 @@ static int on_opened(lua_State *L) {
 
 /* fs_open and fs_mkstemp, which return a descriptor, or pass it to a callback. */
 static int call_fs_open(lua_State *L) {
-    if (lua_isfunction(L, -1)) {
+    int callback = find_callback(L);
+    if (callback > 0) {
+        lua_pushvalue(L, callback);
         lua_pushcclosure(L, on_opened, 1);
+        lua_replace(L, callback);
         return call_open(L);
     }
     int results = lua_tocfunction(L, lua_upvalueindex(1))(L);
