@@ -135,17 +135,24 @@ local function let_go(stream)
   end
 end
 
--- The reload is done: hand the connection over.
+local function hand_over(key, stream)
+  local received = table.concat(stream.parts or {}) .. stream.frozen.buffer
+  local ok, err = core.hand_over(key, stream.handle:fileno(), received, streams.unsent(stream))
+  if not ok then
+    error(err, 0)
+  end
+end
+
+-- The reload is done: hand the connection over. If that fails, this generation goes on with it.
 function core.release_parcel(key)
   local stream = handed[key]
   handed[key] = nil
-  local received = table.concat(stream.parts or {}) .. stream.frozen.buffer
-  local ok, err = core.hand_over(key, stream.handle:fileno(), received, streams.unsent(stream))
+  local ok, err = pcall(hand_over, key, stream)
   if ok then
     let_go(stream)
   else
-    core.log.warn(("the connection with %s stays with this generation: %s"):format(stream:peer(), err))
     thaw(stream)
+    core.log.warn(("the connection with %s stays with this generation: %s"):format(stream:peer(), err))
   end
 end
 
@@ -179,13 +186,8 @@ local function send_nowhere(stream)
   return fail("EPIPE", stream:peer())
 end
 
--- The reload is done: take the connection over, unless that was closed meanwhile, by either generation.
-function core.receive_parcel(key)
-  local stream = awaited[key]
-  awaited[key] = nil
+local function receive(key, stream)
   local fd, _, is_unix, received, unsent = core.taken(key)
-  local blocked = stream.blocked
-  stream.fill, stream.send, stream.blocked = nil, nil, nil
   if not fd then
     stream.ended, stream.send = true, send_nowhere
   elseif stream.closed then
@@ -195,9 +197,25 @@ function core.receive_parcel(key)
   else
     open(stream, fd, received, unsent)
   end
+end
+
+-- The reload is done: take the connection over, unless that was closed meanwhile, by either generation. What
+-- waits for it goes on in any case.
+function core.receive_parcel(key)
+  local stream = awaited[key]
+  local blocked = stream.blocked
+  awaited[key] = nil
+  stream.fill, stream.send, stream.blocked = nil, nil, nil
+  local ok, err = pcall(receive, key, stream)
+  if not ok then
+    stream.ended, stream.send = "ENOMEM", send_nowhere
+  end
   wake(stream)
   for _, done in ipairs(blocked) do
     done()
+  end
+  if not ok then
+    error(err, 0)
   end
 end
 

@@ -251,6 +251,19 @@ describe("a connection that is handed on", function()
     assert.equal("1:one\ntwo! taken\n", (client:wait_end()))
   end)
 
+  it("may be taken by the generation after the next", function()
+    local client = connect "go()":send "one\ntwo"
+    client:wait "^1:one\n$"
+    assert.equal(0, box:reload("").code)
+    assert.equal(1, box:reload("assert(require 'lunad.net'.taken 'client 1') error 'no'").code)
+    assert.equal(0, box:reload([[
+      local stream = require "lunad.net".taken "client 1"
+      lunad.task(function() stream:write(stream:read "line", " 3\n") end)
+    ]]).code)
+    client:send "!\n":wait "^1:one\ntwo! 3\n$"
+    client:close()
+  end)
+
   it("is closed and named when nothing takes it", function()
     local client = connect("go()", "--stop-timeout", "0.3"):send "one\n"
     client:wait "^1:one\n$"
