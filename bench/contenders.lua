@@ -12,6 +12,7 @@ return {
   { name = "lunad", program = "lunad.lua", command = "$LUNAD run" },
   { name = "generational", program = "lunad.lua", command = "$LUNAD run bench/lib/generational.lua",
     title = "lunad, generational collector", where = "collector" },
+  { name = "callbacks", title = "lunad, callbacks of luv" },
   { name = "lua", program = "lua.lua", command = "lua5.4", title = "lua5.4 alone" },
   { name = "luv", program = "luv.lua", command = "lua5.4", title = "lua5.4 + luv", needs = module "luv" },
   { name = "cqueues", program = "cqueues.lua", command = "lua5.4", title = "lua5.4 + cqueues",

@@ -1,11 +1,12 @@
--- A process that answers requests: the HTTP server of examples/http.lua under lunad or luv, or node's; or a
--- server that returns what it reads.
+-- A process that answers requests: that of examples/http.lua, one by callbacks under lunad or luv, or that of
+-- node; or a server that returns what it reads.
 
 local uv = require "luv"
 local services = require "services"
 
 local commands = {
   lunad = { os.getenv "LUNAD", "run", "--name", "http", "examples/http.lua" },
+  callbacks = { os.getenv "LUNAD", "run", "--name", "http", "bench/http/callbacks.lua" },
   luv = { "lua5.4", "bench/http/luv.lua" },
   node = { "node", "bench/http/node.js" },
 }

@@ -340,7 +340,7 @@ end
 
 -- Serve one request; returns whether the connection goes on.
 local function serve_one(connection, request, length, is_kept)
-  request.peer = connection.peer
+  request.peer = connection.stream.address
   connection.body, connection.broken = nil, nil
   if length ~= 0 then
     local ok, status, words = begin_body(connection, request, length)
@@ -387,7 +387,7 @@ local function serve_all(connection)
       connection.at = at or connection.at
       return true
     end
-    local stop, searched, status, words = find_end(text, at, connection.searched, server.max_head)
+    local stop, searched, status, words = find_end(text, at, connection.searched or 1, server.max_head)
     if not stop then
       connection.at, connection.searched = at, searched
       if status then
@@ -400,7 +400,8 @@ local function serve_all(connection)
       refuse(connection, length, is_kept)
       return false
     end
-    connection.at, connection.searched, connection.has_skipped = stop + 2, 0, false
+    connection.at = stop + 2
+    connection.searched, connection.has_skipped, connection.head_deadline = nil, nil, nil
     if not serve_one(connection, request, length, is_kept) then
       finish(connection)
       return false
@@ -415,13 +416,13 @@ local function wait_for_more(connection)
     stream.buffer = ""
   elseif at > 1 then
     stream.buffer = sub(stream.buffer, at)
-    connection.searched = math.max(connection.searched - at + 1, 0)
+    connection.searched = connection.searched and math.max(connection.searched - at + 1, 1)
   end
   connection.at = 1
   if stream.ended then
     return close(connection)
   elseif stream.buffer == "" then
-    connection.head_deadline = nil
+    connection.head_deadline, connection.body = nil, nil
     expect(connection, "idle", now() + (server.is_stopping and QUIET or server.idle))
   else
     connection.head_deadline = connection.head_deadline or now() + server.head_timeout
@@ -452,10 +453,11 @@ end
 -- Begin with the client of a stream.
 local function begin(server, stream)
   local connection = setmetatable({
-    server = server, stream = stream, peer = stream:peer(), state = "idle", due = math.huge, deadline = 0,
-    at = 1, searched = 0, timer = false, serve = false, body = nil,
+    server = server, stream = stream, state = "idle", due = math.huge, deadline = 0, at = 1, timer = false,
+    serve = false,
   }, Connection)
   stream.idle = server.write_timeout
+  stream:peer() -- while it is connected
   connection.serve = function() serve(connection) end
   server:note(connection)
   wait_for_more(connection)

@@ -38,7 +38,7 @@ end
 
 -- Wait until the stream may be read again.
 local function wait_to_read(stream)
-  local reader <close> = stream.reader -- luacheck: ignore 211
+  local reader <close> = streams.reader_of(stream) -- luacheck: ignore 211
   core.await_for(nil, park, stream)
   if stream.closed then
     return fail("ECANCELED", "the stream was closed meanwhile")

@@ -31,9 +31,17 @@ end
 
 -- Make a stream of a connected handle. `address` is what the other side is called, if that is known.
 local function new(handle, address)
-  local stream = setmetatable({ handle = handle, address = address, buffer = "" }, Stream)
-  stream.reader = setmetatable({ stream = stream }, Reader)
-  return stream
+  return setmetatable({ handle = handle, address = address, buffer = "" }, Stream)
+end
+
+-- What ends a wait of a stream, made when it first waits: one that no task reads needs none.
+local function reader_of(stream)
+  local reader = stream.reader
+  if not reader then
+    reader = setmetatable({ stream = stream }, Reader)
+    stream.reader = reader
+  end
+  return reader
 end
 
 local function check(stream, method)
@@ -114,7 +122,7 @@ local function fill(stream, seconds)
   if stream.grace then -- it was not read for a while
     seconds, stream.grace = seconds and math.max(seconds, stream.grace), nil
   end
-  local reader <close> = stream.reader -- luacheck: ignore 211
+  local reader <close> = reader_of(stream) -- luacheck: ignore 211
   if not core.await_for(seconds, park, stream) then
     if stream.frozen then -- the other side may have sent something
       return stream:fill()
@@ -131,7 +139,7 @@ end
 -- Wait in a task for those who asked to be called.
 local function wait_in_task(stream)
   while stream.on_more do
-    local ok, err = fill(stream)
+    local ok, err = fill(stream, core.TEN_YEARS) -- who asked knows how long it may take
     if not ok then
       stream.ended = stream.ended or err or true
     end
@@ -444,6 +452,6 @@ end
 
 return {
   new = new, check = check, fail = fail, show = show, fill = fill, take = take, write = write,
-  on_data = on_data, wake = wake, time_left = time_left, unsent = unsent,
+  reader_of = reader_of, on_data = on_data, wake = wake, time_left = time_left, unsent = unsent,
   send_on = send_on, Stream = Stream,
 }

@@ -172,7 +172,7 @@ end
 local function fill(stream, seconds)
   seconds = seconds or stream.idle
   local deadline = seconds and core.now() + seconds
-  local reader <close> = stream.reader -- luacheck: ignore 211
+  local reader <close> = streams.reader_of(stream) -- luacheck: ignore 211
   stream.waiter = function() end
   while true do
     local has_more, err = receive(stream)
