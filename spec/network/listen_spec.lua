@@ -742,7 +742,8 @@ describe("an inherited socket by its number", function()
 
   it("is passed on to start, which is told by LISTEN_FDS alone", function()
     local port = net.free_port()
-    pass("start", "127.0.0.1:" .. port, "serve 'fd:web'", "env = { LISTEN_FDS = '1', LISTEN_FDNAMES = 'web' }")
+    local env = "env = { LISTEN_FDS = '1', LISTEN_FDNAMES = 'web' }"
+    pass("start", "127.0.0.1:" .. port, "serve 'fd:web'", env)
     assert.equal("generation 1\n", (net.ask(port)))
     assert.equal(0, reload "serve 'fd:3'")
     assert.equal("generation 2\n", (net.ask(port)))

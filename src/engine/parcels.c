@@ -325,12 +325,14 @@ static void on_closed(uv_handle_t *handle) {
 
 /* Close a set. */
 void ld_parcels_close(struct ld_parcels *parcels) {
-    struct ld_parcel *parcel;
-    while ((parcel = TAILQ_FIRST(&parcels->offers)) != NULL) {
-        ld_parcels_forget(parcels, parcel);
+    struct ld_parcel *next;
+    for (struct ld_parcel *at = TAILQ_FIRST(&parcels->offers); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, place);
+        ld_parcels_forget(parcels, at);
     }
-    while ((parcel = TAILQ_FIRST(&parcels->held)) != NULL) {
-        close_held(parcels, parcel);
+    for (struct ld_parcel *at = TAILQ_FIRST(&parcels->held); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, place);
+        close_held(parcels, at);
     }
     uv_close((uv_handle_t *)&parcels->timer, on_closed);
 }
