@@ -203,6 +203,9 @@ end
 -- waits for it goes on in any case.
 function core.receive_parcel(key)
   local stream = awaited[key]
+  if not stream then
+    return -- there was no memory for it when it was claimed: api/parcel.c closes the connection
+  end
   local blocked = stream.blocked
   awaited[key] = nil
   stream.fill, stream.send, stream.blocked = nil, nil, nil

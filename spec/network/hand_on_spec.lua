@@ -360,6 +360,24 @@ describe("a connection that is handed on", function()
     client:wait_end()
   end)
 
+  it("is closed if the new generation fails in the middle of taking it, and goes on", function()
+    local client = connect "go()":send "one\n"
+    client:wait "1:one\n"
+    local reload = box:reload(LINES .. [[
+      local uv = require "luv"
+      local new_tcp = uv.new_tcp
+      uv.new_tcp = function() error "not enough memory" end
+      print("taken", pcall(net.taken, "client 1"))
+      uv.new_tcp = new_tcp
+      lunad.state.keys = nil
+      go()
+    ]])
+    assert.equal(0, reload.code)
+    box:wait_log("s", "taken\tfalse\t[^\n]*not enough memory\n")
+    client:wait_end()
+    assert.equal(0, box:status("s").errors.count)
+  end)
+
   it("moves with a keeper too", function()
     local client = connect("go()", "--restart", "always"):send "one\n"
     client:wait "^1:one\n$"
