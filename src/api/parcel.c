@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lauxlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "api/core.h"
@@ -17,10 +18,18 @@
 
 static const char loaded_key; /* in the registry: whether parcel.lua is loaded */
 
+#define KEY_MAX 1000 /* bytes, as in parcel.lua */
+
+/* The key of a parcel that may go meanwhile. */
+struct key {
+    size_t size;
+    char bytes[KEY_MAX];
+};
+
 /* A call of a function of parcel.lua, a field of core. */
 struct call {
     const char *function;
-    const struct ld_text *key; /* its argument, or NULL */
+    const struct key *key; /* its argument, or NULL */
 };
 
 /* Push what is called, and its argument. */
@@ -30,14 +39,14 @@ static int push_call(lua_State *co, void *arg) {
     lua_getfield(co, -1, call->function);
     lua_remove(co, -2);
     if (call->key != NULL) {
-        lua_pushlstring(co, ld_text_string(call->key), call->key->size);
+        lua_pushlstring(co, call->key->bytes, call->key->size);
         return 1;
     }
     return 0;
 }
 
 /* Call a function of parcel.lua, if that is loaded; it may not suspend. */
-static void call_lua(struct ld_script *script, const char *function, const struct ld_text *key) {
+static void call_lua(struct ld_script *script, const char *function, const struct key *key) {
     struct call call = {.function = function, .key = key};
     if (lua_rawgetp(script->L, LUA_REGISTRYINDEX, &loaded_key) != LUA_TNIL) {
         struct ld_task *task = ld_task_take_or_report(script, "the hand-over of a connection");
@@ -69,6 +78,7 @@ static int l_offer(lua_State *L) {
     const char *key = luaL_checklstring(L, 1, &size);
     const char *peer = luaL_checkstring(L, 2);
     struct ld_parcel *parcel;
+    luaL_argcheck(L, size <= KEY_MAX, 1, "the key is too long");
     ld_state_check_current(L, "hand_on");
     int rc = ld_parcels_offer(parcels_of(L), script, key, size, &parcel);
     if (rc < 0) {
@@ -193,16 +203,22 @@ void ld_api_parcel_give_back(struct ld_script *script) {
     }
 }
 
+/* Copy the key of a parcel. */
+static struct key key_of(const struct ld_parcel *parcel) {
+    struct key key = {.size = parcel->key.size};
+    memcpy(key.bytes, ld_text_string(&parcel->key), key.size);
+    return key;
+}
+
 /* Give a connection to the generation that has claimed it, if it has. */
-static void deliver(struct ld_script *script, const struct ld_text *key) {
+static void deliver(struct ld_script *script, const struct key *key) {
     struct ld_parcels *parcels = script->setup->parcels;
-    struct ld_parcel *parcel =
-        ld_parcels_find(parcels, script, false, ld_text_string(key), key->size);
+    struct ld_parcel *parcel = ld_parcels_find(parcels, script, false, key->bytes, key->size);
     if (parcel == NULL || parcel->claimant != script) {
         return;
     }
     call_lua(script, "receive_parcel", key);
-    parcel = ld_parcels_find(parcels, script, false, ld_text_string(key), key->size);
+    parcel = ld_parcels_find(parcels, script, false, key->bytes, key->size);
     if (parcel != NULL && parcel->claimant == script) { /* it had no memory for it */
         if (parcel->fd >= 0) {
             close(parcel->fd);
@@ -212,10 +228,10 @@ static void deliver(struct ld_script *script, const struct ld_text *key) {
 }
 
 /* Hand over one connection. If that fails, the old generation serves it on. */
-static void hand_over(struct ld_script *old, struct ld_script *next, const struct ld_text *key) {
+static void hand_over(struct ld_script *old, struct ld_script *next, const struct key *key) {
     struct ld_parcels *parcels = old->setup->parcels;
     call_lua(old, "release_parcel", key);
-    struct ld_parcel *left = ld_parcels_find_offer(parcels, old, ld_text_string(key), key->size);
+    struct ld_parcel *left = ld_parcels_find_offer(parcels, old, key->bytes, key->size);
     if (left != NULL) {
         ld_parcels_take(parcels, left, -1);
     }
@@ -228,20 +244,12 @@ void ld_api_parcel_commit(struct ld_script *old, struct ld_script *next) {
     const struct ld_parcel *parcel;
     old->is_being_replaced = false;
     while ((parcel = ld_parcels_first_offer(parcels, old)) != NULL) {
-        struct ld_text key = {0};
-        ld_text_append(&key, &parcel->key);
-        if (key.failed) {
-            ld_parcels_forget_owner(parcels, old);
-            break;
-        }
+        struct key key = key_of(parcel);
         hand_over(old, next, &key);
-        ld_text_fini(&key);
     }
     while ((parcel = ld_parcels_first_claim(parcels, next)) != NULL) {
-        struct ld_text key = {0};
-        ld_text_append(&key, &parcel->key);
+        struct key key = key_of(parcel);
         deliver(next, &key);
-        ld_text_fini(&key);
     }
 }
 
