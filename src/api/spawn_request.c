@@ -138,6 +138,7 @@ static size_t count_pairs(lua_State *L, int index) {
 
 /* What a change of user sets: HOME, USER and LOGNAME. */
 #define ACCOUNT_VARIABLES 3
+#define OWN_VARIABLES     4 /* at most, of add_own and add_listen_pid */
 static const char *const account_names[ACCOUNT_VARIABLES] = {"HOME", "USER", "LOGNAME"};
 
 /* Whether a change of user sets the variable of "KEY=VALUE". */
@@ -214,7 +215,7 @@ static char *const *push_environment(lua_State *L, struct ld_spawn_request *requ
     if (inherited && !request->config.spawn.session && !request->marked) {
         return environ; /* unchanged */
     }
-    size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + 3;
+    size_t most = count_environ() + count_pairs(L, env) + ACCOUNT_VARIABLES + OWN_VARIABLES;
     const char **vector = push_vector(L, most);
     for (size_t i = 0; !request->clear_env && environ[i] != NULL; i++) {
         if (!is_overridden(L, env, environ[i]) && !is_of_account(request, environ[i])) {
