@@ -371,16 +371,17 @@ describe("A child that is ready by sd_notify", function()
         for _ in list:gmatch "%d+" do total = total + 1 end
         return total
       end
+      lunad.sleep(0.01) -- what the start has opened is closed
       fails("ENOENT", lunad.supervise { "/no/such", ready = "notify" })
       local before = count()
-      for _ = 1, 20 do
+      for _ = 1, 10 do
         fails("ENOENT", lunad.supervise { "/no/such", ready = "notify" })
         local supervisor = lunad.supervise { "sleep", "1000", ready = "notify", count = 2 }
         truthy(sockets() >= 2)
         supervisor:stop()
         eventually(function() return #supervisor:children() == 0 end)
       end
-      eventually(function() return sockets() == 0 and count() == before end)
+      eventually(function() return sockets() == 0 and count() <= before end)
     ]]
   end)
 end)

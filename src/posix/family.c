@@ -47,17 +47,27 @@ static int read_proc(pid_t pid, const char *name, struct ld_text *text) {
     return ld_file_load(path, text);
 }
 
-/* Read the environment that PID was started with. During an exec it is empty for a moment, and the
- * command line too. */
-static void read_environment(pid_t pid, struct ld_text *environment, int *patience) {
+/* Whether PID calls exec: then its environment is empty for a moment, and its command line too. */
+static bool is_in_exec(pid_t pid) {
     struct ld_process process;
-    for (;;) {
-        struct ld_text words = {0};
-        bool is_known = read_proc(pid, "environ", environment) < 0 || environment->size > 0 ||
-                        read_proc(pid, "cmdline", &words) < 0 || words.size > 0;
-        ld_text_fini(&words);
-        if (is_known || !ld_process_read(&process, pid) || process.is_exiting ||
-            (*patience)-- <= 0) {
+    struct ld_text words = {0};
+    bool is_empty = read_proc(pid, "cmdline", &words) == 0 && words.size == 0;
+    ld_text_fini(&words);
+    return is_empty && ld_process_read(&process, pid) && !process.is_exiting;
+}
+
+/* Read the environment that PID was started with. It counts as empty only if it is when it is read again: an
+ * exec may have ended between a look at the environment and one at the command line. */
+static void read_environment(pid_t pid, struct ld_text *environment, int *patience) {
+    for (int seen_empty = 0; seen_empty < 2;) {
+        if (read_proc(pid, "environ", environment) < 0 || environment->size > 0) {
+            return;
+        }
+        if (!is_in_exec(pid)) {
+            seen_empty++;
+            continue;
+        }
+        if ((*patience)-- <= 0) {
             return;
         }
         poll(NULL, 0, 1);

@@ -300,12 +300,49 @@ static void test_nobody_escapes(void) {
     prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
+/* A process that has the mark and never stops calling exec. */
+static void be_restless(void) {
+    static char *const marked[] = {"PATH=/bin:/usr/bin", "MARK=restless", NULL};
+    char *const words[] = {"sh", (char *)(uintptr_t)box_path("restless"), NULL};
+    setsid();
+    execve("/bin/sh", words, marked);
+    _exit(1);
+}
+
+static void test_strays_in_exec(void) {
+    const struct ld_gone gone = {.pid = getpid(), .started = now_ns(), .mark = "MARK=restless"};
+    struct ld_text text = {0};
+    struct ld_pids strays;
+    ld_text_format(&text, "exec sh %s\n", box_path("restless"));
+    write_file(box_path("restless"), ld_text_string(&text));
+    ld_text_fini(&text);
+    pid_t pid = fork_bound();
+    if (pid == 0) {
+        be_restless();
+    }
+    do { /* until it has left our session */
+        strays.count = 0;
+        CHECK_INT(0, ld_family_find_strays(&gone, &strays));
+        ld_pids_fini(&strays);
+    } while (getsid(pid) != pid);
+    uint64_t start = now_ns();
+    size_t missed = 0;
+    while (now_ns() - start < 700000000) {
+        CHECK_INT(0, ld_family_find_strays(&gone, &strays));
+        missed += !has(&strays, pid);
+        ld_pids_fini(&strays);
+    }
+    CHECK_INT(0, missed);
+    end_child(pid);
+}
+
 static const struct check_case cases[] = {
     {"ending the family of a pid below 2 ends no process", test_end_family_guard},
     {"a family is all that descends from its root", test_family},
     {"this process has a family too", test_family_of_ourselves},
     {"detached processes and their descendants do not count", test_detached},
     {"no process escapes the end of a family by forking", test_nobody_escapes},
+    {"what was left behind is found while it calls exec", test_strays_in_exec},
 };
 
 CHECK_MAIN(cases)
