@@ -24,6 +24,7 @@ local function prepare(object)
   local fd = object.raw:getfd()
   waits.note_class(object)
   if fd >= 0 then
+    object.is_closed = false
     core.prepare_fd(fd)
   end
   return fd

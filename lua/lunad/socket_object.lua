@@ -55,6 +55,7 @@ function common.setfd(object, fd)
     if not ok then
       core.raise("setfd: " .. err)
     end
+    object.is_closed = false
   end
   return raw:setfd(fd)
 end
@@ -102,48 +103,34 @@ end
 
 -- Whether LuaSec can say goodbye without waiting, which would hold up the loop.
 local function can_finish(object, fd)
-  return core.takes_data(fd) and not (object.writers and object.writers.free == 0)
+  return core.takes_data(fd) and not object.is_sending
 end
 
--- Wait until goodbye can be said.
-local function await_finish(object, fd)
-  local seconds = waits.time_left(object, core.now()) or FAREWELL
-  if not can_finish(object, fd) and seconds > 0 and pcall(core.check_task, "close") then
-    core.wait_fd(fd, "w", math.min(seconds, FAREWELL))
-  end
-end
-
--- Close a connection, whatever it waited for.
+-- Close a connection.
 local function close_now(object)
   local fd = object.raw:getfd()
-  if fd >= 0 then
-    if not can_finish(object, fd) then
-      core.shut_socket(fd)
-    end
-    core.end_waits(fd)
+  if fd >= 0 and not can_finish(object, fd) then
+    core.shut_socket(fd)
   end
   object.raw:close()
 end
 
 local Closing = { __close = function(closing) close_now(closing.object) end }
 
--- close(): ends TLS and the connection.
+-- close(): ends TLS and the connection, when there is room for the last words or the time is up.
 function tls.close(object)
   local fd = check(object, "close"):getfd()
+  if fd < 0 or object.is_closed then
+    return
+  end
   local _ <close> = setmetatable({ object = object }, Closing) -- also if the task is cancelled
-  if fd >= 0 then
-    await_finish(object, fd)
+  object.is_closed = true
+  core.end_waits(fd)
+  local seconds = waits.time_left(object, core.now()) or FAREWELL
+  local has_to_wait = not object.is_sending and not core.takes_data(fd)
+  if has_to_wait and seconds > 0 and pcall(core.check_task, "close") then
+    core.wait_fd(fd, "w", math.min(seconds, FAREWELL))
   end
-end
-
--- Close what the script has dropped, without a wait.
-local function collect(object)
-  local raw = object.raw
-  local fd = raw:getfd()
-  if fd >= 0 and not core.takes_data(fd) then
-    core.shut_socket(fd)
-  end
-  raw:close()
 end
 
 -- The methods that each kind of object has besides those of its original.
@@ -176,7 +163,7 @@ local function new_class(raw, kind)
     end
   end
   class.__close = methods.close
-  class.__gc = kind == "tls" and collect or nil
+  class.__gc = kind == "tls" and close_now or nil -- what a script has dropped
   return class
 end
 

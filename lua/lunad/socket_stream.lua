@@ -183,9 +183,11 @@ local function send_some(object, data, first, last)
   return index, err, part
 end
 
--- Send what is after byte `sent` up to byte `last`, while no other task does.
+-- Send what is after byte `sent` up to byte `last`, while no other task does. `is_sending` stays if that
+-- fails or the task is cancelled.
 local function send_rest(object, data, sent, last, since)
   local chunks = 0
+  object.is_sending = true
   while sent < last do
     local index, err, part = send_some(object, data, sent + 1, last)
     sent = index or part
@@ -202,6 +204,7 @@ local function send_rest(object, data, sent, last, since)
       give_way(object, chunks, since)
     end
   end
+  object.is_sending = false
   return sent, nil, nil
 end
 

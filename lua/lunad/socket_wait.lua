@@ -72,11 +72,13 @@ local function wait(object, mode, since, method)
   end
   core.check_task(method)
   local fd = object.raw:getfd()
-  if fd < 0 then
+  if fd < 0 or object.is_closed then
     return nil, "closed"
   end
   local ready, message, code = core.wait_fd(fd, mode, seconds)
-  if ready then
+  if object.is_closed then
+    return nil, "closed"
+  elseif ready then
     return true
   elseif code == "ETIMEDOUT" then
     return nil
