@@ -59,6 +59,9 @@ local function try(object, entry, since)
   local raw = object.raw
   local ok, err = raw:connect(entry.addr, entry.port)
   local fd = prepare(object)
+  if ok or err == "timeout" then
+    waits.hold(object)
+  end
   if err ~= "timeout" then
     return ok, err
   end
@@ -79,6 +82,7 @@ function tcp.connect(object, address, port)
   check(object, "connect")
   address, port = check_text(address, 1, "connect"), check_text(port, 2, "connect")
   local since = core.now()
+  waits.hold(object)
   local list, err = resolve(object, "connect", address, port, "stream")
   for _, entry in ipairs(list or {}) do
     local ok
@@ -87,6 +91,7 @@ function tcp.connect(object, address, port)
       return ok, err
     end
   end
+  waits.release(object)
   return nil, err
 end
 
@@ -178,6 +183,9 @@ function unixstream.connect(object, path)
     local ok, err = object.raw:connect(path)
     if err ~= "timeout" then
       prepare(object)
+      if ok then
+        waits.hold(object)
+      end
       return ok, err
     end
     ok, err = nap(object, since, "connect")

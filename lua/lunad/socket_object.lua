@@ -43,6 +43,7 @@ function common.close(object)
     core.end_waits(fd)
   end
   object.is_closed = true
+  waits.release(object)
   return raw:close()
 end
 
@@ -55,8 +56,9 @@ function common.setfd(object, fd)
     if not ok then
       core.raise("setfd: " .. err)
     end
-    object.is_closed = false
+    object.is_closed, object.is_shared = false, true
   end
+  waits.release(object)
   return raw:setfd(fd)
 end
 
@@ -112,6 +114,7 @@ local function close_now(object)
   if fd >= 0 and not can_finish(object, fd) then
     core.shut_socket(fd)
   end
+  waits.release(object)
   object.raw:close()
 end
 
@@ -178,6 +181,9 @@ local function wrap(raw, kind, family)
   waits.note_class(object)
   if raw:getfd() >= 0 then
     core.prepare_fd(raw:getfd())
+  end
+  if kind == "tls" or object.class == kind .. "{client}" then
+    waits.hold(object)
   end
   return object
 end

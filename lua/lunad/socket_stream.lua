@@ -275,6 +275,12 @@ end
 -- accept() -> client | nil, error
 function stream.accept(object)
   check(object, "accept", "server")
+  if object.is_shared and not core.is_service() then -- the clients are the old generation's
+    if time_left(object, core.now()) == 0 then
+      return nil, "timeout"
+    end
+    core.await_service()
+  end
   local client, err = persist(object, "accept", "r")
   if not client then
     return nil, err

@@ -16,6 +16,24 @@ local function note_class(object)
   object.class = debug.getmetatable(object.raw).__index.class
 end
 
+-- Note that an object is a connection, or is to become one: until it is closed, a generation that was
+-- replaced is not.
+local function hold(object)
+  local before = object.held
+  object.held = core.hold_connection(object.raw:getfd())
+  if before then
+    core.release_connection(before)
+  end
+end
+
+-- Note that it is none any more.
+local function release(object)
+  if object.held then
+    core.release_connection(object.held)
+    object.held = nil
+  end
+end
+
 -- Raise unless an object is of the class that a method is for, as "tcp{client}".
 local function check(object, method, state)
   local raw = type(object) == "table" and rawget(object, "raw")
@@ -83,7 +101,7 @@ local function wait(object, mode, since, method)
   elseif code == "ETIMEDOUT" then
     return nil
   end
-  return nil, object.raw:getfd() < 0 and "closed" or message
+  return nil, code == "EBADF" and "closed" or message
 end
 
 -- Let other tasks have their turn after `count` chunks, unless the object is not to wait at all.
@@ -114,7 +132,8 @@ local function persist(object, method, mode, ...)
 end
 
 return {
-  FOREVER = FOREVER, to_read = to_read, to_write = to_write, note_class = note_class, check = check,
+  FOREVER = FOREVER, to_read = to_read, to_write = to_write, note_class = note_class, hold = hold,
+  release = release, check = check,
   check_text = check_text, check_number = check_number, time_left = time_left, wait = wait,
   give_way = give_way, persist = persist,
 }

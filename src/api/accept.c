@@ -94,6 +94,35 @@ static int l_accept(lua_State *L) {
     return take_or_wait(L, accept);
 }
 
+/* Whether the generation is the service, or was. For lunad's own Lua: is_service(). */
+static int l_is_service(lua_State *L) {
+    lua_pushboolean(L, !ld_stage_is_new(ld_state_script(L)->stage));
+    return 1;
+}
+
+/* Return from await_service. */
+static int has_taken_over(lua_State *L, int status, lua_KContext context) {
+    (void)status;
+    (void)context;
+    end(ld_state_script(L), lua_touserdata(L, -1));
+    ld_task_check_cancelled(L);
+    return 0;
+}
+
+/* await_service(): suspend until the generation is the service; raises if the caller cannot. */
+static int l_await_service(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    struct ld_task *task = ld_task_check(L, "accept");
+    if (!ld_stage_is_new(script->stage)) {
+        return 0;
+    }
+    struct ld_accept *accept = lua_newuserdatauv(L, sizeof *accept, 0);
+    *accept = (struct ld_accept){.wait = {.on_ready = on_ready, .fd = -1}, .task = task};
+    LIST_INSERT_HEAD(&script->accepts, accept, link);
+    task->awaited = accept;
+    return ld_task_suspend(L, "accept", abandon, has_taken_over);
+}
+
 /* close_listener(fd): close what lunad.listen gave. */
 static int l_close_listener(lua_State *L) {
     const struct ld_setup *setup = ld_state_script(L)->setup;
@@ -135,6 +164,8 @@ static void retire(struct ld_script *old, struct ld_script *next) {
 
 static const luaL_Reg own[] = {
     {"accept", l_accept},
+    {"is_service", l_is_service},
+    {"await_service", l_await_service},
     {"close_client", l_close_client},
     {"close_listener", l_close_listener},
     {NULL, NULL},

@@ -47,6 +47,7 @@ extern const struct ld_part ld_api_child_part;
 extern const struct ld_part ld_api_task_part;
 extern const struct ld_part ld_api_await_part;
 extern const struct ld_part ld_api_wait_fd_part;
+extern const struct ld_part ld_api_connection_part;
 extern const struct ld_part ld_api_coroutine_part;
 extern const struct ld_part ld_api_luv_part;
 extern const struct ld_part ld_api_socket_part;

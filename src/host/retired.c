@@ -37,6 +37,7 @@ static void close_replaced(struct ld_script *script, const char *why) {
  * are connected, commands. After os.exit it has not. */
 static bool is_unfinished(const struct ld_script *script) {
     bool is_busy = !script->on_stop.done || script->commands > 0 ||
+                   !LIST_EMPTY(&script->connections) ||
                    (script->guest != NULL && ld_guest_is_connected(script->guest));
     return is_busy && !script->exited;
 }

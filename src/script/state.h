@@ -139,12 +139,13 @@ struct ld_script {
     unsigned generation;
     enum ld_stage stage;
     struct ld_timers *timers;
-    lua_State *shelf;               /* see enum ld_shelf */
-    const void *timer_type;         /* their metatable's address */
-    struct ld_wall_clock *clock;    /* of cron timers, if there are any */
-    struct ld_guest *guest;         /* of luv, if it is used */
-    LIST_HEAD(, ld_handle) handles; /* the half of them that libuv knows */
-    LIST_HEAD(, ld_accept) accepts; /* calls that wait for a client */
+    lua_State *shelf;                       /* see enum ld_shelf */
+    const void *timer_type;                 /* their metatable's address */
+    struct ld_wall_clock *clock;            /* of cron timers, if there are any */
+    struct ld_guest *guest;                 /* of luv, if it is used */
+    LIST_HEAD(, ld_handle) handles;         /* the half of them that libuv knows */
+    LIST_HEAD(, ld_accept) accepts;         /* calls that wait for a client */
+    LIST_HEAD(, ld_connection) connections; /* of other libraries than luv */
     struct ld_heap heap;
     size_t commands; /* of lunad.exec that have not finished */
     size_t keepers;  /* things that keep the script alive, beside timers and tasks */
