@@ -80,8 +80,10 @@ describe("A descriptor that a script names by its number", function()
   end
 
   local SERVE = [[
-    local server = uv.new_tcp()
+    local server, again = uv.new_tcp(), uv.new_tcp()
     assert(server:open(3))
+    assert(again:open(3))
+    assert(server:fileno() ~= again:fileno() and server:fileno() ~= 3 and again:fileno() ~= 3)
     assert(server:listen(128, function()
       local peer = uv.new_tcp()
       server:accept(peer)
@@ -89,7 +91,7 @@ describe("A descriptor that a script names by its number", function()
     end))
   ]]
 
-  it("may be inherited from the starting process, in every generation", function()
+  it("may be inherited from the starting process, in every generation, and more than once in one", function()
     local port, pid = serve_three(SERVE)
     for generation = 1, 5 do
       for _ = 1, 5 do
