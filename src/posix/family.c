@@ -20,6 +20,7 @@
 #define END_MS        10
 #define FREEZE_ROUNDS 100 /* a fork bomb may be faster than this process: give up then */
 #define EXEC_ROUNDS   100 /* how often, each millisecond, an exec in progress is waited for */
+#define EMPTY_LOOKS   4   /* after so many an environment is empty */
 
 /* A process, and its relation to the family. */
 struct entry {
@@ -56,21 +57,21 @@ static bool is_in_exec(pid_t pid) {
     return is_empty && ld_process_read(&process, pid) && !process.is_exiting;
 }
 
-/* Read the environment that PID was started with. It counts as empty only if it is when it is read again: an
- * exec may have ended between a look at the environment and one at the command line. */
+/* Read the environment that PID was started with. It counts as empty only if it is so each time that it is
+ * read: an exec may have ended between a look at the environment and one at the command line. */
 static void read_environment(pid_t pid, struct ld_text *environment, int *patience) {
-    for (int seen_empty = 0; seen_empty < 2;) {
+    for (int seen_empty = 0; seen_empty < EMPTY_LOOKS;) {
         if (read_proc(pid, "environ", environment) < 0 || environment->size > 0) {
             return;
         }
-        if (!is_in_exec(pid)) {
-            seen_empty++;
-            continue;
-        }
-        if ((*patience)-- <= 0) {
+        bool in_exec = is_in_exec(pid);
+        seen_empty += !in_exec;
+        int pause = in_exec || seen_empty > 1 ? 1 : 0; /* in ms */
+        *patience -= pause;
+        if (*patience < 0) {
             return;
         }
-        poll(NULL, 0, 1);
+        poll(NULL, 0, pause);
     }
 }
 
