@@ -30,10 +30,11 @@ describe("Every example", function()
 
   it("compiles, and says in its first lines how it is run", function()
     local scan = assert(support.uv.fs_scandir(support.root .. "/examples"))
-    local seen = 0
+    local seen, readme = 0, support.read(support.root .. "/README.md")
     for name in function() return support.uv.fs_scandir_next(scan) end do
       seen = seen + 1
       box:ok("check", support.root .. "/examples/" .. name)
+      assert.truthy(readme:find("(examples/" .. name .. ")", 1, true), name .. " is not in README.md")
       local text = support.read(support.root .. "/examples/" .. name)
       assert.matches("^%-%- ", text)
       local command = "\n%-%-   lunad %a+ [^\n]*examples/" .. name:gsub("%p", "%%%0")
