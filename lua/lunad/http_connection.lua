@@ -463,17 +463,27 @@ local function begin(server, stream)
   wait_for_more(connection)
 end
 
+-- Whether the next generation can go on with a connection: no request of it is being served.
+local function is_movable(connection)
+  return connection.state == "idle" or connection.state == "head"
+end
+
 -- Go on with a connection whose server ends: the timers of a generation that was replaced have been closed,
 -- and a service that stops does not wait for idle clients.
 local function end_soon(connection)
   local state, deadline = connection.state, connection.deadline
-  connection.timer, connection.due = nil, math.huge
+  connection.timer, connection.due = false, math.huge
+  if connection.stream.moved then
+    return close(connection)
+  end
   if state == "idle" and connection.server.is_stopping then
     deadline = deadline - connection.server.idle + QUIET
+  elseif state == "head" and connection.server.is_stopping then
+    deadline = math.min(deadline, now() + LINGER)
   end
   if state ~= "busy" and state ~= "closed" then
     expect(connection, state, deadline)
   end
 end
 
-return { begin = begin, end_soon = end_soon }
+return { begin = begin, is_movable = is_movable, end_soon = end_soon }

@@ -3,6 +3,9 @@
 local core = ...
 
 local connections = core.load "http_connection.lua"
+local parcel = core.load "parcel.lua"
+
+local MOVED_MAX = 1000 -- clients that a reload hands on: each makes it longer, and others can connect again
 
 local OPTIONS = {
   max = "number", idle = "number", head_timeout = "number", body_timeout = "number",
@@ -46,9 +49,33 @@ local function wait_until_empty(state, done)
   return state.open > 0
 end
 
--- Accept no more clients, and tell those that are there, with their next answer, to connect again: closing a
--- connection now could cut off a request that is on its way. A service that stops waits for them, but not for
--- those that are idle.
+-- Hand clients on to the server of the next generation at the same address. Those of whom a request is being
+-- served stay, and are told to connect again.
+local function hand_on(state)
+  local number = 0
+  for connection in pairs(state.connections) do
+    local stream = connection.stream
+    if number == MOVED_MAX then
+      break
+    elseif connections.is_movable(connection) and not stream.finish and not stream.ended then
+      number = number + 1
+      stream:hand_on(("%s %d"):format(state.key, number))
+    end
+  end
+end
+
+-- Go on with a client of the generation before.
+local function adopt(state, stream)
+  if stream then
+    stream.server = state.server
+    state.server.open = state.server.open + 1
+    connections.begin(state, stream)
+  end
+end
+
+-- Accept no more clients, and tell those that are still there, with their next answer, to connect again: to
+-- close a connection now could cut off a request that is on its way. A service that stops waits for them, but
+-- not for those that are idle.
 local function end_server(state, reason)
   state.is_ending, state.is_stopping = true, reason ~= "reload"
   state.server:close()
@@ -126,6 +153,9 @@ local function serve(address, fn, options)
     return nil, err, code
   end
   core.on_stop(function(reason) end_server(state, reason) end)
+  state.key = "lunad.http " .. address
+  parcel.adopters[state.key] = function(stream) adopt(state, stream) end
+  parcel.last_offers[#parcel.last_offers + 1] = function() hand_on(state) end
   local server = setmetatable({}, Server)
   private[server] = state
   return server

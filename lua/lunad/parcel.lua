@@ -13,7 +13,10 @@ local fail, wake = streams.fail, streams.wake
 local KEY_MAX = 1000
 local GRACE = 0.2 -- seconds for what has come in the meantime, when a stream is read again
 
-local parcel = {}
+local parcel = {
+  last_offers = {}, -- functions that hand on streams when the next generation takes over
+  adopters = {}, -- beginning of a key, up to its last space -> function that takes the stream
+}
 
 local handed = {} -- streams that this generation hands on, by key
 local awaited = {} -- streams whose connections it gets when the reload is over, by key
@@ -118,6 +121,13 @@ function core.thaw_parcels()
   handed = {}
   for _, stream in pairs(all) do
     thaw(stream)
+  end
+end
+
+-- The next generation takes over now. Those who know until the last moment what they hand on offer it here.
+function core.offer_last()
+  for _, offer in ipairs(parcel.last_offers) do
+    offer()
   end
 end
 
@@ -241,6 +251,17 @@ function parcel.taken(key)
     awaited[key] = stream
   end
   return stream
+end
+
+-- A connection has come that was not asked for by its key. One of lunad's own that nothing serves any more is
+-- closed; a script may still ask for its own.
+function core.adopt_parcel(key)
+  local adopt = parcel.adopters[key:match "^(.*) "]
+  if adopt then
+    adopt(parcel.taken(key))
+  elseif key:find "^lunad%." then
+    local stream <close> = parcel.taken(key) -- luacheck: ignore 211
+  end
 end
 
 return parcel

@@ -140,12 +140,43 @@ describe("a reload", function()
     ]])
     local begun = net.connect(port):send "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n"
     local half = net.connect(port):send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab"
-    local head = net.connect(port):send "GET / HTTP/1.1\r\nHo"
     box:wait_log("s", "begun")
     box:ok("reload", "s")
     assert.matches("Connection: close\r\n.*\r\n\r\n1$", (begun:wait_end()))
     assert.matches("Connection: close\r\n.*\r\n\r\nabcd1$", (half:send "cd":wait_end()))
-    assert.matches("\r\n\r\n[12]$", head:send "st: x\r\nConnection: close\r\n\r\n":wait_end())
+  end)
+
+  it("moves idle clients to the new generation, and they notice nothing", function()
+    local text = "serve(function() return 200, 'g' .. lunad.generation end)"
+    local port = http.start(box, text)
+    local idle = net.connect(port):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    local half = net.connect(port):send "GET / HTTP/1.1\r\nHo"
+    local silent = net.connect(port):wait_connected()
+    idle:wait "g1$"
+    assert.not_equal(0, box:reload(http.SERVE .. text .. " error 'x'").code)
+    idle:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n":wait "g1.*g1$"
+    for generation = 2, 4 do
+      assert.equal(0, box:reload(http.SERVE .. text).code)
+      assert.same({}, box:status("s").retiring)
+      idle:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n":wait("g" .. generation .. "$")
+    end
+    half:send "st: x\r\n\r\n":wait "g4$"
+    silent:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n":wait "g4$"
+    for _, client in ipairs { idle, half, silent } do
+      assert.not_matches("Connection: close", client.received)
+      assert.falsy(client.ended)
+      client:close()
+    end
+    assert.not_matches("warn", box:log "s")
+  end)
+
+  it("closes idle clients if the new generation serves them no more", function()
+    local port = http.start(box, "serve(function() return 200, 'x' end)")
+    local idle = net.connect(port):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    idle:wait "x$"
+    assert.equal(0, box:reload "require('lunad.http').serve('127.0.0.2:0', print)".code)
+    idle:wait_end()
+    assert.not_matches("warn", box:log "s")
   end)
 
   it("does not wait for requests whose time is up", function()
@@ -174,6 +205,7 @@ describe("a stop", function()
     local idle = net.connect(port):send "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
     idle:wait "done$"
     local silent = net.connect(port):wait_connected()
+    local half = net.connect(port):send "GET / HT"
     local begun = net.connect(port):send "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n"
     box:wait_log("s", "begun")
     local started = uv.hrtime()
@@ -183,6 +215,7 @@ describe("a stop", function()
     assert.is_true(uv.hrtime() - started < 10e9)
     idle:wait_end()
     silent:wait_end()
+    half:wait_end()
     assert.not_matches("warn", box:log "s")
   end)
 end)

@@ -1,6 +1,6 @@
 /* Connections that are handed on to the next generation: stream:hand_on and net.taken of lunad.net. What a
  * stream is, lua/lunad/parcel.lua knows. It calls these functions, and at the steps of a reload its own are
- * called: freeze_parcels, thaw_parcels, release_parcel, receive_parcel. */
+ * called: freeze_parcels, thaw_parcels, offer_last, release_parcel, receive_parcel, adopt_parcel. */
 #include "api/parcel.h"
 
 #include <errno.h>
@@ -203,6 +203,11 @@ void ld_api_parcel_give_back(struct ld_script *script) {
     }
 }
 
+/* Offer what is offered at the last moment. */
+void ld_api_parcel_offer_last(struct ld_script *old) {
+    call_lua(old, "offer_last", NULL);
+}
+
 /* Copy the key of a parcel. */
 static struct key key_of(const struct ld_parcel *parcel) {
     struct key key = {.size = parcel->key.size};
@@ -210,11 +215,14 @@ static struct key key_of(const struct ld_parcel *parcel) {
     return key;
 }
 
-/* Give a connection to the generation that has claimed it, if it has. */
+/* Give a connection to the generation that has claimed it, or ask whether that wants it unclaimed. */
 static void deliver(struct ld_script *script, const struct key *key) {
     struct ld_parcels *parcels = script->setup->parcels;
     struct ld_parcel *parcel = ld_parcels_find(parcels, script, false, key->bytes, key->size);
     if (parcel == NULL || parcel->claimant != script) {
+        if (parcel != NULL) {
+            call_lua(script, "adopt_parcel", key);
+        }
         return;
     }
     call_lua(script, "receive_parcel", key);

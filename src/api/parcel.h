@@ -9,6 +9,9 @@
 void ld_api_parcel_begin(struct ld_script *script);
 void ld_api_parcel_give_back(struct ld_script *script);
 
+/* OLD is about to be replaced: it may hand on more connections. */
+void ld_api_parcel_offer_last(struct ld_script *old);
+
 /* NEXT has taken the place of OLD: move the connections. What NEXT has not claimed is held for a while. */
 void ld_api_parcel_commit(struct ld_script *old, struct ld_script *next);
 

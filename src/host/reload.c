@@ -242,6 +242,7 @@ static void commit(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     struct ld_script *old = host->script;
     ld_guard_stop();
+    ld_api_parcel_offer_last(old);
     host->script = reload->next;
     ld_script_serve(host->script);
     ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
