@@ -131,7 +131,7 @@ function tls.close(object)
   core.end_waits(fd)
   local seconds = waits.time_left(object, core.now()) or FAREWELL
   local has_to_wait = not object.is_sending and not core.takes_data(fd)
-  if has_to_wait and seconds > 0 and pcall(core.check_task, "close") then
+  if has_to_wait and seconds > 0 and core.can_suspend() then
     core.wait_fd(fd, "w", math.min(seconds, FAREWELL))
   end
 end
@@ -175,7 +175,7 @@ local function wrap(raw, kind, family)
   classes[kind] = classes[kind] or new_class(raw, kind)
   raw:settimeout(0)
   local object = setmetatable({
-    raw = raw, kind = kind, family = family, block = -1, total = -1, wrap = wrap,
+    raw = raw, kind = kind, family = family, block = -1, total = -1, streak = 0, wrap = wrap,
     buffer = "", at = 1, more = {}, size = 0, searched = 0, searched_size = 0,
   }, classes[kind])
   waits.note_class(object)

@@ -110,9 +110,12 @@ local function index(list)
   return list
 end
 
+local calls = { streak = 0 }
+
 -- select(readers, writers [, seconds]) -> those that are readable, those that are writable [, "timeout"]
 return function(readers, writers, timeout)
   timeout = waits.check_number(timeout, -1, 3, "select")
+  waits.give_way(calls)
   local set = { fds = {}, modes = {}, objects = {} }
   local readable, writable = collect(set, readers, "r", 1), {}
   collect(set, writers, "w", 2)
@@ -128,6 +131,7 @@ return function(readers, writers, timeout)
       return readable, writable, "timeout"
     end
     core.check_task "select"
+    calls.streak = 0
     local ok, err = wait(set, seconds and math.min(seconds, waits.FOREVER))
     if not ok and look(set, {}, {}, true) == 0 then
       core.raise("select failed: " .. err)

@@ -13,6 +13,7 @@ local find, min, max = string.find, math.min, math.max
 
 local CHUNK = 65536 -- bytes that are read or sent at a time
 local AHEAD = 8192 -- bytes that are read when fewer are asked for, as LuaSocket does
+local PAUSE = 0.01 -- seconds after a client that could not be accepted
 
 local stream = {}
 
@@ -125,7 +126,7 @@ end
 
 -- Read until a request is fulfilled: the number of bytes, or nil and an error.
 local function read(object, wanted)
-  local since, chunks = core.now(), 0
+  local since = core.now()
   while true do
     local err = fill(object, wanted)
     if err then
@@ -137,8 +138,7 @@ local function read(object, wanted)
         return nil, failure or err
       end
     else
-      chunks = chunks + 1
-      give_way(object, chunks, since)
+      give_way(object, since)
     end
     local count = fulfilled(object, wanted)
     if count then
@@ -186,7 +186,6 @@ end
 -- Send what is after byte `sent` up to byte `last`, while no other task does. `is_sending` stays if that
 -- fails or the task is cancelled.
 local function send_rest(object, data, sent, last, since)
-  local chunks = 0
   object.is_sending = true
   while sent < last do
     local index, err, part = send_some(object, data, sent + 1, last)
@@ -200,8 +199,7 @@ local function send_rest(object, data, sent, last, since)
         return nil, failure or err, sent
       end
     else
-      chunks = chunks + 1
-      give_way(object, chunks, since)
+      give_way(object, since)
     end
   end
   object.is_sending = false
@@ -283,6 +281,9 @@ function stream.accept(object)
   end
   local client, err = persist(object, "accept", "r")
   if not client then
+    if err ~= "timeout" and err ~= "closed" and core.can_suspend() then
+      core.sleep(PAUSE) -- there is no descriptor, say; servers often try again at once
+    end
     return nil, err
   end
   return object.wrap(client, object.kind, object.family)

@@ -3,7 +3,7 @@
 
 local core = ...
 
-local TURN = 4 -- chunks without a wait, after which other tasks have their turn
+local TURN = 4 -- chunks, datagrams or clients without a wait, after which other tasks have their turn
 local FOREVER = 1e8 -- a timeout that is longer than this many seconds is none
 
 
@@ -93,6 +93,7 @@ local function wait(object, mode, since, method)
   if fd < 0 or object.is_closed then
     return nil, "closed"
   end
+  object.streak = 0
   local ready, message, code = core.wait_fd(fd, mode, seconds)
   if object.is_closed then
     return nil, "closed"
@@ -104,9 +105,12 @@ local function wait(object, mode, since, method)
   return nil, code == "EBADF" and "closed" or message
 end
 
--- Let other tasks have their turn after `count` chunks, unless the object is not to wait at all.
-local function give_way(object, count, since)
-  if count % TURN == 0 and time_left(object, since) ~= 0 then
+-- Let other tasks have their turn after some chunks for which nothing had to wait: a busy other side would
+-- hold the loop. Nothing is taken from the kernel before that which a cancelled task would lose.
+local function give_way(object, since)
+  object.streak = object.streak + 1
+  if object.streak >= TURN and (not since or time_left(object, since) ~= 0) and core.can_suspend() then
+    object.streak = 0
     core.sleep(0)
   end
 end
@@ -116,6 +120,9 @@ end
 local function persist(object, method, mode, ...)
   local raw = object.raw
   local since = core.now()
+  if mode == "r" then
+    give_way(object, since)
+  end
   while true do
     if raw:getfd() < 0 then
       return nil, "closed"

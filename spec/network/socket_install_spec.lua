@@ -1,29 +1,9 @@
 -- lunad.socket in the place of LuaSocket: what others have written for that.
 
+local luasocket = require "support.luasocket"
 local support = require "support"
 
-local has_luasocket = package.searchpath("socket.core", package.cpath)
-local has_luasec = package.searchpath("ssl", package.path)
-
--- For scripts: a server whose clients have tasks of their own, and a beat that goes on while tasks wait.
-local PRELUDE = [[
-  local beats = 0
-  lunad.every(0.005, function() beats = beats + 1 end)
-  local function some_beats()
-    local before = beats
-    eventually(function() return beats >= before + 3 end)
-  end
-  local function serve(fn)
-    local server = assert(require("lunad.socket").bind("127.0.0.1", 0))
-    lunad.task(function()
-      local client = server:accept()
-      while client do
-        lunad.task(function(client) fn(client) client:close() end, client)
-        client = server:accept()
-      end
-    end)
-    return (select(2, server:getsockname()))
-  end
+local PRELUDE = luasocket.PRELUDE .. [[
   local function read_head(client)
     local first = client:receive()
     while (client:receive() or "") ~= "" do end
@@ -46,7 +26,7 @@ describe("lunad.socket.install", function()
 
   -- Run a script inside lunad; `needed` are the libraries that have to be there.
   local function inside(text, needs_luasec)
-    if not has_luasocket or needs_luasec and not has_luasec then
+    if not luasocket.is_there or needs_luasec and not luasocket.has_luasec then
       pending "LuaSocket or LuaSec is not installed (Debian: lua-socket, lua-sec)"
     end
     return box:inside(PRELUDE .. text .. "\nlunad.stop()")
@@ -166,7 +146,7 @@ describe("lunad.socket.install", function()
     inside [[
       local socket = require("lunad.socket").install()
       local probe = assert(socket.bind("127.0.0.1", 0))
-      local port = select(2, probe:getsockname())
+      local port = port_of(probe)
       probe:close()
       assert(lunad.spawn { "redis-server", "--port", tostring(port), "--bind", "127.0.0.1", "--save", "",
         "--dir", lunad.script:match "^(.*)/", stdout = "null" })
@@ -208,12 +188,10 @@ describe("lunad.socket.install", function()
       local socket = require("lunad.socket").install()
       local closed = 0
       local try = socket.newtry(function() lunad.sleep(0.001) closed = closed + 1 end)
-      local function show(...) return select("#", ...) .. " " .. tostring((...)) .. " " ..
-        tostring((select(2, ...))) end
-      equal("3 1 nil", show(socket.protect(function() lunad.sleep(0.001) return try(1, nil, 3) end)()))
-      equal("2 nil why", show(socket.protect(function() try(nil, "why", 3) end)()))
-      equal("2 nil nil", show(socket.protect(function() socket.try(false) end)()))
-      equal("2 nil why", show(original(function() socket.try(nil, "why") end)()))
+      equal("1,nil,3", show(socket.protect(function() lunad.sleep(0.001) return try(1, nil, 3) end)()))
+      equal("nil,why", show(socket.protect(function() try(nil, "why", 3) end)()))
+      equal("nil,nil", show(socket.protect(function() socket.try(false) end)()))
+      equal("nil,why", show(original(function() socket.try(nil, "why") end)()))
       equal(1, closed)
       raises("another error", socket.protect(function() error "another error" end))
       local task = lunad.task(socket.protect(function() lunad.sleep(60) end))

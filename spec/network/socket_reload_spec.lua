@@ -1,9 +1,8 @@
 -- lunad.socket over a reload.
 
+local luasocket = require "support.luasocket"
 local net = require "support.net"
 local support = require "support"
-
-local has_luasocket = package.searchpath("socket.core", package.cpath)
 
 -- A server that answers a line when the client says "go". Its listening socket outlives a reload.
 local SERVER = [[
@@ -34,7 +33,7 @@ describe("A reload with lunad.socket", function()
   local port
 
   before_each(function()
-    if not has_luasocket then
+    if not luasocket.is_there then
       pending "LuaSocket is not installed (Debian: lua-socket)"
     end
     port = net.free_port()

@@ -1,50 +1,16 @@
 -- lunad.socket: LuaSocket's interface for tasks.
 
+local luasocket = require "support.luasocket"
 local support = require "support"
 
--- For scripts: a server, a connection with both of its ends, and a beat that goes on while tasks wait.
-local PRELUDE = [[
-  local socket = require "lunad.socket"
-  local beats = 0
-  lunad.every(0.005, function() beats = beats + 1 end)
-  local function some_beats()
-    local before = beats
-    eventually(function() return beats >= before + 3 end)
-  end
-  local function port_of(object) return (select(2, object:getsockname())) end
-  local function serve(fn)
-    local server = assert(socket.bind("127.0.0.1", 0))
-    lunad.task(function()
-      local client = server:accept()
-      while client do
-        lunad.task(function(client) fn(client) client:close() end, client)
-        client = server:accept()
-      end
-    end)
-    return port_of(server)
-  end
-  local function pair()
-    local server = assert(socket.bind("127.0.0.1", 0))
-    local client = assert(socket.connect("127.0.0.1", port_of(server)))
-    local served = assert(server:accept())
-    server:close()
-    return client, served
-  end
-  local function show(...)
-    local values = table.pack(...)
-    for i = 1, values.n do values[i] = tostring(values[i]) end
-    return table.concat(values, ",")
-  end
-]]
-
-local has_luasocket = package.searchpath("socket.core", package.cpath)
+local PRELUDE = luasocket.PRELUDE .. [[ local socket = require "lunad.socket" ]]
 
 describe("lunad.socket", function()
   local box = support.with_box(before_each, after_each)
 
   -- Run a script that needs LuaSocket inside lunad.
   local function inside(text, options)
-    if not has_luasocket then
+    if not luasocket.is_there then
       pending "LuaSocket is not installed (Debian: lua-socket)"
     end
     return box:inside(PRELUDE .. text .. "\nlunad.stop()", options)
@@ -131,6 +97,26 @@ describe("lunad.socket", function()
       equal(true, client:receive "*a" == line:rep(40))
       equal(40 * (#line + 1) + 80 * #line, math.tointeger((client:getstats())))
       truthy(beats > 1)
+    ]]
+  end)
+
+  it("lets the loop turn under a flood of data, datagrams and events", function()
+    inside [[
+      local server = assert(socket.bind("127.0.0.1", 0))
+      lunad.spawn { "bash", "-c", "exec yes >/dev/tcp/127.0.0.1/" .. port_of(server) }
+      local client = assert(server:accept())
+      local function while_beats(fn)
+        local before = beats
+        while beats < before + 5 do fn() end
+      end
+      while_beats(function() equal("y", (client:receive())) end)
+      while_beats(function() equal(1, #socket.select({ client })) end)
+      local udp = socket.udp4()
+      udp:setsockname("127.0.0.1", 0)
+      while_beats(function()
+        udp:sendto("x", "127.0.0.1", port_of(udp))
+        equal("x", (udp:receivefrom()))
+      end)
     ]]
   end)
 
@@ -388,7 +374,7 @@ describe("select of lunad.socket", function()
   local box = support.with_box(before_each, after_each)
 
   local function inside(text, options)
-    if not has_luasocket then
+    if not luasocket.is_there then
       pending "LuaSocket is not installed (Debian: lua-socket)"
     end
     return box:inside(PRELUDE .. text .. "\nlunad.stop()", options)

@@ -6,6 +6,7 @@
 #include "api/task.h"
 #include "api/timer_box.h"
 #include "base/json.h"
+#include "posix/forked.h"
 #include "script/luax.h"
 #include "script/task.h"
 
@@ -135,6 +136,13 @@ static int l_task(lua_State *L) {
 static int l_check_task(lua_State *L) {
     ld_task_check(L, luaL_checkstring(L, 1));
     return 0;
+}
+
+/* Whether the caller can suspend. For lunad's own Lua: can_suspend(). */
+static int l_can_suspend(lua_State *L) {
+    lua_pushboolean(L, ld_task_of(L) != NULL && lua_isyieldable(L) &&
+                           !ld_stage_is_closing(ld_state_script(L)->stage) && !ld_forked_is_copy());
+    return 1;
 }
 
 /* Where the caller is, in the script's code: for lunad's own Lua, in a message handler. */
@@ -341,9 +349,13 @@ static const luaL_Reg functions[] = {
 };
 
 static const luaL_Reg own[] = {
-    {"check_task", l_check_task},   {"where", l_where},
-    {"report", l_report},           {"use_reserve", l_use_reserve},
-    {"end_reserve", l_end_reserve}, {NULL, NULL},
+    {"check_task", l_check_task},
+    {"can_suspend", l_can_suspend},
+    {"where", l_where},
+    {"report", l_report},
+    {"use_reserve", l_use_reserve},
+    {"end_reserve", l_end_reserve},
+    {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {
