@@ -396,6 +396,20 @@ describe("a connection that is handed on", function()
       client:close()
     end
   end)
+
+  it("moves where the limit of open files is reached, again and again", function()
+    local clients = { connect("go()", "--rlimit", "nofile=90:90") }
+    for i = 2, 100 do clients[i] = net.connect(net.port(box, "s")) end -- more than can be served
+    box:wait_log("s", "clients have to wait")
+    for i = 1, 20 do clients[i]:send "one\n":wait "^1:one\n$" end
+    for _ = 1, 3 do
+      assert.equal(0, box:reload(LINES .. "go()").code)
+      wait_retired(box)
+    end
+    for i = 1, 20 do clients[i]:send "two\n":wait "^1:one\n4:two\n$" end
+    assert.not_matches("stays with this generation", box:log "s")
+    for _, client in ipairs(clients) do client:close() end
+  end)
 end)
 
 describe("stream:hand_on and net.taken", function()

@@ -246,15 +246,18 @@ static void hand_over(struct ld_script *old, struct ld_script *next, const struc
     deliver(next, key);
 }
 
-/* Hand over all connections, one after the other, so that not all of their bytes are in memory twice. */
+/* Hand over all connections, one after the other, so that not all of their bytes are in memory twice, and one
+ * more descriptor suffices. */
 void ld_api_parcel_commit(struct ld_script *old, struct ld_script *next) {
     struct ld_parcels *parcels = old->setup->parcels;
     const struct ld_parcel *parcel;
     old->is_being_replaced = false;
+    ld_reserve_lend_last();
     while ((parcel = ld_parcels_first_offer(parcels, old)) != NULL) {
         struct key key = key_of(parcel);
         hand_over(old, next, &key);
     }
+    ld_reserve_take_back_last();
     while ((parcel = ld_parcels_first_claim(parcels, next)) != NULL) {
         struct key key = key_of(parcel);
         deliver(next, &key);

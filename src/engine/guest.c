@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "engine/signals.h"
+#include "posix/reserve.h"
 
 #define LARGE     64  /* active handles */
 #define NAMES_MAX 100 /* of connections, in one message */
@@ -135,7 +136,8 @@ static void on_closed(uv_handle_t *handle) {
     *place = guest->next;
     if (uv_loop_close(&guest->loop) == 0) {
         free(guest);
-    } else { /* a thread may be writing into it */
+        ld_reserve_fill(); /* before a script takes the descriptors that are free now */
+    } else {               /* a thread may be writing into it */
         ld_log(LD_LOG_WARN, "luv: a request was begun while its state was closed: it is left");
     }
 }

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -10,15 +11,16 @@
 
 #define CHECK_MAX   64
 #define DESCRIPTORS 16 /* that the loop and a script need, and a few in reserve */
-#define SIZE                                                                                       \
-    6 /* a new generation with luv opens five at once, and a client of the socket has one */
-#define SMALL     2 /* of this many where the limit is low */
-#define LOW_LIMIT 64
+#define SIZE        7 /* luv of a new generation opens five at once, its listener one, a client one */
+#define SMALL       2 /* of this many where the limit is low */
+#define LOW_LIMIT   64
 
 static int reserve[SIZE];
 static size_t held;
 static size_t size;   /* how many there should be */
 static unsigned lent; /* how many borrow it at the moment */
+static int last = -1; /* one more */
+static bool is_last_lent;
 
 /* Check that COUNT more descriptors can be opened. */
 int ld_reserve_check(size_t count) {
@@ -39,6 +41,9 @@ int ld_reserve_check(size_t count) {
 
 /* Fill the reserve. */
 void ld_reserve_fill(void) {
+    if (last < 0 && size > 0 && !is_last_lent) {
+        last = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    }
     while (held < size && lent == 0) {
         int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
         if (fd < 0) {
@@ -55,6 +60,14 @@ static void empty(void) {
     }
 }
 
+/* Close the last one. */
+static void close_last(void) {
+    if (last >= 0) {
+        close(last);
+        last = -1;
+    }
+}
+
 /* Begin to keep descriptors back. */
 void ld_reserve_open(void) {
     struct rlimit limit = {.rlim_cur = LOW_LIMIT};
@@ -67,6 +80,7 @@ void ld_reserve_open(void) {
 void ld_reserve_close(void) {
     size = 0;
     empty();
+    close_last();
 }
 
 /* Lend the reserve. */
@@ -81,6 +95,18 @@ size_t ld_reserve_lend(void) {
 /* Take the reserve back. */
 void ld_reserve_take_back(void) {
     lent--;
+    ld_reserve_fill();
+}
+
+/* Lend the last one. */
+void ld_reserve_lend_last(void) {
+    is_last_lent = true;
+    close_last();
+}
+
+/* Take it back. */
+void ld_reserve_take_back_last(void) {
+    is_last_lent = false;
     ld_reserve_fill();
 }
 

@@ -23,6 +23,11 @@ void ld_reserve_close(void);
 size_t ld_reserve_lend(void);
 void ld_reserve_take_back(void);
 
+/* The same with one that the others never lend: for what must not fail when a reload is done, and gives back
+ * as many descriptors as it takes. */
+void ld_reserve_lend_last(void);
+void ld_reserve_take_back_last(void);
+
 /* Fill the reserve again, after something was closed that may have come from it. */
 void ld_reserve_fill(void);
 

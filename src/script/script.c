@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "posix/fds.h"
+#include "posix/reserve.h"
 #include "script/guard.h"
 #include "script/handle.h"
 #include "script/task.h"
@@ -171,6 +172,7 @@ static void disconnect(struct ld_script *script) {
     ld_fds_forget_holder(script);
     if (script->setup->listeners != NULL) {
         ld_listeners_close_issued(script->setup->listeners, script, is_taken, script);
+        ld_reserve_fill(); /* before another script takes the descriptors that are free now */
     }
     if (script->timers != NULL) {
         ld_timers_close(script->timers);
