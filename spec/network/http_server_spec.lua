@@ -339,6 +339,21 @@ describe("http.serve", function()
     box:wait_log("s", "write returned nil E%u+")
   end)
 
+  it("ends the connection of a request whose function is interrupted", function()
+    local port = http.start(box, [[
+      serve(function(request)
+        if request.path == "/loop" then print "loops" while true do end end
+        return 200
+      end)
+    ]], "--start-timeout", "5")
+    local client = net.connect(port):send(get "/loop")
+    box:wait_log("s", "loops")
+    box:ok("reload", "s")
+    assert.equal("", (client:wait_end()))
+    assert.matches("^HTTP/1.1 200 ", http.exchange(port, last("GET", "/")))
+    support.wait_for("the end of the old one", function() return #box:status("s").retiring == 0 end)
+  end)
+
   it("refuses wrong arguments and unknown options", function()
     box:inside [[
       local http = require "lunad.http"
