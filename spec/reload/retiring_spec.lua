@@ -177,6 +177,22 @@ describe("a replaced generation with a client", function()
       "connection with 127%.0%.0%.1:%d+\n")
   end)
 
+  it("is named when its other side has gone and nothing has read that", function()
+    box:serve([[
+      local net = require "lunad.net"
+      local server = assert(net.serve("127.0.0.1:0", function(stream)
+        stream:write "x"
+        lunad.sleep(100)
+      end))
+      print("port " .. server:address():match "%d*$")
+    ]], "--stop-timeout", "0.3")
+    local client = net.connect(net.port(box, "s"))
+    client:wait "x"
+    client.stream:close_reset()
+    box:ok("reload", "s")
+    box:wait_log("s", "is over, and with it: connection whose other side has gone\n")
+  end)
+
   it("is named when the daemon stops", function()
     local client = talk ""
     box:ok("stop", "s")

@@ -272,7 +272,9 @@ static void name_connected(uv_handle_t *handle, void *arg) {
         ld_text_format(search->text, "%sconnection with %s%s%s:%d", comma, six ? "[" : "", host,
                        six ? "]" : "", port);
     } else {
-        ld_text_format(search->text, "%sconnection by a pipe or Unix socket", comma);
+        ld_text_format(search->text, "%sconnection %s", comma,
+                       handle->type == UV_TCP ? "whose other side has gone"
+                                              : "by a pipe or Unix socket");
     }
 }
 
