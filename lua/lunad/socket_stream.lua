@@ -105,8 +105,15 @@ end
 -- Take bytes in the form that was asked for: a line has no newline and no carriage return.
 local function take_as(object, count, wanted)
   local data = take(object, count)
-  if wanted == "l" then
-    data = data:gsub("[\r\n]", "")
+  if wanted ~= "l" then
+    return data
+  end
+  local last = #data
+  last = last - (data:byte(last) == 10 and 1 or 0)
+  last = last - (data:byte(last) == 13 and 1 or 0)
+  data = data:sub(1, last)
+  if find(data, "\r", 1, true) then
+    data = data:gsub("\r", "")
   end
   return data
 end

@@ -25,9 +25,10 @@ describe("lunad.socket", function()
       equal("re", (served:receive(2)))
       equal("12s", (served:receive(3, "12")))
       equal("abc", (served:receive(2, "abc")))
-      client:send "; and all"
+      client:send "\rin\r\rside\r\n; and all"
+      equal("tinside", (served:receive()))
       client:close()
-      equal("all: t; and all", (served:receive("*a", "all: ")))
+      equal("all: ; and all", (served:receive("*a", "all: ")))
       equal("nil,closed,", show(served:receive "*a"))
       equal("nil,closed,x", show(served:receive("*l", "x")))
       equal("nil,closed,0.0", show(client:send "x"))

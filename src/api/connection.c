@@ -43,7 +43,7 @@ static int l_release_connection(lua_State *L) {
 
 /* Name the other side of a connection. */
 static void name(const struct ld_connection *connection, struct ld_text *text) {
-    struct sockaddr_storage peer;
+    struct sockaddr_storage peer = {0};
     socklen_t size = sizeof peer;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];
