@@ -345,7 +345,7 @@ describe("http.serve", function()
         if request.path == "/loop" then print "loops" while true do end end
         return 200
       end)
-    ]], "--start-timeout", "5")
+    ]], "--stuck-after", "0.1")
     local client = net.connect(port):send(get "/loop")
     box:wait_log("s", "loops")
     box:ok("reload", "s")
