@@ -232,6 +232,11 @@ function core.receive_parcel(key)
   end
 end
 
+-- Make a stream without a connection.
+local function make(is_unix, peer)
+  return streams.new(is_unix and uv.new_pipe(false) or uv.new_tcp(), peer)
+end
+
 -- net.taken(key) -> the stream that was handed on, or nil
 function parcel.taken(key)
   if type(key) ~= "string" then
@@ -243,8 +248,13 @@ function parcel.taken(key)
   if fd == nil then
     return nil
   end
-  local stream = streams.new(is_unix and uv.new_pipe(false) or uv.new_tcp(), peer)
-  if fd then
+  local ok, stream = pcall(make, is_unix, peer)
+  if not ok then
+    if fd then
+      core.close_client(fd)
+    end
+    error(stream, 0)
+  elseif fd then
     open(stream, fd, received, unsent)
   else
     stream.fill, stream.send, stream.blocked = wait_to_read, wait_to_send, {}

@@ -378,6 +378,26 @@ describe("a connection that is handed on", function()
     assert.equal(0, box:status("s").errors.count)
   end)
 
+  it("is closed if the service fails in the middle of taking it", function()
+    local client = connect "go()":send "one\n"
+    client:wait "1:one\n"
+    assert.equal(0, box:reload(LINES .. [[
+      lunad.state.keys = nil
+      go()
+      lunad.signal("USR1", function()
+        local uv = require "luv"
+        local new_tcp = uv.new_tcp
+        uv.new_tcp = function() error "not enough memory" end
+        print("taken", pcall(net.taken, "client 1"))
+        uv.new_tcp = new_tcp
+      end)
+    ]]).code)
+    box:ok("signal", "s", "USR1")
+    box:wait_log("s", "taken\tfalse\t[^\n]*not enough memory\n")
+    client:wait_end()
+    assert.equal(0, box:status("s").errors.count)
+  end)
+
   it("moves with a keeper too", function()
     local client = connect("go()", "--restart", "always"):send "one\n"
     client:wait "^1:one\n$"
