@@ -15,7 +15,7 @@ end
 local function unlink(node)
   if node.next then
     node.next.previous, node.previous.next = node.previous, node.next
-    node.next, node.previous = nil, nil
+    node.next, node.previous = false, false
   end
 end
 
@@ -41,7 +41,10 @@ end
 -- Wait at the end of the queue, with a value for the one who answers; returns true and the answer, or
 -- nil, error, code after `seconds` (nil: no limit). `refuse` takes an answer that comes too late.
 function Queue:wait(value, seconds, refuse)
-  local node <close> = setmetatable({ value = value, refuse = refuse }, Node)
+  local node <close> = setmetatable({ -- all of its fields, so that it is made once and does not grow
+    value = value, refuse = refuse, done = false, next = false, previous = false, answered = false,
+    answer = false, taken = false,
+  }, Node)
   if not core.await_for(seconds, join, self, node) and not node.answered then
     return core.timed_out(("nothing came within %.10g s"):format(seconds))
   end
