@@ -146,13 +146,27 @@ local own_methods = {
 
 local classes = {}
 
+-- Pass on what a method of the original returns. Misuse is told at the line of the script, as a method's.
+local function pass_on(name, ok, ...)
+  if ok then
+    return ...
+  end
+  local n, reason = tostring((...)):match "bad argument #(%d+) to '[^']*' (.*)$"
+  if n == "1" then
+    core.raise(("calling '%s' on bad self %s"):format(name, reason))
+  elseif n then
+    core.raise(("bad argument #%d to '%s' %s"):format(n - 1, name, reason))
+  end
+  error((...), 0)
+end
+
 -- Make the class of a kind of object. A method of the original that is not replaced is passed on.
 local function new_class(raw, kind)
   local methods = {}
   for name, method in pairs(debug.getmetatable(raw).__index) do
     if type(method) == "function" then
       methods[name] = function(object, ...)
-        return method(check(object, name), ...)
+        return pass_on(name, pcall(method, check(object, name), ...))
       end
     end
   end

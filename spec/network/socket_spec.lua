@@ -335,6 +335,9 @@ describe("lunad.socket", function()
       raises("calling 'send' on bad self (a socket expected, got string)", client.send, "x")
       raises("bad argument #1 to 'send' (string expected, got no value)", client.send, client)
       raises("bad argument #2 to 'send' (number expected, got table)", client.send, client, "x", {})
+      truthy(raises("bad argument #1 to 'setoption' (unsupported option `nope')", client.setoption, client,
+        "nope", 1):find "^[^:]*inside.lua:")
+      raises("calling 'shutdown' on bad self (tcp{client} expected)", server.shutdown, server)
       for _, pattern in ipairs { -1, "l", "*n", true, "*" } do
         raises("bad argument #1 to 'receive' (invalid receive pattern)", client.receive, client, pattern)
       end
