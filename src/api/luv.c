@@ -352,6 +352,7 @@ static lua_CFunction find_guard(const char *name) {
         {"new_socket_poll", call_new_poll},
         {"closedir", call_sync}, /* the descriptor of a directory is luv's own */
         {"fs_close", call_fs_close},
+        {"new_fs_", call_open}, /* handles: they have no callback yet */
         {"fs_event_start", call_live},
         {"fs_poll_start", call_live},
         {"fs_", call_sync},
