@@ -109,7 +109,7 @@ describe("a reload", function()
   local box = support.with_box(before_each, after_each)
 
   it("fails no request of an HTTP server, good or broken, " .. RELOADS .. " times", function()
-    local port = http.start(box, SCRIPT)
+    local port = http.start(box, SCRIPT, "--stop-timeout", "60")
     local text = http.SERVE .. SCRIPT
     local crowd, client = gather(port), box:connect "s"
     local good = 0
@@ -157,7 +157,7 @@ describe("a reload", function()
     idle:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n":wait "g1.*g1$"
     for generation = 2, 4 do
       assert.equal(0, box:reload(http.SERVE .. text).code)
-      assert.same({}, box:status("s").retiring)
+      support.wait_for("the end of the old one", function() return #box:status("s").retiring == 0 end)
       idle:send "GET / HTTP/1.1\r\nHost: x\r\n\r\n":wait("g" .. generation .. "$")
     end
     half:send "st: x\r\n\r\n":wait "g4$"
@@ -211,11 +211,11 @@ describe("a stop", function()
     local started = uv.hrtime()
     local stop = box:spawn { "stop", "s" }
     assert.matches("Connection: close\r\n.*done$", (begun:wait_end()))
+    assert.matches("^HTTP/1.1 408 ", (half:wait_end()))
     box:await(stop, "the end", stop.is_over)
     assert.is_true(uv.hrtime() - started < 40e9)
     idle:wait_end()
     silent:wait_end()
-    half:wait_end()
     assert.not_matches("warn", box:log "s")
   end)
 end)
