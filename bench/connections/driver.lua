@@ -6,16 +6,16 @@ local name, count, echo = ...
 local BATCH = 100 -- connections that are made at once: no more than wait to be accepted
 
 with_server(name, function(server)
-  local sockets, answered = {}, 0
+  local sockets, answered, closed = {}, 0, false
   local function connect(total)
     local goal = answered + total
     for _ = 1, total do
       sockets[#sockets + 1] = server:ask(function(text)
-        answered = answered + 1
-        assert(text, "a connection was closed")
+        answered, closed = answered + 1, closed or not text
       end)
     end
     services.wait_for("the answers", function() return answered == goal end)
+    assert(not closed, "a connection was closed") -- not in the callback: the server has to be ended
   end
   connect(BATCH)
   local before = measure.memory("VmRSS", server.pid)
