@@ -74,7 +74,7 @@ function Channel:put(value, timeout)
     return true
   end
   core.check_task "channel:put"
-  local ok, answer, code = self.writers:wait(value, timeout, self.ignore)
+  local ok, answer, code = self.writers:wait(value, timeout, self.ignore, "nothing was taken")
   if not ok then
     return nil, answer, code
   elseif answer == END then
@@ -93,7 +93,7 @@ function Channel:get(timeout)
     return closed()
   end
   core.check_task "channel:get"
-  local ok, answer, code = self.readers:wait(nil, timeout, self.give_back)
+  local ok, answer, code = self.readers:wait(nil, timeout, self.give_back, "nothing came")
   if not ok then
     return nil, answer, code
   elseif answer == END then

@@ -13,9 +13,19 @@ local function from_file(name)
   end
 end
 
+-- A function of a text, whose argument is checked.
+local function of_text(name, fn)
+  return function(text)
+    if type(text) ~= "string" and type(text) ~= "number" then
+      core.raise(("bad argument #1 to '%s' (string expected, got %s)"):format(name, type(text)))
+    end
+    return fn(text)
+  end
+end
+
 return {
   serve = from_file "http_server.lua",
   request = from_file "http_client.lua",
-  parse_query = target.parse_query,
-  encode = target.encode,
+  parse_query = of_text("parse_query", target.parse_query),
+  encode = of_text("encode", target.encode),
 }

@@ -126,9 +126,10 @@ local function finish(connection)
   if connection.state == "closed" then
     return
   end
-  expect(connection, "linger", now() + LINGER)
   local stream = connection.stream
-  if not stream:shutdown() and is_read(connection) and connection.at > #stream.buffer then
+  local is_done = is_read(connection) and connection.at > #stream.buffer
+  expect(connection, "linger", now() + (is_done and connection.server.is_stopping and QUIET or LINGER))
+  if not stream:shutdown() and is_done then
     close(connection) -- TLS has no end of one side alone
   end
   if connection.state ~= "closed" then
@@ -272,7 +273,13 @@ local function send_written(connection, answer)
   local is_over, sent, size = false, false, 0
   local begin, is_chunked, length = answer.head, answer.is_chunked, answer.length
   local function write(...)
-    local data = table.concat({ ... })
+    local parts = { ... }
+    for i = 1, select("#", ...) do
+      if type(parts[i]) ~= "string" and type(parts[i]) ~= "number" then
+        core.raise(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(parts[i])))
+      end
+    end
+    local data = table.concat(parts)
     if is_over then
       core.raise "write: this response is over"
     elseif data == "" then

@@ -10,6 +10,7 @@ local fail, show = streams.fail, streams.show
 local ATTEMPT_DELAY = 0.25 -- before the next address is tried beside the last one (RFC 8305)
 local KEEPALIVE = 60 -- seconds of silence after which the kernel asks whether the other side is still there
 local HANDSHAKE = 10 -- seconds that a client has for that of TLS, unless it may be idle for longer
+local PATH_MAX = 107 -- bytes of a Unix socket's path
 local RETRY = 0.1 -- seconds before a client is accepted again after the system has refused one
 
 local net = {}
@@ -49,6 +50,9 @@ end
 -- Take an address apart: { path = } or { host =, port = }.
 local function parse(address, name)
   check_type(address, "string", 1, name)
+  if address:find("\0", 1, true) then
+    core.raise(("bad argument #1 to '%s' (an address has no zero byte)"):format(name))
+  end
   local path = address:match "^unix:(.+)$"
   if path then
     return { path = path, text = address }
@@ -65,9 +69,19 @@ local function parse(address, name)
   return { host = host, port = port, text = address }
 end
 
--- Whether a host is an address and not a name.
+-- Whether a host is an address and not a name. luv raises for what only looks like one; the system is asked
+-- for that, as for a name.
 local function is_literal(host)
-  return host:find ":" or host:find "^%d+%.%d+%.%d+%.%d+$"
+  if host:find(":", 1, true) then
+    return uv.getaddrinfo(host, nil, { numerichost = true }) ~= nil
+  end
+  local bytes = { host:match "^(%d+)%.(%d+)%.(%d+)%.(%d+)$" }
+  for _, byte in ipairs(bytes) do
+    if tonumber(byte) > 255 or byte:find "^0%d" then
+      return false
+    end
+  end
+  return bytes[1] ~= nil
 end
 
 -- Closes a handle unless that was called off.
@@ -170,6 +184,9 @@ end
 -- Connect the socket.
 local function connect_socket(address)
   if address.path then
+    if #address.path > PATH_MAX then
+      return fail("ENAMETOOLONG", address.text) -- luv would cut it
+    end
     return connect_handle(uv.new_pipe(false), address.text, address.path)
   elseif is_literal(address.host) then
     return connect_ip(address.host, address.port)
@@ -360,9 +377,13 @@ local function check_serve(text, fn, options, types)
   if not core.is_callable(fn) then
     core.raise("bad argument #2 to 'serve' (function expected, got " .. type(fn) .. ")")
   end
+  local fault = core.address_fault(text)
+  if fault then
+    core.raise(("bad argument #1 to 'serve' ('%s': %s)"):format(text, fault))
+  end
   options = check_options(options, types, 3, "serve")
-  if options.max and options.max < 1 then
-    core.raise("serve: option 'max': at least one client expected")
+  if options.max and not (options.max >= 1 and math.tointeger(options.max)) then
+    core.raise("serve: option 'max': a whole number of at least one client expected")
   end
   return options
 end

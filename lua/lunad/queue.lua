@@ -39,14 +39,15 @@ local function join(queue, node, done)
 end
 
 -- Wait at the end of the queue, with a value for the one who answers; returns true and the answer, or
--- nil, error, code after `seconds` (nil: no limit). `refuse` takes an answer that comes too late.
-function Queue:wait(value, seconds, refuse)
+-- nil, error (which begins with `words`), code after `seconds` (nil: no limit). `refuse` takes an answer that
+-- comes too late.
+function Queue:wait(value, seconds, refuse, words)
   local node <close> = setmetatable({ -- all of its fields, so that it is made once and does not grow
     value = value, refuse = refuse, done = false, next = false, previous = false, answered = false,
     answer = false, taken = false,
   }, Node)
   if not core.await_for(seconds, join, self, node) and not node.answered then
-    return core.timed_out(("nothing came within %.10g s"):format(seconds))
+    return core.timed_out(("%s within %.10g s"):format(words, seconds))
   end
   node.taken = true
   return true, node.answer

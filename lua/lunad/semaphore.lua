@@ -44,7 +44,7 @@ function Semaphore:acquire(timeout)
     self.free = self.free - 1
   else
     core.check_task "semaphore:acquire"
-    local ok, err, code = self.waiting:wait(nil, timeout, self.refuse)
+    local ok, err, code = self.waiting:wait(nil, timeout, self.refuse, "no place was free")
     if not ok then
       return nil, err, code
     end

@@ -189,8 +189,10 @@ end
 local function read_some(stream, timeout)
   while stream.buffer == "" do
     local ok, err, code = fill(stream, timeout)
-    if not ok then
-      return ok, err, code
+    if err then
+      return nil, err, code
+    elseif not ok then
+      return nil
     end
   end
   local data = stream.buffer

@@ -38,6 +38,22 @@ describe("net.connect", function()
     ]]):format(box.dir))
   end)
 
+  it("returns an error for what only looks like an address", function()
+    inside(([[
+      for _, address in ipairs { "999.1.1.1:80", "[1::2::3]:80", "[::g]:80" } do
+        for _, options in ipairs { { timeout = 20 }, {} } do
+          local stream, err = net.connect(address, options)
+          truthy(not stream and err:find "^EAI_", err)
+        end
+      end
+      fails("ENAMETOOLONG", net.connect("unix:%s/" .. ("x"):rep(108)))
+      for _, address in ipairs { "127.0.0.1\0:80", "unix:/tmp/a\0b" } do
+        raises("no zero byte", net.connect, address)
+      end
+      equal(0, lunad.stats().errors.count)
+    ]]):format(box.dir))
+  end)
+
   it("has a limit of time over all of it", function()
     inside [[
       -- A server that has as many clients as it may, and as many in its queue, does not answer.
@@ -268,6 +284,46 @@ local function service(address, options)
     end, %s)
   ]]):format(address, options)
 end
+
+describe("net.serve", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("refuses wrong arguments at the script's line", function()
+    box:inside(NET .. [[
+      local http = require "lunad.http"
+      local line = debug.getinfo(1, "l").currentline
+      local ok, err = pcall(function() net.serve("bogus", print) end)
+      local words = ": bad argument #1 to 'serve' ('bogus': it has no port"
+      truthy(not ok and err:find(":" .. line + 1 .. words, 1, true), err)
+      ok, err = pcall(function() http.serve("bogus", print) end)
+      truthy(not ok and err:find(":" .. line + 4 .. words, 1, true), err)
+      raises("option 'max': a whole number", net.serve, "127.0.0.1:0", print, { max = 1.5 })
+      raises("option 'max': a whole number", net.serve, "127.0.0.1:0", print, { max = 0 / 0 })
+      lunad.stop()
+    ]])
+  end)
+
+  it("closes the socket that nobody else has, and its file", function()
+    box:inside((NET .. [[
+      local path = "%s"
+      local one = truthy(net.serve("127.0.0.1:0", print))
+      local two = truthy(net.serve("127.0.0.1:0", function(s) s:write "two" end))
+      local file = truthy(net.serve("unix:" .. path, print))
+      equal(one:address(), two:address())
+      one:close()
+      equal("two", truthy(net.connect(two:address())):read "all")
+      equal(2, #lunad.stats().listeners)
+      two:close()
+      fails("ECONNREFUSED", net.connect(two:address()))
+      file:close()
+      fails("ENOENT", net.connect("unix:" .. path))
+      equal(0, #lunad.stats().listeners)
+      local again = truthy(net.serve("unix:" .. path, function(s) s:write "again" end))
+      equal("again", truthy(net.connect("unix:" .. path)):read "all")
+      lunad.stop()
+    ]]):format(box:path "u.sock"))
+  end)
+end)
 
 describe("net.serve over a reload", function()
   local box = support.with_box(before_each, after_each)

@@ -333,6 +333,10 @@ describe("http.parse_query and http.encode", function()
       equal("f=g", query.e)
       equal("a%20%26%2F%C3%A4-._~", http.encode "a &/ä-._~")
       equal("a &/ä", http.parse_query("x=" .. http.encode "a &/ä").x)
+      for name, words in pairs { parse_query = "got nil", encode = "got nil" } do
+        local err = raises(("bad argument #1 to '%s' (string expected, %s)"):format(name, words), http[name])
+        truthy(not err:find "^lunad/", err)
+      end
     ]]
   end)
 end)

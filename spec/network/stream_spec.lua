@@ -38,6 +38,7 @@ describe("A stream", function()
       equal(" rest", stream:read "all")
       equal("", stream:read "all")
       equal(nil, stream:read())
+      equal(1, select("#", stream:read()))
       equal(nil, stream:read(1))
       equal(nil, stream:read "line")
       equal(0, select("#", stream:read "line") - 1) -- the end is no error

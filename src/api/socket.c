@@ -6,11 +6,13 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "api/module.h"
+#include "posix/address.h"
 #include "posix/fds.h"
 #include "script/luax.h"
 
@@ -102,14 +104,22 @@ static int l_prepare_fd(lua_State *L) {
     return 1;
 }
 
+/* address_fault(text) -> what is wrong with an address for lunad.listen, or nil */
+static int l_address_fault(lua_State *L) {
+    const char *text = luaL_checkstring(L, 1);
+    struct ld_address address;
+    if (strncmp(text, "fd:", 3) == 0 || ld_address_parse(text, &address)) {
+        return 0;
+    }
+    lua_pushstring(L, ld_address_fault(text));
+    return 1;
+}
+
 static const luaL_Reg own[] = {
-    {"socket_address", l_socket_address},
-    {"tune_listener", l_tune_listener},
-    {"dup_socket", l_dup_socket},
-    {"takes_data", l_takes_data},
-    {"shut_socket", l_shut_socket},
-    {"prepare_fd", l_prepare_fd},
-    {NULL, NULL},
+    {"address_fault", l_address_fault}, {"socket_address", l_socket_address},
+    {"tune_listener", l_tune_listener}, {"dup_socket", l_dup_socket},
+    {"takes_data", l_takes_data},       {"shut_socket", l_shut_socket},
+    {"prepare_fd", l_prepare_fd},       {NULL, NULL},
 };
 
 const struct ld_part ld_api_socket_part = {

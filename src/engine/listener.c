@@ -293,14 +293,40 @@ void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
     }
 }
 
+/* Whether a descriptor that was issued is one for the socket with INODE. */
+static bool is_issued(const struct ld_listeners *listeners, ino_t inode) {
+    for (size_t i = 0; i < listeners->issued_count; i++) {
+        const struct issued *at = &listeners->issued[i];
+        if (at->inode == inode && inode_of(at->fd) == inode) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Close the socket with INODE if nobody has a descriptor for it: clients would wait for nobody in its
+ * queue. */
+static void close_forsaken(struct ld_listeners *listeners, ino_t inode) {
+    struct listener *at = listeners->first;
+    while (at != NULL && inode_of(at->fd) != inode) {
+        at = at->next;
+    }
+    if (at != NULL && !is_issued(listeners, inode)) {
+        at->by_service = at->by_next = false;
+        close_unused(listeners);
+    }
+}
+
 /* Close a descriptor of an owner. */
 void ld_listeners_close_one(struct ld_listeners *listeners, int fd, const void *owner) {
     for (size_t i = 0; i < listeners->issued_count; i++) {
         const struct issued *at = &listeners->issued[i];
         if (at->fd == fd && at->owner == owner && inode_of(fd) == at->inode) {
+            ino_t inode = at->inode;
             ld_mute_stop(fd);
             close(fd);
             forget_issued(listeners, owner, fd);
+            close_forsaken(listeners, inode);
             return;
         }
     }

@@ -45,7 +45,8 @@ void ld_listeners_unmute(struct ld_listeners *listeners, const void *owner);
 void ld_listeners_deafen(struct ld_listeners *listeners, const void *owner,
                          bool (*taken)(void *arg, int fd), void *arg);
 
-/* Close FD, if it is still the descriptor that OWNER was given. */
+/* Close FD, if it is still the descriptor that OWNER was given; and the socket, unless somebody else was given a
+ * descriptor for it or it was inherited. */
 void ld_listeners_close_one(struct ld_listeners *listeners, int fd, const void *owner);
 
 /* Close the descriptors that OWNER still has, with the same exceptions. */

@@ -256,6 +256,25 @@ static void test_issued(void) {
     ld_listeners_free(set);
 }
 
+static void test_close_one(void) {
+    char owner;
+    char other;
+    set = ld_listeners_new();
+    int mine = ask("a", false);
+    int others = ask("a", false);
+    CHECK_INT(0, ld_listeners_issue(set, mine, &owner));
+    CHECK_INT(0, ld_listeners_issue(set, others, &other));
+    ld_listeners_close_one(set, mine, &other);
+    CHECK(ld_listeners_owner(set, mine) == &owner);
+    ld_listeners_close_one(set, mine, &owner);
+    CHECK(dup(mine) < 0 && errno == EBADF);
+    CHECK_INT(1, (int)ld_listeners_count(set));
+    ld_listeners_close_one(set, others, &other);
+    CHECK_INT(0, (int)ld_listeners_count(set));
+    CHECK(access(box_path("a"), F_OK) < 0);
+    ld_listeners_free(set);
+}
+
 static const struct check_case cases[] = {
     {"each who asks gets a descriptor of the same socket", test_ask},
     {"what cannot be had", test_refusals},
@@ -268,6 +287,7 @@ static const struct check_case cases[] = {
      test_number_of_named},
     {"another's file stays", test_file_of_another},
     {"descriptors that were issued are closed, if they are still ours", test_issued},
+    {"a socket is closed with the last descriptor that was issued", test_close_one},
 };
 
 CHECK_MAIN(cases)
