@@ -3,6 +3,7 @@
 
 local core = ...
 
+local uv = require "luv"
 local streams = core.load "stream.lua"
 local new_queue = core.load "queue.lua"
 
@@ -18,6 +19,7 @@ local client_types = {
   server_name = "string",
 }
 local server_types = { ca = "string", cert = "string", key = "string", password = "string", names = "table" }
+local name_types = { cert = "string", key = "string", password = "string" }
 
 local contexts = setmetatable({}, { __mode = "k" }) -- of clients, by their options
 local default = {} -- the options of a client that gives none
@@ -41,8 +43,34 @@ local function check_table(options, types, place)
   end
 end
 
+-- Check the options of a server, or of one of its names.
+local function check_server(options, types, place)
+  check_table(options, types, place)
+  if not options.cert or not options.key then
+    core.raise(place .. ": the options 'cert' and 'key', files in PEM format, are needed")
+  end
+end
+
+-- Whether the files can be read, of which LuaSec would not say what is wrong: true, or nil, error, code.
+local function check_files(options)
+  for _, key in ipairs { "cert", "key", "ca" } do
+    if options[key] then
+      local fd, err, code = uv.fs_open(options[key], "r", 0)
+      if not fd then
+        return nil, err, code
+      end
+      uv.fs_close(fd)
+    end
+  end
+  return true
+end
+
 -- Make a context of LuaSec.
 local function new_context(mode, options)
+  local ok, message, code = check_files(options)
+  if not ok then
+    return nil, message, code
+  end
   local verifies = options.verify ~= false and (mode == "client" or options.ca)
   local context, err = ssl.newcontext {
     mode = mode, protocol = "any", options = { "all", "no_sslv2", "no_sslv3", "no_tlsv1", "no_tlsv1_1" },
@@ -82,9 +110,12 @@ local function server_context(options)
   if not is_there then
     return missing()
   end
-  check_table(options, server_types, "tls")
-  if not options.cert or not options.key then
-    core.raise "tls: the options 'cert' and 'key', files in PEM format, are needed"
+  check_server(options, server_types, "tls")
+  for name, other in pairs(options.names or {}) do
+    if type(name) ~= "string" or type(other) ~= "table" then
+      core.raise "tls: option 'names': a table of names and tables expected"
+    end
+    check_server(other, name_types, ("tls: option 'names': %s"):format(name))
   end
   local context, err, code = new_context("server", options)
   if not context then
@@ -93,7 +124,9 @@ local function server_context(options)
   local names
   for name, other in pairs(options.names or {}) do
     names = names or {}
-    names[name], err, code = new_context("server", { cert = other.cert, key = other.key, ca = options.ca })
+    names[name], err, code = new_context("server", {
+      cert = other.cert, key = other.key, password = other.password, ca = options.ca,
+    })
     if not names[name] then
       return nil, err, code
     end

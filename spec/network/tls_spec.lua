@@ -218,8 +218,16 @@ describe("TLS", function()
       raises("the options 'cert' and 'key'", net.serve, "127.0.0.1:0", print, { tls = {} })
       raises("serve: option 'tls': table expected", net.serve, "127.0.0.1:0", print, { tls = true })
       fails("EINVAL", net.serve("127.0.0.1:0", print, { tls = { cert = main.cert, key = D .. "other.key" } }))
-      fails("EINVAL", net.serve("127.0.0.1:0", print, { tls = { cert = "/no/file", key = main.key } }))
-      fails("EINVAL", net.connect("127.0.0.1:1", { tls = { ca = "/no/file" } }))
+      fails("ENOENT", net.serve("127.0.0.1:0", print, { tls = { cert = "/no/file", key = main.key } }))
+      fails("ENOENT", net.serve("127.0.0.1:0", print, { tls = { cert = main.cert, key = "/no/file" } }))
+      fails("ENOENT", net.connect("127.0.0.1:1", { tls = { ca = "/no/file" } }))
+      for wrong, words in pairs {
+        [1] = "a table of names and tables expected", [{}] = "the options 'cert' and 'key'",
+        [{ cert = main.cert, key = main.key, bogus = 1 }] = "x: unknown option 'bogus'",
+      } do
+        local tls = { cert = main.cert, key = main.key, names = { x = wrong } }
+        raises(words, net.serve, "127.0.0.1:0", print, { tls = tls })
+      end
     ]]
   end)
 
