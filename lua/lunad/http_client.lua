@@ -204,6 +204,8 @@ local function read_response(job, stream)
     return nil, ("EMSGSIZE: message too long: %s: %s"):format(job.url.text, words), "EMSGSIZE"
   elseif type(code) == "number" then
     return protocol_error(words, job.url)
+  elseif code == "EPIPE" then
+    words = ("EPIPE: broken pipe: %s: the response ended before its end"):format(job.url.text)
   end
   return nil, words, code
 end

@@ -44,7 +44,7 @@ local function check_table(options, types, place)
 end
 
 -- Check the options of a server, or of one of its names.
-local function check_server(options, types, place)
+local function check_server_table(options, types, place)
   check_table(options, types, place)
   if not options.cert or not options.key then
     core.raise(place .. ": the options 'cert' and 'key', files in PEM format, are needed")
@@ -110,12 +110,12 @@ local function server_context(options)
   if not is_there then
     return missing()
   end
-  check_server(options, server_types, "tls")
+  check_server_table(options, server_types, "tls")
   for name, other in pairs(options.names or {}) do
     if type(name) ~= "string" or type(other) ~= "table" then
       core.raise "tls: option 'names': a table of names and tables expected"
     end
-    check_server(other, name_types, ("tls: option 'names': %s"):format(name))
+    check_server_table(other, name_types, ("tls: option 'names': %s"):format(name))
   end
   local context, err, code = new_context("server", options)
   if not context then

@@ -318,6 +318,30 @@ describe("http.request", function()
   end)
 end)
 
+describe("A response that ends too early", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("is an error that names what was asked", function()
+    box:inside [[
+      local net, http = require "lunad.net", require "lunad.http"
+      local head = "HTTP/1.1 200 OK\r\n"
+      for _, rest in ipairs { "Content-Length: 9\r\n\r\nab", "Transfer-Encoding: chunked\r\n\r\n9\r\nab" } do
+        local server = truthy(net.serve("127.0.0.1:0", function(s)
+          s:read "line"
+          s:write(head, rest)
+          s:read(40)
+        end))
+        local url = "http://" .. server:address() .. "/x"
+        local response, err, code = http.request(url)
+        fails("EPIPE", response, err, code)
+        truthy(err:find(url .. ": the response ended before its end", 1, true), err)
+        server:close()
+      end
+      lunad.stop()
+    ]]
+  end)
+end)
+
 describe("http.parse_query and http.encode", function()
   local box = support.with_box(before_each, after_each)
 

@@ -34,8 +34,10 @@ static const char *explain_inherited(const char *text, int code) {
         return "";
     }
     return ld_fds_owner(atoi(text + strlen("fd:"))) == LD_FD_HOST
-               ? ": it is lunad's own"
-               : ": this process was not started with it (start keeps only those of LISTEN_FDS)";
+               ? ": it is lunad's own (start keeps of what it is given only LISTEN_FDS, with "
+                 "LISTEN_PID)"
+               : ": this process was not started with it (start keeps only those of LISTEN_FDS, "
+                 "with LISTEN_PID)";
 }
 
 /* A hint to add to an error, or "". */

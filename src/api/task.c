@@ -272,13 +272,23 @@ struct report {
     struct ld_script *script;
     json_t *list;
     struct ld_text *text;
+    size_t own; /* tasks that are lunad's, not the script's */
 };
+
+/* Whether a task is one of lunad's own, which accepts clients: its socket is reported instead. */
+static bool is_own(const struct ld_task *task) {
+    return task->heap_user == LD_HEAP_HOST;
+}
 
 /* Report suspended tasks, the latest first. Runs protected. */
 static int report_all(lua_State *L) {
-    const struct report *report = lua_touserdata(L, 1);
+    struct report *report = lua_touserdata(L, 1);
     struct ld_task *task;
     LIST_FOREACH(task, &report->script->tasks.suspended, link) {
+        if (is_own(task)) {
+            report->own++;
+            continue;
+        }
         if (json_array_size(report->list) == LD_REPORT_MOST) {
             break;
         }
@@ -293,9 +303,9 @@ static int report_all(lua_State *L) {
 
 /* The tasks, for the status report. */
 static json_t *report_tasks(struct ld_script *script, size_t *total) {
-    *total = script->tasks.suspended_count;
     struct report report = {.script = script, .list = json_array()};
     ld_state_protect(script, report_all, &report, NULL);
+    *total = script->tasks.suspended_count - report.own;
     return report.list;
 }
 
