@@ -275,9 +275,10 @@ struct report {
     size_t own; /* tasks that are lunad's, not the script's */
 };
 
-/* Whether a task is one of lunad's own, which accepts clients: its socket is reported instead. */
-static bool is_own(const struct ld_task *task) {
-    return task->heap_user == LD_HEAP_HOST;
+/* Whether a task, which is at WHERE, is one of lunad's own that accepts clients: nothing of the script runs in
+ * it, and its socket is reported. */
+static bool is_own(const struct ld_task *task, const char *where) {
+    return task->heap_user == LD_HEAP_HOST && strcmp(where, "?") == 0;
 }
 
 /* Report suspended tasks, the latest first. Runs protected. */
@@ -285,17 +286,18 @@ static int report_all(lua_State *L) {
     struct report *report = lua_touserdata(L, 1);
     struct ld_task *task;
     LIST_FOREACH(task, &report->script->tasks.suspended, link) {
-        if (is_own(task)) {
-            report->own++;
-            continue;
-        }
         if (json_array_size(report->list) == LD_REPORT_MOST) {
             break;
         }
         lx_push_place(L, task->co);
-        json_t *item = json_pack("{s:o, s:s}", "where", ld_json_string(lua_tostring(L, -1)),
-                                 "state", task->waits_for != NULL ? task->waits_for : "running");
-        json_array_append_new(report->list, item);
+        const char *where = lua_tostring(L, -1);
+        if (is_own(task, where)) {
+            report->own++;
+        } else {
+            const char *state = task->waits_for != NULL ? task->waits_for : "running";
+            json_array_append_new(report->list, json_pack("{s:o, s:s}", "where",
+                                                          ld_json_string(where), "state", state));
+        }
         lua_pop(L, 1);
     }
     return 0;
