@@ -61,9 +61,10 @@ describe("examples/http.lua", function()
       client:wait(("served %d, generation 1\n$"):format(i))
     end
     box:ok("reload", "http")
-    client:send "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n":wait_end()
-    assert.matches("hello world\n$", client.received)
-    assert.matches("served 4, generation 2\n$", ask "GET /stats")
+    client:send "GET /stats HTTP/1.1\r\nHost: x\r\n\r\n"
+    client:wait "served 4, generation 2\n$"
+    client:close()
+    assert.matches("served 5, generation 2\n$", ask "GET /stats")
   end)
 end)
 
