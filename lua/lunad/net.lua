@@ -15,8 +15,9 @@ local RETRY = 0.1 -- seconds before a client is accepted again after the system 
 
 local net = {}
 
--- What the system is short of now; later it may have it.
-local SHORTAGES = { EMFILE = true, ENFILE = true, ENOBUFS = true, ENOMEM = true }
+-- Errors that will not go away: the socket is not one any more. Others may: a shortage of descriptors or
+-- memory, a filter, a network that is down.
+local FOR_GOOD = { EBADF = true, EINVAL = true, ENOTSOCK = true, ENOTSUP = true, EOPNOTSUPP = true }
 
 local function check_type(value, kind, n, name)
   if type(value) ~= kind then
@@ -292,7 +293,7 @@ end
 local function pause(server, err, code)
   if server.closed then
     return false
-  elseif not SHORTAGES[code] then
+  elseif FOR_GOOD[code] then
     core.log.error(("%s: clients cannot be accepted any more: %s"):format(server.text, err))
     return false
   elseif not server.is_short then

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/base.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "script/allow.h"
@@ -173,7 +174,7 @@ static void be_shot(void) {
     if ((wants & LD_SHOT_INTERRUPT) != 0) {
         script->interruption.reason = atomic_load(&shot.reason);
         ld_interrupt(script);
-    } else {
+    } else if (script->interruption.running != NULL) {
         set_hook(script->interruption.running);
     }
     if (is_c) {
@@ -198,10 +199,15 @@ static void on_signal(int signo, siginfo_t *info, void *context) {
     errno = saved;
 }
 
-/* Catch the signal. System calls that can be continued are. */
+/* Catch the signal. System calls that can be continued are. A fault in the handler is to be reported like any
+ * other: one that is blocked ends the process without a word. */
 int ld_shot_open(void) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT};
     struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&action.sa_mask);
+    for (size_t i = 0; i < LD_COUNT(faults); i++) {
+        sigdelset(&action.sa_mask, faults[i]);
+    }
     if (!shot.is_open) {
         if (sigaction(SIGSTKFLT, &action, NULL) < 0) {
             return -errno;
