@@ -21,6 +21,7 @@
 #include "engine/listener.h"
 #include "engine/parcels.h"
 #include "posix/fds.h"
+#include "posix/reserve.h"
 #include "script/script.h"
 #include "script/task.h"
 
@@ -156,7 +157,8 @@ static bool is_hosts(const struct ld_script *script, int fd) {
         }
     }
     const struct ld_parcels *parcels = script->setup->parcels;
-    return ld_fds_owner(fd) == LD_FD_HOST || (parcels != NULL && ld_parcels_has_fd(parcels, fd)) ||
+    return ld_fds_owner(fd) == LD_FD_HOST || ld_reserve_has(fd) ||
+           (parcels != NULL && ld_parcels_has_fd(parcels, fd)) ||
            ld_guest_find_fd(script->guest, fd) == LD_GUEST_FD_HOST;
 }
 

@@ -53,6 +53,15 @@ void ld_reserve_fill(void) {
     }
 }
 
+/* Whether a descriptor is kept back. */
+bool ld_reserve_has(int fd) {
+    bool found = fd >= 0 && fd == last;
+    for (size_t i = 0; i < held; i++) {
+        found |= reserve[i] == fd;
+    }
+    return found;
+}
+
 /* Close what is in the reserve. */
 static void empty(void) {
     while (held > 0) {

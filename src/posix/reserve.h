@@ -3,6 +3,7 @@
 #ifndef LD_POSIX_RESERVE_H
 #define LD_POSIX_RESERVE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "base/text.h"
@@ -27,6 +28,9 @@ void ld_reserve_take_back(void);
  * as many descriptors as it takes. */
 void ld_reserve_lend_last(void);
 void ld_reserve_take_back_last(void);
+
+/* Whether FD is kept back. */
+bool ld_reserve_has(int fd);
 
 /* Fill the reserve again, after something was closed that may have come from it. */
 void ld_reserve_fill(void);
