@@ -9,6 +9,8 @@ local function call(fn, ...)
   local trace
   local function explain(err)
     trace = debug.traceback("", 2):gsub("^\n", "")
+    local cause = core.cause(err, trace)
+    trace = cause and trace .. "\n" .. cause or trace
     return err
   end
   local function finish(ok, ...)
@@ -35,11 +37,16 @@ local function check_function(fn, argument, name)
   end
 end
 
-local function pass_on(task, ok, ...)
+-- Return the results of a function in a task, or raise its error, whose traceback is not lost.
+local function pass_on(task, fn, ok, ...)
   if ok == nil and task:running() then
     return core.timed_out "the function has not returned"
   elseif not ok then
-    error((...), 0)
+    local err, trace = ...
+    if type(err) == "string" and trace then
+      core.note_cause(err, ("branch (%s)\n%s"):format(place(fn), trace))
+    end
+    error(err, 0)
   end
   return ...
 end
@@ -54,7 +61,7 @@ local function timeout(seconds, fn, ...)
   core.check_task "timeout"
   local tasks <close> = setmetatable({}, Branches)
   tasks[1] = core.task(call, fn, ...)
-  return pass_on(tasks[1], tasks[1]:wait(seconds))
+  return pass_on(tasks[1], fn, tasks[1]:wait(seconds))
 end
 
 -- Check the list of functions that `all` and `any` take; returns a copy, which stays as it is.

@@ -40,6 +40,8 @@ local function explain(err)
   where = core.where()
   trace = debug.traceback("", 2):gsub("^\n", "")
   trace = trace:match "^(.*)\n\t%[C%]: in function 'xpcall'" or trace -- the rest is our own
+  local cause = core.cause(err, trace)
+  trace = cause and trace .. "\n" .. cause or trace
   return err
 end
 

@@ -184,3 +184,29 @@ describe("lunad.any", function()
     ]]
   end)
 end)
+
+describe("The traceback of an error that lunad.timeout passes on", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("names the function and shows where in it the error was", function()
+    box:serve [[
+      local function deep() error "here" end
+      local function work() lunad.sleep(0) deep() end
+      lunad.task(function() lunad.sleep(0) lunad.timeout(60, work) end)
+      lunad.task(function() lunad.sleep(0) local ok = pcall(lunad.timeout, 60, work) work() end)
+      lunad.task(function()
+        local _, _, trace = lunad.all { function() lunad.timeout(60, work) end }
+        print((trace:gsub("%s+", " ")))
+        _, _, trace = lunad.all { work }
+        print("plain " .. (trace:gsub("%s+", " ")))
+      end)
+    ]]
+    box:wait_log("s", "plain [^\n]*\n")
+    local log = box:log "s"
+    local all, plain = log:match "(branch 1 [^\n]*)\n", log:match "plain (branch 1 [^\n]*)\n"
+    assert.matches("branch %([^ ]*s.lua:%d+%) stack traceback: .*'deep'", all)
+    assert.not_matches("branch %(", plain)
+    local first = log:match "uncaught error in a task: (.-)\n%d%d%d%d%-"
+    assert.matches("here\n.*\n%s+branch %([^ ]*s.lua:%d+%)\n.*'deep'", first)
+  end)
+end)

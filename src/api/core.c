@@ -60,8 +60,24 @@ static int l_explain_code(lua_State *L) {
     return 1;
 }
 
+/* Note where an error that is passed on came from: note_cause(error, text). */
+static int l_note_cause(lua_State *L) {
+    luaL_checkstring(L, 2);
+    lua_settop(L, 2);
+    lx_note_cause(L);
+    return 0;
+}
+
+/* Where an error came from that was passed on: cause(error, traceback) -> text | nil. */
+static int l_cause(lua_State *L) {
+    lx_push_cause(L, 1, luaL_checkstring(L, 2));
+    return 1;
+}
+
 static const luaL_Reg own[] = {
+    {"cause", l_cause},
     {"explain_code", l_explain_code},
+    {"note_cause", l_note_cause},
     {"raise", l_raise},
     {"run", l_run},
     {NULL, NULL},

@@ -261,6 +261,33 @@ void lx_read_options(lua_State *L, int index, const struct lx_row *rows, void *i
     }
 }
 
+static const char cause_key; /* of {error, text} in the registry */
+
+/* Note where an error came from. */
+void lx_note_cause(lua_State *L) {
+    lua_createtable(L, 2, 0);
+    lua_insert(L, -3);
+    lua_rawseti(L, -3, 2);
+    lua_rawseti(L, -2, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &cause_key);
+}
+
+/* Push where an error came from. */
+void lx_push_cause(lua_State *L, int index, const char *trace) {
+    index = lua_absindex(L, index);
+    if (strstr(trace, "'pass_on'") == NULL) { /* branches.lua */
+        lua_pushnil(L);
+        return;
+    }
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &cause_key) != LUA_TTABLE) {
+        return;
+    }
+    lua_rawgeti(L, -1, 1);
+    lua_rawgeti(L, -2, lua_rawequal(L, -1, index) ? 2 : 3); /* there is no third one */
+    lua_replace(L, -3);
+    lua_pop(L, 1);
+}
+
 /* Push "file:line" with the file's whole path, which short_src may have cut. */
 static void push_place(lua_State *L, const lua_Debug *ar, int line) {
     bool is_file = ar->source[0] == '@' || ar->source[0] == '=';

@@ -72,6 +72,13 @@ const char *lx_option_string(lua_State *L, const char *name);
 lua_Integer lx_option_integer(lua_State *L, const char *name, lua_Integer min, lua_Integer max);
 void lx_option_table(lua_State *L, const char *name);
 
+/* Note where an error (a string at -2) that is passed on came from (text at -1). Pops both; the last one is
+ * remembered. */
+void lx_note_cause(lua_State *L);
+
+/* Push where the error at INDEX came from, or nil if its traceback TRACE does not show that it was passed on. */
+void lx_push_cause(lua_State *L, int index, const char *trace);
+
 /* Push "file:line" of the function at INDEX, or "?" if it has none. */
 void lx_push_function_place(lua_State *L, int index);
 

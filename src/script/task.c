@@ -267,6 +267,10 @@ static int explain(lua_State *L) {
     }
     ld_text_putc(&explanation->trace, '\n');
     ld_text_add(&explanation->trace, trace, size);
+    lx_push_cause(L, 2, trace);
+    if (lua_isstring(L, -1)) {
+        ld_text_format(&explanation->trace, "\n%s", lua_tostring(L, -1));
+    }
     return 0;
 }
 
