@@ -275,13 +275,7 @@ local function send_written(connection, answer)
   local is_over, sent, size = false, false, 0
   local begin, is_chunked, length = answer.head, answer.is_chunked, answer.length
   local function write(...)
-    local parts = { ... }
-    for i = 1, select("#", ...) do
-      if type(parts[i]) ~= "string" and type(parts[i]) ~= "number" then
-        core.raise(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(parts[i])))
-      end
-    end
-    local data = table.concat(parts)
+    local data = streams.join(...)
     if is_over then
       core.raise "write: this response is over"
     elseif data == "" then

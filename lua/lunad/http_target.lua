@@ -29,8 +29,8 @@ local function parse_query(text)
   return query
 end
 
--- Resolve "." and ".." in a path; nil if it leads out of the root.
-local function resolve(path)
+-- Resolve "." and ".." in a path. One that leads out of the root is nil, or with `stays`, goes no further up.
+local function resolve(path, stays)
   if not find(path, "/.", 1, true) then
     return path
   end
@@ -38,7 +38,7 @@ local function resolve(path)
   for part in gmatch(path, "/([^/]*)") do
     last = part
     if part == ".." then
-      if #parts == 0 then
+      if #parts == 0 and not stays then
         return nil
       end
       parts[#parts] = nil
@@ -95,4 +95,6 @@ local function encode(text)
   return (gsub(text, "[^%w%-._~]", function(c) return ("%%%02X"):format(byte(c)) end))
 end
 
-return { parse = parse, parse_query = parse_query, decode = decode, encode = encode }
+return {
+  parse = parse, resolve = resolve, parse_query = parse_query, decode = decode, encode = encode,
+}

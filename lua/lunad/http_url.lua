@@ -6,23 +6,6 @@ local target = core.load "http_target.lua"
 
 local PORTS = { http = 80, https = 443 }
 
--- The last part of a path, and those before it, without "." and "..".
-local function remove_dots(path)
-  local parts, last = {}, nil
-  for part in path:gmatch "/([^/]*)" do
-    last = part
-    if part == ".." then
-      parts[#parts] = nil
-    elseif part ~= "." then
-      parts[#parts + 1] = part
-    end
-  end
-  if last == "." or last == ".." then
-    parts[#parts + 1] = ""
-  end
-  return "/" .. table.concat(parts, "/")
-end
-
 -- Take host and port apart; nil if they are not valid.
 local function parse_authority(text, scheme)
   local host, port = text:match "^(%[[%x:.]+%]):?(%d*)$"
@@ -82,7 +65,7 @@ local function resolve(base, reference)
   elseif not path:find "^/" then
     path = base_path:match "^(.*/)" .. path
   end
-  return parse(base.origin .. remove_dots(path) .. query)
+  return parse(base.origin .. target.resolve(path, true) .. query)
 end
 
 return { parse = parse, resolve = resolve }

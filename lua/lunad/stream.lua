@@ -372,17 +372,23 @@ local function write(stream, data)
   return write_rest(stream, sent and data:sub(sent + 1) or data)
 end
 
--- stream:write(data, …) -> true | nil, error, code. Suspends while the other side is slow.
-function Stream:write(...)
-  check(self, "write")
+-- The arguments of a `write` as one string.
+local function join(...)
   local parts = { ... }
   for i = 1, select("#", ...) do
     if type(parts[i]) ~= "string" and type(parts[i]) ~= "number" then
       core.raise(("bad argument #%d to 'write' (string expected, got %s)"):format(i, type(parts[i])))
     end
   end
+  return parts[2] and table.concat(parts) or tostring(parts[1] or "")
+end
+
+-- stream:write(data, …) -> true | nil, error, code. Suspends while the other side is slow.
+function Stream:write(...)
+  check(self, "write")
+  local data = join(...)
   core.check_task "write"
-  return write(self, parts[2] and table.concat(parts) or tostring(parts[1] or ""))
+  return write(self, data)
 end
 
 -- stream:shutdown() -> true | nil, error, code: nothing more is sent; the other side reads the end.
@@ -453,7 +459,7 @@ function Stream:peer()
 end
 
 return {
-  new = new, check = check, fail = fail, show = show, fill = fill, take = take, write = write,
+  new = new, check = check, fail = fail, show = show, fill = fill, take = take, join = join, write = write,
   reader_of = reader_of, on_data = on_data, wake = wake, time_left = time_left, unsent = unsent,
   send_on = send_on, Stream = Stream,
 }
