@@ -1,6 +1,7 @@
 /* lunad.task and the methods of a task. */
 #include <errno.h>
 #include <lauxlib.h>
+#include <string.h>
 
 #include "api/module.h"
 #include "api/task.h"
