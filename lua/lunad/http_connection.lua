@@ -301,7 +301,8 @@ local function send_written(connection, answer)
       answer.is_kept = false
       send(connection, reply.refusal(500))
     else
-      close(connection) -- before its end: the client must see that something is missing
+      core.reset_at_close(connection.stream.handle:fileno()) -- the client must see that something is missing
+      close(connection)
     end
     return
   elseif length and size < length then

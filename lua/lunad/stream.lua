@@ -72,7 +72,8 @@ local function on_read(stream, err, chunk)
       stream.handle:read_stop()
     end
   else
-    stream.ended = err or true
+    -- libuv takes a hang-up for a good end if it has just read something.
+    stream.ended = err or core.socket_error(stream.handle:fileno()) or true
   end
   wake(stream)
 end
@@ -397,6 +398,8 @@ function Stream:shutdown()
   core.check_task "shutdown"
   if self.finish then
     return fail("ENOTSUP", "a side of TLS cannot be closed alone")
+  elseif self.is_shut then
+    return true
   elseif self.send then -- the connection is not here
     local ok, err, code = self:send("")
     if not ok then
@@ -410,6 +413,7 @@ function Stream:shutdown()
   elseif err then
     return fail(err, peer)
   end
+  self.is_shut = true
   return true
 end
 

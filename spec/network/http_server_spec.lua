@@ -109,6 +109,19 @@ describe("http.serve", function()
     assert.equal(2, #http.answers(client.received))
   end)
 
+  it("resets the connection when a body fails whose end is that of the connection", function()
+    local result = box:inside(http.SERVE .. [[
+      local server = serve(function()
+        return 200, function(write) write "a part" error "there is no more" end
+      end)
+      local client = require "lunad.net".connect(server:address())
+      client:write "GET / HTTP/1.0\r\n\r\n"
+      fails("ECONNRESET", client:read "all")
+      lunad.stop()
+    ]], { errors = true })
+    assert.matches("there is no more", result.err)
+  end)
+
   it("answers HEAD, 204 and 304 with heads alone", function()
     local port = http.start(box, [[
       serve(function(request)

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <uv.h>
 
 #include "api/module.h"
 #include "posix/address.h"
@@ -82,6 +83,26 @@ static int l_takes_data(lua_State *L) {
     return 1;
 }
 
+/* socket_error(fd) -> the code of the error that a socket has met, or nothing */
+static int l_socket_error(lua_State *L) {
+    int code = 0;
+    socklen_t size = sizeof code;
+    int fd = (int)luaL_checkinteger(L, 1);
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size) < 0 || code == 0) {
+        return 0;
+    }
+    lua_pushstring(L, uv_err_name(-code));
+    return 1;
+}
+
+/* reset_at_close(fd): have the close of a TCP socket reset the connection, so that the other side does not take
+ * it for a good end. */
+static int l_reset_at_close(lua_State *L) {
+    const struct linger now = {.l_onoff = 1};
+    setsockopt((int)luaL_checkinteger(L, 1), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    return 0;
+}
+
 /* shut_socket(fd): end both sides of a connection, whoever else has it open. */
 static int l_shut_socket(lua_State *L) {
     shutdown((int)luaL_checkinteger(L, 1), SHUT_RDWR);
@@ -118,7 +139,8 @@ static int l_address_fault(lua_State *L) {
 static const luaL_Reg own[] = {
     {"address_fault", l_address_fault}, {"socket_address", l_socket_address},
     {"tune_listener", l_tune_listener}, {"dup_socket", l_dup_socket},
-    {"takes_data", l_takes_data},       {"shut_socket", l_shut_socket},
+    {"takes_data", l_takes_data},       {"reset_at_close", l_reset_at_close},
+    {"socket_error", l_socket_error},   {"shut_socket", l_shut_socket},
     {"prepare_fd", l_prepare_fd},       {NULL, NULL},
 };
 
