@@ -31,6 +31,8 @@ local QUIET = 0.3 -- seconds of silence after which nothing is on its way, most 
 local Connection = {}
 Connection.__index = Connection
 
+local OWN_FIELDS = { ["Content-Type"] = "text/plain" } -- of answers that the function has not given
+
 -- Errors of the function
 
 local trace, where -- of the last error; nil if memory ran out, as then no handler is called
@@ -267,7 +269,7 @@ local function call(connection, request)
     return status, body, headers
   end
   report(status)
-  return 500, reply.text(500)
+  return 500, reply.text(500), OWN_FIELDS
 end
 
 -- Send a body that a function writes, after its head. Returns whether all has gone well.
@@ -324,7 +326,7 @@ local function answer(connection, request, is_kept)
   -- The function that writes a body may read that of the request, which then is over later.
   is_kept = is_kept and is_welcome(connection) and (type(body) == "function" or is_read(connection))
   if connection.broken then
-    status, body, headers, is_kept = connection.broken, reply.text(connection.broken), nil, false
+    status, body, headers, is_kept = connection.broken, reply.text(connection.broken), OWN_FIELDS, false
   end
   local data = reply.simple(request, status, body, headers, is_kept)
   if data then
@@ -333,7 +335,7 @@ local function answer(connection, request, is_kept)
   local made, words = reply.make(request, status, body, headers, is_kept)
   if not made then
     report_results(connection, words)
-    made = reply.make(request, 500, reply.text(500), nil, is_kept)
+    made = reply.make(request, 500, reply.text(500), OWN_FIELDS, is_kept)
   end
   if made.body then
     send_written(connection, made)

@@ -186,7 +186,7 @@ local function check_host(request, host)
   if host then
     if not is_host(host) then
       return 400, "the target has no valid host"
-    elseif fields.host then
+    elseif fields.host or request.version == "1.0" then
       fields.host = host
     end
   end
