@@ -277,8 +277,11 @@ describe("an example", function()
 
   for _, script in ipairs(services) do
     it("starts, shows its status, and stops: " .. script, function()
+      -- Nothing that another run of this spec has too.
       local env = { LUNAD = support.binary, HTTP_ADDRESS = "127.0.0.1:0", ECHO_ADDRESS = "127.0.0.1:0",
-        ECHO_SOCKET = box:path "echo.sock" }
+        ECHO_SOCKET = box:path "echo.sock", CHAT_ADDRESS = "127.0.0.1:0", MAIL_ADDRESS = "127.0.0.1:0",
+        MAIL_DIR = box:path "mail", WEBHOOK_SOCKET = box:path "webhook.sock",
+        WEBHOOK_DIR = box:path "webhook", REDIS = "127.0.0.1:1" }
       local name = script:match("([^/]+)%.lua$")
       local started = box:run({ "start", support.root .. "/" .. script }, { env = env })
       assert.equal(0, started.code, started.err)
