@@ -1,7 +1,7 @@
 -- A chat whose clients stay connected while its code changes.
 --
 --   lunad start examples/chat.lua              then, in two terminals: nc 127.0.0.1 7667
---   edit this file, then: lunad reload chat    nobody is disconnected, and no line is lost
+--   edit this file, then: lunad reload chat    no client is disconnected, and no line is lost
 --   CHAT_ADDRESS=127.0.0.1:9000 lunad run examples/chat.lua
 --
 -- At a reload the old code hands its connections on, each by a key of its own, and the new code takes them.
@@ -28,8 +28,8 @@ local function remove(client)
   end
 end
 
--- Send a line in a task of its own: a client that is slow keeps nobody waiting, and one that does not read at
--- all is dropped.
+-- Send a line in a task of its own: a client that is slow keeps no other waiting, and one that does not read
+-- at all is dropped.
 local function tell(client, line)
   if client.unsent == MOST_UNSENT then
     return remove(client)

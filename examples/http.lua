@@ -5,7 +5,7 @@
 --   HTTP_ADDRESS=127.0.0.1:9000 lunad run examples/http.lua
 --
 -- The function that http.serve is given is called for each request, in a task: while it waits for something,
--- the others go on.
+-- the others continue.
 
 local lunad = require "lunad"
 local http = require "lunad.http"

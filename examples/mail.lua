@@ -5,7 +5,7 @@
 --   lunad reload mail                  who is connected is served to the end
 --
 -- A dialogue is written down as it is spoken: each client has a task of its own, which reads a line, answers
--- it, and reads the next. While it waits, the other tasks go on.
+-- it, and reads the next. While it waits, the other tasks continue.
 
 local lunad = require "lunad"
 local net = require "lunad.net"

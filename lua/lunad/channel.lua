@@ -25,7 +25,7 @@ local function add(channel, value)
   channel.last = channel.last + 1
 end
 
--- Let the first task that waits to put a value go on: its value is in the buffer before it is told.
+-- Let the first task that waits to put a value continue: its value is in the buffer before it is told.
 local function admit(channel)
   add(channel, channel.writers.next.value)
   channel.writers:answer(true)

@@ -140,7 +140,7 @@ local function format_request(job)
   return table.concat(parts)
 end
 
--- Read a head; returns it, how its body ends and whether the connection goes on, or nil, words, code.
+-- Read a head; returns it, how its body ends and whether the connection continues, or nil, words, code.
 local function read_head(stream, url)
   local searched = 1
   while true do

@@ -208,7 +208,7 @@ local function begin_body(connection, request, length)
   return true
 end
 
--- The status that answers what is wrong with a body, or nil if there is nobody to answer.
+-- The status that answers what is wrong with a body, or nil if no client is there to be answered.
 local function status_of(code)
   return type(code) == "number" and code or code == "ETIMEDOUT" and 408 or nil
 end
@@ -320,7 +320,7 @@ local function is_welcome(connection)
   return not connection.server.is_ending or connection.at <= #connection.stream.buffer
 end
 
--- Call the function, and send what it returns; returns whether the connection goes on.
+-- Call the function, and send what it returns; returns whether the connection continues.
 local function answer(connection, request, is_kept)
   local status, body, headers = call(connection, request)
   -- The function that writes a body may read that of the request, which then is over later.
@@ -344,7 +344,7 @@ local function answer(connection, request, is_kept)
   return send(connection, made.head) and made.is_kept
 end
 
--- Serve one request; returns whether the connection goes on.
+-- Serve one request; returns whether the connection continues.
 local function serve_one(connection, request, length, is_kept)
   request.peer = connection.stream.address
   connection.body, connection.broken = nil, nil
@@ -469,7 +469,7 @@ local function begin(server, stream)
   wait_for_more(connection)
 end
 
--- Whether the next generation can go on with a connection: no request of it is being served.
+-- Whether the next generation can continue with a connection: no request of it is being served.
 local function is_movable(connection)
   return connection.state == "idle" or connection.state == "head"
 end

@@ -200,7 +200,7 @@ local function check_host(request, host)
 end
 
 -- Parse the head of a request: { method, target, path, query, headers, version, body, peer }, how the end of
--- the body is found, and whether the connection goes on; or nil, status, words.
+-- the body is found, and whether the connection continues; or nil, status, words.
 local function parse_request(text, at, stop)
   local _, last, method, where, minor = find(text, "^(%u+) (/[!-~]*) HTTP/1%.([01])\r\n", at)
   if not last then
@@ -244,7 +244,7 @@ local function parse_request(text, at, stop)
 end
 
 -- Parse the head of a response: { status, reason, headers, version }, how the end of the body is found (false
--- means: it is that of the connection), and whether the connection goes on; or nil, status, words.
+-- means: it is that of the connection), and whether the connection continues; or nil, status, words.
 local function parse_response(text, at, stop)
   local _, last, minor, code, reason = find(text, "^HTTP/1%.(%d) (%d%d%d) ?([\t -~\x80-\xFF]*)\r\n", at)
   if not last then

@@ -26,7 +26,7 @@ local function without_body(data)
   return data:match "^.-\r\n\r\n"
 end
 
--- The field that says whether the connection goes on, if it must be said.
+-- The field that says whether the connection continues, if it must be said.
 local function connection_line(request, is_kept)
   if not is_kept then
     return "Connection: close\r\n"

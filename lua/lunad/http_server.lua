@@ -43,7 +43,7 @@ function State:forget(connection)
   end
 end
 
--- For await: go on when no client is left.
+-- For await: continue when no client is left.
 local function wait_until_empty(state, done)
   state.on_empty = done
   return state.open > 0

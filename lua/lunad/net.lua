@@ -283,7 +283,7 @@ local function take(server, fd)
   core.task(serve_client, server, stream)
 end
 
--- For await: go on when there is a place for a client, or after a while.
+-- For await: continue when there is a place for a client, or after a while.
 local function wait_for_place(server, done)
   server.accept = done
   return true

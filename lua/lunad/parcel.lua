@@ -1,4 +1,4 @@
--- Connections that go on with the next generation: stream:hand_on and net.taken. A stream that is handed on
+-- Connections that move to the next generation: stream:hand_on and net.taken. A stream that is handed on
 -- is not read during the reload, so that its state is the one that on_reload has returned; what has come is
 -- kept aside. Until the commit the old generation has the connection, and the new one has a stream that
 -- waits for it. api/parcel.c calls the functions of `core` here at the steps of a reload.
@@ -28,12 +28,12 @@ local function never()
   return true
 end
 
--- Suspend for good: a task of the old generation that goes on with a connection it does not have.
+-- Suspend for good: a task of the old generation that continues with a connection it does not have.
 function parcel.stay()
   core.await_for(nil, never)
 end
 
--- For await: the task goes on when the stream is woken.
+-- For await: the task continues when the stream is woken.
 local function park(stream, done)
   stream.waiter = done
   return true
@@ -80,7 +80,7 @@ function parcel.take_back(stream)
   stream.key = nil
 end
 
--- stream:hand_on(key) -> true | nil, error, code: its connection goes on in the next generation.
+-- stream:hand_on(key) -> true | nil, error, code: its connection continues in the next generation.
 function parcel.hand_on(stream, key)
   if type(key) ~= "string" or key == "" or #key > KEY_MAX then
     core.raise(("bad argument #1 to 'hand_on' (a string of 1 to %d bytes expected)"):format(KEY_MAX))
@@ -153,7 +153,7 @@ local function hand_over(key, stream)
   end
 end
 
--- The reload is done: hand the connection over. If that fails, this generation goes on with it.
+-- The reload is done: hand the connection over. If that fails, this generation continues with it.
 function core.release_parcel(key)
   local stream = handed[key]
   handed[key] = nil
@@ -210,7 +210,7 @@ local function receive(key, stream)
 end
 
 -- The reload is done: take the connection over, unless that was closed meanwhile, by either generation. What
--- waits for it goes on in any case.
+-- waits for it continues in any case.
 function core.receive_parcel(key)
   local stream = awaited[key]
   if not stream then

@@ -21,7 +21,7 @@ end
 
 local Node = {}
 
--- If the task goes on for another reason than an answer (it was cancelled), it leaves the queue; an
+-- If the task continues for another reason than an answer (it was cancelled), it leaves the queue; an
 -- answer that it has been given and will not take goes to `refuse`.
 function Node.__close(node)
   unlink(node)
@@ -57,7 +57,7 @@ function Queue:is_empty()
   return self.next == self
 end
 
--- Let the first task of the queue go on with an answer; returns true and the value that it has waited with.
+-- Let the first task of the queue continue with an answer; returns the value that it has waited with.
 function Queue:answer(answer)
   local node = self.next
   unlink(node)

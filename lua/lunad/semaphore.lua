@@ -10,7 +10,7 @@ Semaphore.__index = Semaphore
 local Held = { __name = "lunad.held" }
 Held.__index = Held
 
--- Let the next task go on, or note that one place is free.
+-- Let the next task continue, or note that one place is free.
 local function free_place(semaphore)
   if semaphore.waiting:is_empty() then
     semaphore.free = semaphore.free + 1

@@ -172,7 +172,7 @@ local function unix_functions(unix)
   return functions
 end
 
--- Functions for LuaSec. lunad.net goes on with the original.
+-- Functions for LuaSec. lunad.net continues with the original.
 local function ssl_functions(ssl)
   local original = ssl.wrap
   core.luasec_wrap = original

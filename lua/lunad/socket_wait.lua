@@ -68,7 +68,7 @@ local function check_number(value, default, n, method)
   return number
 end
 
--- The seconds that a call which has begun at `since` may go on to wait; nil: no limit. LuaSocket's own rule:
+-- The seconds that a call which has begun at `since` may still wait; nil: no limit. LuaSocket's own rule:
 -- alone, the timeout of an operation is one for the whole call, too.
 local function time_left(object, since)
   local block, total = object.block, object.total

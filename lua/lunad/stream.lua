@@ -3,7 +3,7 @@
 
 local core = ...
 
-local READ_AHEAD = 65536 -- bytes that are taken from the kernel before somebody reads them
+local READ_AHEAD = 65536 -- bytes that are taken from the kernel before a task reads them
 local LINE_MAX = 65536
 
 local Stream = { __name = "lunad.stream" }
@@ -52,7 +52,7 @@ local function check(stream, method)
   end
 end
 
--- Let the task that waits for a stream go on.
+-- Let the task that waits for a stream continue.
 local function wake(stream)
   local waiter = stream.waiter
   if waiter then
@@ -89,7 +89,7 @@ local function start_reading(stream)
   return true
 end
 
--- For await: the task goes on when there is something.
+-- For await: the task continues when there is something.
 local function park(stream, done)
   stream.waiter = done
   return true
@@ -447,7 +447,7 @@ function Stream:__gc()
   end
 end
 
--- stream:hand_on(key) -> true | nil, error, code: the connection goes on in the next generation
+-- stream:hand_on(key) -> true | nil, error, code: the connection continues in the next generation
 function Stream:hand_on(key)
   check(self, "hand_on")
   return core.load "parcel.lua".hand_on(self, key)

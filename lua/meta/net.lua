@@ -105,7 +105,7 @@ function stream:close() end
 ---@return string address
 function stream:peer() end
 
----Let the connection go on in the next generation, which gets it by net.taken.
+---Let the connection continue in the next generation, which gets it by net.taken.
 ---@param key string of 1 to 1000 bytes
 ---@return true? ok
 ---@return string? err

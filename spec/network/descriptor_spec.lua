@@ -135,7 +135,7 @@ describe("A descriptor that a script names by its number", function()
   end)
 
   -- Generation 1 gets descriptors as numbers, which nothing but itself closes, and hands the numbers on; it
-  -- goes on until `done` exists.
+  -- continues until `done` exists.
   local NUMBERS = [[
     local uv = require "luv"
     local folder = lunad.script:match "^(.*)/"

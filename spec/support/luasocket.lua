@@ -5,7 +5,7 @@ local luasocket = {}
 luasocket.is_there = package.searchpath("socket.core", package.cpath) ~= nil
 luasocket.has_luasec = package.searchpath("ssl", package.path) ~= nil
 
--- For scripts: a beat that goes on while tasks wait, servers, and a connection with both of its ends.
+-- For scripts: a beat that continues while tasks wait, servers, and a connection with both of its ends.
 luasocket.PRELUDE = [[
   local beats = 0
   lunad.every(0.005, function() beats = beats + 1 end)

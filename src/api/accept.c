@@ -136,7 +136,7 @@ static int l_close_client(lua_State *L) {
     return 0;
 }
 
-/* Have all calls of a script look again. One that goes on at once may wait again. */
+/* Have all calls of a script look again. One that continues at once may wait again. */
 static void wake_all(struct ld_script *script) {
     LIST_HEAD(, ld_accept) waiting = LIST_HEAD_INITIALIZER(waiting);
     struct ld_accept *accept;

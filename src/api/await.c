@@ -92,7 +92,7 @@ static void abandon(struct ld_task *task) {
 }
 
 /* Return what done was given, which is above done on the stack; or that the time is up. A task that its time
- * has woken may be cancelled before it goes on, and done be called when it has gone. */
+ * has woken may be cancelled before it continues, and done be called when it has gone. */
 static int resumed(lua_State *L, int status, lua_KContext context) {
     struct ld_task *task = ld_task_of(L);
     struct await *await = task->awaited;

@@ -170,7 +170,7 @@ static int l_report(lua_State *L) {
     return 0;
 }
 
-/* Let the task of the caller, all of which is lunad's own, allocate as lunad itself: it goes on where the
+/* Let the task of the caller, all of which is lunad's own, allocate as lunad itself: it continues where the
  * script has used up its memory. For lunad's own Lua: use_reserve(). */
 static int l_use_reserve(lua_State *L) {
     struct ld_task *task = ld_task_of(L);

@@ -48,7 +48,7 @@ void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
     ld_timers_free(script->timers, timer);
 }
 
-/* Free the timer of a task that goes on. */
+/* Free the timer of a task that continues. */
 void ld_api_timer_box_end_wake(struct ld_script *script, ld_timer timer) {
     if (timer != 0 && script->timers != NULL && ld_timers_info(script->timers, timer) != NULL) {
         ld_api_timer_box_free(script, timer);

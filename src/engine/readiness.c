@@ -1,6 +1,6 @@
 /* The set is an epoll set of its own inside the loop's. Its owner may close a descriptor at any time, also
  * by ways that nothing can see. The kernel then forgets it silently; or, if a duplicate is open
- * somewhere, goes on to report it, and it cannot be taken out of the set any more: then the set is made
+ * somewhere, continues to report it, and it cannot be taken out of the set any more: then the set is made
  * again. */
 #include "engine/readiness.h"
 
