@@ -83,12 +83,13 @@ static int l_takes_data(lua_State *L) {
     return 1;
 }
 
-/* socket_error(fd) -> the code of the error that a socket has met, or nothing */
+/* socket_error(fd) -> the code of the error that a socket has met, or nothing. EPIPE is none: it says that the
+ * connection was reset when the other side had ended it already. */
 static int l_socket_error(lua_State *L) {
     int code = 0;
     socklen_t size = sizeof code;
     int fd = (int)luaL_checkinteger(L, 1);
-    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size) < 0 || code == 0) {
+    if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size) < 0 || code == 0 || code == EPIPE) {
         return 0;
     }
     lua_pushstring(L, uv_err_name(-code));
