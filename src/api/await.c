@@ -10,7 +10,7 @@ enum await_state {
     AWAIT_CALLS,    /* the function that is to call done has not returned */
     AWAIT_WAITS,    /* the task is suspended until done is called */
     AWAIT_ANSWERED, /* done was called; another call does nothing */
-    AWAIT_OVER,     /* nobody waits */
+    AWAIT_OVER,     /* no task waits */
 };
 
 /* One call of await, the first upvalue of its done. The second is what done was given: one value, or a
@@ -48,7 +48,7 @@ static int l_done(lua_State *L) {
         await->count = count;
         await->state = AWAIT_ANSWERED;
     } else if (await->state == AWAIT_WAITS) {
-        if (!lua_checkstack(await->task->co, count)) {
+        if (!lua_checkstack(await->task->co, count + 1)) { /* give adds one */
             lx_error(L, "await: too many results");
         }
         lua_xmove(L, await->task->co, count);
