@@ -138,6 +138,17 @@ describe("a crash", function()
     assert.is_nil(box:read "log/x.crash.1")
   end)
 
+  it("by a signal from outside that the kernel gives to another thread is that of the process", function()
+    local pid = start(support.BEAT .. "lunad.after(0, function() print 'busy' while true do end end)")
+    box:wait_log("x", "busy")
+    local thread = box:shell('ls /proc/"$2"/task | grep -vx "$2"', { tostring(pid) }).out:match "%d+"
+    box:shell('kill -SEGV "$2"', { assert(thread, "there is no second thread") })
+    box:wait_log("x", "was killed by SIGSEGV in [^\n]*x.lua:1, ")
+    box:wait_gone(pid)
+    check_order(box:read "log/x.crash", "SIGSEGV (11), sent by pid ", "x.lua:1\n")
+    assert.is_nil(box:read("log/x.crash"):find("not the main one", 1, true))
+  end)
+
   it("of another thread says so, and shows the Lua stack as that of the main thread", function()
     local report = crash "thread()"
     check_order(report, "signal:    SIGSEGV (11)", "thread:    ", "not the main one", "The C stack",

@@ -52,6 +52,11 @@ static bool is_own(const siginfo_t *info) {
     return info->si_code == SI_TKILL && info->si_pid == getpid();
 }
 
+/* Whether the signal was sent to the process, and not to one of its threads nor by a fault of one. */
+static bool is_sent(const siginfo_t *info) {
+    return info->si_code <= 0 && !is_own(info);
+}
+
 /* Block all signals in this thread but SIGNO (0: but none). */
 static void block_all_but(int signo) {
     sigset_t mask;
@@ -113,7 +118,7 @@ _Noreturn static void wait_for_end(void) {
 /* Handle a signal that comes while this thread reports: what was sent from outside changes nothing, a
  * fault ends the part that is being written. */
 static void interrupt_report(const siginfo_t *info) {
-    if (info->si_code <= 0 && !is_own(info)) {
+    if (is_sent(info)) {
         return;
     }
     if (!state.inside) {
@@ -193,6 +198,14 @@ static bool is_handled(int signo, siginfo_t *info, void *context) {
     return is_caught || action->sa_handler == SIG_IGN;
 }
 
+/* Pass a signal to the main thread. The kernel gives it to another one while that has it blocked, as in
+ * the handler. Only a queued signal may name another process as its sender. */
+static void pass_to_main(int signo, const siginfo_t *info) {
+    siginfo_t queued = *info;
+    queued.si_code = SI_QUEUE;
+    syscall(SYS_rt_tgsigqueueinfo, state.process, state.thread, signo, &queued);
+}
+
 /* Handle a crash. A process that shares our memory, or has a copy of it, is not the daemon. */
 static void on_crash(int signo, siginfo_t *info, void *context) {
     int saved = errno;
@@ -201,6 +214,9 @@ static void on_crash(int signo, siginfo_t *info, void *context) {
     if (getpid() != state.process || state.config == NULL) {
         let_die(signo, info);
     } else if (is_handled(signo, info, context)) {
+        errno = saved;
+    } else if (is_sent(info) && self != state.thread) {
+        pass_to_main(signo, info);
         errno = saved;
     } else if (atomic_compare_exchange_strong(&state.owner, &nobody, self)) {
         state.crash = (struct ld_crash){.signo = signo,
