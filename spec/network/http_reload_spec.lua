@@ -139,7 +139,9 @@ describe("a reload", function()
       end)
     ]])
     local begun = net.connect(port):send "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n"
-    local half = net.connect(port):send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nab"
+    local half = net.connect(port)
+    half:send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n":wait "100 Continue"
+    half:send "ab"
     box:wait_log("s", "begun")
     box:ok("reload", "s")
     assert.matches("Connection: close\r\n.*\r\n\r\n1$", (begun:wait_end()))

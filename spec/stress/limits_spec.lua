@@ -145,7 +145,7 @@ describe("A daemon without processes", function()
     box:wait_log("s", "popen\t")
     local text = box:log "s"
     assert.matches("exec\tEAGAIN", text)
-    support.wait_for("some time", function() return box:status("s").uptime > stress.size(2, 60) end)
+    support.wait_for("some time", function() return box:status("s").uptime > stress.size(2, 60) end, 120)
     local tries = select(2, box:log("s"):gsub("a supervised command cannot be started", ""))
     local seconds = box:status("s").uptime
     stress.note("%d tries to start a worker in %.1f s; %.2f s of CPU", tries, seconds, support.cpu_of(pid))

@@ -19,7 +19,7 @@ local BINARY = assert(uv.fs_realpath(os.getenv("LUNAD") or "build/release/lunad"
 local MARK = "LUNAD_SPEC_BOX"
 
 -- How many seconds an event may take. Only a spec that fails waits that long.
-local PATIENCE = tonumber(os.getenv "PATIENCE") or 20
+local PATIENCE = tonumber(os.getenv "PATIENCE") or 60
 
 support.binary = BINARY
 support.root = ROOT

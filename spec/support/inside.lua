@@ -48,9 +48,9 @@ local function fails(code, value, message, got)
   end
 end
 
--- Sleep until the condition holds; fail after `seconds` (20).
+-- Sleep until the condition holds; fail after `seconds` (60).
 local function eventually(condition, seconds)
-  local deadline = lunad.now() + (seconds or 20)
+  local deadline = lunad.now() + (seconds or 60)
   while not condition() do
     if lunad.now() > deadline then
       fail(2, "timed out waiting for a condition")
