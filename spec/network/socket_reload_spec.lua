@@ -108,11 +108,9 @@ describe("A reload with lunad.socket", function()
       dropped = nil
       collectgarbage()
       print "listening"
-    ]])
+    ]], "--stop-timeout", "600")
     box:wait_log("s", "listening")
     box:ok("reload", "s")
-    support.wait_for("the end of the old generation", function()
-      return #box:status("s").retiring == 0
-    end, 3)
+    support.wait_for("the end of the old generation", function() return #box:status("s").retiring == 0 end)
   end)
 end)

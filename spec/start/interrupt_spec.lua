@@ -8,7 +8,7 @@ local SIGNALS = { "sigint", "sighup", "sigterm" }
 -- What was killed may take a moment to die, but files must be gone at once.
 local function assert_nothing_left(box, what)
   assert.same({}, box:left_files(), what)
-  support.wait_for("the end of all processes", function() return #box:marked() == 0 end, 2)
+  support.wait_for("the end of all processes", function() return #box:marked() == 0 end, 15)
 end
 
 describe("An interrupted start", function()
@@ -197,6 +197,6 @@ describe("A start whose daemon is told to stop", function()
     assert.equal(1, process.code)
     assert.truthy(process.err():find("^lunad: x: .*died"), process.err())
     assert.same({}, box:left_files())
-    support.wait_for("the end of its children", function() return #box:marked() == 0 end, 3)
+    support.wait_for("the end of its children", function() return #box:marked() == 0 end, 15)
   end)
 end)

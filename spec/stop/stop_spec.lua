@@ -8,7 +8,7 @@ describe("lunad stop", function()
 
   local function assert_nothing_left()
     assert.same({}, box:left_files())
-    support.wait_for("the end of all processes", function() return #box:marked() == 0 end, 2)
+    support.wait_for("the end of all processes", function() return #box:marked() == 0 end, 15)
   end
 
   it("says NAME: stopped, exits with 0 and leaves nothing", function()

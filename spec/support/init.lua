@@ -542,7 +542,7 @@ function Box:close(force)
     end
   end
   local left = self:marked()
-  local deadline = uv.hrtime() + 3e9
+  local deadline = uv.hrtime() + 15e9
   while #left > 0 and uv.hrtime() < deadline do -- those that were just told to end may still be ending
     uv.sleep(20)
     left = self:marked()
