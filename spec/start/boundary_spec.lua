@@ -183,16 +183,33 @@ describe("A dropped script", function()
       local attack = require "attack"
       local channel = attack.channels()[1]
       for _, request in ipairs { "listen unix:%s/a", "remove unix:%s/b", "open /etc/shadow", "exec /bin/sh",
-                                 "open-log %s/c" } do
+                                 "open-log %s/c", "rotate-log" } do
         attack.send(channel, "lunad/1 7 " .. request)
         print("answer", (attack.receive(channel, 2000)))
       end
     ]]):format(secret, secret, secret))
     support.wait_for("the answers", function()
       local _, count = box:log("s"):gsub("answer\tlunad/1 7 error 1\n", "")
-      return count == 5
+      return count == 6
     end)
     assert.is_nil(uv.fs_scandir_next(uv.fs_scandir(secret)))
+  end)
+
+  test("cannot push old log files out by asking for rotations", function()
+    local attack = [[
+      local attack = require "attack"
+      local channel = attack.channels()[1]
+      local opened = 0
+      for i = 1, 20 do
+        attack.send(channel, "lunad/1 7 rotate-log")
+        local answer = attack.receive(channel, 2000)
+        opened = opened + (answer:find("^lunad/1 7 ok") and 1 or 0)
+      end
+      print("opened", opened)
+    ]]
+    start(attack, "--log-max-size", "1M", "--log-keep", "2")
+    box:wait_log("s", "opened\t20\n")
+    assert.is_nil(uv.fs_stat(box:path("log/s.log.1")))
   end)
 
   test("gets no answer of an earlier request for a later one", function()

@@ -50,7 +50,7 @@ local PATTERNS = {
   json = '^{"time":"' .. STAMP .. '","level":"%l+","source":"([^"]+)","pid":%d+,"message":"(.*)"}$',
 }
 
--- Checks lines as they come: numbers of each source follow each other.
+-- Checks lines as they come: numbers of each source follow each other, from 1 on, or, with `first`, from any.
 local Reader = {}
 Reader.__index = Reader
 
@@ -76,8 +76,11 @@ function Reader:line(line, gaps)
   self.reported = self.reported or message:match "running, pid %d+"
   local number = tonumber(message:match "^line (%d+) %.$")
   if number then
-    local last = self.last[source] or 0
+    local last = self.last[source] or (self.first and number - 1) or 0
     assert(number == last + 1 or gaps and number > last, ("%s: %d after %d"):format(source, number, last))
+    if self.first and not self.first[source] then
+      self.first[source] = number
+    end
     self.last[source] = number
     self.numbered = (self.numbered or 0) + 1
   end
@@ -142,6 +145,69 @@ describe("The log under stress", function()
       assert.equal(OWN, reader.last.s)
       assert.same({ OF_CHILD, OF_CHILD }, reader:children())
       stress.note("%d lines, %d rotations; the script's were %s", reader.lines, rotations, reader.written)
+    end)
+  end
+
+  -- Rotate the log from outside too, until all is written, while it rotates by itself.
+  local function reopen_all()
+    local moved, client = 0, box:connect "s"
+    repeat
+      local next_time = uv.hrtime() + ROTATION * 1e9
+      local ok = moved < 20 and uv.fs_rename(box:path "log/s.log", box:path("log/moved." .. moved + 1))
+      moved = moved + (ok and 1 or 0)
+      assert(client:ask("reopen").ok)
+      support.wait_for("the next time", function() return uv.hrtime() >= next_time end)
+      local status = client:ask "status"
+    until status.text and #status.children == 0
+    box:ok("stop", "s")
+    return moved
+  end
+
+  -- The spans of numbers that the files of the log have of each source, and how many lines and files there are.
+  local function read_all(format)
+    local spans, lines, files = {}, 0, 0
+    local scan = assert(uv.fs_scandir(box:path "log"))
+    for name in function() return (uv.fs_scandir_next(scan)) end do
+      local reader = new_reader(format)
+      reader.first = {}
+      local text = box:read("log/" .. name)
+      assert.is_true(#text <= 65536, name)
+      reader:text(text)
+      assert.equal(0, reader.dropped)
+      lines, files = lines + reader.lines, files + 1
+      for source, first in pairs(reader.first) do
+        spans[source] = spans[source] or {}
+        table.insert(spans[source], { first = first, last = reader.last[source] })
+      end
+    end
+    return spans, lines, files
+  end
+
+  -- How many lines spans have that follow each other from 1 on.
+  local function join(spans)
+    table.sort(spans, function(a, b) return a.first < b.first end)
+    local last = 0
+    for _, span in ipairs(spans) do
+      assert.equal(last + 1, span.first)
+      last = span.last
+    end
+    return last
+  end
+
+  for _, case in ipairs(cases) do
+    it("loses and tears no line when it rotates by size: " .. table.concat(case, " "), function()
+      local own, of_child = stress.size(30000, 300000), stress.size(10000, 100000)
+      box:serve(WRITER:format(own, of_child, 70000), "--log-max-size", "64K", "--log-keep", "999",
+        "--log-format", table.unpack(case))
+      local moved = reopen_all()
+      local spans, lines, files = read_all(case[1])
+      local joined = {}
+      for source, list in pairs(spans) do
+        joined[#joined + 1] = join(list)
+        assert.equal(source == "s" and own or of_child, joined[#joined])
+      end
+      assert.equal(3, #joined)
+      stress.note("%d lines, %d files, %d of them moved from outside", lines, files, moved)
     end)
   end
 

@@ -26,6 +26,9 @@
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
 #define LAST_SIZE    4096  /* bytes that a signal handler writes at once */
+#define SLACK        65536 /* bytes that a line which is written in pieces may add to a full file */
+#define RETRY_S      10    /* between attempts to rotate */
+#define RETRY_MS     100   /* the same while such a line is being written */
 
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
 
@@ -44,7 +47,17 @@ static struct {
     int cause;           /* errno of the last loss */
     struct ld_text line; /* the line being made */
     struct ld_syslogger syslogger;
-} logger = {.fd = -1, .syslogger = {.fd = -1}};
+
+    uint64_t file_count;
+    uint64_t size;  /* of the file, as far as it is known */
+    uint64_t limit; /* a line that would make it larger has it rotated */
+    ld_log_opener *rotator;
+    void *rotator_arg;
+    pid_t rotator_thread; /* that may call it */
+    uint64_t rotate_at;   /* ld_time_coarse: not before */
+    int rotate_error;     /* errno of a rotation that failed, while none has succeeded */
+    bool rotate_unsaid;   /* it has not been reported */
+} logger = {.fd = -1, .syslogger = {.fd = -1}, .limit = UINT64_MAX};
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of the line, and where it goes */
 
@@ -92,6 +105,13 @@ static int capture_std(int fd) {
     return 0;
 }
 
+/* Set the size that the file must not exceed. */
+static void set_limit(void) {
+    bool is_rotated = logger.rotator != NULL && logger.config.max_size > 0 &&
+                      logger.config.sink == LD_LOG_FILE && !logger.may_block;
+    logger.limit = is_rotated ? logger.config.max_size : UINT64_MAX;
+}
+
 /* Let lines go to FD from now on, and descriptors 1 and 2 with them. */
 static int use_file(int fd) {
     struct stat facts;
@@ -108,6 +128,10 @@ static int use_file(int fd) {
     logger.fd = fd;
     logger.may_block = fstat(fd, &facts) < 0 || !S_ISREG(facts.st_mode);
     logger.torn = false;
+    logger.size = logger.may_block ? 0 : (uint64_t)facts.st_size;
+    logger.file_count++;
+    logger.rotate_at = 0;
+    set_limit();
     return 0;
 }
 
@@ -169,12 +193,22 @@ void ld_log_close(void) {
     memset(&logger, 0, sizeof logger);
     logger.fd = -1;
     logger.syslogger.fd = -1;
+    logger.limit = UINT64_MAX;
 }
 
 /* Replace how the file is opened again. */
 void ld_log_set_opener(ld_log_opener *opener, void *arg) {
     logger.config.opener = opener;
     logger.config.opener_arg = arg;
+}
+
+/* Replace how the file is rotated. */
+void ld_log_set_rotator(ld_log_opener *rotator, void *arg) {
+    logger.rotator = rotator;
+    logger.rotator_arg = arg;
+    logger.rotator_thread = gettid();
+    logger.rotate_at = 0;
+    set_limit();
 }
 
 /* How long to wait for a reader: not at all while lines are being lost anyway. */
@@ -212,10 +246,61 @@ static bool write_bytes(const char *bytes, size_t size) {
             return false;
         }
         logger.torn = bytes[written - 1] != '\n';
+        logger.size += (uint64_t)written;
         bytes += written;
         size -= (size_t)written;
     }
     return true;
+}
+
+/* Whether the file ends with a whole line, or that cannot be found out. */
+static bool ends_with_line(uint64_t size) {
+    char path[32];
+    char last = '\n';
+    snprintf(path, sizeof path, "/proc/self/fd/%d", logger.fd);
+    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* ours can only be written to */
+    if (fd >= 0) {
+        pread(fd, &last, 1, (off_t)size - 1);
+        close(fd);
+    }
+    return last == '\n';
+}
+
+/* Check whether the file is to be rotated before MORE bytes are written. Half a line of another writer of this
+ * process is waited for, but not for ever. */
+static bool is_rotation_due(uint64_t more) {
+    struct stat facts;
+    uint64_t now = ld_time_coarse();
+    if (now < logger.rotate_at || gettid() != logger.rotator_thread ||
+        fstat(logger.fd, &facts) < 0) {
+        return false;
+    }
+    logger.size = (uint64_t)facts.st_size; /* another process may have cut it */
+    if (logger.size < (logger.limit + 1) / 2 || logger.size + more <= logger.limit) {
+        return false;
+    }
+    if (!logger.torn && logger.size < logger.limit + SLACK && !ends_with_line(logger.size)) {
+        logger.rotate_at = now + RETRY_MS * 1000000ULL;
+        return false;
+    }
+    return true;
+}
+
+/* Rotate the file. */
+static void rotate(void) {
+    int rc = logger.rotator(logger.rotator_arg);
+    rc = rc < 0 ? rc : use_file(rc);
+    if (rc == 0) {
+        logger.rotate_error = 0;
+        return;
+    }
+    if (rc == -EAGAIN) { /* another process is at it */
+        logger.rotate_at = ld_time_coarse() + RETRY_MS * 1000000ULL;
+        return;
+    }
+    logger.rotate_unsaid = logger.rotate_unsaid || logger.rotate_error == 0;
+    logger.rotate_error = -rc;
+    logger.rotate_at = ld_time_coarse() + RETRY_S * (uint64_t)LD_TIME_SECOND;
 }
 
 /* Write one finished line, after the end of a torn one; false when it was lost. */
@@ -223,6 +308,9 @@ static bool write_line(const struct ld_text *line) {
     if (line->failed) {
         logger.cause = ENOMEM;
         return false;
+    }
+    if (logger.size + line->size > logger.limit && is_rotation_due(line->size)) {
+        rotate();
     }
     return (!logger.torn || write_bytes("\n", 1)) && write_bytes(line->data, line->size);
 }
@@ -300,6 +388,24 @@ static bool report_loss(void) {
     return true;
 }
 
+/* Report once that the file cannot be rotated. */
+static void report_rotation(void) {
+    char message[PATH_MAX + 128];
+    logger.rotate_unsaid = false;
+    int size =
+        snprintf(message, sizeof message,
+                 "%s cannot be rotated, and grows: %s; trying again every %d s", logger.path,
+                 logger.rotate_error == EEXIST ? "one of the older names is not a regular file"
+                                               : strerror(logger.rotate_error),
+                 RETRY_S);
+    struct ld_log_event event = {.level = LD_LOG_ERROR,
+                                 .source = "lunad",
+                                 .message = message,
+                                 .size = (size_t)size < sizeof message ? (size_t)size
+                                                                       : sizeof message - 1};
+    put_event(&event);
+}
+
 /* Count what was lost without the lock. */
 static void count_missed(void) {
     if (atomic_load_explicit(&missed, memory_order_relaxed) > 0) {
@@ -316,6 +422,9 @@ static void put_or_count(const struct ld_log_event *event) {
     if ((logger.unsaid > 0 && !report_loss()) || !put_event(event)) {
         logger.dropped++;
         logger.unsaid++;
+    }
+    if (logger.rotate_unsaid) {
+        report_rotation();
     }
 }
 
@@ -546,6 +655,27 @@ int ld_log_reopen(void) {
     }
     errno = saved;
     return rc;
+}
+
+/* Rotate the file if others have made it large enough. */
+void ld_log_check_size(void) {
+    int saved = errno;
+    if (logger.limit < UINT64_MAX && lock()) {
+        if (is_rotation_due(1)) {
+            rotate();
+        }
+        if (logger.rotate_unsaid) {
+            report_rotation();
+        }
+        unlock();
+    }
+    errno = saved;
+}
+
+/* The descriptor of a file that is rotated. */
+int ld_log_rotated_fd(uint64_t *count) {
+    *count = logger.file_count;
+    return logger.limit < UINT64_MAX ? logger.fd : -1;
 }
 
 /* Whether lines go to a regular file. */

@@ -21,10 +21,12 @@ struct ld_log_config {
     enum ld_log_sink sink;
     enum ld_log_level level; /* the least that is written */
     bool json;
-    bool capture;          /* descriptors 1 and 2 follow the file (or /dev/null) */
-    int fd;                /* of a stderr sink: where else to write; 0: to stderr */
-    const char *path;      /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
-    const char *ident;     /* of a syslog sink; copied */
+    bool capture;      /* descriptors 1 and 2 follow the file (or /dev/null) */
+    int fd;            /* of a stderr sink: where else to write; 0: to stderr */
+    const char *path;  /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
+    const char *ident; /* of a syslog sink; copied */
+    uint64_t
+        max_size; /* of a file sink: it is rotated before a line makes it larger; 0: it is not */
     ld_log_opener *opener; /* how a file sink is opened; NULL: by path */
     void *opener_arg;
 };
@@ -35,6 +37,18 @@ void ld_log_close(void);
 
 /* Replace how the file is opened again (a process that dropped its privileges asks another). */
 void ld_log_set_opener(ld_log_opener *opener, void *arg);
+
+/* Have the file rotated by ROTATOR, which moves it away if it has at least half of max_size (a line that does not
+ * fit may come before it is full), and opens a new one: a descriptor or a negative errno. Without one (NULL) it is not. It is called by the thread that calls this, with the log
+ * locked: it must not log. A rotation that fails is logged once and tried again later. */
+void ld_log_set_rotator(ld_log_opener *rotator, void *arg);
+
+/* Rotate the file if that is due because of what others have written to it: what goes to descriptors 1 and 2
+ * by other ways is not counted. */
+void ld_log_check_size(void);
+
+/* The descriptor of a file sink that is rotated, or -1, with how many files were opened so far. */
+int ld_log_rotated_fd(uint64_t *count);
 
 /* Open the file again after a rotation; on failure (negative errno) the old one stays in use. Syslog is
  * connected to again. */

@@ -18,11 +18,6 @@ int ld_hold_check(struct ld_service *service, struct ld_text *why);
  * that only the keeper needs. 0 or an exit status, as above. */
 int ld_hold_drop(struct ld_service *service, struct ld_text *why);
 
-/* Open the log file; the opener of the log. Where the user dropped to can change the path to the
- * file, it is opened with the rights of that user. ARG is the service. A descriptor or a negative
- * errno. */
-int ld_hold_open_log(void *arg);
-
 /* Call this when file_watch is readable: make pidfile (with the pid HOST), record, control socket
  * and run directory again if they were removed. service->listener may be new afterwards; true if the
  * pidfile is. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "posix/packet.h"
 
 #define PATIENCE_MS 2000 /* how long the host waits for an answer */
+#define ROTATE_MS   500  /* the same with the log locked: a rotation can be tried again */
 
 /* Report how the start went. */
 void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_report_kind kind,
@@ -84,8 +86,8 @@ static int read_answer(const struct ld_packet *packet) {
 
 /* Wait for the answer to request NUMBER. Signals do not shorten the wait; late answers to earlier
  * requests are dropped. */
-static int await_answer(struct ld_service *service, unsigned long number) {
-    double deadline = (double)ld_time_ms() + PATIENCE_MS;
+static int await_answer(struct ld_service *service, unsigned long number, int patience) {
+    double deadline = (double)ld_time_ms() + patience;
     struct pollfd poller = {.fd = service->keeper, .events = POLLIN};
     struct ld_packet packet;
     for (;;) {
@@ -112,16 +114,30 @@ static int await_answer(struct ld_service *service, unsigned long number) {
     }
 }
 
+/* Ask the keeper for the log by the request WORD. A request during another one (by a line that is logged
+ * meanwhile) would take the answer of that. */
+static int ask(struct ld_service *service, const char *word, int patience) {
+    static unsigned long last_number;
+    static bool is_asking;
+    if (service->keeper < 0 || is_asking) {
+        return is_asking ? -EAGAIN : -ESRCH;
+    }
+    is_asking = true;
+    last_number = last_number % 999999999 + 1;
+    int rc = ld_packet_send(service->keeper, last_number, word, "", 0, -1);
+    rc = rc < 0 ? rc : await_answer(service, last_number, patience);
+    is_asking = false;
+    return rc;
+}
+
 /* Ask the keeper to open the log. */
 int ld_keeper_channel_open_log(void *arg) {
-    static unsigned long last_number;
-    struct ld_service *service = arg;
-    if (service->keeper < 0) {
-        return -ESRCH;
-    }
-    last_number = last_number % 999999999 + 1;
-    int rc = ld_packet_send(service->keeper, last_number, LD_KEEPER_WORD_LOG, "", 0, -1);
-    return rc < 0 ? rc : await_answer(service, last_number);
+    return ask(arg, LD_KEEPER_WORD_LOG, PATIENCE_MS);
+}
+
+/* Ask the keeper to rotate the log. */
+int ld_keeper_channel_rotate_log(void *arg) {
+    return ask(arg, LD_KEEPER_WORD_ROTATE, ROTATE_MS);
 }
 
 /* Receive what the keeper sends. */

@@ -5,8 +5,9 @@
 #include "daemon/service.h"
 #include "daemon/start_report.h"
 
-/* The words of the protocol (posix/packet.h). From the host, a request with a number: */
-#define LD_KEEPER_WORD_LOG "open-log"
+/* The words of the protocol (posix/packet.h). From the host, requests with a number: */
+#define LD_KEEPER_WORD_LOG    "open-log"
+#define LD_KEEPER_WORD_ROTATE "rotate-log"
 
 /* From the host, without a number: how the start went, with the reason if it failed. */
 #define LD_KEEPER_WORD_READY    "ready"
@@ -46,6 +47,9 @@ void ld_keeper_channel_say_stopping(const struct ld_service *service);
 /* In the host: ask the keeper to open the log; a descriptor or a negative errno. An opener for the
  * log; ARG is the service. */
 int ld_keeper_channel_open_log(void *arg);
+
+/* The same, after it has moved the log away if that is half full or more: a rotator for the log. */
+int ld_keeper_channel_rotate_log(void *arg);
 
 /* In the host, when service->keeper is readable: receive what it sends. With SOCKET, *FD is the
  * socket. A new pidfile is taken here. */

@@ -11,6 +11,7 @@
 #include "base/parse.h"
 #include "base/time.h"
 #include "daemon/hold.h"
+#include "daemon/hold_log.h"
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "posix/notify.h"
@@ -84,7 +85,11 @@ static void note_failure(struct ld_keeper *keeper, const char *text) {
 /* Do what a packet of the host asks for, if the host may ask for that. */
 static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
     if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0 && packet->size == 0) {
-        answer(keeper, packet->number, ld_hold_open_log(keeper->service));
+        answer(keeper, packet->number, ld_hold_log_open(keeper->service));
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_ROTATE) == 0 && packet->size == 0 &&
+               keeper->service->options->log_max_size > 0) {
+        answer(keeper, packet->number, ld_hold_log_rotate(keeper->service));
+        ld_log_reopen(); /* the old file is not to be held by this process, which has it too */
     } else if (strcmp(packet->word, LD_KEEPER_WORD_READY) == 0) {
         note_ready(keeper);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FINISHED) == 0) {

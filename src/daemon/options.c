@@ -5,6 +5,7 @@
 
 #include "base/grow.h"
 #include "base/log.h"
+#include "base/log_files.h"
 #include "base/parse.h"
 #include "posix/socket.h"
 
@@ -83,6 +84,14 @@ static bool set_mask(struct ld_options *options, const struct row *row, const ch
 /* Set a count of lines. */
 static bool set_lines(struct ld_options *options, const struct row *row, const char *value) {
     return ld_parse_whole(value, 0, 1000000000, FIELD(long));
+}
+
+/* Set a count of older log files. */
+static bool set_keep(struct ld_options *options, const struct row *row, const char *value) {
+    long count;
+    bool is_count = ld_parse_whole(value, 1, LD_LOG_FILES_KEEP_MAX, &count);
+    *FIELD(int) = is_count ? (int)count : 0;
+    return is_count;
 }
 
 /* Set a choice: the index of the value in the row's list. */
@@ -186,6 +195,10 @@ static const struct row rows[] = {
      "the least level that is logged: debug, info, warn or error (default: info)"},
     {"log-format", 0, "FORMAT", SERVICE, set_choice, AT(log_format), "text|json",
      "text or json (default: text)"},
+    {"log-max-size", 0, "SIZE", SERVICE, set_some_size, AT(log_max_size), some_size_wants,
+     "rotate the log file before it exceeds this: NAME.log.1, ... (default: off)"},
+    {"log-keep", 0, "N", SERVICE, set_keep, AT(log_keep), "a count from 1 to 999",
+     "how many rotated log files to keep (default: 5)"},
     {"rlimit", 0, "NAME=SOFT[:HARD]", SERVICE, add_rlimit, 0,
      "NAME=SOFT[:HARD], such as nofile=256:512",
      "a resource limit (nofile, core, as, nproc, ...); may be given again"},
@@ -324,6 +337,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                      struct ld_text *why) {
     *options = (struct ld_options){.umask = LD_UMASK_DEFAULT,
                                    .log_level = LD_LOG_INFO,
+                                   .log_keep = 5,
                                    .start_timeout = 30,
                                    .stop_timeout = 10,
                                    .notify_fd = -1,

@@ -43,7 +43,9 @@ struct ld_options {
     const char *run_dir;
     const char *log;
     int log_level;
-    int log_format; /* 0 text, 1 json */
+    int log_format;        /* 0 text, 1 json */
+    uint64_t log_max_size; /* bytes; 0: the log is not rotated */
+    int log_keep;          /* older files */
     struct {
         const char *text;
         int resource;

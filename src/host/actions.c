@@ -3,6 +3,7 @@
 
 #include "api/task.h"
 #include "base/log.h"
+#include "daemon/hold_log.h"
 #include "daemon/keeper_channel.h"
 #include "host/internal.h"
 #include "host/status_text.h"
@@ -23,6 +24,16 @@ int ld_actions_reopen_log(void) {
     } else if (ld_log_path() != NULL) {
         ld_log(LD_LOG_INFO, "log reopened");
     }
+    return rc;
+}
+
+/* Rotate the log, by the keeper if there is one. A host that has kept its rights can do without. */
+int ld_actions_rotate_log(void *arg) {
+    struct ld_service *service = arg;
+    bool by_keeper = service->keeper >= 0 || ld_service_lesser(service) != NULL;
+    ld_reserve_lend();
+    int rc = by_keeper ? ld_keeper_channel_rotate_log(service) : ld_hold_log_rotate(service);
+    ld_reserve_take_back();
     return rc;
 }
 

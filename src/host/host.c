@@ -74,6 +74,7 @@ static void fill_setup(struct ld_host *host) {
 
 /* Listen to the keeper. */
 static int attach_keeper(struct ld_host *host) {
+    ld_log_set_rotator(ld_actions_rotate_log, host->service);
     if (host->service->keeper < 0) {
         return 0;
     }
@@ -265,7 +266,8 @@ static int open_control(struct ld_host *host) {
 /* Make everything around the script; 0 or a negative errno. To be closed in either case. */
 static int open_host(struct ld_host *host) {
     static int (*const steps[])(struct ld_host *) = {
-        ld_host_signals_open, attach_keeper, attach_file_watch, open_engine, open_control,
+        ld_host_signals_open, attach_keeper, ld_log_watch_open,
+        attach_file_watch,    open_engine,   open_control,
     };
     const struct ld_service *service = host->service;
     int rc = 0;
@@ -345,6 +347,7 @@ static void close_host(struct ld_host *host) {
     if (host->has_file_watch) {
         uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
+    ld_log_watch_close(host);
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
     }
@@ -403,7 +406,8 @@ static int open_loop(uv_loop_t *loop, struct ld_text *why) {
 
 /* Run the service until it ends. */
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
-    struct ld_host host = {.service = service, .why = why, .started = uv_hrtime()};
+    struct ld_host host = {
+        .service = service, .why = why, .started = uv_hrtime(), .log_watch.fd = -1};
     ld_host_crash_open(&host);
     ld_uv_memory_install();
     int rc = open_loop(&host.loop, why);

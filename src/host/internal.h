@@ -96,6 +96,12 @@ struct ld_host {
     bool has_keeper;
     uv_poll_t file_watch;
     bool has_file_watch;
+    struct {
+        uv_poll_t poll;
+        int fd;           /* inotify; -1: the log is not rotated */
+        uint64_t count;   /* of files opened, as the one that is watched was */
+        uint64_t look_at; /* uv_now; 0: the file has not been modified */
+    } log_watch;
     bool has_signals;
     struct ld_reaper *reaper;
     struct ld_children *children;
@@ -234,9 +240,21 @@ void ld_actions_watch_terminal(struct ld_host *host);
 /* Reopen the log, and say so in it; 0 or a negative errno. */
 int ld_actions_reopen_log(void);
 
+/* Rotate the log: its rotator. ARG is the service. */
+int ld_actions_rotate_log(void *arg);
+
 /* Write the status report, or the traceback of everything that is suspended, to the log. */
 void ld_actions_log_status(struct ld_host *host);
 void ld_actions_log_traceback(struct ld_host *host);
+
+/* log_watch.c */
+
+/* Begin to watch the size of a log that is rotated; 0 or a negative errno. To be closed in either case. */
+int ld_log_watch_open(struct ld_host *host);
+void ld_log_watch_close(struct ld_host *host);
+
+/* Have the log rotated if others have made it large enough. */
+void ld_log_watch_step(struct ld_host *host);
 
 /* signals.c */
 

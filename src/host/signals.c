@@ -5,6 +5,7 @@
 #include "api/signal.h"
 #include "base/log.h"
 #include "daemon/hold.h"
+#include "daemon/hold_log.h"
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "host/internal.h"
@@ -117,10 +118,10 @@ static void lose_keeper(struct ld_host *host) {
     struct ld_service *service = host->service;
     bool is_lesser = ld_service_lesser(service) != NULL;
     if (!is_lesser) {
-        ld_log_set_opener(ld_hold_open_log, service);
+        ld_log_set_opener(ld_hold_log_open, service);
     }
     ld_log(LD_LOG_WARN, "the keeper is gone: no process will %s%sclean up",
-           is_lesser ? "reopen the log or " : "",
+           is_lesser ? "reopen or rotate the log or " : "",
            ld_service_restarts(service, 1) ? "restart this or " : "");
 }
 

@@ -156,6 +156,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     }
     ld_actions_watch_terminal(host);
     tell_errors(host);
+    ld_log_watch_step(host);
     if (ld_notify_is_behind()) {
         ld_alarm_wake_at(host, uv_now(&host->loop) + BEHIND_MS);
     }
