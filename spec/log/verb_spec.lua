@@ -129,6 +129,137 @@ describe("lunad logs", function()
   end)
 end)
 
+describe("lunad logs, of the rotated files too,", function()
+  local box = support.with_box(before_each, after_each)
+
+  before_each(function() uv.fs_mkdir(box:path("log"), tonumber("755", 8)) end)
+
+  it("shows as many lines as are asked for", function()
+    box:write("log/x.log.2", lines(1, 10))
+    box:write("log/x.log.1", lines(11, 20))
+    box:write("log/x.log", lines(21, 23))
+    assert.equal(lines(14, 23), box:ok("logs", "x"))
+    assert.equal(lines(22, 23), box:ok("logs", "-n2", "x"))
+    assert.equal(lines(21, 23), box:ok("logs", "-n3", "x"))
+    assert.equal(lines(20, 23), box:ok("logs", "-n4", "x"))
+    assert.equal(lines(1, 23), box:ok("logs", "-n100", "x"))
+    box:write("log/x.log", "")
+    assert.equal(lines(20, 20), box:ok("logs", "-n1", "x"))
+    assert(os.remove(box:path("log/x.log")))
+    assert.equal(lines(20, 20), box:ok("logs", "-n1", "x"))
+  end)
+
+  it("reads no numbered file that is not a regular one", function()
+    box:write("log/x.log", lines(1, 2))
+    assert.equal(0, box:run({ box:path("log/x.log.1") }, { program = "mkfifo" }).code)
+    assert(uv.fs_symlink(box:write("secret", "secret\n"), box:path("log/x.log.2")))
+    assert.equal(lines(1, 2), box:ok("logs", "x"))
+  end)
+end)
+
+describe("lunad logs", function()
+  local box = support.with_box(before_each, after_each)
+
+  local LOG = table.concat({
+    "2026-01-01T10:00:00.000Z info  x: one",
+    "raw",
+    "2026-01-01T11:00:00.000Z error x: two",
+    "    further",
+    "2026-01-01T12:00:00.500Z warn  x: three",
+    '{"time":"2026-01-01T13:00:00.000Z","level":"error","source":"x","pid":1,"message":"four"}',
+    "2026-01-01T14:00:00.000Z debug x: five",
+  }, "\n") .. "\n"
+
+  local function shown(pattern)
+    local list = {}
+    for line in LOG:gmatch "[^\n]+\n" do
+      list[#list + 1] = line:find(pattern) and line or nil
+    end
+    return table.concat(list)
+  end
+
+  before_each(function()
+    uv.fs_mkdir(box:path("log"), tonumber("755", 8))
+    box:write("log/x.log", LOG)
+  end)
+
+  it("shows what has a level or a higher one, with its further lines", function()
+    local ERRORS = "two\n    further\n"
+    assert.equal(LOG, box:ok("logs", "--level", "debug", "x"))
+    assert.equal((LOG:gsub("[^\n]+five\n", "")), box:ok("logs", "--level", "info", "x"))
+    local errors = box:ok("logs", "--level", "error", "x")
+    assert.truthy(errors:find(ERRORS, 1, true))
+    assert.equal(3, select(2, errors:gsub("\n", "")))
+    assert.equal(shown "four", box:ok("logs", "--level=error", "-n1", "x"))
+  end)
+
+  it("shows what was logged since a time, all of it unless -n says how much", function()
+    for _, since in ipairs { "2026-01-01T12:00", "2026-01-01 12:00:00Z", "2026-01-01T12:00:00.500" } do
+      assert.equal(shown "three" .. shown "four" .. shown "five", box:ok("logs", "--since", since, "x"))
+    end
+    assert.equal(shown "four" .. shown "five", box:ok("logs", "--since", "2026-01-01T12:00:00.501Z", "x"))
+    assert.equal(LOG, box:ok("logs", "--since", "2026-01-01", "x"))
+    assert.equal(shown "five", box:ok("logs", "--since", "2026-01-01", "-n1", "x"))
+    assert.equal("", box:ok("logs", "--since", "2026-01-02", "x"))
+    assert.equal("", box:ok("logs", "--since", "1", "x"))
+    local now = os.date("!%Y-%m-%dT%H:%M:%S.000Z info  x: now\n")
+    box:write("log/x.log", LOG .. now)
+    for _, since in ipairs { "600", "600s", "10m", "1.5h", "2d" } do
+      assert.truthy(box:ok("logs", "--since", since, "x"):find(now, 1, true), since)
+    end
+  end)
+
+  it("refuses what is no time or level", function()
+    for _, since in ipairs { "", "x", "-1", "1w", "2026-13-01", "2026-02-30", "2026-01-01T25:00",
+                             "2026-01-01T10", "2026-01-01T10:00:00+1", "1e3" } do
+      local err = box:refused(2, "logs", "--since", since, "x")
+      assert.truthy(err:find('--since: "' .. since .. '"', 1, true), err)
+    end
+    assert.truthy(box:refused(2, "logs", "--level", "loud", "x"):find("debug|info|warn|error", 1, true))
+  end)
+
+  it("prints objects, with the fields that a line in text ends with", function()
+    box:serve [==[
+      lunad.log.info("tick", { count = 3, ratio = 0.5, ok = true, word = "x", two = "two words" })
+      lunad.log.error("failed\nagain", { code = 7, trace = debug.traceback("oops"), time = "own", esc = "a\1\"\\" })
+      lunad.log.info("a=b message with x=1 inside")
+      io.write "raw\n"
+    ]==]
+    local found = {}
+    for line in box:ok("logs", "--json", "-n100", "s"):gmatch "[^\n]+" do
+      local object = assert(support.json.decode(line), line)
+      found[object.message] = object
+    end
+    local tick = found.tick
+    assert.same({ "info", "s", 3, 0.5, true, "x", "two words" },
+      { tick.level, tick.source, tick.count, tick.ratio, tick.ok, tick.word, tick.two })
+    assert.truthy(tick.time:find "^%d%d%d%d%-.*Z$")
+    local failed = found["failed\nagain"]
+    assert.same({ "error", 7, "own", 'a\1"\\' }, { failed.level, failed.code, failed.time_, failed.esc })
+    assert.truthy(failed.trace:find("^oops\nstack traceback:\n\t"), failed.trace)
+    assert.truthy(found["a=b message with x=1 inside"])
+    assert.is_true(found.raw.raw)
+  end)
+
+  it("prints objects of whatever the file has", function()
+    box:write("log/x.log", table.concat {
+      "2026-01-01T10:00:00.000Z info  x: m\n    k=\n        v\n    \n    \n     x\n    other=\n        w\n",
+      "2026-01-01T10:00:00.000Z info  \n", "2026-01-01T10:00:00.000Z info  x:\n", "\n", "    \n", "{\n", "\0\255\n",
+      "2026-01-01T10:00:00.000Z info  x: a=\"\\ b=\"\\x4 c=\"\\\" d=\n", "torn" })
+    local count = 0
+    for line in box:ok("logs", "--json", "-n100", "x"):gmatch "[^\n]+" do
+      assert(support.json.decode(line), line)
+      count = count + 1
+    end
+    assert.equal(9, count)
+  end)
+
+  it("has a traceback in a field in lines that can be read", function()
+    box:serve "lunad.log.error('failed', { code = 7, trace = debug.traceback('oops') })"
+    assert.matches("s: failed code=7\n    trace=\n        oops\n        stack traceback:\n        \t", box:log "s")
+  end)
+end)
+
 describe("lunad logs -f", function()
   local box = support.with_box(before_each, after_each)
 
@@ -201,6 +332,43 @@ describe("lunad logs -f", function()
     box:await(process, "all lines", function()
       return process.out():find("status: x.*log reopened.*winch")
     end)
+    interrupt(process)
+  end)
+
+  it("shows every line once and in order, however fast the log is rotated", function()
+    local writer = [[
+      local lunad = require "lunad"
+      local line, timer = 0, nil
+      timer = lunad.every(0.001, function()
+        for _ = 1, 20 do
+          line = line + 1
+          print("number " .. line .. " .")
+        end
+        if line == 20000 then timer:stop() end
+      end)
+      lunad.every(60, print)
+    ]]
+    box:write("log/x.log", "begin\n")
+    local process, shows = follow("x")
+    shows("begin\n")
+    box:start("--log-max-size", "2K", "--log-keep", "900", box:write("x.lua", writer))
+    box:await(process, "the last line", function() return process.out():find("number 20000 .\n", 1, true) end, 60)
+    local expected = 0
+    for number in process.out():gmatch "x: number (%d+) %.\n" do
+      expected = expected + 1
+      assert.equal(expected, tonumber(number))
+    end
+    assert.equal(20000, expected)
+    interrupt(process)
+  end)
+
+  it("follows the events that are asked for", function()
+    append("2026-01-01T10:00:00.000Z warn  x: zero\n")
+    local process, shows = follow("-n", "1", "--level", "warn", "x")
+    shows("2026-01-01T10:00:00.000Z warn  x: zero\n")
+    append("2026-01-01T10:00:00.000Z info  x: one\n2026-01-01T10:00:00.000Z warn  x: t")
+    append("wo\n    further\nraw\n")
+    shows("2026-01-01T10:00:00.000Z warn  x: zero\n2026-01-01T10:00:00.000Z warn  x: two\n    further\n")
     interrupt(process)
   end)
 

@@ -103,14 +103,60 @@ static void add_value(struct ld_text *line, const struct ld_log_field *field) {
     }
 }
 
-/* Add the fields in text form. */
-void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event) {
+/* Whether a field has lines of which one is indented by a TAB, as in a traceback, which a person is to read. Other
+ * values of several lines are data. */
+static bool is_block(const struct ld_log_field *field) {
+    if (field->type != LD_FIELD_TEXT || field->value.text.size == 0 ||
+        field->value.text.data[0] == '\n') {
+        return false;
+    }
+    const char *at = field->value.text.data;
+    const char *end = at + trimmed(at, field->value.text.size);
+    bool is_indented = false;
+    while (!is_indented && (at = memchr(at, '\n', (size_t)(end - at))) != NULL) {
+        at++;
+        is_indented = *at == '\t';
+    }
+    return is_indented;
+}
+
+/* Add the fields of several lines, each with its key on a line and its own lines after that. */
+static void add_blocks(struct ld_text *line, const struct ld_log_event *event) {
     for (size_t i = 0; i < event->field_count; i++) {
+        const struct ld_log_field *field = &event->fields[i];
+        if (!is_block(field)) {
+            continue;
+        }
+        ld_text_puts(line, "\n    ");
+        add_key(line, field->key);
+        ld_text_putc(line, '=');
+        const char *at = field->value.text.data;
+        const char *end = at + trimmed(at, field->value.text.size);
+        while (at != NULL) {
+            const char *newline = memchr(at, '\n', (size_t)(end - at));
+            ld_text_puts(line, "\n        ");
+            ld_text_add_escaped(line, at, (size_t)((newline != NULL ? newline : end) - at), false);
+            at = newline != NULL ? newline + 1 : NULL;
+        }
+    }
+}
+
+/* Add the fields in a line, or those that have no more. */
+static void add_fields(struct ld_text *line, const struct ld_log_event *event, bool all) {
+    for (size_t i = 0; i < event->field_count; i++) {
+        if (!all && is_block(&event->fields[i])) {
+            continue;
+        }
         ld_text_putc(line, ' ');
         add_key(line, event->fields[i].key);
         ld_text_putc(line, '=');
         add_value(line, &event->fields[i]);
     }
+}
+
+/* Add all fields in one line. */
+void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event) {
+    add_fields(line, event, true);
 }
 
 /* Add the event as a line of text. */
@@ -121,7 +167,8 @@ void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event) {
     ld_text_add_escaped(line, event->source, strlen(event->source), false);
     ld_text_puts(line, ": ");
     ld_text_add_escaped(line, event->message, trimmed(event->message, event->size), true);
-    ld_log_line_fields(line, event);
+    add_fields(line, event, false);
+    add_blocks(line, event);
     ld_text_putc(line, '\n');
 }
 

@@ -38,11 +38,12 @@ struct ld_log_event {
 const char *ld_log_line_level_name(enum ld_log_level level);
 int ld_log_line_parse_level(const char *name);
 
-/* Add EVENT with its newline as text or as one JSON object. */
+/* Add EVENT with its newline as text or as one JSON object. In text further lines are indented: those of the
+ * message by four spaces, those of a field of several lines by eight, after a line with its key. */
 void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event);
 void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event);
 
-/* Add the fields in text form, each with a space before it. */
+/* Add the fields in text form in one line, each with a space before it. */
 void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event);
 
 /* Make the two fields that mark a piece of a line: its NUMBER, from 1, and, with IS_CUT, that the next

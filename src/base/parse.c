@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 
 #include "base/base.h"
 
@@ -39,6 +40,86 @@ bool ld_parse_seconds(const char *text, double *seconds) {
         return false;
     }
     *seconds = value;
+    return true;
+}
+
+/* Parse how long ago something was, in seconds. */
+static bool parse_ago(const char *text, double *seconds) {
+    static const struct {
+        char letter;
+        double seconds;
+    } units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', 86400}};
+    char number[40];
+    size_t size = strlen(text);
+    double unit = 1;
+    for (size_t i = 0; i < LD_COUNT(units) && size > 0; i++) {
+        if (text[size - 1] == units[i].letter) {
+            unit = units[i].seconds;
+            size--;
+            break;
+        }
+    }
+    if (size >= sizeof number) {
+        return false;
+    }
+    memcpy(number, text, size);
+    number[size] = '\0';
+    if (!ld_parse_seconds(number, seconds)) {
+        return false;
+    }
+    *seconds *= unit;
+    return *seconds <= LONGEST_SECONDS;
+}
+
+/* Whether TEXT begins with a whole FORM, in which 0 stands for a digit and T also for a blank. */
+static bool has_form(const char *text, const char *form) {
+    for (; *form != '\0'; form++, text++) {
+        bool fits = *form == '0'   ? isdigit((unsigned char)*text) != 0
+                    : *form == 'T' ? *text == 'T' || *text == ' '
+                                   : *text == *form;
+        if (!fits) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Parse a date, and a time of which less and less is given. */
+static bool parse_date(const char *text, int64_t *moment) {
+    static const char *const forms[] = {"0000-00-00T00:00:00.000", "0000-00-00T00:00:00",
+                                        "0000-00-00T00:00", "0000-00-00"};
+    size_t form = 0;
+    while (form < LD_COUNT(forms) && !has_form(text, forms[form])) {
+        form++;
+    }
+    size_t size = form < LD_COUNT(forms) ? strlen(forms[form]) : 0;
+    if (size == 0 || strcmp(text + size + (text[size] == 'Z' && size > 10), "") != 0) {
+        return false;
+    }
+    struct tm utc = {
+        .tm_year = atoi(text) - 1900, .tm_mon = atoi(text + 5) - 1, .tm_mday = atoi(text + 8)};
+    utc.tm_hour = size > 10 ? atoi(text + 11) : 0;
+    utc.tm_min = size > 10 ? atoi(text + 14) : 0;
+    utc.tm_sec = size > 16 ? atoi(text + 17) : 0;
+    struct tm same = utc;
+    time_t seconds = timegm(&same); /* changes what is not a date or a time */
+    if (seconds <= 0 || seconds > INT64_MAX / 1000000000 || same.tm_mon != utc.tm_mon ||
+        same.tm_mday != utc.tm_mday || same.tm_hour != utc.tm_hour || same.tm_min != utc.tm_min ||
+        same.tm_sec != utc.tm_sec) {
+        return false;
+    }
+    *moment = (int64_t)seconds * 1000000000 + (size > 19 ? atoi(text + 20) * 1000000 : 0);
+    return true;
+}
+
+/* Parse a moment. */
+bool ld_parse_moment(const char *text, int64_t now, int64_t *moment) {
+    double ago;
+    if (!parse_ago(text, &ago)) {
+        return parse_date(text, moment);
+    }
+    int64_t then = now - (int64_t)(ago * 1e9);
+    *moment = then > 0 ? then : 1;
     return true;
 }
 

@@ -13,6 +13,11 @@
 /* Seconds with an optional fraction, 0 to ten years: "2.5". */
 bool ld_parse_seconds(const char *text, double *seconds);
 
+/* How long before NOW, in seconds or with one of s, m, h, d: "90", "1.5h"; or a date, perhaps with a time, in UTC:
+ * "2026-11-22", "2026-11-22T10:11", "2026-11-22 10:11:12.123Z". NOW and *MOMENT are Unix times in nanoseconds;
+ * *MOMENT is above 0. */
+bool ld_parse_moment(const char *text, int64_t now, int64_t *moment);
+
 /* A whole number with an optional K, M or G: "64M". */
 bool ld_parse_size(const char *text, uint64_t *size);
 

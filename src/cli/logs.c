@@ -1,19 +1,26 @@
 /* lunad logs */
 #include <errno.h>
-#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/say.h"
+#include "base/time.h"
+#include "base/writer.h"
 #include "cli/client.h"
+#include "cli/log_chain.h"
+#include "cli/log_view.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
 #include "posix/paths.h"
 
+#define LINES   10  /* that are shown */
 #define LOOK_MS 100 /* between checks for what is new */
+#define GROW_MS 20  /* the same while stdout takes nothing */
 #define BLOCK   16384
 
 /* Find the log file that the record of a daemon names, which runs or has died; NULL if there is none. */
@@ -49,14 +56,72 @@ static char *ask_path(const struct ld_target *target) {
     return path;
 }
 
+/* What is shown, and where it is in that. */
+struct reader {
+    const char *name;
+    struct ld_log_chain chain;
+    struct ld_log_view view;
+    int watch; /* inotify, of the directory; -1: none */
+    bool has_said_lost;
+};
+
+/* Open what has become part of the log, and say if some may be missing. */
+static void grow(struct reader *reader) {
+    ld_log_chain_grow(&reader->chain);
+    if (reader->chain.lost && !reader->has_said_lost) {
+        reader->has_said_lost = true;
+        ld_say_error("%s: lines may be missing: its log was rotated faster than it was read",
+                     reader->name);
+    }
+}
+
+/* Write bytes to stdout, which may be non-blocking; 0 or a negative errno. While its reader is slow, what is rotated
+ * meanwhile is opened before it is gone. */
+static int write_out(void *arg, const char *bytes, size_t size) {
+    struct reader *reader = arg;
+    struct pollfd writer = {.fd = STDOUT_FILENO, .events = POLLOUT};
+    while (size > 0) {
+        if (poll(&writer, 1, GROW_MS) == 0) {
+            grow(reader);
+            continue;
+        }
+        ssize_t written = write(STDOUT_FILENO, bytes, size < PIPE_BUF ? size : PIPE_BUF);
+        if (written < 0 && errno != EINTR && errno != EAGAIN) {
+            return -errno;
+        }
+        bytes += written > 0 ? written : 0;
+        size -= written > 0 ? (size_t)written : 0;
+    }
+    return 0;
+}
+
+/* Show from the file position to END: 0, or a negative errno of the write. */
+static int show_until(struct reader *reader, int fd, off_t end) {
+    char block[BLOCK];
+    ssize_t size = 1;
+    int rc = 0;
+    while (rc == 0 && size > 0) {
+        off_t left = end - lseek(fd, 0, SEEK_CUR);
+        size = left > 0 ? read(fd, block, left < BLOCK ? (size_t)left : BLOCK) : 0;
+        rc = size > 0 ? ld_log_view_add(&reader->view, block, (size_t)size) : 0;
+    }
+    return rc;
+}
+
+/* Show from the file position to the present end of the file; likewise. */
+static int show_new(struct reader *reader, int fd) {
+    struct stat facts;
+    return fstat(fd, &facts) == 0 ? show_until(reader, fd, facts.st_size) : 0;
+}
+
 /* Read the block that ends at END; return its size, 0 if it cannot be read. */
 static size_t read_block(int fd, char *block, off_t end) {
     size_t size = end < BLOCK ? (size_t)end : BLOCK;
     return pread(fd, block, size, end - (off_t)size) == (ssize_t)size ? size : 0;
 }
 
-/* Find where the last LINES lines of a file begin. */
-static off_t find_tail(int fd, long lines) {
+/* Go to where the last *LINES lines of a file begin; how many it does not have stays in *LINES. */
+static void seek_tail(int fd, long *lines) {
     char block[BLOCK];
     off_t end = lseek(fd, 0, SEEK_END);
     off_t at = end;
@@ -65,96 +130,60 @@ static off_t find_tail(int fd, long lines) {
     while (at > 0) {
         size = size > 0 ? size : read_block(fd, block, at);
         if (size-- == 0) {
-            return 0;
+            at = 0;
+            break;
         }
         newlines += block[size] == '\n' && at != end; /* the last one ends the last line */
-        if (newlines == lines) {
-            return at;
+        if (newlines == *lines) {
+            break;
         }
         at--;
     }
-    return 0;
+    *lines = newlines == *lines ? 0 : *lines - newlines - (end > 0);
+    lseek(fd, at, SEEK_SET);
 }
 
-/* Name the type of a file that is not regular. */
-static const char *kind_of(mode_t mode) {
-    switch (mode & S_IFMT) {
-    case S_IFLNK:
-        return "a symbolic link";
-    case S_IFDIR:
-        return "a directory";
-    case S_IFIFO:
-        return "a FIFO";
-    case S_IFSOCK:
-        return "a socket";
-    default:
-        return "a device";
-    }
-}
-
-/* Open a log to read it: a descriptor, or a negative errno; -EINVAL with the type of the file in
- * *KIND. Opening or reading anything but a regular file could block, take data that is meant for
- * another process, or never end. */
-static int open_log(const char *path, const char **kind) {
-    struct stat facts;
-    int fd = -1;
-    int rc = lstat(path, &facts); /* because opening can have effects */
-    if (rc == 0 && S_ISREG(facts.st_mode)) {
-        fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        rc = fd < 0 ? -1 : fstat(fd, &facts);
-    }
-    if (rc == 0 && S_ISREG(facts.st_mode)) {
-        return fd;
-    }
-    rc = rc < 0 ? -errno : -EINVAL;
-    *kind = rc == -EINVAL ? kind_of(facts.st_mode) : NULL;
-    if (fd >= 0) {
-        close(fd);
-    }
-    return rc;
-}
-
-/* Write a block to stdout, which may be non-blocking; 0 or a negative errno. */
-static int write_out(const char *block, size_t size) {
-    struct pollfd writer = {.fd = STDOUT_FILENO, .events = POLLOUT};
-    while (size > 0) {
-        ssize_t written = write(STDOUT_FILENO, block, size);
-        if (written < 0 && errno == EAGAIN) {
-            poll(&writer, 1, -1);
-        } else if (written < 0 && errno != EINTR) {
-            return -errno;
+/* Go to where the last LINES lines begin, in which file that is, and drop those before it. */
+static void seek_lines(struct ld_log_chain *chain, long lines) {
+    size_t at = chain->count;
+    while (at > 0 && (lines > 0 || at == chain->count)) {
+        at--;
+        if (lines > 0) {
+            seek_tail(chain->files[at].fd, &lines);
+        } else {
+            lseek(chain->files[at].fd, 0, SEEK_END);
         }
-        block += written > 0 ? written : 0;
-        size -= written > 0 ? (size_t)written : 0;
     }
-    return 0;
+    while (at-- > 0) {
+        ld_log_chain_drop(chain);
+    }
 }
 
-/* Copy from the file position to END to stdout: 0, or a negative errno of the write. */
-static int copy_until(int fd, off_t end) {
-    char block[BLOCK];
-    ssize_t size = 1;
-    int rc = 0;
-    while (rc == 0 && size > 0) {
-        off_t left = end - lseek(fd, 0, SEEK_CUR);
-        size = left > 0 ? read(fd, block, left < BLOCK ? (size_t)left : BLOCK) : 0;
-        rc = size > 0 ? write_out(block, (size_t)size) : 0;
-    }
-    return rc;
-}
-
-/* Copy from the file position to the present end of the file; likewise. */
-static int copy_new(int fd) {
+/* Drop files that have nothing since the time that is asked for. */
+static void drop_old(struct ld_log_chain *chain, int64_t since) {
     struct stat facts;
-    return fstat(fd, &facts) == 0 ? copy_until(fd, facts.st_size) : 0;
+    while (chain->count > 1 && fstat(chain->files[0].fd, &facts) == 0 &&
+           facts.st_mtim.tv_sec < since / LD_TIME_SECOND) {
+        ld_log_chain_drop(chain);
+    }
 }
 
-/* Check whether PATH has become another file than FD. */
-static bool was_replaced(int fd, const char *path) {
-    struct stat opened;
-    struct stat there;
-    return lstat(path, &there) == 0 && fstat(fd, &opened) == 0 &&
-           (opened.st_ino != there.st_ino || opened.st_dev != there.st_dev);
+/* Show what there is: as much of the last file as it has now, even if it grows; with IS_ALL nothing follows. 0, or a negative errno of the
+ * write. */
+static int show_present(struct reader *reader, bool is_all) {
+    struct stat facts = {0};
+    int rc = 0;
+    fstat(reader->chain.files[reader->chain.count - 1].fd, &facts);
+    for (size_t left = reader->chain.count; left > 1 && rc == 0; left--) {
+        rc = show_new(reader, reader->chain.files[0].fd);
+        rc = rc == 0 ? ld_log_view_end_file(&reader->view) : rc;
+        ld_log_chain_drop(&reader->chain);
+    }
+    rc = rc == 0 ? show_until(reader, reader->chain.files[0].fd, facts.st_size) : rc;
+    if (rc == 0) {
+        rc = is_all ? ld_log_view_end_file(&reader->view) : ld_log_view_settle(&reader->view);
+    }
+    return rc == 0 ? ld_log_view_write_kept(&reader->view) : rc;
 }
 
 /* Go back to the beginning of a file that was truncated. */
@@ -165,51 +194,102 @@ static void follow_truncation(int fd) {
     }
 }
 
-/* Wait a moment; false when stdout has no reader left. */
-static bool wait_a_moment(void) {
-    struct pollfd reader = {.fd = STDOUT_FILENO};
-    return poll(&reader, 1, LOOK_MS) <= 0 || (reader.revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
+/* Ask to be told of new files in the directory of the log: it may be rotated often. */
+static int watch_directory(const char *path) {
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+    snprintf(dir, sizeof dir, "%.*s", slash != NULL ? (int)(slash - path) + 1 : 1,
+             slash != NULL ? path : ".");
+    if (fd >= 0) {
+        inotify_add_watch(fd, dir, IN_CREATE | IN_MOVED_TO | IN_ONLYDIR);
+    }
+    return fd;
 }
 
-/* Switch to the file NEXT: copy the rest of *FD, close it, and copy what NEXT has. 0, or a negative
- * errno of the write. */
-static int switch_to(int *fd, int next) {
-    int rc = copy_new(*fd);
-    close(*fd);
-    *fd = next;
-    return rc < 0 ? rc : copy_new(next);
+/* Wait a moment, or for a new file; false when stdout has no reader left. */
+static bool wait_a_moment(const struct reader *reader) {
+    struct pollfd polls[2] = {{.fd = STDOUT_FILENO}, {.fd = reader->watch, .events = POLLIN}};
+    char events[4096];
+    poll(polls, 2, LOOK_MS);
+    while (reader->watch >= 0 && read(reader->watch, events, sizeof events) > 0) {
+    }
+    return (polls[0].revents & (POLLERR | POLLHUP | POLLNVAL)) == 0;
 }
 
-/* Copy what is written to PATH, across rotations, until interrupted or without a reader: 0, or a
- * negative errno of the write. A new file at PATH is followed if it can be a log. */
-static int follow(int *fd, const char *path) {
-    const char *kind;
+/* Show what has come: 1 if there was something, 0, or a negative errno of the write. A file is left when the log goes
+ * on in the next one: until then lines are written to it, whatever its name is. */
+static int show_more(struct reader *reader) {
+    struct ld_log_chain *chain = &reader->chain;
+    grow(reader);
+    int fd = chain->files[0].fd;
+    bool is_past = ld_log_chain_is_past_first(chain);
+    follow_truncation(fd);
+    off_t before = lseek(fd, 0, SEEK_CUR);
+    int rc = show_new(reader, fd);
+    bool has_more = is_past || lseek(fd, 0, SEEK_CUR) > before;
+    if (rc == 0 && is_past) {
+        rc = ld_log_view_end_file(&reader->view);
+        ld_log_chain_drop(chain);
+    }
+    return rc < 0 ? rc : has_more;
+}
+
+/* Show what is written, across rotations, until interrupted or without a reader: 0, or a negative errno of the
+ * write. A file that cannot be a log is not followed. */
+static int follow(struct reader *reader) {
     int rc = 0;
-    while (rc == 0 && wait_a_moment()) {
-        follow_truncation(*fd);
-        int next = was_replaced(*fd, path) ? open_log(path, &kind) : -1;
-        rc = next >= 0 ? switch_to(fd, next) : copy_new(*fd);
+    reader->watch = watch_directory(reader->chain.path);
+    while (rc >= 0 && (rc > 0 || wait_a_moment(reader))) {
+        rc = show_more(reader);
+        if (rc == 0) {
+            rc = ld_log_view_settle(&reader->view);
+        }
+    }
+    if (reader->watch >= 0) {
+        close(reader->watch);
     }
     return rc;
 }
 
-/* Show the end of the log at PATH. */
+/* Show the log that is open, from where the options say. */
+static int show_chain(struct reader *reader, const struct ld_options *options) {
+    char since[32] = "";
+    struct ld_writer writer = {.buffer = since, .capacity = sizeof since};
+    struct ld_log_view *view = &reader->view;
+    long lines = options->lines >= 0 ? options->lines : options->since > 0 ? -1 : LINES;
+    view->level = options->level;
+    view->json = options->json;
+    view->lines = lines;
+    view->write = write_out;
+    view->arg = reader;
+    if (options->since > 0) {
+        ld_writer_time(&writer, options->since);
+        view->since = since;
+        drop_old(&reader->chain, options->since);
+    }
+    if (ld_log_view_is_plain(view) || lines == 0) {
+        seek_lines(&reader->chain, lines);
+        view->lines = -1;
+    }
+    int rc = show_present(reader, !options->follow);
+    return rc == 0 && options->follow ? follow(reader) : rc;
+}
+
+/* Show the log at PATH. */
 static int show(const struct ld_call *call, const char *name, const char *path) {
-    const char *kind = NULL;
-    int fd = open_log(path, &kind);
-    if (fd < 0) {
-        ld_say_error("%s: its log %s: %s%s", name, path, kind != NULL ? kind : strerror(-fd),
+    struct reader reader = {.name = name, .watch = -1};
+    int rc = ld_log_chain_open(&reader.chain, path);
+    if (rc < 0) {
+        const char *kind = reader.chain.kind;
+        ld_say_error("%s: its log %s: %s%s", name, path, kind != NULL ? kind : strerror(-rc),
                      kind != NULL ? ", not a regular file" : "");
+        ld_log_chain_close(&reader.chain);
         return 1;
     }
-    off_t start =
-        call->options->lines > 0 ? find_tail(fd, call->options->lines) : lseek(fd, 0, SEEK_END);
-    lseek(fd, start, SEEK_SET);
-    int rc = copy_new(fd);
-    if (rc == 0 && call->options->follow) {
-        rc = follow(&fd, path);
-    }
-    close(fd);
+    rc = show_chain(&reader, call->options);
+    ld_log_view_fini(&reader.view);
+    ld_log_chain_close(&reader.chain);
     if (rc < 0 && rc != -EPIPE) {
         ld_say_error("%s: writing its log to stdout: %s", name, strerror(-rc));
     }
@@ -241,7 +321,7 @@ const struct ld_verb ld_verb_logs = {
     .name = "logs",
     .operands = "NAME",
     .summary = "show the end of a daemon's log",
-    .options = LD_OPTIONS_TAIL,
+    .options = LD_OPTIONS_TAIL | LD_OPTIONS_JSON,
     .least = 1,
     .most = 1,
     .run = run,

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/log_files.h"
 #include "base/parse.h"
+#include "base/time.h"
 #include "posix/socket.h"
 
 struct row;
@@ -94,6 +95,11 @@ static bool set_keep(struct ld_options *options, const struct row *row, const ch
     return is_count;
 }
 
+/* Set a moment, at the present time. */
+static bool set_since(struct ld_options *options, const struct row *row, const char *value) {
+    return ld_parse_moment(value, ld_time_real(), FIELD(int64_t));
+}
+
 /* Set a choice: the index of the value in the row's list. */
 static bool set_choice(struct ld_options *options, const struct row *row, const char *value) {
     int index = 0;
@@ -171,6 +177,7 @@ static const char name_wants[] = "a name: 1 to 64 of A-Z a-z 0-9 . _ -, no leadi
 static const char seconds_wants[] = "a time in seconds, such as 2.5";
 static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5";
 static const char some_size_wants[] = "a size above 0, such as 64M";
+static const char since_wants[] = "a time such as 10m, 2h, 2026-11-22 or 2026-11-22T10:11:12Z";
 static const char path_wants[] = "a path";
 static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 
@@ -240,7 +247,11 @@ static const struct row rows[] = {
     {"follow", 'f', NULL, LD_OPTIONS_TAIL, set_flag, AT(follow), NULL,
      "go on with what is written, until Ctrl-C"},
     {"lines", 'n', "LINES", LD_OPTIONS_TAIL, set_lines, AT(lines), "a count of lines",
-     "how many lines to show (default: 10)"},
+     "how many lines to show (default: 10; with --since all)"},
+    {"since", 0, "TIME", LD_OPTIONS_TAIL, set_since, AT(since), since_wants,
+     "show what was logged since then: 90s, 10m, 2h, 1d ago, or a time in UTC"},
+    {"level", 0, "LEVEL", LD_OPTIONS_TAIL, set_choice, AT(level), "debug|info|warn|error",
+     "the least level that is shown (default: all)"},
     {"run-dir", 0, "DIR", EVERY_VERB, set_text, AT(run_dir), path_wants,
      "directory of pidfiles and sockets (default: $LUNAD_RUN_DIR, /run/lunad, ...)"},
     {"version", 0, NULL, EVERY_VERB, set_flag, AT(version), NULL, "show the version"},
@@ -343,7 +354,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                                    .notify_fd = -1,
                                    .stuck_after = 5,
                                    .timeout = -1,
-                                   .lines = 10};
+                                   .lines = -1};
     struct getopt_tables tables;
     fill_tables(&tables, groups);
     int count = count_arguments(argv);

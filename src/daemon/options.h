@@ -16,7 +16,7 @@ enum ld_option_group {
     LD_OPTIONS_STOP = 1 << 2,    /* --timeout before SIGKILL */
     LD_OPTIONS_ASK = 1 << 3,     /* --timeout for an answer */
     LD_OPTIONS_JSON = 1 << 4,    /* --json */
-    LD_OPTIONS_TAIL = 1 << 5,    /* --follow and --lines */
+    LD_OPTIONS_TAIL = 1 << 5,    /* --follow, --lines, --since and --level */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -70,7 +70,9 @@ struct ld_options {
     double timeout;    /* of stop, reload and reopen; below 0: the daemon's own */
     bool json;
     bool follow;
-    long lines;
+    long lines;    /* below 0: not given */
+    int64_t since; /* Unix time in nanoseconds; 0: from the beginning */
+    int level;     /* the least that is shown; enum ld_log_level */
 };
 
 /* Parse argv[1...] into OPTIONS (initialised here) for a verb that takes GROUPS. The index of the
