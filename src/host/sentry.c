@@ -19,6 +19,7 @@
 #include "engine/signals.h"
 #include "host/lobby.h"
 #include "posix/packet.h"
+#include "script/caller.h"
 #include "script/interrupt.h"
 #include "script/shot.h"
 
@@ -70,7 +71,9 @@ struct ld_sentry {
     /* The call that is watched. */
     unsigned long call;
     uint64_t call_since;
-    uint64_t call_seen; /* first */
+    uint64_t call_seen;  /* first */
+    uint64_t call_after; /* it had not begun before this */
+    uint64_t looked_at;  /* last */
     uint64_t report_at;
     uint64_t report_after;
     bool is_reported;
@@ -104,6 +107,7 @@ static void begin_call(struct ld_sentry *sentry, unsigned long call, uint64_t si
     sentry->call = call;
     sentry->call_since = since;
     sentry->call_seen = now;
+    sentry->call_after = since;
     sentry->report_after = nanoseconds(sentry->config.stuck_after);
     sentry->report_at = sentry->report_after > 0 ? since + sentry->report_after : NEVER;
     sentry->is_reported = false;
@@ -268,6 +272,7 @@ static void shoot(struct ld_sentry *sentry, uint64_t now) {
     bool reports = (sentry->wants & LD_SHOT_REPORT) != 0; /* is not logged yet, or given up */
     bool interrupts = !reports && now >= find_interruption(sentry);
     bool is_stale = sentry->sight_at == 0 || now - sentry->sight_at > FRESH;
+    bool has_due = ld_caller_judge(sentry->call_after, sentry->patience, now) <= now; /* callers */
     struct ld_shot shot = {
         .call = sentry->call, .since = sentry->call_since, .reason = find_reason(sentry)};
     if (now >= sentry->report_at || (interrupts && !sentry->is_reported)) {
@@ -282,7 +287,8 @@ static void shoot(struct ld_sentry *sentry, uint64_t now) {
         sentry->shots = sentry->wants == 0 ? 0 : sentry->shots;
         sentry->wants |= LD_SHOT_TRACE;
     }
-    shot.wants = sentry->wants | (interrupts ? LD_SHOT_INTERRUPT : 0);
+    shot.wants =
+        sentry->wants | (interrupts ? LD_SHOT_INTERRUPT : 0) | (has_due ? LD_SHOT_CALLER : 0);
     if (sentry->wants != 0 && sentry->shots++ >= SHOTS_MAX) {
         sentry->wants = 0;
     }
@@ -331,7 +337,9 @@ static uint64_t step(struct ld_sentry *sentry, uint64_t now) {
     unsigned long call = atomic_load(&ld_interrupt_calls);
     if (call != sentry->call) {
         begin_call(sentry, call, now, now);
+        sentry->call_after = sentry->looked_at;
     }
+    sentry->looked_at = now;
     look_at_requests(sentry, now);
     if (!sentry->is_late && now >= find_service(sentry)) {
         sentry->is_late = true;
@@ -353,6 +361,8 @@ static uint64_t step(struct ld_sentry *sentry, uint64_t now) {
         return now + (is_busy ? TICK : SLOW_TICK);
     }
     uint64_t next = earlier(find_service(sentry), sentry->report_at);
+    next = earlier(next,
+                   later(ld_caller_judge(sentry->call_after, sentry->patience, now), now + TICK));
     if (sentry->has_heard && !sentry->by_keeper) { /* a stop may come behind what is queued */
         next = earlier(next, now + SLOW_TICK);
     }
@@ -365,15 +375,18 @@ static void wait_until(struct ld_sentry *sentry, uint64_t until) {
     bool is_busy = until != NEVER;
     bool heeds_clients = is_busy && (sentry->is_late || sentry->visited_at == 0);
     bool heeds_keeper = is_busy && !sentry->has_heard;
-    struct pollfd polls[] = {
+    struct pollfd polls[3 + LD_CALLERS_MAX] = {
         {.fd = ld_pulse_bell(), .events = POLLIN},
         {.fd = heeds_clients ? ld_lobby_listener(sentry->config.lobby) : -1, .events = POLLIN},
         {.fd = heeds_keeper ? sentry->config.keeper : -1, .events = POLLIN},
     };
+    size_t callers = ld_caller_poll(polls + 3, &until);
     uint64_t now = ld_time_monotonic();
     uint64_t left = until > now ? until - now : 0;
     struct timespec time = {.tv_sec = (time_t)(left / SECOND), .tv_nsec = (long)(left % SECOND)};
-    if (ppoll(polls, LD_COUNT(polls), until != NEVER ? &time : NULL, NULL) <= 0) {
+    int rc = ppoll(polls, 3 + callers, until != NEVER ? &time : NULL, NULL);
+    ld_caller_notice(ld_time_monotonic());
+    if (rc <= 0) {
         return;
     }
     if (polls[0].revents != 0) {

@@ -41,6 +41,18 @@ static void unwind(lua_State *L, lua_Debug *ar) {
     ld_interrupt_unwind(L);
 }
 
+/* Find whom the outermost call is for. */
+struct ld_caller *ld_interrupt_caller(const struct ld_script *script) {
+    const struct ld_level *level = script->interruption.level;
+    while (level != NULL && level->outer != NULL) {
+        level = level->outer;
+    }
+    if (level == NULL || level->before != NULL) {
+        return NULL;
+    }
+    return (*(struct ld_task **)lua_getextraspace(level->co))->caller;
+}
+
 /* Whether a coroutine has an interruption as its hook. */
 bool ld_interrupt_has_hook(lua_State *co) {
     return lua_gethook(co) == unwind;

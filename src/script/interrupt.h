@@ -47,6 +47,10 @@ static inline void ld_interrupt_leave(struct ld_script *script, const struct ld_
  * keep. May be called from a signal handler. */
 void ld_interrupt(struct ld_script *script);
 
+/* The client that the outermost call which runs was made for; NULL: it was made for none. May be called from
+ * a signal handler. */
+struct ld_caller *ld_interrupt_caller(const struct ld_script *script);
+
 /* Whether CO is to be interrupted at its next instruction. */
 bool ld_interrupt_has_hook(lua_State *co);
 

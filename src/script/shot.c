@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "script/allow.h"
+#include "script/caller.h"
 #include "script/interrupt.h"
 
 /* Who may use the trace. */
@@ -158,6 +159,15 @@ static void look_at_c(struct ld_script *script) {
     }
 }
 
+/* The reason to interrupt what runs, if it is wanted; NULL: do not. */
+static const char *find_reason(const struct ld_script *script, unsigned wants) {
+    const struct ld_caller *caller = ld_interrupt_caller(script);
+    if ((wants & LD_SHOT_CALLER) != 0 && caller != NULL && atomic_load(&caller->is_due)) {
+        return caller->reason;
+    }
+    return (wants & LD_SHOT_INTERRUPT) != 0 ? atomic_load(&shot.reason) : NULL;
+}
+
 /* Be shot. */
 static void be_shot(void) {
     struct ld_script *script = ld_interrupt_current;
@@ -171,8 +181,9 @@ static void be_shot(void) {
     }
     unsigned long hits = atomic_load_explicit(&ld_interrupt_hits, memory_order_relaxed);
     bool is_c = shot.last_call == atomic_load(&shot.call) && hits == shot.last_hits;
-    if ((wants & LD_SHOT_INTERRUPT) != 0) {
-        script->interruption.reason = atomic_load(&shot.reason);
+    const char *reason = find_reason(script, wants);
+    if (reason != NULL) {
+        script->interruption.reason = reason;
         ld_interrupt(script);
     } else if (script->interruption.running != NULL) {
         set_hook(script->interruption.running);

@@ -20,6 +20,7 @@
 #include "script/source.h"
 #include "script/stage.h"
 
+struct ld_caller;
 struct ld_handle;
 struct ld_parcels;
 struct ld_script;
@@ -90,6 +91,7 @@ struct ld_task {
     enum ld_heap_user heap_user; /* what it may allocate */
     const char *what;            /* for messages: "a timer", "the script" */
     const char *waits_for;       /* while suspended: "sleep", … */
+    struct ld_caller *caller;    /* the client that it runs for, or NULL */
     /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
     void (*abandon)(struct ld_task *task);
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message

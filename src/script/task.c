@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "engine/turn.h"
 #include "posix/forked.h"
+#include "script/caller.h"
 #include "script/interrupt.h"
 #include "script/luax.h"
 
@@ -145,6 +146,7 @@ void ld_task_drop(struct ld_task *task) {
     task->has_failed = false;
     task->heap_user = LD_HEAP_SCRIPT;
     task->on_end = NULL;
+    task->caller = NULL;
     if (is_used_up) {
         free_task(task);
         return;
@@ -351,6 +353,17 @@ static enum ld_outcome judge(struct explanation *explanation) {
     return LD_OUTCOME_FAILED;
 }
 
+/* Whether a task was interrupted inside of a call for a client, who is told: that is no error of the script. */
+static bool is_told(const struct ld_task *task) {
+    const struct ld_script *script = task->script;
+    struct ld_caller *caller = ld_interrupt_caller(script);
+    if (caller == NULL || !script->interruption.is_under_way) {
+        return false;
+    }
+    caller->was_interrupted = true;
+    return true;
+}
+
 /* Handle the end of a task by an error. Closing the variables of one that was cancelled may fail. */
 static void end_failed(struct ld_task *task) {
     struct explanation explanation = {.task = task};
@@ -364,7 +377,7 @@ static void end_failed(struct ld_task *task) {
     task->trace = &explanation.trace;
     bool handled = task->on_end != NULL && task->on_end(task, outcome, 1);
     task->trace = NULL;
-    if (outcome == LD_OUTCOME_FAILED && !handled) {
+    if (outcome == LD_OUTCOME_FAILED && !handled && !is_told(task)) {
         ld_task_report(task->script, &(struct ld_error){.what = task->what,
                                                         .where = explanation.where,
                                                         .trace = &explanation.trace,

@@ -1,0 +1,106 @@
+#include "script/caller.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+
+static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static LIST_HEAD(, ld_caller) callers = LIST_HEAD_INITIALIZER(callers);
+static atomic_size_t count; /* of them: without any, the thread takes no lock */
+
+/* Note a caller. */
+void ld_caller_enter(struct ld_caller *caller, int fd, uint64_t deadline) {
+    pthread_mutex_lock(&mutex);
+    caller->fd = fd;
+    caller->deadline = deadline;
+    caller->over_at = 0;
+    atomic_store(&caller->is_due, false);
+    LIST_INSERT_HEAD(&callers, caller, link);
+    count++;
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Note that a caller is over. */
+static void end(struct ld_caller *caller, uint64_t at, const char *reason) {
+    caller->fd = -1;
+    if (caller->over_at == 0) {
+        caller->over_at = at;
+        caller->reason = reason;
+    }
+}
+
+/* Note that a client does not wait. The time is that of no call: there is patience with its code. */
+void ld_caller_let_go(struct ld_caller *caller) {
+    pthread_mutex_lock(&mutex);
+    end(caller, 1, "interrupted, as it held the loop and no client waits for it");
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Forget a caller. */
+void ld_caller_leave(struct ld_caller *caller) {
+    pthread_mutex_lock(&mutex);
+    LIST_REMOVE(caller, link);
+    count--;
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Fill in descriptors: no event but a client's end is waited for, which is always told. */
+size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until) {
+    size_t filled = 0;
+    struct ld_caller *caller;
+    if (count == 0) {
+        return 0;
+    }
+    pthread_mutex_lock(&mutex);
+    LIST_FOREACH(caller, &callers, link) {
+        if (caller->over_at == 0) {
+            *until = caller->deadline < *until ? caller->deadline : *until;
+            if (caller->fd >= 0 && filled < LD_CALLERS_MAX) {
+                polls[filled++] = (struct pollfd){.fd = caller->fd};
+            }
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return filled;
+}
+
+/* Whether a client has closed its connection; one that only sends nothing more has not. */
+static bool is_gone(int fd) {
+    struct pollfd poller = {.fd = fd};
+    return fd >= 0 && poll(&poller, 1, 0) > 0 && (poller.revents & (POLLHUP | POLLERR)) != 0;
+}
+
+/* Note which are over. */
+void ld_caller_notice(uint64_t now) {
+    struct ld_caller *caller;
+    if (count == 0) {
+        return;
+    }
+    pthread_mutex_lock(&mutex);
+    LIST_FOREACH(caller, &callers, link) {
+        if (caller->over_at == 0 && is_gone(caller->fd)) {
+            end(caller, now, "interrupted, as it held the loop and its client has gone");
+        } else if (caller->over_at == 0 && caller->deadline <= now) {
+            end(caller, now, "interrupted, as it held the loop when its --timeout was over");
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+}
+
+/* Judge. */
+uint64_t ld_caller_judge(uint64_t since, uint64_t patience, uint64_t now) {
+    uint64_t next = UINT64_MAX;
+    struct ld_caller *caller;
+    if (count == 0) {
+        return next;
+    }
+    pthread_mutex_lock(&mutex);
+    LIST_FOREACH(caller, &callers, link) {
+        if (caller->over_at != 0) {
+            uint64_t at = caller->over_at >= since ? caller->over_at : since + patience;
+            atomic_store(&caller->is_due, at <= now);
+            next = at < next ? at : next;
+        }
+    }
+    pthread_mutex_unlock(&mutex);
+    return next;
+}
