@@ -19,7 +19,7 @@ static uv_loop_t loop;
 static struct ld_control *control;
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static socklen_t address_size;
-static struct ld_waiter *waiters; /* for a reload */
+static struct ld_waiter *waiters; /* for a reload or an eval */
 
 /* Make the answer to a verb. */
 static json_t *answer(const char *verb) {
@@ -48,6 +48,16 @@ static void on_reload(void *host, struct ld_waiter *waiter) {
     waiters = waiter;
 }
 
+/* Note who waits, or refuse. */
+static json_t *on_eval(void *host, struct ld_waiter *waiter, const json_t *request, int fd) {
+    FUZZ_CHECK(fd >= 0);
+    if (!json_is_string(json_object_get(request, "chunk"))) {
+        return json_pack("{s:b, s:s}", "ok", 0, "error", "no chunk");
+    }
+    on_reload(host, waiter);
+    return NULL;
+}
+
 /* Forget who waits. */
 static void on_forget(void *host, struct ld_waiter *waiter) {
     (void)host;
@@ -63,6 +73,7 @@ static const struct ld_control_ops ops = {.status = on_status,
                                           .stop = on_stop,
                                           .reopen = on_reopen,
                                           .reload = on_reload,
+                                          .eval = on_eval,
                                           .forget = on_forget};
 
 /* Open the socket, once. */
@@ -78,13 +89,13 @@ static void open_control(void) {
     ld_control_serve(control, &ops, NULL);
 }
 
-/* Turn the loop once, and tell who waits that the reload is done. */
+/* Turn the loop once, and tell who waits that it is done. */
 static void turn(void) {
     uv_run(&loop, UV_RUN_NOWAIT);
     while (waiters != NULL) {
         struct ld_waiter *waiter = waiters;
         waiters = waiter->next;
-        waiter->done(waiter, answer("reload"));
+        waiter->done(waiter, answer("waited"));
     }
 }
 
@@ -126,12 +137,17 @@ static void check_answer(const char *line, size_t size, const char *text, size_t
     json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
     json_t *reply = json_loadb(text, text_size, JSON_REJECT_DUPLICATES, NULL);
     const char *verb = json_string_value(json_object_get(request, "verb"));
-    bool is_known = verb != NULL && (strcmp(verb, "status") == 0 || strcmp(verb, "stop") == 0 ||
-                                     strcmp(verb, "reopen") == 0 || strcmp(verb, "reload") == 0);
+    bool waits = verb != NULL &&
+                 (strcmp(verb, "reload") == 0 ||
+                  (strcmp(verb, "eval") == 0 && json_is_string(json_object_get(request, "chunk"))));
+    bool is_known =
+        waits || (verb != NULL && (strcmp(verb, "status") == 0 || strcmp(verb, "stop") == 0 ||
+                                   strcmp(verb, "reopen") == 0));
     FUZZ_CHECK(json_is_boolean(json_object_get(reply, "ok")));
     FUZZ_CHECK(json_is_true(json_object_get(reply, "ok")) == is_known);
     if (is_known) {
-        FUZZ_CHECK(strcmp(json_string_value(json_object_get(reply, "verb")), verb) == 0);
+        const char *done = json_string_value(json_object_get(reply, "verb"));
+        FUZZ_CHECK(strcmp(done, waits ? "waited" : verb) == 0);
     } else {
         const json_t *error = json_object_get(reply, "error");
         FUZZ_CHECK(json_is_string(error) && strchr(json_string_value(error), '\n') == NULL);

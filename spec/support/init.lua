@@ -382,10 +382,12 @@ function Client:listen()
   self.pipe:read_start(function(err, chunk)
     self.ended = self.ended or err or not chunk
     self.rest = self.rest .. (chunk or "")
-    self.rest = self.rest:gsub("([^\n]*)\n", function(line)
-      self.lines[#self.lines + 1] = line
-      return ""
-    end)
+    local start, newline = 1, self.rest:find("\n", 1, true)
+    while newline do
+      self.lines[#self.lines + 1] = self.rest:sub(start, newline - 1)
+      start, newline = newline + 1, self.rest:find("\n", newline + 1, true)
+    end
+    self.rest = self.rest:sub(start)
   end)
 end
 

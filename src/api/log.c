@@ -5,6 +5,8 @@
 
 #include "api/module.h"
 #include "base/log.h"
+#include "script/caller.h"
+#include "script/interrupt.h"
 #include "script/luax.h"
 #include "script/script.h"
 
@@ -124,9 +126,11 @@ static int l_error(lua_State *L) {
     return log_at(L, LD_LOG_ERROR);
 }
 
-/* print(...): to the log in a daemon, to stdout in the foreground. */
+/* print(...): to the client that the code runs for, or to the log in a daemon, to stdout in the foreground. */
 static int l_print(lua_State *L) {
-    const struct ld_setup *setup = ld_state_script(L)->setup;
+    const struct ld_script *script = ld_state_script(L);
+    const struct ld_setup *setup = script->setup;
+    struct ld_caller *caller = ld_interrupt_caller(script);
     int count = lua_gettop(L);
     luaL_Buffer buffer;
     for (int i = 1; i <= count; i++) { /* as Lua's print: what __tostring raises is raised */
@@ -144,6 +148,9 @@ static int l_print(lua_State *L) {
     luaL_pushresult(&buffer);
     size_t size;
     const char *text = lua_tolstring(L, -1, &size);
+    if (caller != NULL && caller->print(caller, text, size)) {
+        return 0;
+    }
     if (setup->daemon) {
         struct ld_log_event event = {
             .level = LD_LOG_INFO, .source = setup->name, .message = text, .size = size};

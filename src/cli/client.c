@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -102,14 +103,39 @@ static int connect_to(struct talk *talk) {
     return check_peer(talk->fd, talk->request->run_fd);
 }
 
+/* Send SIZE bytes; 0 or a negative errno. */
+static int send_bytes(const struct talk *talk, const char *bytes, size_t size) {
+    while (size > 0) {
+        int rc = wait_for(talk, POLLOUT);
+        if (rc < 0) {
+            return rc;
+        }
+        ssize_t sent = send(talk->fd, bytes, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN && errno != EINTR) {
+            return errno == EPIPE ? -ECONNRESET : -errno;
+        }
+        bytes += sent > 0 ? sent : 0;
+        size -= sent > 0 ? (size_t)sent : 0;
+    }
+    return 0;
+}
+
 /* Send the request. */
 static int send_request(const struct talk *talk) {
-    char line[64];
-    int size = snprintf(line, sizeof line, "{\"verb\": \"%s\"}\n", talk->request->verb);
-    int rc = wait_for(talk, POLLOUT);
-    if (rc == 0 && send(talk->fd, line, (size_t)size, MSG_NOSIGNAL) != size) {
-        rc = errno == EPIPE ? -ECONNRESET : -errno;
+    json_t *line = json_pack("{s:s}", "verb", talk->request->verb);
+    if (talk->request->body != NULL) {
+        json_object_update(line, (json_t *)talk->request->body);
     }
+    char *dump = line != NULL ? json_dumps(line, JSON_COMPACT) : NULL;
+    json_decref(line);
+    if (dump == NULL) {
+        return -ENOMEM;
+    }
+    size_t size = strlen(dump);
+    int rc = size > LD_CLIENT_REQUEST_MAX ? -E2BIG : 0;
+    dump[size] = '\n'; /* in the place of the NUL */
+    rc = rc == 0 ? send_bytes(talk, dump, size + 1) : rc;
+    free(dump);
     return rc;
 }
 
@@ -154,21 +180,51 @@ static int receive_answer(struct talk *talk, json_t **answer) {
     return json_is_object(*answer) ? 0 : -EPROTO;
 }
 
+/* Remove what was taken from the input. */
+static void compact(struct talk *talk) {
+    struct ld_text *input = &talk->input;
+    if (talk->taken > 0) {
+        input->size -= talk->taken;
+        memmove(input->data, input->data + talk->taken, input->size);
+        talk->taken = 0;
+    }
+}
+
+/* Receive the answer, and the parts that come before it where some are expected. */
+static int receive_all(struct talk *talk, json_t **answer) {
+    const struct ld_request *request = talk->request;
+    int rc = receive_answer(talk, answer);
+    while (rc == 0 && request->on_part != NULL) {
+        bool is_last = json_object_get(*answer, "ok") != NULL;
+        const json_t *output = json_object_get(*answer, "output");
+        rc =
+            !is_last && !json_is_string(output) ? -EPROTO : request->on_part(request->arg, *answer);
+        if (rc < 0 || is_last) {
+            return rc;
+        }
+        json_decref(*answer);
+        *answer = NULL;
+        compact(talk);
+        rc = ld_time_ms() >= talk->deadline ? -ETIMEDOUT : receive_answer(talk, answer);
+    }
+    return rc;
+}
+
 /* Send the request and receive the answer. */
 static int converse_once(struct talk *talk, json_t **answer) {
     int rc = connect_to(talk);
     if (rc == 0) {
         rc = send_request(talk);
     }
-    return rc < 0 ? rc : receive_answer(talk, answer);
+    return rc < 0 ? rc : receive_all(talk, answer);
 }
 
 /* Whether the daemon has closed the connection and still runs: it does so to the client that has been idle
  * longest when very many come, before it has read a request of that client. */
 static bool was_pushed_out(const struct talk *talk, int rc) {
     pid_t pid = talk->request->pid;
-    return rc == -ECONNRESET && talk->input.size == 0 && pid > 0 && !is_hopeless(talk) &&
-           ld_process_activity(pid) != LD_ACTIVITY_GONE;
+    return rc == -ECONNRESET && talk->request->body == NULL && talk->input.size == 0 && pid > 0 &&
+           !is_hopeless(talk) && ld_process_activity(pid) != LD_ACTIVITY_GONE;
 }
 
 /* The same, again if there was no room for this client. */
@@ -209,6 +265,8 @@ static bool add_busy(const struct ld_request *asked, struct ld_text *why) {
     struct ld_text ignored = {0};
     json_t *answer = NULL;
     request.verb = status_verb;
+    request.body = NULL;
+    request.on_part = NULL;
     request.seconds = BUSY_SECONDS;
     bool is_told = strcmp(asked->verb, status_verb) != 0 &&
                    ld_client_ask(&request, &answer, &ignored) == 0 &&
@@ -246,6 +304,9 @@ static void explain(const struct talk *talk, int rc, struct ld_text *why) {
         break;
     case -ECONNREFUSED:
         ld_text_puts(why, "no process listens on its control socket");
+        break;
+    case -E2BIG:
+        ld_text_puts(why, "the request would have more than 1 MiB");
         break;
     case -EMSGSIZE:
         ld_text_puts(why, "its answer has no end");

@@ -8,7 +8,8 @@
 
 #include "base/text.h"
 
-#define LD_CLIENT_SECONDS 2.0 /* for an answer of a daemon whose loop turns */
+#define LD_CLIENT_REQUEST_MAX ((size_t)1024 * 1024) /* bytes that a daemon takes */
+#define LD_CLIENT_SECONDS     2.0                   /* for an answer of a daemon whose loop turns */
 
 /* A request to a daemon. */
 struct ld_request {
@@ -18,12 +19,19 @@ struct ld_request {
     double seconds; /* to wait for the answer */
     pid_t pid;      /* of the daemon, to find out why it does not answer; 0: unknown */
     bool patient;   /* wait even for a stopped daemon */
+
+    /* What else the request says, or NULL. Such a request is sent only once. */
+    const json_t *body;
+    /* Called with each part that comes before the answer, an object with an "output", and then with the answer
+     * itself, if it is not NULL. A negative errno ends the exchange. */
+    int (*on_part)(void *arg, const json_t *part);
+    void *arg;
 };
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true;
  * or a negative errno with the reason in WHY: -EREMOTEIO if the daemon refused, -ETIMEDOUT if it
  * did not answer, -EAGAIN if it did not even take the connection, -ECONNREFUSED if no process listens, -ECONNRESET if it died, -EMSGSIZE if its
- * answer has no end, -EPERM if the socket belongs to another user than the directory. */
+ * answer has no end, -E2BIG if the request is too large, -EPERM if the socket belongs to another user than the directory. */
 int ld_client_ask(const struct ld_request *request, json_t **answer, struct ld_text *why);
 
 #endif

@@ -41,6 +41,7 @@ extern const struct ld_verb ld_verb_list;
 extern const struct ld_verb ld_verb_logs;
 extern const struct ld_verb ld_verb_reopen;
 extern const struct ld_verb ld_verb_signal;
+extern const struct ld_verb ld_verb_eval;
 extern const struct ld_verb ld_verb_check;
 
 /* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. With AGAIN

@@ -202,7 +202,7 @@ static void refuse_peer(struct peer *peer, const char *message) {
     send_answer(peer, failure(message));
 }
 
-/* Send how a reload ended, and serve what the client has sent meanwhile. */
+/* Send how a reload or an eval ended, and serve what the client has sent meanwhile. */
 static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
     peer->waiting = false;
@@ -215,6 +215,31 @@ static void ask_reload(struct peer *peer) {
     peer->waiting = true;
     peer->waiter.done = on_verdict;
     peer->control->ops->reload(peer->control->host, &peer->waiter);
+}
+
+/* Send a part of an answer. */
+static bool tell_part(struct ld_waiter *waiter, json_t *part) {
+    struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
+    if (peer->unsent || uv_is_closing((uv_handle_t *)&peer->pipe)) {
+        json_decref(part);
+        return false;
+    }
+    send_answer(peer, part);
+    return true;
+}
+
+/* Have the host run a chunk. */
+static void ask_eval(struct peer *peer, const json_t *request) {
+    int fd = -1;
+    uv_fileno((const uv_handle_t *)&peer->pipe, &fd);
+    peer->waiting = true;
+    peer->waiter.done = on_verdict;
+    peer->waiter.tell = tell_part;
+    json_t *refusal = peer->control->ops->eval(peer->control->host, &peer->waiter, request, fd);
+    if (refusal != NULL) {
+        peer->waiting = false;
+        send_answer(peer, refusal);
+    }
 }
 
 /* Serve one request. */
@@ -231,6 +256,10 @@ static void serve_request(struct peer *peer, const json_t *request) {
     }
     if (strcmp(verb, "reload") == 0) {
         ask_reload(peer);
+        return;
+    }
+    if (strcmp(verb, "eval") == 0) {
+        ask_eval(peer, request);
         return;
     }
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {

@@ -4,14 +4,18 @@
 #define LD_HOST_CONTROL_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <sys/types.h>
 #include <uv.h>
 
-/* A client, or another part, that waits for the end of a reload. */
+/* A client, or another part, that waits for the end of a reload or an eval. */
 struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
     void (*done)(struct ld_waiter *waiter, json_t *answer);
+    /* Send a PART before that, whose reference is taken over; false if the client has not read what was sent
+     * before. A client that has gone is forgotten inside. NULL for a waiter of a reload. */
+    bool (*tell)(struct ld_waiter *waiter, json_t *part);
 };
 
 /* Each answer is a new reference, to be sent. */
@@ -21,6 +25,9 @@ struct ld_control_ops {
     json_t *(*reopen)(void *host);
     /* Ask for a reload; WAITER is told in a later turn of the loop how it ended. */
     void (*reload)(void *host, struct ld_waiter *waiter);
+    /* Run the chunk of a REQUEST of the client on FD. NULL: WAITER is told in a later turn of the loop how that
+     * ended. */
+    json_t *(*eval)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Forget a waiter whose client has gone. */
     void (*forget)(void *host, struct ld_waiter *waiter);
 };

@@ -333,6 +333,7 @@ static void close_host(struct ld_host *host) {
     host->state = LD_HOST_ENDED;
     uv_prepare_stop(&host->turn);
     ld_reload_abandon(host); /* clients that wait for it are told */
+    ld_evals_abandon(host);
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
@@ -408,6 +409,7 @@ static int open_loop(uv_loop_t *loop, struct ld_text *why) {
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {
         .service = service, .why = why, .started = uv_hrtime(), .log_watch.fd = -1};
+    TAILQ_INIT(&host.evals);
     ld_host_crash_open(&host);
     ld_uv_memory_install();
     int rc = open_loop(&host.loop, why);

@@ -4,6 +4,7 @@
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
  *     recycling         when the service reloads itself
+ *     evals             chunks that clients run in the service
  *     stop, start       the two ends of the service
  *     actions           what a signal or a request makes the host do
  *     signals, requests where those come from
@@ -17,6 +18,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <uv.h>
 
 #include "daemon/service.h"
@@ -86,6 +88,9 @@ struct ld_stop {
     uint64_t deadline; /* uv_now */
 };
 
+/* The chunks that clients run; see evals.c. */
+TAILQ_HEAD(ld_evals, ld_eval_call);
+
 struct ld_host {
     struct ld_service *service;
     uv_loop_t loop;
@@ -120,6 +125,7 @@ struct ld_host {
     struct ld_reload reload;
     struct ld_stop stop;
     struct ld_recycle recycle;
+    struct ld_evals evals;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */
     uint64_t
@@ -194,6 +200,21 @@ void ld_reload_abandon(struct ld_host *host);
 
 /* Ask for a reload if the generation is old, or its heap too large. */
 void ld_recycling_step(struct ld_host *host);
+
+/* evals.c */
+
+/* Run the chunk of a REQUEST of the client on FD in a turn of the loop; WAITER is told how that ended. Or
+ * refuse: a new reference to the answer. */
+json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request, int fd);
+
+/* Forget a waiter. What its chunk has begun goes on. */
+void ld_evals_forget(struct ld_host *host, const struct ld_waiter *waiter);
+
+/* Begin what was asked for, and tell clients how theirs ended, or that their time is over. */
+void ld_evals_step(struct ld_host *host);
+
+/* Tell all clients that the daemon has stopped. */
+void ld_evals_abandon(struct ld_host *host);
 
 /* stop.c */
 

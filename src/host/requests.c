@@ -34,14 +34,20 @@ static void ask_reload(void *arg, struct ld_waiter *waiter) {
     ld_reload_ask(arg, waiter);
 }
 
-/* Forget a client that waits for a reload. */
+/* Begin to answer "eval". */
+static json_t *ask_eval(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    return ld_evals_ask(arg, waiter, request, fd);
+}
+
+/* Forget a client that waits for a reload, or an eval. */
 static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_reload_forget(arg, waiter);
+    ld_evals_forget(arg, waiter);
 }
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
-                                              forget_waiter};
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen,
+                                              ask_reload,    ask_eval,    forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

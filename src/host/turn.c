@@ -145,6 +145,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (host->state != LD_HOST_STARTING && host->script != NULL) {
         do_wants(host);
     }
+    ld_evals_step(host);
     ld_retired_step(host);
     ld_recycling_step(host);
     ld_reload_step(host);

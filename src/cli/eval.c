@@ -1,0 +1,178 @@
+/* lunad eval */
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/say.h"
+#include "cli/client.h"
+#include "cli/target.h"
+#include "cli/verbs.h"
+#include "daemon/record.h"
+
+#define DEFAULT_SECONDS 30.0 /* where no record says the daemon's own limit */
+#define SLACK_SECONDS   3.0  /* "and a little": the daemon says why there is no end */
+
+/* Print text of the daemon, on a terminal so that nothing acts on it; 0 or a negative errno. */
+static int print_text(const char *bytes, size_t size) {
+    struct ld_text shown = {0};
+    const char *end = bytes + size;
+    if (!isatty(STDOUT_FILENO)) {
+        ld_text_add(&shown, bytes, size);
+    }
+    while (shown.size == 0 && bytes < end) {
+        const char *newline = memchr(bytes, '\n', (size_t)(end - bytes));
+        const char *stop = newline != NULL ? newline : end;
+        ld_text_add_escaped(&shown, bytes, (size_t)(stop - bytes), false);
+        bytes = stop;
+        if (newline != NULL) {
+            ld_text_putc(&shown, '\n');
+            bytes++;
+        }
+        fwrite(shown.data, 1, shown.size, stdout);
+        ld_text_clear(&shown);
+    }
+    fwrite(ld_text_string(&shown), 1, shown.size, stdout);
+    bool failed = shown.failed;
+    ld_text_fini(&shown);
+    errno = 0;
+    return failed                                  ? -ENOMEM
+           : fflush(stdout) != 0 || ferror(stdout) ? (errno != 0 ? -errno : -EIO)
+                                                   : 0;
+}
+
+/* Print the output in a part of the answer, or in the answer. */
+static int on_part(void *arg, const json_t *part) {
+    const json_t *output = json_object_get(part, "output");
+    (void)arg;
+    return json_is_string(output)
+               ? print_text(json_string_value(output), json_string_length(output))
+               : 0;
+}
+
+/* Print the values in an answer; -EPROTO if it has none. */
+static int print_values(const json_t *answer) {
+    const json_t *values = json_object_get(answer, "values");
+    struct ld_text line = {0};
+    bool is_right = json_is_array(values);
+    for (size_t i = 0; is_right && i < json_array_size(values); i++) {
+        const json_t *value = json_array_get(values, i);
+        is_right = json_is_string(value);
+        if (is_right) {
+            ld_text_puts(&line, i > 0 ? "\t" : "");
+            ld_text_add(&line, json_string_value(value), json_string_length(value));
+        }
+    }
+    int rc = !is_right ? -EPROTO : line.failed ? -ENOMEM : 0;
+    if (rc == 0 && json_array_size(values) > 0) {
+        ld_text_putc(&line, '\n');
+        rc = print_text(ld_text_string(&line), line.size);
+    }
+    ld_text_fini(&line);
+    return rc;
+}
+
+/* Read the chunk from stdin, as far as it could be sent; 0 or a negative errno. */
+static int read_chunk(struct ld_text *chunk) {
+    char bytes[16384];
+    ssize_t size;
+    do {
+        size = read(STDIN_FILENO, bytes, sizeof bytes);
+        if (size > 0) {
+            ld_text_add(chunk, bytes, (size_t)size);
+        }
+    } while ((size > 0 || (size < 0 && errno == EINTR)) && chunk->size <= LD_CLIENT_REQUEST_MAX);
+    return chunk->failed ? -ENOMEM : size < 0 ? -errno : 0;
+}
+
+/* Make what the request says beside the verb; NULL after complaining. */
+static json_t *make_body(const struct ld_call *call) {
+    const char *word = call->argv[call->operand + 1];
+    struct ld_text chunk = {0};
+    int rc = 0;
+    if (strcmp(word, "-") == 0) {
+        rc = read_chunk(&chunk);
+    } else {
+        ld_text_puts(&chunk, word);
+    }
+    json_t *string = json_stringn(ld_text_string(&chunk), chunk.size);
+    if (rc < 0) {
+        ld_say_error("eval: stdin: %s", strerror(-rc));
+    } else if (chunk.size > LD_CLIENT_REQUEST_MAX) {
+        ld_say_error("eval: the chunk has more than 1 MiB");
+    } else if (string == NULL || strlen(ld_text_string(&chunk)) < chunk.size) {
+        ld_say_error("eval: the chunk is not UTF-8 text; write other bytes as \\xNN");
+    } else {
+        ld_text_fini(&chunk);
+        json_t *body = json_pack("{s:o, s:b}", "chunk", string, "stream", 1);
+        if (call->options->timeout >= 0) {
+            json_object_set_new(body, "timeout", json_real(call->options->timeout));
+        }
+        return body;
+    }
+    json_decref(string);
+    ld_text_fini(&chunk);
+    return NULL;
+}
+
+/* The time that the daemon gives a chunk without --timeout: its --start-timeout of the record. */
+static double own_seconds(const struct ld_target *target) {
+    struct ld_record record;
+    double seconds = DEFAULT_SECONDS;
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        seconds = record.start_timeout;
+        ld_record_fini(&record);
+    }
+    return seconds;
+}
+
+/* Have the daemon run the chunk, and print what it answers. */
+static int eval(const struct ld_call *call, const struct ld_target *target, const json_t *body) {
+    struct ld_text why = {0};
+    json_t *answer = NULL;
+    struct ld_request request = ld_target_timed_request(call, target, "eval", own_seconds(target));
+    request.seconds += SLACK_SECONDS;
+    request.body = body;
+    request.on_part = on_part;
+    int rc = ld_client_ask(&request, &answer, &why);
+    if (rc == 0) {
+        rc = print_values(answer);
+        ld_text_puts(&why, rc == -EPROTO ? "it does not answer as a lunad does" : "");
+        ld_text_format(&why, "%s", rc < 0 && rc != -EPROTO ? strerror(-rc) : "");
+    }
+    if (rc == -ECONNRESET && target->holder.waiting) { /* the chunk was too large for its keeper */
+        ld_say_error("%s: it waits to be restarted: no script runs", target->name);
+    } else if (rc < 0) {
+        ld_say_error("%s: %s", target->name, ld_text_string(&why));
+    }
+    json_decref(answer);
+    ld_text_fini(&why);
+    return rc < 0;
+}
+
+/* Run a chunk in a daemon. */
+static int run(const struct ld_call *call) {
+    struct ld_rundir dir;
+    struct ld_target target;
+    int status = ld_rundir_open(&dir, call->options->run_dir);
+    if (status == 0) {
+        status = ld_target_find_running(&target, &dir, call->argv[call->operand]);
+    }
+    json_t *body = status == 0 ? make_body(call) : NULL;
+    if (status == 0) {
+        status = body != NULL ? eval(call, &target, body) : 1;
+    }
+    json_decref(body);
+    ld_rundir_close(&dir);
+    return status;
+}
+
+const struct ld_verb ld_verb_eval = {
+    .name = "eval",
+    .operands = "NAME CHUNK|-",
+    .summary = "run Lua in the live script and print what it returns",
+    .options = LD_OPTIONS_ASK,
+    .least = 2,
+    .most = 2,
+    .run = run,
+};
