@@ -221,7 +221,8 @@ describe("lunad logs", function()
   it("prints objects, with the fields that a line in text ends with", function()
     box:serve [==[
       lunad.log.info("tick", { count = 3, ratio = 0.5, ok = true, word = "x", two = "two words" })
-      lunad.log.error("failed\nagain", { code = 7, trace = debug.traceback("oops"), time = "own", esc = "a\1\"\\" })
+      lunad.log.error("failed\nagain",
+        { code = 7, trace = debug.traceback("oops"), time = "own", esc = "a\1\"\\" })
       lunad.log.info("a=b message with x=1 inside")
       io.write "raw\n"
     ]==]
@@ -244,7 +245,8 @@ describe("lunad logs", function()
   it("prints objects of whatever the file has", function()
     box:write("log/x.log", table.concat {
       "2026-01-01T10:00:00.000Z info  x: m\n    k=\n        v\n    \n    \n     x\n    other=\n        w\n",
-      "2026-01-01T10:00:00.000Z info  \n", "2026-01-01T10:00:00.000Z info  x:\n", "\n", "    \n", "{\n", "\0\255\n",
+      "2026-01-01T10:00:00.000Z info  \n", "2026-01-01T10:00:00.000Z info  x:\n",
+      "\n", "    \n", "{\n", "\0\255\n",
       "2026-01-01T10:00:00.000Z info  x: a=\"\\ b=\"\\x4 c=\"\\\" d=\n", "torn" })
     local count = 0
     for line in box:ok("logs", "--json", "-n100", "x"):gmatch "[^\n]+" do
@@ -256,7 +258,8 @@ describe("lunad logs", function()
 
   it("has a traceback in a field in lines that can be read", function()
     box:serve "lunad.log.error('failed', { code = 7, trace = debug.traceback('oops') })"
-    assert.matches("s: failed code=7\n    trace=\n        oops\n        stack traceback:\n        \t", box:log "s")
+    local block = "    trace=\n        oops\n        stack traceback:\n        \t"
+    assert.matches("s: failed code=7\n" .. block, box:log "s")
   end)
 end)
 
@@ -352,7 +355,9 @@ describe("lunad logs -f", function()
     local process, shows = follow("x")
     shows("begin\n")
     box:start("--log-max-size", "2K", "--log-keep", "900", box:write("x.lua", writer))
-    box:await(process, "the last line", function() return process.out():find("number 20000 .\n", 1, true) end, 60)
+    box:await(process, "the last line", function()
+      return process.out():find("number 20000 .\n", 1, true)
+    end, 60)
     local expected = 0
     for number in process.out():gmatch "x: number (%d+) %.\n" do
       expected = expected + 1

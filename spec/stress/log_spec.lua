@@ -163,7 +163,7 @@ describe("The log under stress", function()
     return moved
   end
 
-  -- The spans of numbers that the files of the log have of each source, and how many lines and files there are.
+  -- The spans of numbers that the files of the log have of each source; how many lines and files there are.
   local function read_all(format)
     local spans, lines, files = {}, 0, 0
     local scan = assert(uv.fs_scandir(box:path "log"))

@@ -126,7 +126,9 @@ static size_t find_fields(const char *line, size_t size) {
 
 /* The digit that a hexadecimal character stands for. */
 static int hex_digit(char byte) {
-    return isdigit((unsigned char)byte) ? byte - '0' : toupper((unsigned char)byte) - 'A' + 10;
+    static const char digits[] = "0123456789abcdef";
+    const char *at = strchr(digits, byte | 0x20);
+    return at != NULL ? (int)(at - digits) : 0;
 }
 
 /* Make a string of a value in quotes. */
@@ -220,7 +222,8 @@ static struct part take_line(struct part *text) {
  * indented more. */
 static bool begins_block(struct part line, const struct part *rest) {
     return key_length(line.at, line.size) + 1 == line.size && line.size > 1 &&
-           rest->size >= 2 * INDENT && memcmp(rest->at, "        ", (size_t)2 * INDENT) == 0;
+           rest->size >= (size_t)2 * INDENT &&
+           memcmp(rest->at, "        ", (size_t)2 * INDENT) == 0;
 }
 
 /* Take the indent of a further line away. */
