@@ -10,6 +10,7 @@ local SERVICE = [[listen name user chdir umask env clear-env log log-level log-f
 local VERBS = {
   run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout", restart = "", status = "json",
   list = "json", logs = "follow lines", reopen = "timeout", signal = "", check = "",
+  eval = "timeout",
 }
 
 local function each_verb(fn)
@@ -49,7 +50,7 @@ describe("lunad --help", function()
   it("fails if what was asked for cannot be written", function()
     box:start(box:idle("x"))
     for _, words in ipairs { "--help", "stop --help", "list", "status x", "list --json",
-      "status --json x" } do
+      "status --json x", "eval x 1", "eval x 'print(1)'" } do
       local result = box:shell('"$1" ' .. words .. " >/dev/full")
       assert.equal(1, result.code, words)
       assert.equal("lunad: stdout: No space left on device\n", result.err, words)

@@ -13,7 +13,7 @@
 #define DEFAULT_SECONDS 30.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   3.0  /* "and a little": the daemon says why there is no end */
 
-/* Print text of the daemon, on a terminal so that nothing acts on it; 0 or a negative errno. */
+/* Print text of the daemon, on a terminal so that nothing acts on it; 0, or -ECANCELED after complaining. */
 static int print_text(const char *bytes, size_t size) {
     struct ld_text shown = {0};
     const char *end = bytes + size;
@@ -33,12 +33,13 @@ static int print_text(const char *bytes, size_t size) {
         ld_text_clear(&shown);
     }
     fwrite(ld_text_string(&shown), 1, shown.size, stdout);
-    bool failed = shown.failed;
+    int code = shown.failed ? ENOMEM : fflush(stdout) != 0 ? errno : 0;
     ld_text_fini(&shown);
-    errno = 0;
-    return failed                                  ? -ENOMEM
-           : fflush(stdout) != 0 || ferror(stdout) ? (errno != 0 ? -errno : -EIO)
-                                                   : 0;
+    if (code != 0 || ferror(stdout)) {
+        ld_say_error("stdout: %s", strerror(code != 0 ? code : EIO));
+        return -ECANCELED;
+    }
+    return 0;
 }
 
 /* Print the output in a part of the answer, or in the answer. */
@@ -142,7 +143,7 @@ static int eval(const struct ld_call *call, const struct ld_target *target, cons
     }
     if (rc == -ECONNRESET && target->holder.waiting) { /* the chunk was too large for its keeper */
         ld_say_error("%s: it waits to be restarted: no script runs", target->name);
-    } else if (rc < 0) {
+    } else if (rc < 0 && rc != -ECANCELED) {
         ld_say_error("%s: %s", target->name, ld_text_string(&why));
     }
     json_decref(answer);

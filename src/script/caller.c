@@ -52,11 +52,10 @@ size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until) {
     }
     pthread_mutex_lock(&mutex);
     LIST_FOREACH(caller, &callers, link) {
-        if (caller->over_at == 0) {
-            *until = caller->deadline < *until ? caller->deadline : *until;
-            if (caller->fd >= 0 && filled < LD_CALLERS_MAX) {
-                polls[filled++] = (struct pollfd){.fd = caller->fd};
-            }
+        bool is_over = caller->over_at != 0;
+        *until = !is_over && caller->deadline < *until ? caller->deadline : *until;
+        if (!is_over && caller->fd >= 0 && filled < LD_CALLERS_MAX) {
+            polls[filled++] = (struct pollfd){.fd = caller->fd};
         }
     }
     pthread_mutex_unlock(&mutex);
