@@ -2,14 +2,15 @@
 
 local support = require "support"
 
-local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format rlimit memory-limit
+local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format
+  log-max-size log-keep rlimit memory-limit
   recycle-every recycle-memory start-timeout stop-timeout wait-ready notify-fd no-new-privs on-error
   stuck-after hup restart path cpath]]
 
 -- The options of each verb, besides those of all.
 local VERBS = {
   run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout", restart = "", status = "json",
-  list = "json", logs = "follow lines", reopen = "timeout", signal = "", check = "",
+  list = "json", logs = "follow lines since level json", reopen = "timeout", signal = "", check = "",
   eval = "timeout",
 }
 

@@ -441,6 +441,21 @@ describe("eval", function()
     end)
   end)
 
+  it("runs with the rights of --user", function()
+    if not support.is_root then return pending("needs root") end
+    local options = { env = { ASAN_OPTIONS = "detect_leaks=0" } } -- leaks cannot be found after a change of user
+    local script = box:write("s.lua", support.BEAT)
+    assert.equal(0, box:run({ "start", "--user", "nobody", script }, options).code)
+    assert.equal("65534\n", eval "require('luv').getuid()")
+    assert.matches("^nil\t.*Permission denied", eval "io.open('/etc/shadow')")
+    local nobody = { "--reuid", "65534", "--regid", "65534", "--clear-groups", support.binary, "eval",
+      "--run-dir", box:path "run", "s", "1" }
+    local result = box:run(nobody, { program = "setpriv", env = options.env })
+    assert.equal(1, result.code)
+    assert.matches("^lunad: s: .*another user", result.err)
+    assert.equal("1\n", eval "1")
+  end)
+
   it("shows control bytes escaped on a terminal", function()
     box:serve(SCRIPT)
     local command = ([['%s' eval s "print('p\\27[1m') return 'v\\27]0;x\\7'"]]):format(support.binary)

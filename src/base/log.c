@@ -14,18 +14,17 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log_last.h"
 #include "base/log_line.h"
 #include "base/log_ring.h"
 #include "base/syslogger.h"
 #include "base/text.h"
 #include "base/time.h"
-#include "base/writer.h"
 
 #define PATIENCE_S   1     /* how long to wait for another thread that writes */
 #define PATIENCE_MS  200   /* how long to wait, once, for a reader that does not read */
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
-#define LAST_SIZE    4096  /* bytes that a signal handler writes at once */
 #define SLACK        65536 /* bytes that a line which is written in pieces may add to a full file */
 #define RETRY_S      10    /* between attempts to rotate */
 #define RETRY_MS     100   /* the same while such a line is being written */
@@ -260,7 +259,8 @@ static bool ends_with_line(uint64_t size) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", logger.fd);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* ours can only be written to */
     if (fd >= 0) {
-        pread(fd, &last, 1, (off_t)size - 1);
+        ssize_t count = pread(fd, &last, 1, (off_t)size - 1);
+        last = count == 1 ? last : '\n';
         close(fd);
     }
     return last == '\n';
@@ -483,96 +483,23 @@ static void drain_last(void *arg, const char *bytes, size_t size) {
     write_bytes(bytes, size);
 }
 
-/* Write a message as a line of JSON. */
-static void put_last_json(struct ld_writer *writer, enum ld_log_level level, const char *message,
-                          size_t size) {
-    ld_writer_puts(writer, "{\"time\":\"");
-    ld_writer_time(writer, ld_time_real());
-    ld_writer_puts(writer, "\",\"level\":\"");
-    ld_writer_puts(writer, ld_log_line_level_name(level));
-    ld_writer_puts(writer, "\",\"source\":\"lunad\",\"pid\":");
-    ld_writer_decimal(writer, getpid(), 1);
-    ld_writer_puts(writer, ",\"message\":");
-    ld_writer_json(writer, message, size);
-    ld_writer_puts(writer, "}\n");
-}
-
-/* Write a message as text; what follows its first line is indented. */
-static void put_last_text(struct ld_writer *writer, enum ld_log_level level, const char *message,
-                          size_t size) {
-    const char *name = ld_log_line_level_name(level);
-    ld_writer_time(writer, ld_time_real());
-    ld_writer_puts(writer, " ");
-    ld_writer_puts(writer, name);
-    ld_writer_add(writer, "     ", 6 - strlen(name));
-    ld_writer_puts(writer, "lunad: ");
-    const char *newline;
-    while (size > 0 && (newline = memchr(message, '\n', size)) != NULL) {
-        size_t length = (size_t)(newline - message);
-        ld_writer_escaped(writer, message, length);
-        ld_writer_puts(writer, size > length + 1 ? "\n    " : "");
-        message += length + 1;
-        size -= length + 1;
-    }
-    ld_writer_escaped(writer, message, size);
-    ld_writer_puts(writer, "\n");
-}
-
-/* Send one line to syslog, in the configured form. */
-static void send_last(enum ld_log_level level, const char *line, size_t size) {
-    static char buffer[LAST_SIZE];
-    struct ld_writer writer = {.buffer = buffer, .capacity = sizeof buffer};
-    if (logger.config.json) {
-        put_last_json(&writer, level, line, size);
-        writer.size--; /* without the newline */
-    } else {
-        ld_writer_puts(&writer, "lunad: ");
-        ld_writer_escaped(&writer, line, size);
-    }
-    const struct ld_syslogger_message last = {.priority = syslog_priorities[level],
-                                              .ident = logger.ident,
-                                              .text = buffer,
-                                              .size = writer.size};
-    ld_syslogger_send_from_handler(&logger.syslogger, &last);
-}
-
-/* Send each line of a message to syslog. */
-static void send_last_lines(enum ld_log_level level, const char *message, size_t size) {
-    while (size > 0) {
-        const char *newline = memchr(message, '\n', size);
-        size_t length = newline != NULL ? (size_t)(newline - message) : size;
-        size_t taken = newline != NULL ? length + 1 : length;
-        if (length > 0) {
-            send_last(level, message, length);
-        }
-        message += taken;
-        size -= taken;
-    }
-}
-
 /* Write a message from a signal handler. */
 void ld_log_from_handler(enum ld_log_level level, const char *message, size_t size) {
-    static char buffer[LAST_SIZE];
-    struct ld_writer writer = {.buffer = buffer, .capacity = sizeof buffer, .drain = drain_last};
+    const struct ld_log_last last = {.level = level,
+                                     .json = logger.config.json,
+                                     .torn = logger.torn,
+                                     .priority = syslog_priorities[level],
+                                     .ident = logger.ident,
+                                     .message = message,
+                                     .size = size};
     if (!logger.open || logger.config.sink == LD_LOG_NONE) {
         return;
     }
-    while (size > 0 && message[size - 1] == '\n') {
-        size--;
-    }
     if (logger.config.sink == LD_LOG_SYSLOG) {
-        send_last_lines(level, message, size);
-        return;
-    }
-    if (logger.torn) {
-        ld_writer_puts(&writer, "\n");
-    }
-    if (logger.config.json) {
-        put_last_json(&writer, level, message, size);
+        ld_log_last_send(&last, &logger.syslogger);
     } else {
-        put_last_text(&writer, level, message, size);
+        ld_log_last_write(&last, drain_last);
     }
-    ld_writer_flush(&writer);
 }
 
 /* Write a message of lunad itself: what printf would print and, if there is one, TEXT after it; only
