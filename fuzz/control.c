@@ -42,8 +42,9 @@ static json_t *on_reopen(void *host) {
 }
 
 /* Note who waits. */
-static void on_reload(void *host, struct ld_waiter *waiter) {
+static void on_reload(void *host, struct ld_waiter *waiter, bool check) {
     (void)host;
+    (void)check;
     waiter->next = waiters;
     waiters = waiter;
 }
@@ -54,7 +55,7 @@ static json_t *on_eval(void *host, struct ld_waiter *waiter, const json_t *reque
     if (!json_is_string(json_object_get(request, "chunk"))) {
         return json_pack("{s:b, s:s}", "ok", 0, "error", "no chunk");
     }
-    on_reload(host, waiter);
+    on_reload(host, waiter, false);
     return NULL;
 }
 
@@ -137,8 +138,9 @@ static void check_answer(const char *line, size_t size, const char *text, size_t
     json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
     json_t *reply = json_loadb(text, text_size, JSON_REJECT_DUPLICATES, NULL);
     const char *verb = json_string_value(json_object_get(request, "verb"));
+    const json_t *check = json_object_get(request, "check");
     bool waits = verb != NULL &&
-                 (strcmp(verb, "reload") == 0 ||
+                 ((strcmp(verb, "reload") == 0 && (check == NULL || json_is_boolean(check))) ||
                   (strcmp(verb, "eval") == 0 && json_is_string(json_object_get(request, "chunk"))));
     bool is_known =
         waits || (verb != NULL && (strcmp(verb, "status") == 0 || strcmp(verb, "stop") == 0 ||

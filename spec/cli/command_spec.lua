@@ -9,7 +9,7 @@ local SERVICE = [[listen name user chdir umask env clear-env log log-level log-f
 
 -- The options of each verb, besides those of all.
 local VERBS = {
-  run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout", restart = "", status = "json",
+  run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout check", restart = "", status = "json",
   list = "json", logs = "follow lines since level json", reopen = "timeout", signal = "", check = "",
   eval = "timeout",
 }

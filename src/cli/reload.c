@@ -22,7 +22,29 @@ static double reload_seconds(const struct ld_target *target) {
     return seconds;
 }
 
-/* Reload a daemon. It answers when the reload is over. */
+/* Say how a reload, or its trial, succeeded. */
+static void say_success(const struct ld_target *target, const json_t *answer) {
+    int generation = (int)json_integer_value(json_object_get(answer, "generation"));
+    double ms = json_number_value(json_object_get(answer, "ms"));
+    if (json_is_true(json_object_get(answer, "check"))) {
+        ld_say("%s: would reload, ready in %.1f ms; generation %d keeps running", target->name, ms,
+               generation);
+    } else {
+        ld_say("%s: reloaded, generation %d in %.1f ms", target->name, generation, ms);
+    }
+}
+
+/* Say why there was none: RC is that of ld_client_ask. */
+static void say_failure(const struct ld_target *target, bool check, int rc, const char *why) {
+    static const char *const words[][2] = {{"not reloaded", "not checked"},
+                                           {"not reloaded, the old code keeps running",
+                                            "would not reload, the old code keeps running"},
+                                           {"not reloaded yet", "not checked yet"}};
+    size_t row = target->holder.waiting ? 0 : rc == -EREMOTEIO ? 1 : rc == -ETIMEDOUT ? 2 : 0;
+    ld_say_error("%s: %s: %s", target->name, words[row][check], why);
+}
+
+/* Reload a daemon, or only try. It answers when that is over. */
 static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
                       const char *argument) {
     struct ld_target target;
@@ -32,23 +54,19 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
+    json_t *body = call->options->check ? json_pack("{s:b}", "check", 1) : NULL;
     struct ld_request request =
         ld_target_timed_request(call, &target, "reload", reload_seconds(&target));
+    request.body = body;
     int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {
-        ld_say("%s: reloaded, generation %d in %.1f ms", target.name,
-               (int)json_integer_value(json_object_get(answer, "generation")),
-               json_number_value(json_object_get(answer, "ms")));
+        say_success(&target, answer);
         json_decref(answer);
     } else {
-        ld_say_error("%s: not reloaded%s: %s", target.name,
-                     target.holder.waiting ? ""
-                     : rc == -EREMOTEIO    ? ", the old code keeps running"
-                     : rc == -ETIMEDOUT    ? " yet"
-                                           : "",
-                     ld_text_string(&why));
+        say_failure(&target, call->options->check, rc, ld_text_string(&why));
         status = 1;
     }
+    json_decref(body);
     ld_text_fini(&why);
     return status;
 }
@@ -62,7 +80,7 @@ const struct ld_verb ld_verb_reload = {
     .name = "reload",
     .operands = "NAME...",
     .summary = "load the script again without losing the process, and say how that went",
-    .options = LD_OPTIONS_ASK,
+    .options = LD_OPTIONS_ASK | LD_OPTIONS_TRIAL,
     .least = 1,
     .most = -1,
     .run = run,

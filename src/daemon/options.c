@@ -243,6 +243,8 @@ static const struct row rows[] = {
      "kill after this time (default: the daemon's own --stop-timeout and a little)"},
     {"timeout", 0, "SECONDS", LD_OPTIONS_ASK, set_seconds, AT(timeout), seconds_wants,
      "wait no longer for the answer (default: the daemon's own limit and a little)"},
+    {"check", 0, NULL, LD_OPTIONS_TRIAL, set_flag, AT(check), NULL,
+     "only try: run the new code until it is ready, then discard it"},
     {"json", 0, NULL, LD_OPTIONS_JSON, set_flag, AT(json), NULL, "print JSON"},
     {"follow", 'f', NULL, LD_OPTIONS_TAIL, set_flag, AT(follow), NULL,
      "go on with what is written, until Ctrl-C"},

@@ -17,6 +17,7 @@ enum ld_option_group {
     LD_OPTIONS_ASK = 1 << 3,     /* --timeout for an answer */
     LD_OPTIONS_JSON = 1 << 4,    /* --json */
     LD_OPTIONS_TAIL = 1 << 5,    /* --follow, --lines, --since and --level */
+    LD_OPTIONS_TRIAL = 1 << 6,   /* --check */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -68,6 +69,7 @@ struct ld_options {
     const char *cpath;
     const char *chunk; /* -e */
     double timeout;    /* of stop, reload and reopen; below 0: the daemon's own */
+    bool check; /* only whether a reload would succeed */
     bool json;
     bool follow;
     long lines;    /* below 0: not given */

@@ -210,11 +210,16 @@ static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     serve_next(peer);
 }
 
-/* Ask the host for a reload. */
-static void ask_reload(struct peer *peer) {
+/* Ask the host for a reload, or whether one would succeed. */
+static void ask_reload(struct peer *peer, const json_t *request) {
+    const json_t *check = json_object_get(request, "check");
+    if (check != NULL && !json_is_boolean(check)) {
+        send_answer(peer, failure("\"check\" must be true or false"));
+        return;
+    }
     peer->waiting = true;
     peer->waiter.done = on_verdict;
-    peer->control->ops->reload(peer->control->host, &peer->waiter);
+    peer->control->ops->reload(peer->control->host, &peer->waiter, json_is_true(check));
 }
 
 /* Send a part of an answer. */
@@ -255,7 +260,7 @@ static void serve_request(struct peer *peer, const json_t *request) {
         return;
     }
     if (strcmp(verb, "reload") == 0) {
-        ask_reload(peer);
+        ask_reload(peer, request);
         return;
     }
     if (strcmp(verb, "eval") == 0) {

@@ -23,8 +23,9 @@ struct ld_control_ops {
     json_t *(*status)(void *host);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
-    /* Ask for a reload; WAITER is told in a later turn of the loop how it ended. */
-    void (*reload)(void *host, struct ld_waiter *waiter);
+    /* Ask for a reload, or with CHECK whether one would succeed; WAITER is told in a later turn of the loop how
+     * that ended. */
+    void (*reload)(void *host, struct ld_waiter *waiter, bool check);
     /* Run the chunk of a REQUEST of the client on FD. NULL: WAITER is told in a later turn of the loop how that
      * ended. */
     json_t *(*eval)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);

@@ -64,6 +64,7 @@ struct ld_retired {
 struct ld_reload {
     enum ld_reload_phase phase;
     bool asked;                      /* a reload that has not begun */
+    bool is_trial;                   /* the one under way: the new generation is discarded when it is ready */
     bool answered;                   /* the old generation has given its state, or failed to */
     struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
@@ -74,6 +75,7 @@ struct ld_reload {
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* of the reload under way */
     struct ld_waiter *later_waiters; /* of the next one */
+    struct ld_waiter *trial_waiters; /* of the next trial, which was asked for unless this is NULL */
     uint64_t ok;
     uint64_t failed;
     bool last_ok;
@@ -185,6 +187,11 @@ bool ld_retired_is_stopping(const struct ld_host *host);
 
 /* Ask for a reload; it begins in the next turn. WAITER may be NULL. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Ask whether a reload would succeed: the new generation is made, and discarded when it is ready. */
+void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Forget a waiter. */
 void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter);
 
 /* Continue a reload, or begin one that was asked for. */

@@ -162,7 +162,7 @@ static bool send_answer(int fd, json_t *answer) {
     return sent == (ssize_t)size + 1;
 }
 
-/* Make the answer to a verb but reload. */
+/* Make the answer to a verb; a reload gets none unless reloads are refused, one that is only checked does. */
 static json_t *make_answer(struct ld_lobby *lobby, const char *verb,
                            const struct ld_lobby_news *news) {
     char words[512];
@@ -196,7 +196,8 @@ static enum fate serve_line(struct ld_lobby *lobby, struct seat *seat, const cha
     char taken[REQUEST_MAX];
     json_t *request = json_loadb(line, size, JSON_REJECT_DUPLICATES, NULL);
     const char *verb = json_string_value(json_object_get(request, "verb"));
-    bool is_reload = verb != NULL && strcmp(verb, "reload") == 0;
+    bool is_reload = verb != NULL && strcmp(verb, "reload") == 0 &&
+                     !json_is_true(json_object_get(request, "check"));
     enum fate fate = LEFT;
     seat->wants_reload = is_reload;
     if (verb != NULL && (!is_reload || news->refuses_reload) &&

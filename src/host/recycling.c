@@ -49,9 +49,10 @@ static void log_heap(const struct ld_host *host) {
     ld_text_fini(&text);
 }
 
-/* Whether a reload is under way, or asked for. */
+/* Whether a reload is under way, or asked for. A trial is none. */
 static bool is_reloading(const struct ld_host *host) {
-    return host->reload.phase != LD_RELOAD_NONE || host->reload.asked;
+    const struct ld_reload *reload = &host->reload;
+    return (reload->phase != LD_RELOAD_NONE && !reload->is_trial) || reload->asked;
 }
 
 /* Ask for a reload if it is time for one. A reload that is under way, or asked for, is as good. */

@@ -29,6 +29,12 @@ void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
     }
 }
 
+/* Ask for a trial. */
+void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter) {
+    waiter->next = host->reload.trial_waiters;
+    host->reload.trial_waiters = waiter;
+}
+
 /* Take a waiter out of a list. */
 static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
     while (*list != NULL && *list != waiter) {
@@ -43,6 +49,7 @@ static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
 void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
     take_out(&host->reload.waiters, waiter);
     take_out(&host->reload.later_waiters, waiter);
+    take_out(&host->reload.trial_waiters, waiter);
 }
 
 /* Tell all waiters in a list how the reload ended. */
@@ -55,14 +62,19 @@ static void tell(struct ld_waiter **list, json_t *answer) {
     json_decref(answer);
 }
 
+/* Note that no reload is under way any more; how long it took, in milliseconds. */
+static double end_phase(struct ld_host *host) {
+    host->reload.phase = LD_RELOAD_NONE;
+    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
+    return (double)(uv_hrtime() - host->reload.started) / 1e6;
+}
+
 /* Note how a reload ended. */
 static void note_end(struct ld_host *host, bool ok) {
     struct ld_reload *reload = &host->reload;
-    reload->phase = LD_RELOAD_NONE;
-    ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
+    reload->last_ms = end_phase(host);
     reload->last_ok = ok;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
-    reload->last_ms = (double)(uv_hrtime() - reload->started) / 1e6;
     reload->ok += ok;
     reload->failed += !ok;
     ld_text_clear(&reload->last_error);
@@ -105,9 +117,16 @@ static void close_next(struct ld_host *host) {
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     close_next(host);
-    ld_log_with(LD_LOG_ERROR, &reload->why,
-                "reload refused, generation %u keeps running: ", host->script->generation);
-    note_end(host, false);
+    if (reload->is_trial) {
+        end_phase(host);
+        ld_log_with(LD_LOG_WARN, &reload->why,
+                    "reload checked: it would be refused, generation %u keeps running: ",
+                    host->script->generation);
+    } else {
+        ld_log_with(LD_LOG_ERROR, &reload->why,
+                    "reload refused, generation %u keeps running: ", host->script->generation);
+        note_end(host, false);
+    }
     tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
                                      ld_json_text(ld_text_string(&reload->why), reload->why.size)));
 }
@@ -125,6 +144,7 @@ void ld_reload_abandon(struct ld_host *host) {
     }
     tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
     tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    tell(&reload->trial_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
 }
 
 /* Copy the first of the results on CO into the new generation, in the time that the on_reload
@@ -170,19 +190,28 @@ static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results)
     return true;
 }
 
+/* Take the request that is served now: a reload, or if none was asked for a trial. */
+static void take_request(struct ld_reload *reload) {
+    struct ld_waiter **waiters = reload->asked ? &reload->later_waiters : &reload->trial_waiters;
+    reload->is_trial = !reload->asked;
+    reload->asked = false;
+    reload->waiters = *waiters;
+    *waiters = NULL;
+}
+
 /* Begin: compile, and ask the old generation for its state. */
 static void begin(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
-    reload->asked = false;
-    reload->waiters = reload->later_waiters;
-    reload->later_waiters = NULL;
+    take_request(reload);
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
     ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     reload->answered = false;
     ld_text_clear(&reload->why);
-    ld_notify_reloading();
+    if (!reload->is_trial) {
+        ld_notify_reloading();
+    }
     ld_api_parcel_begin(host->script);
     ld_reserve_lend();
     bool loaded = ld_script_new(&reload->next, &host->setup, host->script->generation + 1,
@@ -264,6 +293,18 @@ static void commit(struct ld_host *host) {
                                      (int)host->script->generation, "ms", reload->last_ms));
 }
 
+/* Discard a new generation that could be the service: this was a trial. */
+static void pass_trial(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    close_next(host);
+    double ms = end_phase(host);
+    ld_log(LD_LOG_INFO,
+           "reload checked: the new code was ready after %.1f ms, generation %u keeps running", ms,
+           host->script->generation);
+    tell(&reload->waiters, json_pack("{s:b, s:b, s:i, s:f}", "ok", 1, "check", 1, "generation",
+                                     (int)host->script->generation, "ms", ms));
+}
+
 /* Note why the new generation cannot become the service; false if it can, or may yet. */
 static bool has_failed(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
@@ -336,7 +377,11 @@ static void step_loading(struct ld_host *host) {
             ld_alarm_wake_at(host, reload->shown_by);
             return;
         }
-        commit(host);
+        if (reload->is_trial) {
+            pass_trial(host);
+        } else {
+            commit(host);
+        }
     } else {
         ld_alarm_wake_at(host, host->reload.deadline);
     }
@@ -344,8 +389,8 @@ static void step_loading(struct ld_host *host) {
 
 /* Continue a reload, or begin one. */
 void ld_reload_step(struct ld_host *host) {
-    if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE &&
-        host->reload.asked) {
+    bool is_asked = host->reload.asked || host->reload.trial_waiters != NULL;
+    if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE && is_asked) {
         begin(host);
     }
     if (host->reload.phase == LD_RELOAD_ASKING) {

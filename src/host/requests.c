@@ -30,8 +30,12 @@ static json_t *answer_reopen(void *arg) {
 }
 
 /* Begin to answer "reload". */
-static void ask_reload(void *arg, struct ld_waiter *waiter) {
-    ld_reload_ask(arg, waiter);
+static void ask_reload(void *arg, struct ld_waiter *waiter, bool check) {
+    if (check) {
+        ld_reload_ask_trial(arg, waiter);
+    } else {
+        ld_reload_ask(arg, waiter);
+    }
 }
 
 /* Begin to answer "eval". */
