@@ -9,9 +9,11 @@ local SERVICE = [[listen name user chdir umask env clear-env log log-level log-f
 
 -- The options of each verb, besides those of all.
 local VERBS = {
-  run = SERVICE, start = SERVICE, stop = "timeout", reload = "timeout check", restart = "", status = "json",
-  list = "json", logs = "follow lines since level json", reopen = "timeout", signal = "", check = "",
-  eval = "timeout",
+  run = SERVICE .. " config", start = SERVICE .. " config all",
+  stop = "timeout config all", reload = "timeout check config all",
+  restart = "config all", status = "json config all",
+  list = "json", logs = "follow lines since level json", reopen = "timeout config all",
+  signal = "", check = "", eval = "timeout",
 }
 
 local function each_verb(fn)

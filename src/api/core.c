@@ -24,19 +24,24 @@ static int l_raise(lua_State *L) {
     lx_error(L, "%s", luaL_checkstring(L, 1));
 }
 
-/* Run an embedded file: run(name, ...) -> what it returns. */
-static int l_run(lua_State *L) {
-    const char *name = luaL_checkstring(L, 1);
+/* Compile an embedded file. */
+void ld_api_core_load(lua_State *L, const char *name) {
     const struct ld_embedded *chunk = find_chunk(name);
     if (chunk == NULL) {
-        return luaL_error(L, "there is no embedded file '%s'", name);
+        luaL_error(L, "there is no embedded file '%s'", name);
+        return;
     }
     lua_pushfstring(L, "=" LX_OWN_CHUNK "%s", name);
     if (luaL_loadbufferx(L, chunk->text, chunk->size, lua_tostring(L, -1), "t") != LUA_OK) {
-        return lua_error(L);
+        lua_error(L);
     }
+    lua_remove(L, -2);
+}
+
+/* Run an embedded file: run(name, ...) -> what it returns. */
+static int l_run(lua_State *L) {
+    ld_api_core_load(L, luaL_checkstring(L, 1));
     lua_replace(L, 1);
-    lua_pop(L, 1);
     lua_call(L, lua_gettop(L) - 1, 1);
     return 1;
 }

@@ -10,6 +10,9 @@ void ld_api_core_open(lua_State *L);
 /* Push it. */
 void ld_api_core_push(lua_State *L);
 
+/* Compile an embedded file and push the function. Raises if there is none of that name. */
+void ld_api_core_load(lua_State *L, const char *name);
+
 /* Run init.lua, which completes the table of the module at index MODULE. Raises what it raises. */
 void ld_api_core_run(lua_State *L, int module);
 

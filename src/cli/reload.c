@@ -73,14 +73,14 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
 
 /* Reload daemons. */
 static int run(const struct ld_call *call) {
-    return ld_target_each(call, reload_one);
+    return ld_target_each_of(call, LD_TARGET_RUNNING, reload_one);
 }
 
 const struct ld_verb ld_verb_reload = {
     .name = "reload",
     .operands = "NAME...",
     .summary = "load the script again without losing the process, and say how that went",
-    .options = LD_OPTIONS_ASK | LD_OPTIONS_TRIAL,
+    .options = LD_OPTIONS_ASK | LD_OPTIONS_TRIAL | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

@@ -30,14 +30,14 @@ static int reopen_one(const struct ld_call *call, const struct ld_rundir *dir,
 
 /* Make daemons reopen their logs. */
 static int run(const struct ld_call *call) {
-    return ld_target_each(call, reopen_one);
+    return ld_target_each_of(call, LD_TARGET_RUNNING, reopen_one);
 }
 
 const struct ld_verb ld_verb_reopen = {
     .name = "reopen",
     .operands = "NAME...",
     .summary = "reopen the log file after a rotation",
-    .options = LD_OPTIONS_ASK,
+    .options = LD_OPTIONS_ASK | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

@@ -1,19 +1,18 @@
 /* lunad restart */
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/say.h"
+#include "cli/apart.h"
+#include "cli/services.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
 #include "daemon/starter.h"
 #include "posix/paths.h"
 #include "posix/pidfile.h"
-#include "posix/process.h"
 #include "posix/user.h"
 
 /* Become the user who started the service, the owner of the record, with the groups of the user
@@ -134,58 +133,22 @@ static int start_or_keep_record(const struct ld_target *target, const struct ld_
     return status;
 }
 
-static volatile sig_atomic_t start_pid; /* of the child that starts */
+/* A start by a record. */
+struct again {
+    const struct ld_target *target;
+    const struct ld_record *record;
+};
 
-/* Pass an interruption on to the child, which cancels the start. */
-static void on_interrupt(int signo) {
-    ld_process_kill((pid_t)start_pid, signo);
+/* Start as a record says. */
+static int do_start(void *arg) {
+    const struct again *again = arg;
+    return start_or_keep_record(again->target, again->record);
 }
 
-/* Set HANDLER for the signals that may interrupt us. */
-static void handle_interrupts(void (*handler)(int)) {
-    static const int signals[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-    const struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
-    for (size_t i = 0; i < LD_COUNT(signals); i++) {
-        sigaction(signals[i], &action, NULL);
-    }
-}
-
-/* Fork the child that starts. Signals are blocked meanwhile, so that none is lost. */
-static pid_t fork_start(void) {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, &before);
-    pid_t pid = fork();
-    if (pid > 0) {
-        start_pid = pid;
-        handle_interrupts(on_interrupt);
-    }
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    return pid;
-}
-
-/* Start as RECORD says, or only CHECK that, in a child, and wait for it. The exit status. */
-static int start_in_child(const struct ld_target *target, const struct ld_record *record,
-                          bool check) {
-    int result = 0;
-    fflush(NULL);
-    signal(SIGCHLD, SIG_DFL); /* with SIG_IGN waitpid would return no exit status */
-    pid_t pid = fork_start();
-    if (pid < 0) {
-        ld_say_error("restart: fork: %s", strerror(errno));
-        return 1;
-    }
-    if (pid == 0) {
-        int status =
-            check ? start_again(target, record, true) : start_or_keep_record(target, record);
-        fflush(NULL);
-        _exit(status);
-    }
-    while (waitpid(pid, &result, 0) < 0 && errno == EINTR) {
-    }
-    handle_interrupts(SIG_DFL);
-    return WIFEXITED(result) ? WEXITSTATUS(result) : 1;
+/* Check that this can be done. */
+static int do_check(void *arg) {
+    const struct again *again = arg;
+    return start_again(again->target, again->record, true);
 }
 
 /* Say why the record cannot be used; the exit status. */
@@ -211,15 +174,16 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
         ld_say_error("%s: cannot restart: its script was read from stdin", target->name);
         return 1;
     }
+    struct again again = {target, record};
     bool is_alive = target->holder.state == LD_HOLDER_ALIVE;
-    int status = start_in_child(target, record, true);
+    int status = ld_apart_call(do_check, &again, "restart");
     if (status != 0 && is_alive) {
         ld_say_error("%s: not restarted: it keeps running as it is", target->name);
     }
     if (status == 0 && is_alive) {
         status = ld_target_stop(target, -1);
     }
-    return status != 0 ? status : start_in_child(target, record, false);
+    return status != 0 ? status : ld_apart_call(do_start, &again, "restart");
 }
 
 /* Restart a daemon, also one that has crashed. */
@@ -241,15 +205,17 @@ static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
     return status;
 }
 
-/* Restart daemons. */
+/* Restart daemons: by their records, or by a config. */
 static int run(const struct ld_call *call) {
-    return ld_target_each(call, restart_one);
+    return call->options->config != NULL ? ld_services_restart(call, &ld_verb_start)
+                                         : ld_target_each(call, restart_one);
 }
 
 const struct ld_verb ld_verb_restart = {
     .name = "restart",
     .operands = "NAME...",
     .summary = "stop, then start as it was started",
+    .options = LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

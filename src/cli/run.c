@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/prepare.h"
+#include "cli/services.h"
 #include "cli/verbs.h"
 #include "daemon/launch.h"
 #include "host/host.h"
@@ -44,6 +45,9 @@ static void look_around(struct ld_service *service) {
 /* Run a script in the foreground. */
 static int run(const struct ld_call *call) {
     struct ld_service service = {.daemon = false};
+    if (call->options->config != NULL) {
+        return ld_services_start(call, &ld_verb_run);
+    }
     if (ld_prepare_descriptors(call, true) != 0) {
         return 2;
     }
@@ -69,7 +73,7 @@ const struct ld_verb ld_verb_run = {
     .name = "run",
     .operands = "SCRIPT|-|-e CHUNK [ARG...]",
     .summary = "run a script in the foreground",
-    .options = LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK,
+    .options = LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK | LD_OPTIONS_CONFIG,
     .least = 1,
     .most = -1,
     .run = run,

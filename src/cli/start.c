@@ -20,6 +20,7 @@
 
 #include "base/say.h"
 #include "cli/prepare.h"
+#include "cli/services.h"
 #include "cli/verbs.h"
 #include "daemon/detach.h"
 #include "daemon/launch.h"
@@ -60,6 +61,13 @@ static int detach(struct ld_service *service) {
 /* Run a script as a daemon. */
 static int run(const struct ld_call *call) {
     struct ld_service service = {.daemon = true};
+    if (call->options->config != NULL) {
+        return ld_services_start(call, &ld_verb_start);
+    }
+    if (call->options->all) {
+        ld_say_error("start: --all means the services of a config: give --config FILE");
+        return 2;
+    }
     const char *script = call->argv[call->operand];
     if (strcmp(script, "-") == 0 || ld_paths_descriptor(script) >= 0) {
         ld_say_error("start: a daemon's script must be a file: \"%s\" is for run", script);
@@ -85,7 +93,7 @@ const struct ld_verb ld_verb_start = {
     .name = "start",
     .operands = "SCRIPT [ARG...]",
     .summary = "run a script as a daemon; it returns when the script is ready, or says why not",
-    .options = LD_OPTIONS_SERVICE,
+    .options = LD_OPTIONS_SERVICE | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

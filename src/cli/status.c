@@ -70,8 +70,9 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
 /* Show daemons. */
 static int run(const struct ld_call *call) {
     reports = json_array();
-    int status = ld_target_each(call, show_one);
-    bool is_one = call->argv[call->operand + 1] == NULL;
+    int status = ld_target_each_of(call, LD_TARGET_IMPLIED, show_one);
+    char **names = call->argv + call->operand;
+    bool is_one = names[0] != NULL && names[1] == NULL;
     if (call->options->json && (!is_one || json_array_size(reports) > 0)) {
         ld_status_report_print(is_one ? json_array_get(reports, 0) : reports);
     }
@@ -83,7 +84,7 @@ const struct ld_verb ld_verb_status = {
     .name = "status",
     .operands = "NAME...",
     .summary = "show how daemons are doing",
-    .options = LD_OPTIONS_JSON,
+    .options = LD_OPTIONS_JSON | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

@@ -32,14 +32,14 @@ static int stop_one(const struct ld_call *call, const struct ld_rundir *dir, con
 
 /* Stop daemons. */
 static int run(const struct ld_call *call) {
-    return ld_target_each(call, stop_one);
+    return ld_target_each_of(call, LD_TARGET_LAST_FIRST, stop_one);
 }
 
 const struct ld_verb ld_verb_stop = {
     .name = "stop",
     .operands = "NAME...",
     .summary = "stop gracefully, then by SIGKILL after the time is up",
-    .options = LD_OPTIONS_STOP,
+    .options = LD_OPTIONS_STOP | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
     .least = 1,
     .most = -1,
     .run = run,

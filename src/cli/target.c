@@ -11,6 +11,7 @@
 #include "base/parse.h"
 #include "base/say.h"
 #include "base/time.h"
+#include "cli/config.h"
 #include "daemon/hold.h"
 #include "daemon/record.h"
 #include "posix/family.h"
@@ -420,10 +421,68 @@ int ld_target_stop(const struct ld_target *target, double seconds) {
     return status;
 }
 
-/* Call EACH for every operand. */
-int ld_target_each(const struct ld_call *call,
-                   int (*each)(const struct ld_call *call, const struct ld_rundir *dir,
-                               const char *argument)) {
+/* Work for services of a config. */
+static int each_service(const struct ld_call *call, unsigned flags, ld_target_work *each) {
+    struct ld_config config;
+    int worst = ld_config_load(&config, call->options->config, call->argv[0]);
+    if (worst == 0) {
+        worst = ld_config_choose(&config, call, (flags & LD_TARGET_IMPLIED) != 0);
+    }
+    for (size_t i = 0; i < config.chosen_count; i++) {
+        bool backwards = (flags & LD_TARGET_LAST_FIRST) != 0;
+        const struct ld_config_service *service =
+            config.chosen[backwards ? config.chosen_count - 1 - i : i];
+        struct ld_rundir dir;
+        int status = ld_rundir_open(&dir, ld_config_run_dir(service, call));
+        status = status == 0 ? each(call, &dir, service->name) : status;
+        worst = status > worst ? status : worst;
+        ld_rundir_close(&dir);
+    }
+    ld_config_fini(&config);
+    return worst;
+}
+
+/* A walk over all daemons. */
+struct walk {
+    const struct ld_call *call;
+    const struct ld_rundir *dir;
+    unsigned flags;
+    ld_target_work *each;
+    int count;
+    int worst;
+};
+
+/* Work for one of them. */
+static bool walk_on(const char *name, void *arg) {
+    struct walk *walk = arg;
+    struct ld_holder holder;
+    bool is_alive = ld_pidfile_inspect(&holder, walk->dir->fd, name) < 0 || /* EACH will say why */
+                    holder.state == LD_HOLDER_ALIVE;
+    if (is_alive || (walk->flags & LD_TARGET_RUNNING) == 0) {
+        int status = walk->each(walk->call, walk->dir, name);
+        walk->worst = status > walk->worst ? status : walk->worst;
+        walk->count++;
+    }
+    return true;
+}
+
+/* Work for all daemons of the run directory. */
+static int each_daemon(const struct ld_call *call, unsigned flags, ld_target_work *each) {
+    struct ld_rundir dir;
+    struct walk walk = {.call = call, .dir = &dir, .flags = flags, .each = each};
+    walk.worst = ld_rundir_open(&dir, call->options->run_dir);
+    if (walk.worst == 0) {
+        ld_rundir_each(&dir, walk_on, &walk);
+    }
+    if (walk.worst == 0 && walk.count == 0 && !call->options->json) {
+        ld_say("no daemon is running (%s)", ld_text_string(&dir.where));
+    }
+    ld_rundir_close(&dir);
+    return walk.worst;
+}
+
+/* Work for every operand. */
+static int each_operand(const struct ld_call *call, ld_target_work *each) {
     struct ld_rundir dir;
     int worst = ld_rundir_open(&dir, call->options->run_dir);
     if (worst == 0) {
@@ -434,4 +493,16 @@ int ld_target_each(const struct ld_call *call,
     }
     ld_rundir_close(&dir);
     return worst;
+}
+
+/* Work for all that a call means. */
+int ld_target_each_of(const struct ld_call *call, unsigned flags, ld_target_work *each) {
+    return call->options->config != NULL ? each_service(call, flags, each)
+           : call->options->all          ? each_daemon(call, flags, each)
+                                         : each_operand(call, each);
+}
+
+/* The same without flags. */
+int ld_target_each(const struct ld_call *call, ld_target_work *each) {
+    return ld_target_each_of(call, 0, each);
 }

@@ -52,9 +52,21 @@ int ld_target_stop(const struct ld_target *target, double seconds);
 /* Remove the files of a dead daemon; does nothing if it runs. */
 void ld_target_clear(const struct ld_target *target);
 
-/* Call EACH for every operand of a call and return the worst exit status. */
-int ld_target_each(const struct ld_call *call,
-                   int (*each)(const struct ld_call *call, const struct ld_rundir *dir,
-                               const char *argument));
+/* Does the work of a verb for one daemon; the exit status, after complaining. */
+typedef int ld_target_work(const struct ld_call *call, const struct ld_rundir *dir,
+                           const char *argument);
+
+enum ld_target_flags {
+    LD_TARGET_RUNNING =
+        1 << 0, /* --all without a config means those that run, not also those that have died */
+    LD_TARGET_LAST_FIRST =
+        1 << 1, /* services of a config, in the reverse of the order in which they are started */
+    LD_TARGET_IMPLIED = 1 << 2, /* --config without names means all services */
+};
+
+/* Call EACH for every operand of a call, or with --all for all daemons, or with --config for those of its services, and
+ * return the worst exit status. */
+int ld_target_each(const struct ld_call *call, ld_target_work *each);
+int ld_target_each_of(const struct ld_call *call, unsigned flags, ld_target_work *each);
 
 #endif

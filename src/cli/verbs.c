@@ -22,7 +22,12 @@ static bool check_operands(const struct ld_verb *verb, const struct ld_call *cal
     while (call->argv[call->operand + count] != NULL) {
         count++;
     }
-    int least = call->options->chunk != NULL ? 0 : verb->least;
+    const struct ld_options *options = call->options;
+    int least = options->chunk != NULL || options->config != NULL || options->all ? 0 : verb->least;
+    if (options->all && count > 0) {
+        ld_say_error("%s: --all takes the place of names", verb->name);
+        return false;
+    }
     if (count >= least && (verb->most < 0 || count <= verb->most)) {
         return true;
     }

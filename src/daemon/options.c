@@ -184,6 +184,10 @@ static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 static const struct row rows[] = {
     {NULL, 'e', "CHUNK", LD_OPTIONS_CHUNK, set_text, AT(chunk), "a piece of Lua",
      "run this piece of Lua instead of a script"},
+    {"config", 'c', "FILE", LD_OPTIONS_CONFIG, set_text, AT(config), path_wants,
+     "a Lua file that returns options, or describes services; or a folder of them"},
+    {"all", 0, NULL, LD_OPTIONS_ALL, set_flag, AT(all), NULL,
+     "all daemons of the run directory, or all services of --config"},
     {"name", 'n', "NAME", SERVICE, set_name, AT(name), name_wants,
      "the daemon's name (default: the script's file name without .lua)"},
     {"user", 0, "USER[:GROUP]", SERVICE, set_user, AT(user), "USER[:GROUP]",
@@ -235,9 +239,9 @@ static const struct row rows[] = {
      "a keeper starts it again when it has failed, or also when it has finished (default: no)"},
     {"notify-fd", 0, "FD", SERVICE, set_fd, AT(notify_fd), "a descriptor above 2",
      "write a newline to this inherited descriptor when ready (s6, dinit), and close it"},
-    {"path", 0, "PATH", SERVICE, set_text, AT(path), path_wants,
+    {"path", 0, "PATH", SERVICE | LD_OPTIONS_SEARCH, set_text, AT(path), path_wants,
      "put before package.path (a template, or a directory)"},
-    {"cpath", 0, "PATH", SERVICE, set_text, AT(cpath), path_wants,
+    {"cpath", 0, "PATH", SERVICE | LD_OPTIONS_SEARCH, set_text, AT(cpath), path_wants,
      "put before package.cpath (a template, or a directory)"},
     {"timeout", 0, "SECONDS", LD_OPTIONS_STOP, set_seconds, AT(timeout), seconds_wants,
      "kill after this time (default: the daemon's own --stop-timeout and a little)"},
@@ -378,6 +382,61 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
             return -1;
         }
     }
+}
+
+/* Copy the words of some options: getopt goes through them once more. */
+size_t ld_options_copy_words(unsigned groups, unsigned kept, char **argv, const char **out) {
+    struct getopt_tables tables;
+    size_t copied = 0;
+    fill_tables(&tables, groups);
+    opterr = 0;
+    optind = 0;
+    for (int before = 1;; before = optind) {
+        int code = getopt_long(count_arguments(argv), argv, tables.shorts, tables.longs, NULL);
+        const struct row *row = code != -1 ? find_row(code, groups) : NULL;
+        if (row == NULL) {
+            return copied;
+        }
+        for (int i = before; i < optind && belongs(row, kept); i++) {
+            out[copied++] = argv[i];
+        }
+    }
+}
+
+/* Find the facts of an option. */
+bool ld_options_describe(size_t index, struct ld_option_facts *facts) {
+    static setter *const numbers[] = {set_seconds, set_some_seconds, set_some_size,
+                                      set_fd,      set_keep,         set_user};
+    static char choice[64];
+    if (index >= LD_COUNT(rows)) {
+        return false;
+    }
+    const struct row *row = &rows[index];
+    bool is_ours =
+        (row->groups & SERVICE) != 0 || (row->groups == EVERY_VERB && row->value != NULL);
+    *facts = (struct ld_option_facts){.name = is_ours ? row->name : NULL,
+                                      .wants = row->wants,
+                                      .is_path = row->wants == path_wants};
+    if (row->set == set_choice) {
+        snprintf(choice, sizeof choice, "one of %s", row->wants);
+        facts->wants = choice;
+    }
+    for (size_t i = 0; i < LD_COUNT(numbers); i++) {
+        facts->takes_number = facts->takes_number || row->set == numbers[i];
+    }
+    return true;
+}
+
+/* Check whether an option takes a value. */
+bool ld_options_accept(const char *name, const char *value) {
+    struct ld_options options = {0};
+    const struct row *row = rows;
+    while (row < rows + LD_COUNT(rows) && (row->name == NULL || strcmp(row->name, name) != 0)) {
+        row++;
+    }
+    bool accepts = row < rows + LD_COUNT(rows) && row->set(&options, row, value);
+    ld_options_fini(&options);
+    return accepts;
 }
 
 /* Free what the options own. */

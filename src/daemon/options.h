@@ -18,6 +18,9 @@ enum ld_option_group {
     LD_OPTIONS_JSON = 1 << 4,    /* --json */
     LD_OPTIONS_TAIL = 1 << 5,    /* --follow, --lines, --since and --level */
     LD_OPTIONS_TRIAL = 1 << 6,   /* --check */
+    LD_OPTIONS_CONFIG = 1 << 7,  /* --config */
+    LD_OPTIONS_ALL = 1 << 8,     /* --all */
+    LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -69,6 +72,8 @@ struct ld_options {
     const char *cpath;
     const char *chunk; /* -e */
     double timeout;    /* of stop, reload and reopen; below 0: the daemon's own */
+    const char *config;
+    bool all;   /* in place of names */
     bool check; /* only whether a reload would succeed */
     bool json;
     bool follow;
@@ -82,6 +87,26 @@ struct ld_options {
  * options. */
 int ld_options_parse(struct ld_options *options, unsigned groups, char **argv, struct ld_text *why);
 void ld_options_fini(struct ld_options *options);
+
+/* Copy the words of argv[1...] that are options of the groups KEPT, --run-dir among them, to OUT, which has room
+ * for as many as there are in ARGV. GROUPS are those of the verb that ARGV was parsed for, without a fault. How many there are. */
+size_t ld_options_copy_words(unsigned groups, unsigned kept, char **argv, const char **out);
+
+/* An option that a config may have. */
+struct ld_option_facts {
+    const char *name; /* long */
+    const char
+        *wants; /* what a good value is, "one of a|b"; NULL for a flag. Valid until the next call */
+    bool takes_number; /* such as a time; else it is a text */
+    bool is_path;      /* a relative one is made absolute */
+};
+
+/* Find the facts of an option, the INDEX-th of the table; false after the last. NAME is NULL if a config cannot
+ * have it. */
+bool ld_options_describe(size_t index, struct ld_option_facts *facts);
+
+/* Whether the option NAME, which takes a value, takes this one. */
+bool ld_options_accept(const char *name, const char *value);
 
 /* Add a line of help for each option of a verb that takes GROUPS. */
 void ld_options_add_help(struct ld_text *help, unsigned groups);
