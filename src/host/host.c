@@ -55,6 +55,7 @@ static void fill_setup(struct ld_host *host) {
         .readiness = host->readiness,
         .parcels = host->parcels,
         .source = &host->source,
+        .texts = host->texts,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
@@ -187,7 +188,9 @@ static int open_engine(struct ld_host *host) {
     host->children = ld_children_new(&host->loop, host->reaper, host->service->name);
     host->listeners = ld_listeners_new();
     host->parcels = ld_parcels_new(&host->loop, held_ms(host->service));
-    bool has_all = host->children != NULL && host->listeners != NULL && host->parcels != NULL;
+    host->texts = ld_texts_new();
+    bool has_all = host->children != NULL && host->listeners != NULL && host->parcels != NULL &&
+                   host->texts != NULL;
     return has_all ? hand_sockets(host) : -ENOMEM;
 }
 
@@ -375,6 +378,9 @@ static void close_host(struct ld_host *host) {
     }
     if (host->children != NULL) {
         ld_children_close(host->children);
+    }
+    if (host->texts != NULL) {
+        ld_texts_free(host->texts);
     }
     int rc = uv_loop_close(&host->loop);
     LD_ASSERT(rc == 0);

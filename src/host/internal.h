@@ -120,6 +120,7 @@ struct ld_host {
     struct ld_sentry *sentry; /* NULL: there is none */
     struct ld_lag lag;
     struct ld_source source;
+    struct ld_texts *texts; /* of the files that generations are made of */
     struct ld_setup setup;
     enum ld_host_state state;
     struct ld_script *script; /* the generation that is the service */

@@ -28,8 +28,12 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
     script->errors.handler = LUA_NOREF;
     script->errors.generation = generation;
     script->errors.holds_first = !setup->daemon || generation > 1;
-    int rc = ld_state_open(script, why);
+    script->memory = ld_memory_new(setup->texts, setup->watches);
+    int rc = script->memory != NULL ? ld_state_open(script, why) : -ENOMEM;
     if (rc < 0) {
+        if (ld_text_is_empty(why)) {
+            ld_text_puts(why, strerror(ENOMEM));
+        }
         ld_script_close(script);
         return rc;
     }
@@ -37,9 +41,49 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
     return 0;
 }
 
+/* Make a generation from a memory. */
+void ld_script_recall(struct ld_script *script, struct ld_memory *memory) {
+    script->recall = ld_memory_hold(memory);
+}
+
+/* Find the text of the file that is the source, which is held; 0 or a negative errno. */
+static int find_text(struct ld_script *script, struct ld_texts_item **found, struct ld_text *why) {
+    const struct ld_source *source = script->setup->source;
+    const struct ld_memory_file *file =
+        script->recall != NULL ? ld_memory_find(script->recall, source->path) : NULL;
+    struct ld_text text = {0};
+    int rc = file != NULL ? 0 : ld_source_read(source, &text, why);
+    if (rc == 0) {
+        *found = file != NULL ? ld_texts_hold_again(file->text)
+                              : ld_texts_hold(script->setup->texts, ld_text_string(&text), text.size);
+    }
+    ld_text_fini(&text);
+    return rc == 0 && *found == NULL ? -ENOMEM : rc;
+}
+
+/* Compile the file that is the source, and note it, also if it cannot be had. */
+static int load_file(struct ld_script *script, struct ld_text *why) {
+    const struct ld_source *source = script->setup->source;
+    struct ld_texts_item *text = NULL;
+    int rc = find_text(script, &text, why);
+    enum ld_memory_kind kind = rc == 0 ? LD_MEMORY_TEXT : LD_MEMORY_MISSING;
+    int noted = ld_memory_note(script->memory, kind, source->path, NULL, text);
+    rc = rc == 0 ? noted : rc;
+    if (rc == 0) {
+        rc = ld_source_compile(script->L, source, text->data, text->size, why);
+    }
+    if (rc == -ENOMEM && ld_text_is_empty(why)) {
+        ld_text_puts(why, strerror(ENOMEM));
+    }
+    ld_texts_drop(script->setup->texts, text);
+    return rc;
+}
+
 /* Compile the source of a script; the function stays on the main stack until the start. */
 int ld_script_load(struct ld_script *script, struct ld_text *why) {
-    int rc = ld_source_load(script->L, script->setup->source, why);
+    bool is_file = script->setup->source->path != NULL;
+    int rc = is_file ? load_file(script, why)
+                     : ld_source_load(script->L, script->setup->source, why);
     if (rc < 0) {
         ld_heap_explain(script, why, ld_text_string(why));
     }
@@ -148,6 +192,8 @@ static void finish(struct ld_script *script) {
     }
     ld_errors_fini(&script->errors);
     ld_text_fini(&script->status_text);
+    ld_memory_drop(script->recall);
+    ld_memory_drop(script->memory);
     free(script);
 }
 

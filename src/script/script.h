@@ -12,6 +12,10 @@
 int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned generation,
                   struct ld_text *why);
 
+/* Have it made from MEMORY, of another generation, which is held: what is in there is not read from the disk.
+ * Before its source is compiled. */
+void ld_script_recall(struct ld_script *script, struct ld_memory *memory);
+
 /* Compile its source; 0 or a negative errno with the reason in WHY. */
 int ld_script_load(struct ld_script *script, struct ld_text *why);
 

@@ -57,7 +57,7 @@ static int check_file(int fd, const struct ld_source *source, struct ld_text *wh
 }
 
 /* Read the file of a source. */
-static int read_file(const struct ld_source *source, struct ld_text *text, struct ld_text *why) {
+int ld_source_read(const struct ld_source *source, struct ld_text *text, struct ld_text *why) {
     int fd = open(source->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
         int code = errno;
@@ -120,6 +120,17 @@ static int compile_text(lua_State *L, struct job *job, struct ld_text *why) {
     return -EINVAL;
 }
 
+/* Compile the text of a file. */
+int ld_source_compile(lua_State *L, const struct ld_source *source, const char *bytes, size_t size,
+                      struct ld_text *why) {
+    struct ld_text title = {0};
+    ld_text_format(&title, "@%s", source->path);
+    struct job job = {.text = bytes, .size = size, .title = ld_text_string(&title)};
+    int rc = compile_text(L, &job, why);
+    ld_text_fini(&title);
+    return rc;
+}
+
 /* Compile a source. */
 int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text *why) {
     if (source->path == NULL) {
@@ -127,15 +138,10 @@ int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text 
         return compile_text(L, &job, why);
     }
     struct ld_text text = {0};
-    struct ld_text title = {0};
-    int rc = read_file(source, &text, why);
+    int rc = ld_source_read(source, &text, why);
     if (rc == 0) {
-        ld_text_format(&title, "@%s", source->path);
-        struct job job = {
-            .text = ld_text_string(&text), .size = text.size, .title = ld_text_string(&title)};
-        rc = compile_text(L, &job, why);
+        rc = ld_source_compile(L, source, ld_text_string(&text), text.size, why);
     }
-    ld_text_fini(&title);
     ld_text_fini(&text);
     return rc;
 }

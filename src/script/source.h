@@ -17,6 +17,13 @@ struct ld_source {
                            owner may write */
 };
 
+/* Read the file of the source, with all checks, into TEXT. 0 or a negative errno with the reason in WHY. */
+int ld_source_read(const struct ld_source *source, struct ld_text *text, struct ld_text *why);
+
+/* Compile BYTES, the text of the file of the source; as ld_source_load. */
+int ld_source_compile(lua_State *L, const struct ld_source *source, const char *bytes, size_t size,
+                      struct ld_text *why);
+
 /* Compile the source and push the function. 0, or a negative errno with the reason in WHY: -EINVAL
  * for a text that does not compile, bytecode included. Does not raise. */
 int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text *why);

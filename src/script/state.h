@@ -17,6 +17,7 @@
 #include "engine/wall_clock.h"
 #include "script/errors.h"
 #include "script/heap.h"
+#include "script/memory.h"
 #include "script/source.h"
 #include "script/stage.h"
 
@@ -44,6 +45,8 @@ struct ld_setup {
     int script;             /* index of the script in words */
     const char *path;       /* before package.path, or NULL */
     const char *cpath;      /* before package.cpath, or NULL */
+    struct ld_texts *texts; /* of the files that they are made of */
+    bool watches;           /* what they look for and do not find, too */
     struct ld_tally *tally; /* of uncaught errors */
     uint64_t memory_limit;  /* of the Lua heap of each, in bytes; 0: none */
     lua_Alloc alloc;        /* NULL: the usual one */
@@ -139,6 +142,8 @@ struct ld_script {
     const struct ld_setup *setup;
     lua_State *L;
     unsigned generation;
+    struct ld_memory *memory; /* what it is made of */
+    struct ld_memory *recall; /* what it is made from, in the place of the disk, or NULL */
     enum ld_stage stage;
     struct ld_timers *timers;
     lua_State *shelf;                       /* see enum ld_shelf */
