@@ -4,7 +4,7 @@ local support = require "support"
 
 local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format
   log-max-size log-keep rlimit memory-limit
-  recycle-every recycle-memory start-timeout stop-timeout wait-ready notify-fd no-new-privs on-error
+  recycle-every recycle-memory start-timeout stop-timeout wait-ready watch notify-fd no-new-privs on-error
   stuck-after hup restart path cpath]]
 
 -- The options of each verb, besides those of all.

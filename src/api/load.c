@@ -129,7 +129,7 @@ static int load_file(lua_State *L, struct job *job) {
     luaL_checkstack(L, 4, NULL);
     lua_pushfstring(L, "@%s", job->path);
     int rc = find_text(script, job);
-    if (rc < 0) {
+    if (rc < 0 || job->text == NULL) {
         ld_texts_drop(script->setup->texts, job->text);
         lua_pop(L, 1);
         if (rc != -ENOMEM) {
@@ -215,9 +215,9 @@ static void note_missing(lua_State *L, const char *name, const char *field, cons
     if (!ld_memory_wants_missing(script->memory)) {
         return;
     }
-    luaL_gsub(L, name, ".", LUA_DIRSEP);
-    luaL_gsub(L, push_templates(L, field), LUA_PATH_MARK, lua_tostring(L, -2));
-    for (const char *at = lua_tostring(L, -1); *at != '\0';) {
+    const char *templates = push_templates(L, field);
+    const char *file = luaL_gsub(L, name, ".", LUA_DIRSEP);
+    for (const char *at = luaL_gsub(L, templates, LUA_PATH_MARK, file); *at != '\0';) {
         size_t size = strcspn(at, LUA_PATH_SEP);
         struct job job = {.path = lua_pushlstring(L, at, size)};
         if (found != NULL && strcmp(job.path, found) == 0) {

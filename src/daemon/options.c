@@ -229,6 +229,8 @@ static const struct row rows[] = {
      "ready only when the script calls lunad.ready()"},
     {"no-new-privs", 0, NULL, SERVICE, set_flag, AT(no_new_privs), NULL,
      "no program that the script starts can gain rights (set-user-id, file capabilities)"},
+    {"watch", 0, NULL, SERVICE, set_flag, AT(watch), NULL,
+     "reload when the script or a file that it has loaded changes on disk"},
     {"stuck-after", 0, "SECONDS", SERVICE, set_seconds, AT(stuck_after), seconds_wants,
      "report a callback that holds the loop longer (default: 5; 0: none)"},
     {"on-error", 0, "continue|exit", SERVICE, set_choice, AT(on_error), "continue|exit",

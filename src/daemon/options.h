@@ -63,6 +63,7 @@ struct ld_options {
     double stop_timeout;
     double stuck_after; /* 0: report nothing */
     bool wait_ready;
+    bool watch;
     bool no_new_privs;
     int on_error;  /* enum ld_on_error */
     int hup;       /* enum ld_hup */

@@ -56,6 +56,7 @@ static void fill_setup(struct ld_host *host) {
         .parcels = host->parcels,
         .source = &host->source,
         .texts = host->texts,
+        .watches = service->options->watch,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
@@ -352,6 +353,7 @@ static void close_host(struct ld_host *host) {
         uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
     ld_log_watch_close(host);
+    ld_watching_close(host);
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
     }

@@ -3,7 +3,7 @@
  *     crash             the report of a crash
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
- *     recycling         when the service reloads itself
+ *     recycling, watching when the service reloads itself
  *     evals             chunks that clients run in the service
  *     stop, start       the two ends of the service
  *     actions           what a signal or a request makes the host do
@@ -24,6 +24,7 @@
 #include "daemon/service.h"
 #include "engine/lag.h"
 #include "engine/parcels.h"
+#include "engine/path_watch.h"
 #include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
@@ -63,9 +64,9 @@ struct ld_retired {
 
 struct ld_reload {
     enum ld_reload_phase phase;
-    bool asked;                      /* a reload that has not begun */
-    bool is_trial;                   /* the one under way: the new generation is discarded when it is ready */
-    bool answered;                   /* the old generation has given its state, or failed to */
+    bool asked;    /* a reload that has not begun */
+    bool is_trial; /* the one under way: the new generation is discarded when it is ready */
+    bool answered; /* the old generation has given its state, or failed to */
     struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
@@ -75,7 +76,9 @@ struct ld_reload {
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* of the reload under way */
     struct ld_waiter *later_waiters; /* of the next one */
-    struct ld_waiter *trial_waiters; /* of the next trial, which was asked for unless this is NULL */
+    struct ld_memory *refused;       /* what the last one had loaded, if it was refused; or NULL */
+    struct ld_waiter
+        *trial_waiters; /* of the next trial, which was asked for unless this is NULL */
     uint64_t ok;
     uint64_t failed;
     bool last_ok;
@@ -88,6 +91,19 @@ struct ld_stop {
     enum ld_stop_phase phase;
     const char *reason;
     uint64_t deadline; /* uv_now */
+};
+
+/* What --watch watches; see watching.c. */
+struct ld_watching {
+    struct ld_path_watch *paths; /* NULL: nothing */
+    struct ld_watching_file **files;
+    size_t count;
+    size_t loaded;    /* of them: the others are missing */
+    void *by_path;    /* a tree of them */
+    size_t taken;     /* how many files of the memory of the service are among them */
+    uint64_t ends;    /* of reloads that were seen, and 1 */
+    uint64_t look_at; /* uv_now: when to see what has changed; 0: nothing has */
+    int error;        /* that was logged: not all of them can be watched */
 };
 
 /* The chunks that clients run; see evals.c. */
@@ -128,6 +144,7 @@ struct ld_host {
     struct ld_reload reload;
     struct ld_stop stop;
     struct ld_recycle recycle;
+    struct ld_watching watch;
     struct ld_evals evals;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */
@@ -208,6 +225,12 @@ void ld_reload_abandon(struct ld_host *host);
 
 /* Ask for a reload if the generation is old, or its heap too large. */
 void ld_recycling_step(struct ld_host *host);
+
+/* watching.c */
+
+/* Ask for a reload if a file that the service is made of has changed on disk. */
+void ld_watching_step(struct ld_host *host);
+void ld_watching_close(struct ld_host *host);
 
 /* evals.c */
 

@@ -113,9 +113,21 @@ static void close_next(struct ld_host *host) {
     ld_api_parcel_give_back(host->script);
 }
 
+/* Forget what the last reload had loaded. */
+static void forget_refused(struct ld_reload *reload) {
+    ld_memory_drop(reload->refused);
+    reload->refused = NULL;
+}
+
 /* Refuse the reload for the reason in reload->why. */
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
+    if (!reload->is_trial) {
+        forget_refused(reload);
+        reload->refused = reload->next != NULL && reload->next->memory != NULL
+                              ? ld_memory_hold(reload->next->memory)
+                              : NULL;
+    }
     close_next(host);
     if (reload->is_trial) {
         end_phase(host);
@@ -139,6 +151,7 @@ void ld_reload_abandon(struct ld_host *host) {
     reload->phase = LD_RELOAD_NONE;
     close_next(host);
     static const char message[] = "the daemon is stopping";
+    forget_refused(reload);
     if (under_way) {
         ld_log(LD_LOG_INFO, "reload given up: %s", message);
     }
@@ -284,6 +297,7 @@ static void commit(struct ld_host *host) {
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     reload->next = NULL;
+    forget_refused(reload);
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);

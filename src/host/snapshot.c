@@ -216,6 +216,9 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
+    add(&report, "watch",
+        host->service->options->watch ? json_pack("{s:i}", "files", (int)host->watch.loaded)
+                                      : json_null());
     add(&report, "memory", report_memory(script));
     add(&report, "loop", report_loop(host));
     add_lists(&report, host);

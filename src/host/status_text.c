@@ -167,6 +167,15 @@ static void add_history(struct ld_text *text, const json_t *report) {
     }
 }
 
+/* Add what is watched, if the option is given. */
+static void add_watch(struct ld_text *text, const json_t *report) {
+    const json_t *watch = json_object_get(report, "watch");
+    if (json_is_object(watch)) {
+        long long files = integer_of(watch, "files");
+        ld_text_format(text, "\n  watch     %lld file%s", files, files == 1 ? "" : "s");
+    }
+}
+
 /* Add what the process uses. */
 static void add_resources(struct ld_text *text, const json_t *report) {
     const json_t *memory = json_object_get(report, "memory");
@@ -281,6 +290,7 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     add_headline(text, report);
     add_restarts(text, report);
     add_history(text, report);
+    add_watch(text, report);
     add_resources(text, report);
     add_timers(text, report);
     add_others(text, report);

@@ -149,6 +149,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_retired_step(host);
     ld_recycling_step(host);
     ld_reload_step(host);
+    ld_watching_step(host);
     if (host->service->listener >= 0) {
         take_socket(host);
     }

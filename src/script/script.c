@@ -54,8 +54,9 @@ static int find_text(struct ld_script *script, struct ld_texts_item **found, str
     struct ld_text text = {0};
     int rc = file != NULL ? 0 : ld_source_read(source, &text, why);
     if (rc == 0) {
-        *found = file != NULL ? ld_texts_hold_again(file->text)
-                              : ld_texts_hold(script->setup->texts, ld_text_string(&text), text.size);
+        *found = file != NULL
+                     ? ld_texts_hold_again(file->text)
+                     : ld_texts_hold(script->setup->texts, ld_text_string(&text), text.size);
     }
     ld_text_fini(&text);
     return rc == 0 && *found == NULL ? -ENOMEM : rc;
@@ -82,8 +83,8 @@ static int load_file(struct ld_script *script, struct ld_text *why) {
 /* Compile the source of a script; the function stays on the main stack until the start. */
 int ld_script_load(struct ld_script *script, struct ld_text *why) {
     bool is_file = script->setup->source->path != NULL;
-    int rc = is_file ? load_file(script, why)
-                     : ld_source_load(script->L, script->setup->source, why);
+    int rc =
+        is_file ? load_file(script, why) : ld_source_load(script->L, script->setup->source, why);
     if (rc < 0) {
         ld_heap_explain(script, why, ld_text_string(why));
     }

@@ -61,7 +61,7 @@ static void test_defaults(void) {
         CHECK(options.start_timeout == 30 && options.stop_timeout == 10 && options.timeout < 0);
         CHECK_INT(LD_ON_ERROR_CONTINUE, options.on_error);
         CHECK_INT(LD_HUP_RELOAD, options.hup);
-        CHECK_INT(10, options.lines);
+        CHECK_INT(-1, options.lines);
         ld_options_fini(&options);
     }
 }
@@ -409,6 +409,7 @@ static void test_help_is_whole(void) {
                                         "--start-timeout",
                                         "--stop-timeout",
                                         "--wait-ready",
+                                        "--watch",
                                         "--stuck-after SECONDS",
                                         "--on-error continue|exit",
                                         "--hup reload|ignore|stop",
@@ -416,7 +417,7 @@ static void test_help_is_whole(void) {
                                         "--notify-fd FD",
                                         "--path",
                                         "--cpath"};
-    static const char *const later[] = {"--config", "--watch", "--log-max-size", "--log-keep"};
+    static const char *const later[] = {"--config"};
     struct ld_text help = {0};
     ld_options_add_help(&help, START);
     for (size_t i = 0; i < LD_COUNT(names); i++) {
