@@ -56,7 +56,7 @@ static void fill_setup(struct ld_host *host) {
         .parcels = host->parcels,
         .source = &host->source,
         .texts = host->texts,
-        .watches = service->options->watch,
+        .written = host->written,
         .name = service->name,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
@@ -190,8 +190,9 @@ static int open_engine(struct ld_host *host) {
     host->listeners = ld_listeners_new();
     host->parcels = ld_parcels_new(&host->loop, held_ms(host->service));
     host->texts = ld_texts_new();
+    host->written = host->service->options->watch ? ld_written_new() : NULL;
     bool has_all = host->children != NULL && host->listeners != NULL && host->parcels != NULL &&
-                   host->texts != NULL;
+                   host->texts != NULL && (host->written != NULL || !host->service->options->watch);
     return has_all ? hand_sockets(host) : -ENOMEM;
 }
 
@@ -384,6 +385,7 @@ static void close_host(struct ld_host *host) {
     if (host->texts != NULL) {
         ld_texts_free(host->texts);
     }
+    ld_written_free(host->written);
     int rc = uv_loop_close(&host->loop);
     LD_ASSERT(rc == 0);
 }

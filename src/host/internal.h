@@ -33,6 +33,7 @@
 #include "host/sentry.h"
 #include "script/script.h"
 #include "script/tally.h"
+#include "script/written.h"
 
 enum ld_host_state {
     LD_HOST_STARTING, /* the script is not ready */
@@ -136,7 +137,8 @@ struct ld_host {
     struct ld_sentry *sentry; /* NULL: there is none */
     struct ld_lag lag;
     struct ld_source source;
-    struct ld_texts *texts; /* of the files that generations are made of */
+    struct ld_texts *texts;     /* of the files that generations are made of */
+    struct ld_written *written; /* of files that they write; NULL: --watch is not given */
     struct ld_setup setup;
     enum ld_host_state state;
     struct ld_script *script; /* the generation that is the service */

@@ -233,9 +233,10 @@ static void refresh(struct ld_host *host) {
     }
 }
 
-/* Find the files that have changed, and note what all have now: the path of the first goes to TEXT, and what has
+/* Find the files that have changed, but not by the script itself, and note what all have now: the path of the first goes to TEXT, and what has
  * happened to it; their count is returned. */
-static size_t compare(struct ld_watching *watch, struct ld_text *text) {
+static size_t compare(struct ld_watching *watch, const struct ld_written *written,
+                      struct ld_text *text) {
     size_t count = 0;
     for (size_t i = 0; i < watch->count; i++) {
         struct ld_watching_file *file = watch->files[i];
@@ -243,6 +244,10 @@ static size_t compare(struct ld_watching *watch, struct ld_text *text) {
         bool is_same = print.is_there == file->print.is_there && print.size == file->print.size &&
                        print.hash == file->print.hash;
         if (is_same || !print.is_there) {
+            continue;
+        }
+        if (ld_written_has(written, file->path)) {
+            file->print = print;
             continue;
         }
         if (count++ == 0) {
@@ -264,8 +269,9 @@ static void look(struct ld_host *host) {
     struct ld_text text = {0};
     host->watch.look_at = 0;
     ld_reserve_lend();
-    size_t count = compare(&host->watch, &text);
+    size_t count = compare(&host->watch, host->written, &text);
     ld_reserve_take_back();
+    ld_written_clear(host->written);
     if (count > 1) {
         ld_text_format(&text, ", and %zu more", count - 1);
     }

@@ -28,7 +28,7 @@ int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned
     script->errors.handler = LUA_NOREF;
     script->errors.generation = generation;
     script->errors.holds_first = !setup->daemon || generation > 1;
-    script->memory = ld_memory_new(setup->texts, setup->watches);
+    script->memory = ld_memory_new(setup->texts, setup->written != NULL);
     int rc = script->memory != NULL ? ld_state_open(script, why) : -ENOMEM;
     if (rc < 0) {
         if (ld_text_is_empty(why)) {

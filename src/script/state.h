@@ -25,6 +25,7 @@ struct ld_caller;
 struct ld_handle;
 struct ld_parcels;
 struct ld_script;
+struct ld_written;
 
 /* What a host gives its scripts; it outlives them. */
 struct ld_setup {
@@ -36,20 +37,20 @@ struct ld_setup {
     struct ld_readiness *readiness;
     struct ld_parcels *parcels;
     const struct ld_source *source;
-    const char *name;       /* the daemon's */
-    const char *place;      /* the script's path, "(command line)" or "stdin" */
-    bool daemon;            /* not in the foreground */
-    bool dropped;           /* a keeper has the rights that were given up */
-    bool wait_ready;        /* ready only by lunad.ready() */
-    char *const *words;     /* the command line: the script's arguments follow words[script] */
-    int script;             /* index of the script in words */
-    const char *path;       /* before package.path, or NULL */
-    const char *cpath;      /* before package.cpath, or NULL */
-    struct ld_texts *texts; /* of the files that they are made of */
-    bool watches;           /* what they look for and do not find, too */
-    struct ld_tally *tally; /* of uncaught errors */
-    uint64_t memory_limit;  /* of the Lua heap of each, in bytes; 0: none */
-    lua_Alloc alloc;        /* NULL: the usual one */
+    const char *name;           /* the daemon's */
+    const char *place;          /* the script's path, "(command line)" or "stdin" */
+    bool daemon;                /* not in the foreground */
+    bool dropped;               /* a keeper has the rights that were given up */
+    bool wait_ready;            /* ready only by lunad.ready() */
+    char *const *words;         /* the command line: the script's arguments follow words[script] */
+    int script;                 /* index of the script in words */
+    const char *path;           /* before package.path, or NULL */
+    const char *cpath;          /* before package.cpath, or NULL */
+    struct ld_texts *texts;     /* of the files that they are made of */
+    struct ld_written *written; /* of files that they write; NULL: --watch is not given */
+    struct ld_tally *tally;     /* of uncaught errors */
+    uint64_t memory_limit;      /* of the Lua heap of each, in bytes; 0: none */
+    lua_Alloc alloc;            /* NULL: the usual one */
     void *alloc_arg;
     lua_CFunction open_libraries;    /* called with the script's state, after Lua's own are open */
     json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
