@@ -1,6 +1,7 @@
 #include "api/core.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <uv.h>
 
@@ -98,6 +99,13 @@ void ld_api_core_open(lua_State *L) {
 /* Push the shared table. */
 void ld_api_core_push(lua_State *L) {
     lua_rawgetp(L, LUA_REGISTRYINDEX, &core_key);
+}
+
+/* Check whether there is a file for the module. */
+bool ld_api_core_has_module(const char *name) {
+    char file[64];
+    return snprintf(file, sizeof file, "%s.lua", name) < (int)sizeof file &&
+           find_chunk(file) != NULL;
 }
 
 /* Run init.lua. */
