@@ -81,8 +81,8 @@ require "string" require "coroutine"
     box:write("vendored.lua", "local function f()\n  require 'missing.g'\nend")
     local code, err, out = check "s.lua"
     assert.same({ 0, "s.lua: ok\n" }, { code, out })
-    assert.matches('^lunad: /[^\n]+/vendored.lua:2: module "missing.g" is not found, which that module may do '
-      .. "without\n$", err)
+    assert.matches('^lunad: /[^\n]+/vendored.lua:2: module "missing.g" is not found, which that module may '
+      .. "do without\n$", err)
     box:write("vendored.lua", "require 'missing.g'")
     assert.equal(1, (check "s.lua"))
     box:write("s.lua", 'package.path = "x/?.lua;" .. package.path require "missing"')
