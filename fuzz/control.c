@@ -59,6 +59,14 @@ static json_t *on_eval(void *host, struct ld_waiter *waiter, const json_t *reque
     return NULL;
 }
 
+/* Note who waits. */
+static json_t *on_later(void *host, struct ld_waiter *waiter, const json_t *request, int fd) {
+    (void)request;
+    FUZZ_CHECK(fd >= 0);
+    on_reload(host, waiter);
+    return NULL;
+}
+
 /* Forget who waits. */
 static void on_forget(void *host, struct ld_waiter *waiter) {
     (void)host;
@@ -75,6 +83,8 @@ static const struct ld_control_ops ops = {.status = on_status,
                                           .reopen = on_reopen,
                                           .reload = on_reload,
                                           .eval = on_eval,
+                                          .profile = on_later,
+                                          .heap = on_later,
                                           .forget = on_forget};
 
 /* Open the socket, once. */
@@ -141,6 +151,7 @@ static void check_answer(const char *line, size_t size, const char *text, size_t
     const json_t *check = json_object_get(request, "check");
     bool waits = verb != NULL &&
                  ((strcmp(verb, "reload") == 0 && (check == NULL || json_is_boolean(check))) ||
+                  strcmp(verb, "profile") == 0 || strcmp(verb, "heap") == 0 ||
                   (strcmp(verb, "eval") == 0 && json_is_string(json_object_get(request, "chunk"))));
     bool is_known =
         waits || (verb != NULL && (strcmp(verb, "status") == 0 || strcmp(verb, "stop") == 0 ||

@@ -63,6 +63,11 @@ function timer:due() end
 ---@return integer count of beats that were skipped
 function timer:missed() end
 
+---Name it, for the status and for profiles; without `text`, return its name.
+---@param text? string
+---@return lunad.timer|string|nil
+function timer:name(text) end
+
 ---Seconds on a clock that only goes forward.
 ---@return number
 function lunad.now() end
@@ -92,6 +97,11 @@ function task:cancel() end
 
 ---@return boolean running whether it has not ended
 function task:running() end
+
+---Name it, for the status and for profiles; without `text`, return its name.
+---@param text? string
+---@return lunad.task|string|nil
+function task:name(text) end
 
 ---Call `fn(..., done)` and suspend until `done(...)` is called. If `fn` returns nil or false, return that.
 ---@param fn lunad.callable

@@ -129,12 +129,15 @@ describe("a service manager", function()
     wait [[STATUS=a\x0AMAINPID=1]]
   end)
 
-  it("is told that a new generation has said nothing yet", function()
+  it("is told what a new generation says, and keeps what the one before has said", function()
     local wait = manage(box, box:path "notify")
     start(box, "lunad.status 'busy'", environment())
     wait "STATUS=busy"
     box:reload ""
-    wait "STATUS=\n"
+    assert.equal("busy", box:status("s").text)
+    box:reload "lunad.status 'idle'"
+    wait "STATUS=busy\n.*STATUS=idle"
+    assert.equal("idle", box:status("s").text)
   end)
 
   it("may listen in the abstract namespace", function()

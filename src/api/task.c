@@ -3,10 +3,13 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#include "api/describe.h"
 #include "api/module.h"
+#include "api/name.h"
 #include "api/task.h"
 #include "api/timer_box.h"
 #include "base/json.h"
+#include "base/time.h"
 #include "posix/forked.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -262,6 +265,20 @@ static int m_running(lua_State *L) {
     return 1;
 }
 
+/* task:name(text) -> task; task:name() -> text | nil */
+static int m_name(lua_State *L) {
+    const struct box *box = check_box(L);
+    if (lua_isnone(L, 2)) {
+        return ld_api_name_push(L, 1);
+    }
+    const char *name = ld_api_name_set(L, 1);
+    if (box->task != NULL) {
+        box->task->name = name;
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* A task as text. */
 static int mt_tostring(lua_State *L) {
     lua_pushfstring(L, "task (%s)", check_box(L)->task != NULL ? "running" : "ended");
@@ -274,12 +291,48 @@ struct report {
     json_t *list;
     struct ld_text *text;
     size_t own; /* tasks that are lunad's, not the script's */
+    struct ld_text words;
+    struct ld_describe describe;
 };
 
 /* Whether a task, which is at WHERE, is one of lunad's own that accepts clients: nothing of the script runs in
  * it, and its socket is reported. */
 static bool is_own(const struct ld_task *task, const char *where) {
     return task->heap_user == LD_HEAP_HOST && strcmp(where, "?") == 0;
+}
+
+/* Make the JSON of the name of a task: that of its timer, its own, or that of its function. */
+static json_t *report_name(lua_State *L, struct report *report, const struct ld_task *task) {
+    char name[LD_DESCRIBE_NAME];
+    if (task->name != NULL) {
+        return ld_json_string(task->name);
+    }
+    ld_api_describe_push_outermost(L, task->co);
+    ld_api_describe_function(&report->describe, L, name);
+    lua_pop(L, 1);
+    return name[0] != '\0' ? ld_json_string(name) : json_null();
+}
+
+/* Report a task that is at WHERE. */
+static void report_task(lua_State *L, struct report *report, struct ld_task *task,
+                        const char *where) {
+    const char *state = task->waits_for != NULL ? task->waits_for : "running";
+    bool sleeps = strcmp(state, "sleep") == 0;
+    const struct ld_timer_info *info =
+        sleeps ? ld_timers_info(report->script->timers, task->timer) : NULL;
+    uint64_t now = ld_time_monotonic();
+    ld_text_clear(&report->words);
+    ld_api_describe_wait(L, &report->describe, task, &report->words);
+    json_t *item = json_pack(
+        "{s:o, s:s, s:s, s:o, s:f, s:o}", "where", ld_json_string(where), "state", state, "what",
+        task->what, "waits", ld_json_text(ld_text_string(&report->words), report->words.size),
+        "seconds",
+        task->waits_for != NULL && now > task->since ? (double)(now - task->since) / 1e9 : 0.0,
+        "due",
+        info != NULL ? json_real(info->due > now ? (double)(info->due - now) / 1e9 : 0.0)
+                     : json_null());
+    json_object_set_new(item, "name", report_name(L, report, task));
+    json_array_append_new(report->list, item);
 }
 
 /* Report suspended tasks, the latest first. Runs protected. */
@@ -295,9 +348,7 @@ static int report_all(lua_State *L) {
         if (is_own(task, where)) {
             report->own++;
         } else {
-            const char *state = task->waits_for != NULL ? task->waits_for : "running";
-            json_array_append_new(report->list, json_pack("{s:o, s:s}", "where",
-                                                          ld_json_string(where), "state", state));
+            report_task(L, report, task, where);
         }
         lua_pop(L, 1);
     }
@@ -306,8 +357,10 @@ static int report_all(lua_State *L) {
 
 /* The tasks, for the status report. */
 static json_t *report_tasks(struct ld_script *script, size_t *total) {
-    struct report report = {.script = script, .list = json_array()};
+    struct report report = {.script = script, .list = json_array(), .describe = {.script = script}};
     ld_state_protect(script, report_all, &report, NULL);
+    ld_text_fini(&report.words);
+    ld_api_describe_fini(&report.describe);
     *total = script->tasks.suspended_count - report.own;
     return report.list;
 }
@@ -372,10 +425,7 @@ static const luaL_Reg own[] = {
 };
 
 static const luaL_Reg methods[] = {
-    {"wait", m_wait},
-    {"cancel", m_cancel},
-    {"running", m_running},
-    {NULL, NULL},
+    {"wait", m_wait}, {"cancel", m_cancel}, {"running", m_running}, {"name", m_name}, {NULL, NULL},
 };
 
 /* Open this part. */

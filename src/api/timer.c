@@ -2,7 +2,9 @@
 #include <lauxlib.h>
 #include <uv.h>
 
+#include "api/describe.h"
 #include "api/module.h"
+#include "api/name.h"
 #include "api/timer_box.h"
 #include "api/timer_cron.h"
 #include "base/json.h"
@@ -201,6 +203,9 @@ static int m_again(lua_State *L) {
     if (find_info(L, box) == NULL) {
         lua_getiuservalue(L, 1, 1);
         box->timer = ld_api_timer_box_make(L, -1);
+        if (ld_api_name_push(L, 1)) {
+            ld_api_timer_box_set_name(L, box->timer);
+        }
     }
     box->missed = 0;
     ld_timers_info(timers, box->timer)->missed = 0;
@@ -240,6 +245,20 @@ static int m_missed(lua_State *L) {
     return 1;
 }
 
+/* timer:name(text) -> timer; timer:name() -> text | nil */
+static int m_name(lua_State *L) {
+    const struct ld_timer_box *box = ld_api_timer_box_check(L);
+    if (lua_isnone(L, 2)) {
+        return ld_api_name_push(L, 1);
+    }
+    ld_api_name_set(L, 1);
+    if (find_info(L, box) != NULL) {
+        ld_api_timer_box_set_name(L, box->timer);
+    }
+    lua_settop(L, 1);
+    return 1;
+}
+
 /* A timer as text. */
 static int mt_tostring(lua_State *L) {
     const struct ld_timer_box *box = ld_api_timer_box_check(L);
@@ -254,6 +273,7 @@ struct report {
     struct ld_script *script;
     json_t *list;
     size_t most;
+    struct ld_describe describe;
 };
 
 /* Replace what a timer calls, at the top of the stack, by the script's own function. */
@@ -266,8 +286,29 @@ static void unwrap(lua_State *L, const struct ld_timer_info *info) {
     }
 }
 
+/* Make the JSON of the name of a timer, or of its function, which is at the top of the stack. */
+static json_t *report_name(lua_State *L, struct report *report, ld_timer timer) {
+    char found[LD_DESCRIBE_NAME];
+    if (ld_timers_info(report->script->timers, timer)->named) {
+        return ld_json_string(ld_api_timer_box_name(report->script, timer));
+    }
+    ld_api_describe_function(&report->describe, L, found);
+    return found[0] != '\0' ? ld_json_string(found) : json_null();
+}
+
+/* Add to the report of a cron timer its moments, and the next of them. */
+static void report_cron(json_t *item, struct ld_script *script, ld_timer timer) {
+    int64_t next = 0;
+    struct ld_text spec = {0};
+    ld_api_timer_cron_describe(script, timer, &spec, &next);
+    json_object_set_new(item, "spec", ld_json_text(ld_text_string(&spec), spec.size));
+    json_object_set_new(item, "next", json_integer(next));
+    ld_text_fini(&spec);
+}
+
 /* Add one timer to a report; the script's function that it calls is at the top of the stack. */
-static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info *info) {
+static void report_timer(lua_State *L, struct report *report, ld_timer at) {
+    const struct ld_timer_info *info = ld_timers_info(report->script->timers, at);
     uint64_t now = uv_hrtime();
     enum ld_timer_kind kind = info->by_clock       ? LD_TIMER_CRON
                               : info->interval > 0 ? LD_TIMER_EVERY
@@ -279,13 +320,17 @@ static void report_timer(lua_State *L, json_t *list, const struct ld_timer_info 
         info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null(), "due",
         info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)info->runs,
         "missed", (json_int_t)info->missed, "errors", (json_int_t)info->errors);
-    json_array_append_new(list, timer);
     lua_pop(L, 1);
+    json_object_set_new(timer, "name", report_name(L, report, at));
+    if (info->by_clock) {
+        report_cron(timer, report->script, at);
+    }
+    json_array_append_new(report->list, timer);
 }
 
 /* Report the first MOST timers. Runs protected. */
 static int report_all(lua_State *L) {
-    const struct report *report = lua_touserdata(L, 1);
+    struct report *report = lua_touserdata(L, 1);
     struct ld_timers *timers = report->script->timers;
     ld_timer at = 0;
     for (size_t i = 0; i < report->most && (at = ld_timers_next_shown(timers, at)) != 0; i++) {
@@ -293,7 +338,7 @@ static int report_all(lua_State *L) {
         ld_api_timer_box_push_callback(report->script, at);
         lua_xmove(report->script->shelf, L, 1);
         unwrap(L, info);
-        report_timer(L, report->list, info);
+        report_timer(L, report, at);
         lua_pop(L, 1);
     }
     return 0;
@@ -304,8 +349,10 @@ static json_t *report_timers(struct ld_script *script, size_t *total) {
     *total = ld_timers_shown(script->timers);
     struct report report = {.script = script,
                             .list = json_array(),
-                            .most = *total < LD_REPORT_MOST ? *total : LD_REPORT_MOST};
+                            .most = *total < LD_REPORT_MOST ? *total : LD_REPORT_MOST,
+                            .describe = {.script = script}};
     ld_state_protect(script, report_all, &report, NULL);
+    ld_api_describe_fini(&report.describe);
     return report.list;
 }
 
@@ -326,8 +373,8 @@ static const luaL_Reg own[] = {
 };
 
 static const luaL_Reg methods[] = {
-    {"stop", m_stop}, {"again", m_again},   {"active", m_active},
-    {"due", m_due},   {"missed", m_missed}, {NULL, NULL},
+    {"stop", m_stop},     {"again", m_again}, {"active", m_active}, {"due", m_due},
+    {"missed", m_missed}, {"name", m_name},   {NULL, NULL},
 };
 
 /* Make the type of timers, and the script's queue of them. */
@@ -337,6 +384,7 @@ static int set_up(lua_State *L) {
     lua_pushcfunction(L, mt_tostring);
     lua_setfield(L, -2, "__tostring");
     ld_api_timer_box_open(L);
+    ld_api_name_open(L);
     script->timers = ld_timers_new(script->setup->loop, on_due, script, script->setup->lag);
     if (script->timers == NULL) {
         return luaL_error(L, "not enough memory");

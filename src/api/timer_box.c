@@ -41,8 +41,36 @@ ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) 
     return timer;
 }
 
+/* Push the name of a timer on the shelf, or nil. */
+static void push_name(struct ld_script *script, ld_timer timer) {
+    lua_rawgeti(script->shelf, LD_SHELF_TIMER_NAMES, place_of(timer));
+}
+
+/* The name of a timer. */
+const char *ld_api_timer_box_name(struct ld_script *script, ld_timer timer) {
+    push_name(script, timer);
+    const char *name = lua_tostring(script->shelf, -1);
+    lua_pop(script->shelf, 1);
+    return name;
+}
+
+/* Name a timer by the string at the top of L. */
+void ld_api_timer_box_set_name(lua_State *L, ld_timer timer) {
+    struct ld_script *script = ld_state_script(L);
+    ld_state_push_shelved(L, LD_SHELF_TIMER_NAMES);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, place_of(timer));
+    lua_pop(L, 1);
+    ld_timers_info(script->timers, timer)->named = true;
+}
+
 /* Free a timer and its callback: the key exists, so nothing is allocated. */
 void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
+    const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+    if (info != NULL && info->named) {
+        lua_pushnil(script->shelf);
+        lua_rawseti(script->shelf, LD_SHELF_TIMER_NAMES, place_of(timer));
+    }
     lua_pushnil(script->shelf);
     lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
     ld_timers_free(script->timers, timer);
@@ -101,6 +129,9 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
     info->busy = true;
     task->number = timer;
     task->on_end = on_call_end;
+    if (info->named) {
+        task->name = ld_api_timer_box_name(script, timer);
+    }
     ld_task_start(task, 0);
 }
 
@@ -141,4 +172,6 @@ void ld_api_timer_box_open(lua_State *L) {
     ld_state_shelve(L, LD_SHELF_TIMER_TYPE);
     lua_newtable(L);
     ld_state_shelve(L, LD_SHELF_CALLBACKS);
+    lua_newtable(L);
+    ld_state_shelve(L, LD_SHELF_TIMER_NAMES);
 }

@@ -35,6 +35,12 @@ void ld_api_timer_box_free(struct ld_script *script, ld_timer timer);
 /* Free every timer, except those of sleeping tasks. Does not raise; may be called from a timer's function. */
 void ld_api_timer_box_drop_all(struct ld_script *script);
 
+/* The name of a timer, or NULL. Valid until it has another, or is freed. Does not raise. */
+const char *ld_api_timer_box_name(struct ld_script *script, ld_timer timer);
+
+/* Name a timer by the string at the top of L, which stays. May raise. */
+void ld_api_timer_box_set_name(lua_State *L, ld_timer timer);
+
 /* Push a box with a new timer that calls the value at INDEX, which is not relative to the top. */
 struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index);
 

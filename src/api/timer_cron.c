@@ -14,7 +14,7 @@
 
 #define SECOND 1000000000LL
 
-/* What a cron timer does. Its user value is the function. */
+/* What a cron timer does. Its user values are the function, and the specification. */
 struct job {
     struct ld_cron cron;
     time_t next;
@@ -127,6 +127,17 @@ void ld_api_timer_cron_due(struct ld_script *script, ld_timer timer, struct ld_t
     } else {
         run(script, timer, info);
     }
+}
+
+/* Describe a cron timer. */
+void ld_api_timer_cron_describe(struct ld_script *script, ld_timer timer, struct ld_text *spec,
+                                int64_t *next) {
+    lua_State *shelf = script->shelf;
+    *next = (int64_t)job_of(script, timer)->next;
+    ld_api_timer_box_push_callback(script, timer);
+    lua_getiuservalue(shelf, -1, 2);
+    ld_text_puts(spec, lua_tostring(shelf, -1));
+    lua_pop(shelf, 2);
 }
 
 /* The cron timer after another (0: the first), and information about it; 0 at the end. */
@@ -249,10 +260,12 @@ static int l_cron(lua_State *L) {
     lx_check_callable(L, 2);
     lua_settop(L, 2);
     watch_clock(L);
-    struct job *job = lua_newuserdatauv(L, sizeof *job, 1);
+    struct job *job = lua_newuserdatauv(L, sizeof *job, 2);
     *job = (struct job){.cron = cron};
     lua_pushvalue(L, 2);
     lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 2);
     struct ld_timer_box *box = ld_api_timer_box_new(L, 3);
     box->kind = LD_TIMER_CRON;
     lua_pushvalue(L, 3);

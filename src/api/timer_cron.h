@@ -13,4 +13,8 @@ void ld_api_timer_cron_arm(lua_State *L, ld_timer timer);
 /* Replace the job at the top of the stack by the script's function. */
 void ld_api_timer_cron_unwrap(lua_State *L);
 
+/* Add the specification of a cron timer to SPEC; its next moment in *NEXT, Unix time. Does not raise. */
+void ld_api_timer_cron_describe(struct ld_script *script, ld_timer timer, struct ld_text *spec,
+                                int64_t *next);
+
 #endif

@@ -8,6 +8,7 @@
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
+#include "host/status_rows.h"
 #include "host/status_text.h"
 
 #define SHORT_SECONDS 0.2 /* for an answer, after SILENT_MAX daemons did not give one */
@@ -81,7 +82,7 @@ static void add_restarts(struct ld_text *row, const json_t *report) {
     if (count > 0) {
         ld_text_format(row, "; restarts: %d", count);
         if (!ld_status_text_is_between(report)) { /* else its state says why */
-            ld_status_text_member(row, ", ", json_object_get(restarts, "last"), "message");
+            ld_status_rows_member(row, ", ", json_object_get(restarts, "last"), "message");
         }
     }
 }
@@ -93,7 +94,7 @@ static void print_row(const json_t *report) {
     bool answers = json_is_string(json_object_get(report, "script"));
     bool has_host = answers && !ld_status_text_is_between(report);
     ld_status_text_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-    ld_status_text_member(&row, "", report, "name");
+    ld_status_rows_member(&row, "", report, "name");
     char pid[16] = "-";
     const json_t *number = json_object_get(report, "pid");
     if (json_is_integer(number)) {
@@ -110,7 +111,7 @@ static void print_row(const json_t *report) {
     }
     ld_text_format(&row, "%*s %4s  %-10s ", width < 10 ? (int)(10 - width) : 0, "", generation,
                    has_host ? ld_text_string(&uptime) : "-");
-    ld_status_text_member(&row, "", report, answers ? "script" : "error");
+    ld_status_rows_member(&row, "", report, answers ? "script" : "error");
     add_restarts(&row, report);
     ld_say_text(&row);
     ld_text_fini(&row);

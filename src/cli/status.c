@@ -5,6 +5,7 @@
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
+#include "host/status_rows.h"
 #include "host/status_text.h"
 
 static json_t *reports; /* for --json */
@@ -13,10 +14,10 @@ static json_t *reports; /* for --json */
 static void print_report(const json_t *report) {
     struct ld_text text = {0};
     if (json_is_string(json_object_get(report, "error"))) {
-        ld_status_text_member(&text, "", report, "name");
+        ld_status_rows_member(&text, "", report, "name");
         ld_text_format(&text, ": running, pid %d, but ",
                        (int)json_integer_value(json_object_get(report, "pid")));
-        ld_status_text_member(&text, "", report, "error");
+        ld_status_rows_member(&text, "", report, "error");
     } else {
         ld_status_text(&text, report);
     }

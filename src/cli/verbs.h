@@ -43,6 +43,8 @@ extern const struct ld_verb ld_verb_reopen;
 extern const struct ld_verb ld_verb_signal;
 extern const struct ld_verb ld_verb_eval;
 extern const struct ld_verb ld_verb_check;
+extern const struct ld_verb ld_verb_profile;
+extern const struct ld_verb ld_verb_heap;
 
 /* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. With AGAIN
  * the words are from a record: descriptors that were inherited by the process that they started are not

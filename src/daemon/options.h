@@ -21,6 +21,7 @@ enum ld_option_group {
     LD_OPTIONS_CONFIG = 1 << 7,  /* --config */
     LD_OPTIONS_ALL = 1 << 8,     /* --all */
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
+    LD_OPTIONS_SVG = 1 << 12,    /* --svg */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -77,6 +78,7 @@ struct ld_options {
     bool all;   /* in place of names */
     bool check; /* only whether a reload would succeed */
     bool json;
+    const char *svg; /* the file for a flame graph, or NULL */
     bool follow;
     long lines;    /* below 0: not given */
     int64_t since; /* Unix time in nanoseconds; 0: from the beginning */

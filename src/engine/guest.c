@@ -230,6 +230,27 @@ size_t ld_guest_count(const struct ld_guest *guest) {
     return walk(guest, count_one, (struct search){.fd = -1}).count;
 }
 
+/* Count a handle among those of its kind. */
+static void count_kind(uv_handle_t *handle, void *arg) {
+    size_t *counts = arg;
+    if (!uv_is_closing(handle) && handle->type < UV_HANDLE_TYPE_MAX) {
+        counts[handle->type]++;
+    }
+}
+
+/* Count handles by kind. */
+void ld_guest_count_kinds(const struct ld_guest *guest,
+                          void (*each)(void *arg, const char *kind, size_t count), void *arg) {
+    size_t counts[UV_HANDLE_TYPE_MAX] = {0};
+    uv_walk((uv_loop_t *)(uintptr_t)&guest->loop, count_kind, counts);
+    for (int type = 0; type < UV_HANDLE_TYPE_MAX; type++) {
+        const char *kind = uv_handle_type_name((uv_handle_type)type);
+        if (counts[type] > 0 && kind != NULL) {
+            each(arg, kind, counts[type]);
+        }
+    }
+}
+
 /* Whether a handle is a stream that is connected. */
 static bool is_connected(const uv_handle_t *handle) {
     return is_stream(handle) && !uv_is_closing(handle) &&

@@ -31,6 +31,10 @@ bool ld_guest_is_alive(const struct ld_guest *guest);
 /* How many handles are open on it. */
 size_t ld_guest_count(const struct ld_guest *guest);
 
+/* Call EACH for every kind of open handle ("tcp", "timer") with how many there are. */
+void ld_guest_count_kinds(const struct ld_guest *guest,
+                          void (*each)(void *arg, const char *kind, size_t count), void *arg);
+
 /* Whether so many handles are active on it that it is not to be searched in each turn of the loop. */
 bool ld_guest_is_large(const struct ld_guest *guest);
 

@@ -30,6 +30,7 @@ struct ld_timer_info {
     bool busy : 1;     /* its last call is not over */
     bool by_clock : 1; /* the owner arms it for moments of the real-time clock */
     bool skipped : 1;  /* its last beat was too late to be called */
+    bool named : 1;    /* the owner has a name for it */
     bool hidden : 1;   /* the owner does not report it; to be set while it is not armed */
 };
 

@@ -202,7 +202,7 @@ static void refuse_peer(struct peer *peer, const char *message) {
     send_answer(peer, failure(message));
 }
 
-/* Send how a reload or an eval ended, and serve what the client has sent meanwhile. */
+/* Send how a reload, or what else was answered later, ended, and serve what the client has sent meanwhile. */
 static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
     peer->waiting = false;
@@ -233,14 +233,15 @@ static bool tell_part(struct ld_waiter *waiter, json_t *part) {
     return true;
 }
 
-/* Have the host run a chunk. */
-static void ask_eval(struct peer *peer, const json_t *request) {
+/* Have the host do what it answers later: run a chunk, for one. */
+static void ask_later(struct peer *peer, const json_t *request,
+                      json_t *(*ask)(void *, struct ld_waiter *, const json_t *, int)) {
     int fd = -1;
     uv_fileno((const uv_handle_t *)&peer->pipe, &fd);
     peer->waiting = true;
     peer->waiter.done = on_verdict;
     peer->waiter.tell = tell_part;
-    json_t *refusal = peer->control->ops->eval(peer->control->host, &peer->waiter, request, fd);
+    json_t *refusal = ask(peer->control->host, &peer->waiter, request, fd);
     if (refusal != NULL) {
         peer->waiting = false;
         send_answer(peer, refusal);
@@ -254,6 +255,10 @@ static void serve_request(struct peer *peer, const json_t *request) {
         const char *verb;
         json_t *(*answer)(void *host);
     } verbs[] = {{"status", ops->status}, {"stop", ops->stop}, {"reopen", ops->reopen}};
+    const struct {
+        const char *verb;
+        json_t *(*ask)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    } later[] = {{"eval", ops->eval}, {"profile", ops->profile}, {"heap", ops->heap}};
     const char *verb = json_string_value(json_object_get(request, "verb"));
     if (verb == NULL) {
         send_answer(peer, failure("a request is an object with a \"verb\""));
@@ -263,9 +268,11 @@ static void serve_request(struct peer *peer, const json_t *request) {
         ask_reload(peer, request);
         return;
     }
-    if (strcmp(verb, "eval") == 0) {
-        ask_eval(peer, request);
-        return;
+    for (size_t i = 0; i < LD_COUNT(later); i++) {
+        if (strcmp(verb, later[i].verb) == 0) {
+            ask_later(peer, request, later[i].ask);
+            return;
+        }
     }
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
         if (strcmp(verb, verbs[i].verb) == 0) {

@@ -8,7 +8,7 @@
 #include <sys/types.h>
 #include <uv.h>
 
-/* A client, or another part, that waits for the end of a reload or an eval. */
+/* A client, or another part, that waits for the end of a reload, an eval, a profile or a walk over the heap. */
 struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
@@ -29,6 +29,9 @@ struct ld_control_ops {
     /* Run the chunk of a REQUEST of the client on FD. NULL: WAITER is told in a later turn of the loop how that
      * ended. */
     json_t *(*eval)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    /* Count what runs for the seconds of a REQUEST; and walk the heap in a copy of the process. Likewise. */
+    json_t *(*profile)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    json_t *(*heap)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Forget a waiter whose client has gone. */
     void (*forget)(void *host, struct ld_waiter *waiter);
 };

@@ -339,6 +339,8 @@ static void close_host(struct ld_host *host) {
     uv_prepare_stop(&host->turn);
     ld_reload_abandon(host); /* clients that wait for it are told */
     ld_evals_abandon(host);
+    ld_profiling_abandon(host);
+    ld_heap_copy_abandon(host);
     if (host->control != NULL) {
         ld_control_close(host->control);
     }

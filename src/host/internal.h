@@ -5,6 +5,8 @@
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
  *     evals             chunks that clients run in the service
+ *     profiling         where its time goes, and
+ *     heap_copy         what its heap holds, for clients
  *     stop, start       the two ends of the service
  *     actions           what a signal or a request makes the host do
  *     signals, requests where those come from
@@ -110,6 +112,8 @@ struct ld_watching {
 /* The chunks that clients run; see evals.c. */
 TAILQ_HEAD(ld_evals, ld_eval_call);
 
+struct ld_heap_copy;
+
 struct ld_host {
     struct ld_service *service;
     uv_loop_t loop;
@@ -148,8 +152,15 @@ struct ld_host {
     struct ld_recycle recycle;
     struct ld_watching watch;
     struct ld_evals evals;
-    uint64_t started;        /* uv_hrtime */
-    uint64_t start_deadline; /* uv_now */
+    struct {
+        struct ld_waiter *waiter; /* NULL: no profile is made */
+        int fd;                   /* of its client */
+        uint64_t started;         /* ld_time_monotonic */
+        uint64_t deadline;        /* uv_now */
+    } profiling;
+    struct ld_heap_copy *heap_copy; /* NULL: no walk over the heap is under way */
+    uint64_t started;               /* uv_hrtime */
+    uint64_t start_deadline;        /* uv_now */
     uint64_t
         terminal_until; /* uv_now: check after a SIGHUP whether the terminal has gone; 0: do not */
     uint64_t
@@ -248,6 +259,26 @@ void ld_evals_step(struct ld_host *host);
 
 /* Tell all clients that the daemon has stopped. */
 void ld_evals_abandon(struct ld_host *host);
+
+/* profiling.c */
+
+/* Make a profile for the seconds of a REQUEST of the client on FD; WAITER is told in a turn of the loop. Or refuse: a new reference
+ * to the answer. */
+json_t *ld_profiling_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                         int fd);
+void ld_profiling_forget(struct ld_host *host, const struct ld_waiter *waiter);
+void ld_profiling_step(struct ld_host *host);
+
+/* Tell the client what there is, because the daemon ends. */
+void ld_profiling_abandon(struct ld_host *host);
+
+/* heap_copy.c */
+
+/* Walk over the heap in a copy of the process. Likewise. */
+json_t *ld_heap_copy_ask(struct ld_host *host, struct ld_waiter *waiter, int fd);
+void ld_heap_copy_forget(struct ld_host *host, const struct ld_waiter *waiter);
+void ld_heap_copy_step(struct ld_host *host);
+void ld_heap_copy_abandon(struct ld_host *host);
 
 /* stop.c */
 

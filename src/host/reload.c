@@ -289,8 +289,8 @@ static void commit(struct ld_host *host) {
     ld_script_serve(host->script);
     ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_stage_move(&old->stage, LD_STAGE_REPLACED);
-    if (old->status_text.size > 0) {
-        host->script->wants |= LD_WANT_STATUS; /* the old one's is out of date */
+    if (host->script->status_text.size == 0) { /* it has said nothing: what was said stands */
+        ld_text_append(&host->script->status_text, &old->status_text);
     }
     ld_api_parcel_commit(old, host->script);
     ld_api_module_take_over(host->script);

@@ -43,15 +43,29 @@ static json_t *ask_eval(void *arg, struct ld_waiter *waiter, const json_t *reque
     return ld_evals_ask(arg, waiter, request, fd);
 }
 
-/* Forget a client that waits for a reload, or an eval. */
+/* Begin to answer "profile". */
+static json_t *ask_profile(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    return ld_profiling_ask(arg, waiter, request, fd);
+}
+
+/* Begin to answer "heap". */
+static json_t *ask_heap(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    (void)request;
+    return ld_heap_copy_ask(arg, waiter, fd);
+}
+
+/* Forget a client that waits for an answer. */
 static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_reload_forget(arg, waiter);
     ld_evals_forget(arg, waiter);
+    ld_profiling_forget(arg, waiter);
+    ld_heap_copy_forget(arg, waiter);
 }
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen,
-                                              ask_reload,    ask_eval,    forget_waiter};
+    static const struct ld_control_ops ops = {answer_status, answer_stop,  answer_reopen,
+                                              ask_reload,    ask_eval,     ask_profile,
+                                              ask_heap,      forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

@@ -12,6 +12,8 @@
 #include "host/internal.h"
 #include "posix/reserve.h"
 
+#define ARGUMENT_MOST 500 /* bytes of an argument */
+
 /* Make a JSON string of a text, or of its beginning, null of an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
     return text->size > 0 ? ld_json_cut(ld_text_string(text), text->size, LD_REPORT_TEXT)
@@ -76,10 +78,22 @@ static json_t *report_places(const struct ld_tally *tally) {
     return list;
 }
 
-/* Report uncaught errors: the count of all generations, the last one of this. */
+/* Report the last error of the generations before, null if there was none. */
+static json_t *report_earlier(const struct ld_tally *tally) {
+    const struct ld_tally_place *last = &tally->elsewhere;
+    for (size_t i = 0; i < tally->used; i++) {
+        last = tally->places[i].last > last->last ? &tally->places[i] : last;
+    }
+    return last->count > 0
+               ? json_pack("{s:o, s:f}", "message",
+                           ld_json_text(last->message, strlen(last->message)), "time", last->last)
+               : json_null();
+}
+
+/* Report uncaught errors of all generations; the last one of this, or else of those before. */
 static json_t *report_errors(const struct ld_host *host) {
     const struct ld_script *script = host->script;
-    json_t *last = json_null();
+    json_t *last = script->errors.count == 0 ? report_earlier(&host->tally) : json_null();
     if (script->errors.count > 0) {
         last = json_pack("{s:o, s:f}", "message", json_text_or_null(&script->errors.last), "time",
                          script->errors.last_time);
@@ -170,6 +184,30 @@ static json_t *report_retiring(const struct ld_host *host, json_int_t *total) {
     return list;
 }
 
+/* Count the luv handles of a kind. */
+static void add_kind(void *arg, const char *kind, size_t count) {
+    json_object_set_new(arg, kind, json_integer((json_int_t)count));
+}
+
+/* Report the open luv handles by kind. */
+static json_t *report_handles(const struct ld_script *script) {
+    json_t *kinds = json_object();
+    if (script->guest != NULL) {
+        ld_guest_count_kinds(script->guest, add_kind, kinds);
+    }
+    return kinds;
+}
+
+/* List the arguments of the script. */
+static json_t *report_args(const struct ld_setup *setup) {
+    json_t *list = json_array();
+    char *const *word = setup->words + setup->script;
+    for (word += *word != NULL; *word != NULL && json_array_size(list) < LD_REPORT_MOST; word++) {
+        json_array_append_new(list, ld_json_cut(*word, strlen(*word), ARGUMENT_MOST));
+    }
+    return list;
+}
+
 /* Report where the log goes. */
 static json_t *report_log(void) {
     static const char *const sinks[] = {"stderr", NULL, "syslog", "none"};
@@ -213,6 +251,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     size_t lent = ld_reserve_lend(); /* to read about the process itself */
+    add(&report, "args", report_args(&host->setup));
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));
     add(&report, "errors", report_errors(host));
@@ -222,6 +261,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "memory", report_memory(script));
     add(&report, "loop", report_loop(host));
     add_lists(&report, host);
+    add(&report, "handles", report_handles(script));
     add(&report, "log", report_log());
     add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
     ld_reserve_take_back();

@@ -1,24 +1,14 @@
 #include "host/status_text.h"
 
 #include <math.h>
+#include <string.h>
 
 #include "base/time.h"
+#include "host/status_rows.h"
 
 #define PLACES_SHOWN 3
 
 #define LONGEST_S 1e15 /* what is longer is not a duration */
-
-/* Add BEFORE and a member's text. */
-void ld_status_text_member(struct ld_text *text, const char *before, const json_t *object,
-                           const char *key) {
-    const json_t *value = json_object_get(object, key);
-    ld_text_puts(text, before);
-    if (json_is_string(value)) {
-        ld_text_add_escaped(text, json_string_value(value), json_string_length(value), false);
-    } else {
-        ld_text_putc(text, '-');
-    }
-}
 
 /* Add BEFORE and a member's text; its lines stay lines, indented. */
 static void add_lines(struct ld_text *text, const char *before, const json_t *object,
@@ -54,7 +44,7 @@ void ld_status_text_duration(struct ld_text *text, double seconds) {
 }
 
 /* Add a number of bytes. */
-static void add_bytes(struct ld_text *text, double bytes) {
+void ld_status_text_bytes(struct ld_text *text, double bytes) {
     if (bytes < 1024 * 1024) {
         ld_text_format(text, "%.0f KiB", ceil(bytes / 1024));
     } else {
@@ -70,10 +60,10 @@ bool ld_status_text_is_between(const json_t *report) {
 /* Add the state. */
 void ld_status_text_state(struct ld_text *text, const json_t *report) {
     const json_t *restarts = json_object_get(report, "restarts");
-    ld_status_text_member(text, "", report, "state");
+    ld_status_rows_member(text, "", report, "state");
     if (ld_status_text_is_between(report)) {
         ld_text_format(text, " in %.1f s", number_of(restarts, "due"));
-        ld_status_text_member(text, " (", json_object_get(restarts, "last"), "message");
+        ld_status_rows_member(text, " (", json_object_get(restarts, "last"), "message");
         ld_text_putc(text, ')');
     }
 }
@@ -85,34 +75,43 @@ static void add_restarts(struct ld_text *text, const json_t *report) {
     if (json_is_object(last)) {
         double ago = (double)ld_time_real() / LD_TIME_SECOND - number_of(last, "time");
         ld_text_format(text, "\n  restarts  %lld so far", integer_of(restarts, "count"));
-        ld_status_text_member(text, "; the last time ", last, "message");
+        ld_status_rows_member(text, "; the last time ", last, "message");
         ld_text_puts(text, " after ");
         ld_status_text_duration(text, number_of(last, "seconds"));
         ld_text_puts(text, ", ");
         ld_status_text_duration(text, ago);
         ld_text_puts(text, " ago");
         if (json_is_string(json_object_get(last, "report"))) {
-            ld_status_text_member(text, ", report in ", last, "report");
+            ld_status_rows_member(text, ", report in ", last, "report");
         }
     }
 }
 
-/* Add the script. */
+/* Add the script, with its arguments. */
 static void add_script(struct ld_text *text, const json_t *report) {
-    ld_status_text_member(text, "\n  script    ", report, "script");
-    ld_status_text_member(text, " (", report, "mode");
+    size_t index;
+    const json_t *word;
+    ld_status_rows_member(text, "\n  script    ", report, "script");
+    json_array_foreach(json_object_get(report, "args"), index, word) {
+        bool is_plain =
+            json_string_length(word) > 0 && strchr(json_string_value(word), ' ') == NULL;
+        ld_text_puts(text, is_plain ? " " : " \"");
+        ld_text_add_escaped(text, json_string_value(word), json_string_length(word), false);
+        ld_text_puts(text, is_plain ? "" : "\"");
+    }
+    ld_status_rows_member(text, " (", report, "mode");
     ld_text_putc(text, ')');
 }
 
 /* Add the first lines: name, state, pid, uptime, generation, script. */
 static void add_headline(struct ld_text *text, const json_t *report) {
-    ld_status_text_member(text, "", report, "name");
-    ld_status_text_member(text, ": ", report, "state");
+    ld_status_rows_member(text, "", report, "name");
+    ld_status_rows_member(text, ": ", report, "state");
     ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
     ld_status_text_duration(text, number_of(report, "uptime"));
     ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
     if (json_is_string(json_object_get(report, "text"))) {
-        ld_status_text_member(text, "\n  status    ", report, "text");
+        ld_status_rows_member(text, "\n  status    ", report, "text");
     }
     add_script(text, report);
 }
@@ -131,8 +130,8 @@ static void add_places(struct ld_text *text, const json_t *errors) {
         }
         ld_text_puts(text, "\n            ");
         ld_text_add_count(text, (uint64_t)integer_of(place, "count"));
-        ld_status_text_member(text, " in ", place, "what");
-        ld_status_text_member(text, " at ", place, "where");
+        ld_status_rows_member(text, " in ", place, "what");
+        ld_status_rows_member(text, " at ", place, "where");
         ld_text_puts(text, integer_of(place, "count") > 1 ? ", the last " : ", ");
         ld_status_text_duration(text, now - number_of(place, "last"));
         ld_text_puts(text, " ago");
@@ -152,8 +151,12 @@ static void add_history(struct ld_text *text, const json_t *report) {
     if (json_is_object(last)) {
         ld_text_format(text, "\n  reloads   %lld ok, %lld refused", integer_of(reloads, "ok"),
                        integer_of(reloads, "failed"));
+        ld_text_puts(text, "; the last ");
+        ld_status_rows_moment(text, number_of(last, "time"));
         if (json_is_false(json_object_get(last, "ok"))) {
-            add_lines(text, "; the last was refused: ", last, "error");
+            add_lines(text, " was refused: ", last, "error");
+        } else {
+            ld_text_format(text, " in %.1f ms", number_of(last, "ms"));
         }
     }
     if (integer_of(errors, "count") > 0) {
@@ -161,7 +164,9 @@ static void add_history(struct ld_text *text, const json_t *report) {
         ld_text_add_count(text, (uint64_t)integer_of(errors, "count"));
         last = json_object_get(errors, "last");
         if (json_is_object(last)) {
-            add_lines(text, "; the last: ", last, "message");
+            ld_text_puts(text, "; the last ");
+            ld_status_rows_moment(text, number_of(last, "time"));
+            add_lines(text, ": ", last, "message");
         }
         add_places(text, errors);
     }
@@ -182,18 +187,18 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     const json_t *loop = json_object_get(report, "loop");
     const json_t *log = json_object_get(report, "log");
     ld_text_puts(text, "\n  memory    ");
-    add_bytes(text, number_of(memory, "lua"));
+    ld_status_text_bytes(text, number_of(memory, "lua"));
     ld_text_puts(text, " Lua");
     if (json_is_integer(json_object_get(memory, "limit"))) {
         ld_text_puts(text, " of ");
-        add_bytes(text, number_of(memory, "limit"));
+        ld_status_text_bytes(text, number_of(memory, "limit"));
     }
     ld_text_puts(text, ", ");
-    add_bytes(text, number_of(memory, "rss"));
+    ld_status_text_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
-    ld_status_text_member(text, "\n  log       ", log, "file");
-    ld_status_text_member(text, ", level ", log, "level");
+    ld_status_rows_member(text, "\n  log       ", log, "file");
+    ld_status_rows_member(text, ", level ", log, "level");
     if (integer_of(log, "dropped") > 0) {
         ld_text_format(text, ", %lld lines dropped", integer_of(log, "dropped"));
     }
@@ -211,18 +216,7 @@ static void add_rest(struct ld_text *text, const json_t *report, const char *key
 
 /* Add the timers. */
 static void add_timers(struct ld_text *text, const json_t *report) {
-    size_t index;
-    const json_t *timer;
-    json_array_foreach(json_object_get(report, "timers"), index, timer) {
-        ld_status_text_member(text, "\n  timer     ", timer, "kind");
-        ld_status_text_member(text, " ", timer, "where");
-        if (json_is_number(json_object_get(timer, "interval"))) {
-            ld_text_format(text, ", every %.10g s, %lld runs, %lld missed",
-                           number_of(timer, "interval"), integer_of(timer, "runs"),
-                           integer_of(timer, "missed"));
-        }
-        ld_text_format(text, ", due in %.1f s", number_of(timer, "due"));
-    }
+    ld_status_rows_timers(text, report);
     add_rest(text, report, "timers", "timer");
 }
 
@@ -232,7 +226,7 @@ static void add_child(struct ld_text *text, const json_t *child) {
     if (has_process) {
         ld_text_format(text, ", pid %lld", integer_of(child, "pid"));
     }
-    ld_status_text_member(text, ", ", child, "state");
+    ld_status_rows_member(text, ", ", child, "state");
     if (has_process) {
         ld_text_puts(text, ", ");
         ld_status_text_duration(text, number_of(child, "seconds"));
@@ -245,7 +239,7 @@ static void add_child(struct ld_text *text, const json_t *child) {
     if (integer_of(child, "restarts") > 0) {
         ld_text_format(text, ", restarts: %lld", integer_of(child, "restarts"));
     }
-    ld_status_text_member(text, ": ", child, "command");
+    ld_status_rows_member(text, ": ", child, "command");
 }
 
 /* Add the rest of what the script has. */
@@ -253,16 +247,16 @@ static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *item;
     json_array_foreach(json_object_get(report, "signals"), index, item) {
-        ld_status_text_member(text, "\n  signal    ", item, "name");
+        ld_status_rows_member(text, "\n  signal    ", item, "name");
         ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
     json_array_foreach(json_object_get(report, "children"), index, item) {
-        ld_status_text_member(text, "\n  child     ", item, "name");
+        ld_status_rows_member(text, "\n  child     ", item, "name");
         add_child(text, item);
     }
     add_rest(text, report, "children", "child");
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
-        ld_status_text_member(text, "\n  listener  ", item, "address");
+        ld_status_rows_member(text, "\n  listener  ", item, "address");
     }
     add_rest(text, report, "listeners", "listener");
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
@@ -270,17 +264,15 @@ static void add_others(struct ld_text *text, const json_t *report) {
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
     add_rest(text, report, "retiring", "retiring");
-    json_array_foreach(json_object_get(report, "tasks"), index, item) {
-        ld_status_text_member(text, "\n  task      ", item, "where");
-        ld_status_text_member(text, ", in ", item, "state");
-    }
+    ld_status_rows_tasks(text, report);
     add_rest(text, report, "tasks", "task");
+    ld_status_rows_handles(text, report);
 }
 
 /* Add the report. */
 void ld_status_text(struct ld_text *text, const json_t *report) {
     if (ld_status_text_is_between(report)) {
-        ld_status_text_member(text, "", report, "name");
+        ld_status_rows_member(text, "", report, "name");
         ld_text_puts(text, ": ");
         ld_status_text_state(text, report);
         add_script(text, report);

@@ -9,12 +9,11 @@
 /* Add REPORT (as from ld_snapshot_take) as lines of text, without a newline at the end. */
 void ld_status_text(struct ld_text *text, const json_t *report);
 
-/* Add BEFORE and the string KEY of OBJECT, in one line whatever is in it; "-" if it is not a string. */
-void ld_status_text_member(struct ld_text *text, const char *before, const json_t *object,
-                           const char *key);
-
 /* Add a duration in a form for people: "3d 4h", "12.5s". */
 void ld_status_text_duration(struct ld_text *text, double seconds);
+
+/* Add a number of bytes in a form for people: "12 KiB", "3.4 MiB". */
+void ld_status_text_bytes(struct ld_text *text, double bytes);
 
 /* Add the state of a report: "running", or "restarting in 3.2 s (killed by SIGSEGV)". */
 void ld_status_text_state(struct ld_text *text, const json_t *report);

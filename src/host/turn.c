@@ -146,6 +146,8 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         do_wants(host);
     }
     ld_evals_step(host);
+    ld_profiling_step(host);
+    ld_heap_copy_step(host);
     ld_retired_step(host);
     ld_recycling_step(host);
     ld_reload_step(host);

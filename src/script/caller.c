@@ -63,7 +63,7 @@ size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until) {
 }
 
 /* Whether a client has closed its connection; one that only sends nothing more has not. */
-static bool is_gone(int fd) {
+bool ld_caller_is_gone(int fd) {
     struct pollfd poller = {.fd = fd};
     return fd >= 0 && poll(&poller, 1, 0) > 0 && (poller.revents & (POLLHUP | POLLERR)) != 0;
 }
@@ -76,7 +76,7 @@ void ld_caller_notice(uint64_t now) {
     }
     pthread_mutex_lock(&mutex);
     LIST_FOREACH(caller, &callers, link) {
-        if (caller->over_at == 0 && is_gone(caller->fd)) {
+        if (caller->over_at == 0 && ld_caller_is_gone(caller->fd)) {
             end(caller, now, "interrupted, as it held the loop and its client has gone");
         } else if (caller->over_at == 0 && caller->deadline <= now) {
             end(caller, now, "interrupted, as it held the loop when its --timeout was over");

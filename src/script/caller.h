@@ -41,6 +41,9 @@ void ld_caller_let_go(struct ld_caller *caller);
 /* In the loop: nothing runs for it any longer. */
 void ld_caller_leave(struct ld_caller *caller);
 
+/* Whether the client on FD has closed its connection; one that only sends nothing more has not. */
+bool ld_caller_is_gone(int fd);
+
 /* In the thread: fill in the descriptors of the clients that wait, and return how many these are; *UNTIL
  * becomes the next of their deadlines, if that is earlier. */
 size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until);

@@ -39,6 +39,7 @@ static void on_time(void) {
 /* Make the timer, once. */
 static int make(void) {
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGSTKFLT};
+    event.sigev_value.sival_int = LD_SHOT_TIMER_GUARD;
     event.sigev_notify_thread_id = (pid_t)syscall(SYS_gettid);
     if (guard.made) {
         return 0;
@@ -50,7 +51,7 @@ static int make(void) {
     if (timer_create(CLOCK_MONOTONIC, &event, &guard.timer) < 0) {
         return -errno;
     }
-    ld_shot_on_timer(on_time);
+    ld_shot_on_timer(LD_SHOT_TIMER_GUARD, on_time);
     guard.made = true;
     return 0;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "posix/fds.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
@@ -82,6 +83,7 @@ static int load_file(struct ld_script *script, struct ld_text *why) {
 
 /* Compile the source of a script; the function stays on the main stack until the start. */
 int ld_script_load(struct ld_script *script, struct ld_text *why) {
+    script->loaded_at = ld_time_real();
     bool is_file = script->setup->source->path != NULL;
     int rc =
         is_file ? load_file(script, why) : ld_source_load(script->L, script->setup->source, why);

@@ -20,7 +20,7 @@ enum owner { SHOOTER_HAS_NONE, SHOOTER_HAS_ONE };
 static struct {
     bool is_open;
     pid_t thread; /* that runs Lua */
-    void (*volatile on_timer)(void);
+    void (*volatile on_timer[LD_SHOT_TIMERS])(void);
 
     /* Written by the other thread. */
     atomic_uint wants;
@@ -116,6 +116,11 @@ static void look(lua_State *L, lua_Debug *ar) {
     shot.is_in_hook = false;
 }
 
+/* Whether a coroutine has our hook. */
+bool ld_shot_has_hook(lua_State *co) {
+    return lua_gethook(co) == look;
+}
+
 /* Set our hook, unless the code is being interrupted, or runs in a hook of the script. */
 static void set_hook(lua_State *co) {
     lua_Hook hook = lua_gethook(co);
@@ -201,8 +206,9 @@ static void on_signal(int signo, siginfo_t *info, void *context) {
     (void)signo;
     (void)context;
     if (info->si_code == SI_TIMER) {
-        if (shot.on_timer != NULL) {
-            shot.on_timer();
+        unsigned timer = (unsigned)info->si_value.sival_int;
+        if (timer < LD_SHOT_TIMERS && shot.on_timer[timer] != NULL) {
+            shot.on_timer[timer]();
         }
     } else if (gettid() == shot.thread) {
         be_shot();
@@ -230,8 +236,8 @@ int ld_shot_open(void) {
 }
 
 /* Have a function called for a timer. */
-void ld_shot_on_timer(void (*function)(void)) {
-    shot.on_timer = function;
+void ld_shot_on_timer(enum ld_shot_timer timer, void (*function)(void)) {
+    shot.on_timer[timer] = function;
 }
 
 /* Shoot. */

@@ -6,6 +6,7 @@
 #ifndef LD_SCRIPT_SHOT_H
 #define LD_SCRIPT_SHOT_H
 
+#include <lua.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -29,8 +30,14 @@ struct ld_shot {
 /* In the thread that runs Lua: catch the signal. 0 or a negative errno. */
 int ld_shot_open(void);
 
-/* Have FUNCTION called in the handler when a POSIX timer has sent the signal. */
-void ld_shot_on_timer(void (*function)(void));
+/* POSIX timers that send the signal, each with its number as the value. */
+enum ld_shot_timer { LD_SHOT_TIMER_GUARD, LD_SHOT_TIMER_PROFILE, LD_SHOT_TIMERS };
+
+/* Have FUNCTION called in the handler when that timer has sent the signal. */
+void ld_shot_on_timer(enum ld_shot_timer timer, void (*function)(void));
+
+/* Whether CO has the hook that looks at it. */
+bool ld_shot_has_hook(lua_State *co);
 
 /* The rest is called in the other thread. Shoot. */
 void ld_shot_send(const struct ld_shot *shot);

@@ -69,6 +69,8 @@ enum ld_shelf {
     LD_SHELF_CALLBACKS = 1, /* a table of what timers call */
     LD_SHELF_TIMER_TYPE,    /* their metatable */
     LD_SHELF_SIGNALS,       /* a table of what handles signals */
+    LD_SHELF_TIMER_NAMES,   /* a table of the names of timers, by the timer */
+    LD_SHELF_BOX_NAMES,     /* a table of the names of what scripts hold, by that; weak */
     LD_SHELF_END,
 };
 
@@ -94,6 +96,7 @@ struct ld_task {
     bool has_failed;    /* its coroutine has ended by an error */
     enum ld_heap_user heap_user; /* what it may allocate */
     const char *what;            /* for messages: "a timer", "the script" */
+    const char *name;            /* that the script gave it or its timer, or NULL; Lua's */
     const char *waits_for;       /* while suspended: "sleep", … */
     struct ld_caller *caller;    /* the client that it runs for, or NULL */
     /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
@@ -106,6 +109,7 @@ struct ld_task {
     uint64_t number;             /* on_end's too */
     uint64_t timer;              /* abandon's too */
     void *awaited;               /* and this */
+    uint64_t since;              /* ld_time_coarse when it was suspended */
     LIST_ENTRY(ld_task) link;    /* of the script's tasks, if it is listed, or of the idle ones */
     struct ld_task_queue *queue; /* the one that the suspended task is in, or NULL */
     TAILQ_ENTRY(ld_task) place;  /* in that */
@@ -149,6 +153,7 @@ struct ld_script {
     struct ld_timers *timers;
     lua_State *shelf;                       /* see enum ld_shelf */
     const void *timer_type;                 /* their metatable's address */
+    int64_t loaded_at;                      /* ld_time_real before its text was read */
     struct ld_wall_clock *clock;            /* of cron timers, if there are any */
     struct ld_guest *guest;                 /* of luv, if it is used */
     LIST_HEAD(, ld_handle) handles;         /* the half of them that libuv knows */

@@ -147,6 +147,7 @@ void ld_task_drop(struct ld_task *task) {
     task->heap_user = LD_HEAP_SCRIPT;
     task->on_end = NULL;
     task->caller = NULL;
+    task->name = NULL;
     if (is_used_up) {
         free_task(task);
         return;
@@ -621,6 +622,7 @@ int ld_task_suspend(lua_State *L, const char *waits_for, void (*abandon)(struct 
     link_task(task);
     task->waits_for = waits_for;
     task->abandon = abandon;
+    task->since = ld_time_coarse();
     return lua_yieldk(L, 0, (lua_KContext)lua_gettop(L), resumed);
 }
 
