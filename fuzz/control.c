@@ -63,7 +63,7 @@ static json_t *on_eval(void *host, struct ld_waiter *waiter, const json_t *reque
 static json_t *on_later(void *host, struct ld_waiter *waiter, const json_t *request, int fd) {
     (void)request;
     FUZZ_CHECK(fd >= 0);
-    on_reload(host, waiter);
+    on_reload(host, waiter, false);
     return NULL;
 }
 

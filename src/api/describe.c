@@ -298,7 +298,7 @@ static void add_call(lua_State *L, struct ld_describe *describe, lua_State *co, 
 /* Add what a task waits for. */
 void ld_api_describe_wait(lua_State *L, struct ld_describe *describe, struct ld_task *task,
                           struct ld_text *text) {
-    lua_Debug call;
+    lua_Debug call = {.name = NULL, .what = "C"};
     int top = lua_gettop(L);
     lua_State *co = task->co;
     const char *state = task->waits_for != NULL ? task->waits_for : "running";

@@ -95,23 +95,28 @@ static void add_row(struct ld_text *text, const char *label, const int widths[CO
     }
 }
 
+/* Walk over a list: note how wide the columns are, or, with TEXT, add a line for each item. */
+static void walk_rows(struct ld_text *text, const json_t *list, const char *label, filler *fill,
+                      int widths[COLUMNS]) {
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        struct ld_text cells[COLUMNS] = {{0}};
+        fill(cells, json_array_get(list, i));
+        if (text == NULL) {
+            measure(widths, cells);
+        } else {
+            add_row(text, label, widths, cells);
+        }
+        for (int k = 0; k < COLUMNS; k++) {
+            ld_text_fini(&cells[k]);
+        }
+    }
+}
+
 /* Add a line for each item of a list, with columns as wide as their cells. */
 static void add_rows(struct ld_text *text, const json_t *list, const char *label, filler *fill) {
     int widths[COLUMNS] = {0};
-    for (int pass = 0; pass < 2; pass++) {
-        for (size_t i = 0; i < json_array_size(list); i++) {
-            struct ld_text cells[COLUMNS] = {{0}};
-            fill(cells, json_array_get(list, i));
-            if (pass == 0) {
-                measure(widths, cells);
-            } else {
-                add_row(text, label, widths, cells);
-            }
-            for (int k = 0; k < COLUMNS; k++) {
-                ld_text_fini(&cells[k]);
-            }
-        }
-    }
+    walk_rows(NULL, list, label, fill, widths);
+    walk_rows(text, list, label, fill, widths);
 }
 
 /* Add a count of things, in plural if they are many. */

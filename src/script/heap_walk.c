@@ -306,7 +306,7 @@ static uint64_t walk_thread(struct walk *walk, int at) {
         for (int n = 1; (name = lua_getlocal(co, &ar, n)) != NULL; n++, slots++) {
             walk_moved(walk, co, name);
         }
-        for (int n = -1; (name = lua_getlocal(co, &ar, n)) != NULL; n--, slots++) {
+        for (int n = -1; lua_getlocal(co, &ar, n) != NULL; n--, slots++) {
             walk_moved(walk, co, "(vararg)");
         }
     }
@@ -434,15 +434,19 @@ static void label_field(struct walk *walk, enum edge edge) {
     char *label = walk->label;
     if (lua_type(L, -2) == LUA_TSTRING) {
         const char *key = lua_tolstring(L, -2, &size);
-        const char *form = edge == EDGE_MODULE   ? "require \"%.*s\""
-                           : !is_name(key, size) ? "[\"%.*s\"]"
-                           : edge == EDGE_GLOBAL ? "%.*s"
-                                                 : ".%.*s";
+        bool is_module = edge == EDGE_MODULE;
+        bool is_quoted = is_module || !is_name(key, size);
+        const char *before = is_module             ? "require \""
+                             : is_quoted           ? "[\""
+                             : edge == EDGE_GLOBAL ? ""
+                                                   : ".";
+        const char *after = is_module ? "\"" : is_quoted ? "\"]" : "";
         size = size > LABEL_SIZE / 2 ? LABEL_SIZE / 2 : size;
-        snprintf(label, LABEL_SIZE, form, (int)size, key);
+        snprintf(label, LABEL_SIZE, "%s%.*s%s", before, (int)size, key, after);
     } else if (lua_isinteger(L, -2)) {
-        const char *form = edge == EDGE_SIGNAL ? " %lld" : "[%lld]";
-        snprintf(label, LABEL_SIZE, form, (long long)lua_tointeger(L, -2));
+        bool is_signal = edge == EDGE_SIGNAL;
+        snprintf(label, LABEL_SIZE, "%s%lld%s", is_signal ? " " : "[",
+                 (long long)lua_tointeger(L, -2), is_signal ? "" : "]");
     } else {
         snprintf(label, LABEL_SIZE, "[%s]", luaL_typename(L, -2));
     }
@@ -499,8 +503,7 @@ static void match(struct walk *walk, enum edge edge, const char *name) {
 }
 
 /* The roots, in the order of their nodes from 1 on: see add_roots. */
-static const char *const root_names[] = {"(globals)", "(modules)", "timer", "signal",
-                                         "(registry)"};
+static const char *const root_names[] = {"(globals)", "(modules)", "timer", "signal", "(registry)"};
 
 /* Find the label of a node below its parent. */
 static void find_label(struct walk *walk, uint32_t number) {
@@ -578,18 +581,24 @@ static json_t *report_paths(struct walk *walk) {
     return list;
 }
 
+/* Find the kind with the most bytes that is not in the set DONE. */
+static int find_largest(const struct walk *walk, unsigned done) {
+    int best = -1;
+    for (int kind = 0; kind < KIND_COUNT; kind++) {
+        bool is_left = (done & (1U << kind)) == 0;
+        if (is_left && (best < 0 || walk->totals[kind] > walk->totals[best])) {
+            best = kind;
+        }
+    }
+    return best;
+}
+
 /* Report what there is of each type, the largest first. */
 static json_t *report_types(const struct walk *walk) {
     json_t *list = json_array();
-    bool is_done[KIND_COUNT] = {false};
-    for (int n = 0; n < KIND_COUNT; n++) {
-        int best = -1;
-        for (int kind = 0; kind < KIND_COUNT; kind++) {
-            if (!is_done[kind] && (best < 0 || walk->totals[kind] > walk->totals[best])) {
-                best = kind;
-            }
-        }
-        is_done[best] = true;
+    unsigned done = 0;
+    for (int best = find_largest(walk, 0); best >= 0; best = find_largest(walk, done)) {
+        done |= 1U << best;
         json_array_append_new(list, json_pack("{s:s, s:I, s:I}", "type", kind_names[best], "count",
                                               (json_int_t)walk->counts[best], "bytes",
                                               (json_int_t)walk->totals[best]));
