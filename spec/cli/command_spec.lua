@@ -13,7 +13,7 @@ local VERBS = {
   stop = "timeout config all", reload = "timeout check config all",
   restart = "config all", status = "json config all",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
-  signal = "", check = "config path cpath", eval = "timeout",
+  signal = "", check = "config path cpath", eval = "timeout", repl = "",
 }
 
 local function each_verb(fn)

@@ -149,6 +149,7 @@ function Box:environment(extra)
     map[key] = value
   end
   map.LUNAD_RUN_DIR, map.LUNAD_LOG_DIR = self:path("run"), self:path("log")
+  map.LUNAD_STATE_DIR = self:path("state")
   map[MARK] = self.mark
   -- Leaks can be found only without a change of user.
   map.ASAN_OPTIONS = map.ASAN_OPTIONS or "abort_on_error=0"

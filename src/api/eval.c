@@ -56,9 +56,28 @@ static bool is_incomplete(const char *message, size_t size) {
     return size >= sizeof end - 1 && strcmp(message + size - (sizeof end - 1), end) == 0;
 }
 
+/* Push a file of lunad's own Lua, run. */
+static void push_own(lua_State *L, const char *name) {
+    ld_api_core_push(L);
+    lua_getfield(L, -1, "load");
+    lua_pushstring(L, name);
+    lua_call(L, 1, 1);
+    lua_remove(L, -2);
+}
+
+/* Push what completes the beginning of a line, and its argument. */
+static int push_completion(lua_State *co, const struct ld_eval *eval) {
+    push_own(co, "complete.lua");
+    lua_pushlstring(co, eval->chunk, eval->size);
+    return 1;
+}
+
 /* Push the chunk and its argument: it has `lunad` as a local variable. Raises if it does not compile. */
 static int push_chunk(lua_State *co, void *arg) {
     struct ld_eval *eval = arg;
+    if (eval->completes) {
+        return push_completion(co, eval);
+    }
     int status = load(co, eval, "local lunad = ...; return ");
     if (status == LUA_ERRSYNTAX) {
         lua_pop(co, 1);
@@ -169,12 +188,8 @@ static int shown(lua_State *L, int status, lua_KContext context) {
 
 /* show(...) of lunad's own Lua. */
 static int show(lua_State *L) {
-    ld_api_core_push(L);
-    lua_getfield(L, -1, "load");
-    lua_pushliteral(L, "show.lua");
-    lua_call(L, 1, 1);
+    push_own(L, "show.lua");
     lua_insert(L, 1);
-    lua_pop(L, 1);
     lua_callk(L, lua_gettop(L) - 1, 1, 0, shown);
     return shown(L, LUA_OK, 0);
 }
@@ -231,6 +246,13 @@ void ld_eval_begin(struct ld_eval *eval, struct ld_script *script) {
         fail(eval, not_enough);
     } else {
         ld_task_start_with(task, push_chunk, eval);
+    }
+}
+
+/* Cancel. */
+void ld_eval_cancel(struct ld_eval *eval) {
+    if (eval->task != NULL) {
+        ld_task_cancel(eval->task);
     }
 }
 

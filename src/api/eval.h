@@ -11,6 +11,8 @@ struct ld_eval {
     struct ld_caller caller; /* entered by the owner */
     const char *chunk;       /* the owner's, until it is begun */
     size_t size;
+    bool
+        completes; /* the chunk is the beginning of a line: the values are the names that may come next */
 
     /* Called once, when it has ended, perhaps inside of ld_eval_begin, and outside of Lua code. The ANSWER is a
      * new reference: {"ok": true, "values": [...]} or {"ok": false, "error": "..."}; NULL if the task was
@@ -26,6 +28,10 @@ struct ld_eval {
 /* Compile the chunk, an expression or a statement, and run it in SCRIPT until it first suspends. Not from
  * inside a call. */
 void ld_eval_begin(struct ld_eval *eval, struct ld_script *script);
+
+/* Cancel what runs for an eval that has begun; it ends now, or when it next suspends. Not from inside a
+ * call. */
+void ld_eval_cancel(struct ld_eval *eval);
 
 /* Add where an eval that has begun is suspended: "in sleep at eval:1". */
 void ld_eval_add_place(const struct ld_eval *eval, struct ld_text *text);

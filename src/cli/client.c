@@ -53,9 +53,11 @@ static bool is_hopeless(const struct talk *talk) {
 
 /* Wait for EVENTS; 0 or a negative errno. */
 static int wait_for(const struct talk *talk, short events) {
+    const struct ld_request *request = talk->request;
     struct pollfd poller = {.fd = talk->fd, .events = events};
     for (;;) {
-        int rc = poll(&poller, 1, time_left(talk));
+        int rc = request->wait != NULL ? request->wait(request->arg, &poller, time_left(talk))
+                                       : poll(&poller, 1, time_left(talk));
         if (rc > 0) {
             return 0;
         }
@@ -267,6 +269,7 @@ static bool add_busy(const struct ld_request *asked, struct ld_text *why) {
     request.verb = status_verb;
     request.body = NULL;
     request.on_part = NULL;
+    request.wait = NULL;
     request.seconds = BUSY_SECONDS;
     bool is_told = strcmp(asked->verb, status_verb) != 0 &&
                    ld_client_ask(&request, &answer, &ignored) == 0 &&

@@ -3,6 +3,7 @@
 #define LD_CLI_CLIENT_H
 
 #include <jansson.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -25,7 +26,10 @@ struct ld_request {
     /* Called with each part that comes before the answer, an object with an "output", and then with the answer
      * itself, if it is not NULL. A negative errno ends the exchange. */
     int (*on_part)(void *arg, const json_t *part);
-    void *arg;
+    /* Called in place of poll, if it is not NULL: wait for POLLER for at most MS milliseconds, as poll does; what
+     * it returns and its errno end a wait in the same way. */
+    int (*wait)(void *arg, struct pollfd *poller, int ms);
+    void *arg; /* of both */
 };
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true;

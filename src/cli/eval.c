@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/say.h"
+#include "cli/answer.h"
 #include "cli/client.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -13,64 +14,13 @@
 #define DEFAULT_SECONDS 30.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   3.0  /* "and a little": the daemon says why there is no end */
 
-/* Print text of the daemon, on a terminal so that nothing acts on it; 0, or -ECANCELED after complaining. */
-static int print_text(const char *bytes, size_t size) {
-    struct ld_text shown = {0};
-    const char *end = bytes + size;
-    if (!isatty(STDOUT_FILENO)) {
-        ld_text_add(&shown, bytes, size);
-    }
-    while (shown.size == 0 && bytes < end) {
-        const char *newline = memchr(bytes, '\n', (size_t)(end - bytes));
-        const char *stop = newline != NULL ? newline : end;
-        ld_text_add_escaped(&shown, bytes, (size_t)(stop - bytes), false);
-        bytes = stop;
-        if (newline != NULL) {
-            ld_text_putc(&shown, '\n');
-            bytes++;
-        }
-        fwrite(shown.data, 1, shown.size, stdout);
-        ld_text_clear(&shown);
-    }
-    fwrite(ld_text_string(&shown), 1, shown.size, stdout);
-    int code = shown.failed ? ENOMEM : fflush(stdout) != 0 ? errno : 0;
-    ld_text_fini(&shown);
-    if (code != 0 || ferror(stdout)) {
-        ld_say_error("stdout: %s", strerror(code != 0 ? code : EIO));
-        return -ECANCELED;
-    }
-    return 0;
-}
-
 /* Print the output in a part of the answer, or in the answer. */
 static int on_part(void *arg, const json_t *part) {
     const json_t *output = json_object_get(part, "output");
     (void)arg;
     return json_is_string(output)
-               ? print_text(json_string_value(output), json_string_length(output))
+               ? ld_answer_print(json_string_value(output), json_string_length(output))
                : 0;
-}
-
-/* Print the values in an answer; -EPROTO if it has none. */
-static int print_values(const json_t *answer) {
-    const json_t *values = json_object_get(answer, "values");
-    struct ld_text line = {0};
-    bool is_right = json_is_array(values);
-    for (size_t i = 0; is_right && i < json_array_size(values); i++) {
-        const json_t *value = json_array_get(values, i);
-        is_right = json_is_string(value);
-        if (is_right) {
-            ld_text_puts(&line, i > 0 ? "\t" : "");
-            ld_text_add(&line, json_string_value(value), json_string_length(value));
-        }
-    }
-    int rc = !is_right ? -EPROTO : line.failed ? -ENOMEM : 0;
-    if (rc == 0 && json_array_size(values) > 0) {
-        ld_text_putc(&line, '\n');
-        rc = print_text(ld_text_string(&line), line.size);
-    }
-    ld_text_fini(&line);
-    return rc;
 }
 
 /* Read the chunk from stdin, as far as it could be sent; 0 or a negative errno. */
@@ -137,7 +87,7 @@ static int eval(const struct ld_call *call, const struct ld_target *target, cons
     request.on_part = on_part;
     int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {
-        rc = print_values(answer);
+        rc = ld_answer_print_values(answer);
         ld_text_puts(&why, rc == -EPROTO ? "it does not answer as a lunad does" : "");
         ld_text_format(&why, "%s", rc < 0 && rc != -EPROTO ? strerror(-rc) : "");
     }

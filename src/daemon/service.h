@@ -21,6 +21,7 @@ struct ld_service {
     bool has_terminal; /* of its own, which may disappear while it runs */
     bool needs_reader; /* of stdout: it stops without one */
     bool ignores_hup;  /* because the caller did, as nohup does */
+    bool is_console;   /* of a person, who knows that it runs: it goes on when its script is over */
     char *name;
     char *run_dir;
     int run_fd;

@@ -76,7 +76,7 @@ void ld_actions_stop(struct ld_host *host) {
         ld_log(LD_LOG_WARN, "asked to stop again: stopping now");
         ld_stop_now(host, host->exit_status);
     } else {
-        ld_log(LD_LOG_INFO, "stopping");
+        ld_log(host->service->is_console ? LD_LOG_DEBUG : LD_LOG_INFO, "stopping");
         ld_stop_begin(host, "stop", 0);
     }
 }

@@ -31,6 +31,7 @@ struct peer {
     size_t start;    /* of the input that is not served yet */
     size_t searched; /* no newline before this */
     bool waiting;    /* for an answer of the host */
+    bool is_heard;   /* while it waits: it may say that it will send nothing more */
     bool unsent;     /* it has not read its last answer */
     bool refused;    /* it gets one answer, and no more */
     bool is_quiet;   /* nothing of it waits here for an answer: it is in the lobby */
@@ -206,6 +207,7 @@ static void refuse_peer(struct peer *peer, const char *message) {
 static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
     peer->waiting = false;
+    peer->is_heard = false;
     send_answer(peer, answer);
     serve_next(peer);
 }
@@ -242,6 +244,8 @@ static void ask_later(struct peer *peer, const json_t *request,
     peer->waiter.done = on_verdict;
     peer->waiter.tell = tell_part;
     json_t *refusal = ask(peer->control->host, &peer->waiter, request, fd);
+    peer->is_heard =
+        refusal == NULL && peer->waiting && json_is_true(json_object_get(request, "interactive"));
     if (refusal != NULL) {
         peer->waiting = false;
         send_answer(peer, refusal);
@@ -338,7 +342,9 @@ static void serve_next(struct peer *peer) {
         serve_line(peer, peer->input.data + start, end - start);
     }
     if (!is_servable(peer)) {
-        uv_read_stop((uv_stream_t *)&peer->pipe);
+        if (!peer->is_heard || peer->input.size > peer->start) {
+            uv_read_stop((uv_stream_t *)&peer->pipe);
+        }
         return;
     }
     if (find_line(peer, &end)) {
@@ -380,6 +386,11 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
     struct peer *peer = LD_CONTAINER_OF(stream, struct peer, pipe);
     if (size == 0 || size == UV_ENOBUFS) { /* ENOBUFS: it must wait */
+        return;
+    }
+    if (size < 0 && peer->waiting) {
+        uv_read_stop(stream);
+        peer->control->ops->interrupt(peer->control->host, &peer->waiter);
         return;
     }
     if (size < 0) {

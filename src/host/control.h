@@ -32,6 +32,9 @@ struct ld_control_ops {
     /* Count what runs for the seconds of a REQUEST; and walk the heap in a copy of the process. Likewise. */
     json_t *(*profile)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     json_t *(*heap)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    /* Interrupt what runs for a waiter of an "interactive" eval, whose client has said that it will send
+     * nothing more, or has gone. */
+    void (*interrupt)(void *host, struct ld_waiter *waiter);
     /* Forget a waiter whose client has gone. */
     void (*forget)(void *host, struct ld_waiter *waiter);
 };

@@ -20,7 +20,8 @@ struct ld_eval_call {
     int fd;                   /* of that client */
     json_t *chunk;            /* until it is begun */
     bool has_ended;
-    json_t *answer; /* then; NULL: it was ended */
+    json_t *answer;           /* then; NULL: it was ended */
+    struct ld_text cancelled; /* where it was suspended when its client had it ended */
     unsigned generation;
     bool streams;      /* output is sent at once */
     double seconds;    /* that the client waits */
@@ -49,6 +50,7 @@ static void free_call(struct ld_eval_call *call) {
     json_decref(call->chunk);
     json_decref(call->answer);
     ld_text_fini(&call->output);
+    ld_text_fini(&call->cancelled);
     free(call);
 }
 
@@ -139,9 +141,15 @@ static bool read_seconds(const struct ld_host *host, const json_t *request, doub
            *seconds <= SECONDS_MOST;
 }
 
+/* What a request wants run, or completed. */
+static json_t *chunk_of(const json_t *request) {
+    json_t *begun = json_object_get(request, "complete");
+    return begun != NULL ? begun : json_object_get(request, "chunk");
+}
+
 /* Refuse a request, or return NULL and how long the client waits. */
 static json_t *check(const struct ld_host *host, const json_t *request, double *seconds) {
-    if (!json_is_string(json_object_get(request, "chunk"))) {
+    if (!json_is_string(chunk_of(request))) {
         return failure("eval needs a \"chunk\", which is a string");
     }
     if (!read_seconds(host, request, seconds)) {
@@ -168,7 +176,9 @@ json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_
     call->host = host;
     call->waiter = waiter;
     call->fd = fd;
-    call->chunk = json_incref(json_object_get(request, "chunk"));
+    call->chunk = json_incref(chunk_of(request));
+    call->eval.completes = json_object_get(request, "complete") != NULL;
+    call->eval.caller.heeds_end = json_is_true(json_object_get(request, "interactive"));
     call->streams = json_is_true(json_object_get(request, "stream"));
     call->seconds = seconds;
     call->deadline = ld_alarm_deadline(host, seconds);
@@ -198,6 +208,24 @@ void ld_evals_forget(struct ld_host *host, const struct ld_waiter *waiter) {
             free_call(call);
         }
     }
+}
+
+/* Interrupt. */
+void ld_evals_interrupt(struct ld_host *host, const struct ld_waiter *waiter) {
+    struct ld_eval_call *call = find(host, waiter);
+    if (call == NULL || call->has_ended || ld_caller_is_gone(call->fd)) {
+        return;
+    }
+    if (call->chunk != NULL) { /* the client is told when the loop turns */
+        ld_text_puts(&call->cancelled, "before it began");
+        json_decref(call->chunk);
+        call->chunk = NULL;
+        call->has_ended = true;
+    } else {
+        ld_eval_add_place(&call->eval, &call->cancelled);
+        ld_eval_cancel(&call->eval);
+    }
+    ld_alarm_wake_at(host, 0);
 }
 
 /* Begin to run a chunk. The thread that watches the loop is told of it by the bell: it may sleep. */
@@ -248,8 +276,13 @@ static json_t *make_late(const struct ld_eval_call *call) {
 /* Make the answer to a client whose chunk was ended. */
 static json_t *make_ended(const struct ld_eval_call *call) {
     struct ld_text text = {0};
-    ld_text_format(&text, "it was ended with generation %u, which a reload has replaced",
-                   call->generation);
+    if (!ld_text_is_empty(&call->cancelled)) {
+        ld_text_puts(&text, "interrupted ");
+        ld_text_append(&text, &call->cancelled);
+    } else {
+        ld_text_format(&text, "it was ended with generation %u, which a reload has replaced",
+                       call->generation);
+    }
     return failure_of(&text);
 }
 

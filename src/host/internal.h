@@ -251,6 +251,10 @@ void ld_watching_close(struct ld_host *host);
  * refuse: a new reference to the answer. */
 json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request, int fd);
 
+/* Interrupt the chunk of a waiter that is suspended or not begun, unless its client has gone: then it goes on.
+ * One that holds the loop is interrupted by the thread that watches that. */
+void ld_evals_interrupt(struct ld_host *host, const struct ld_waiter *waiter);
+
 /* Forget a waiter. What its chunk has begun goes on. */
 void ld_evals_forget(struct ld_host *host, const struct ld_waiter *waiter);
 

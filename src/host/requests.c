@@ -43,6 +43,11 @@ static json_t *ask_eval(void *arg, struct ld_waiter *waiter, const json_t *reque
     return ld_evals_ask(arg, waiter, request, fd);
 }
 
+/* Interrupt an eval. */
+static void interrupt(void *arg, struct ld_waiter *waiter) {
+    ld_evals_interrupt(arg, waiter);
+}
+
 /* Begin to answer "profile". */
 static json_t *ask_profile(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
     return ld_profiling_ask(arg, waiter, request, fd);
@@ -64,8 +69,8 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop,  answer_reopen,
-                                              ask_reload,    ask_eval,     ask_profile,
-                                              ask_heap,      forget_waiter};
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen,
+                                              ask_reload,    ask_eval,    ask_profile,
+                                              ask_heap,      interrupt,   forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

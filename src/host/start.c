@@ -47,8 +47,10 @@ static void become_ready(struct ld_host *host) {
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
     bool follows = service->keeper >= 0 && ld_service_restarts(service, 0);
-    if (follows ||
-        ld_script_is_alive(host->script)) { /* else it has finished, which is logged at the end */
+    if (service->is_console) {
+        ld_service_announce(service);
+    } else if (follows || ld_script_is_alive(host->script)) { /* else it has finished, which is
+                                                                 logged at the end */
         host->said_started = true;
         ld_log(LD_LOG_INFO, "started (pid %d), generation 1", (int)getpid());
         if (service->keeper < 0) { /* else the keeper tells it */

@@ -31,7 +31,7 @@ static void do_wants(struct ld_host *host) {
     if ((wants & LD_WANT_EXIT) != 0) {
         ld_stop_now(host, script->exit_status);
     } else if ((wants & LD_WANT_STOP) != 0) {
-        if (host->state == LD_HOST_RUNNING) {
+        if (host->state == LD_HOST_RUNNING && !host->service->is_console) {
             ld_log(LD_LOG_INFO, "stopping, as the script asked");
         }
         ld_stop_begin(host, "stop", script->exit_status);
@@ -53,8 +53,8 @@ static void check_end(struct ld_host *host) {
             return;
         }
     }
-    if (!ld_script_is_alive(script) && host->reload.phase == LD_RELOAD_NONE &&
-        !host->reload.asked) {
+    if (!ld_script_is_alive(script) && !host->service->is_console &&
+        host->reload.phase == LD_RELOAD_NONE && !host->reload.asked) {
         bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
         ld_stop_finish(
             host,

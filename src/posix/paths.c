@@ -134,22 +134,32 @@ char *ld_paths_run_dir(const char *chosen) {
     return geteuid() == 0 ? strdup("/run/lunad") : user_run_dir();
 }
 
-/* The default log file of NAME. */
-char *ld_paths_log_file(const char *name) {
-    const char *dir = variable("LUNAD_LOG_DIR");
+/* The path of NAME with SUFFIX: in the directory that VARIABLE names, or in ROOTS for root, or where a
+ * user's state files are. */
+static char *own_file(const char *variable_name, const char *roots, const char *name,
+                      const char *suffix) {
+    const char *dir = variable(variable_name);
     char *path = NULL;
-    if (dir != NULL) {
-        path = format("%s/%s.log", dir, name);
-    } else if (geteuid() == 0) {
-        path = format("/var/log/lunad/%s.log", name);
+    if (dir != NULL || geteuid() == 0) {
+        path = format("%s/%s%s", dir != NULL ? dir : roots, name, suffix);
     } else {
         char *state = state_home();
-        path = state != NULL ? format("%s/lunad/%s.log", state, name) : NULL;
+        path = state != NULL ? format("%s/lunad/%s%s", state, name, suffix) : NULL;
         free(state);
     }
     char *absolute = path != NULL ? ld_paths_absolute(path) : NULL;
     free(path);
     return absolute;
+}
+
+/* The default log file of NAME. */
+char *ld_paths_log_file(const char *name) {
+    return own_file("LUNAD_LOG_DIR", "/var/log/lunad", name, ".log");
+}
+
+/* A file that is kept for the user. */
+char *ld_paths_state_file(const char *name) {
+    return own_file("LUNAD_STATE_DIR", "/var/lib/lunad", name, "");
 }
 
 /* The path of a control socket. */

@@ -36,6 +36,10 @@ int ld_paths_socket(char *path, size_t size, const char *run_dir, const char *na
 /* The default log file of NAME. Absolute. */
 char *ld_paths_log_file(const char *name);
 
+/* The file NAME among those that are kept for the user: in $LUNAD_STATE_DIR, else in /var/lib/lunad for root,
+ * else in the user's directory of state files. Absolute. */
+char *ld_paths_state_file(const char *name);
+
 /* The daemon's name that SCRIPT implies: its file name without ".lua". Not checked. */
 char *ld_paths_script_name(const char *script);
 

@@ -55,17 +55,23 @@ size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until) {
         bool is_over = caller->over_at != 0;
         *until = !is_over && caller->deadline < *until ? caller->deadline : *until;
         if (!is_over && caller->fd >= 0 && filled < LD_CALLERS_MAX) {
-            polls[filled++] = (struct pollfd){.fd = caller->fd};
+            polls[filled++] =
+                (struct pollfd){.fd = caller->fd, .events = caller->heeds_end ? POLLRDHUP : 0};
         }
     }
     pthread_mutex_unlock(&mutex);
     return filled;
 }
 
-/* Whether a client has closed its connection; one that only sends nothing more has not. */
+/* Check what has happened to a connection. */
+static short look_at(int fd) {
+    struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
+    return fd >= 0 && poll(&poller, 1, 0) > 0 ? poller.revents : 0;
+}
+
+/* Whether a client has closed its connection. */
 bool ld_caller_is_gone(int fd) {
-    struct pollfd poller = {.fd = fd};
-    return fd >= 0 && poll(&poller, 1, 0) > 0 && (poller.revents & (POLLHUP | POLLERR)) != 0;
+    return (look_at(fd) & (POLLHUP | POLLERR)) != 0;
 }
 
 /* Note which are over. */
@@ -76,8 +82,11 @@ void ld_caller_notice(uint64_t now) {
     }
     pthread_mutex_lock(&mutex);
     LIST_FOREACH(caller, &callers, link) {
-        if (caller->over_at == 0 && ld_caller_is_gone(caller->fd)) {
+        short events = caller->over_at == 0 ? look_at(caller->fd) : 0;
+        if ((events & (POLLHUP | POLLERR)) != 0) {
             end(caller, now, "interrupted, as it held the loop and its client has gone");
+        } else if (caller->heeds_end && (events & POLLRDHUP) != 0) {
+            end(caller, now, "interrupted");
         } else if (caller->over_at == 0 && caller->deadline <= now) {
             end(caller, now, "interrupted, as it held the loop when its --timeout was over");
         }

@@ -20,10 +20,11 @@ struct ld_caller {
      * code, and must not raise. */
     bool (*print)(struct ld_caller *caller, const char *text, size_t size);
 
-    /* The rest is set here. */
-    int fd;             /* of the client, which stays its owner's; -1: no client waits */
-    uint64_t deadline;  /* ld_time_monotonic */
-    uint64_t over_at;   /* when the client was found gone, or its time over; 0: it was not */
+    /* The rest is set here, but heeds_end. */
+    int fd;            /* of the client, which stays its owner's; -1: no client waits */
+    bool heeds_end;    /* a client that says it will send nothing more wants its code interrupted */
+    uint64_t deadline; /* ld_time_monotonic */
+    uint64_t over_at;  /* when the client was found gone, or its time over; 0: it was not */
     const char *reason; /* of an interruption; static */
     atomic_bool is_due; /* its code is to be interrupted */
     bool
