@@ -443,7 +443,7 @@ describe("eval", function()
 
   it("runs with the rights of --user", function()
     if not support.is_root then return pending("needs root") end
-    local options = { env = { ASAN_OPTIONS = "detect_leaks=0" } } -- leaks cannot be found after a change of user
+    local options = { env = { ASAN_OPTIONS = "detect_leaks=0" } } -- they cannot be found as another user
     local script = box:write("s.lua", support.BEAT)
     assert.equal(0, box:run({ "start", "--user", "nobody", script }, options).code)
     assert.equal("65534\n", eval "require('luv').getuid()")

@@ -259,8 +259,9 @@ static bool ends_with_line(uint64_t size) {
     snprintf(path, sizeof path, "/proc/self/fd/%d", logger.fd);
     int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* ours can only be written to */
     if (fd >= 0) {
-        ssize_t count = pread(fd, &last, 1, (off_t)size - 1);
-        last = count == 1 ? last : '\n';
+        if (pread(fd, &last, 1, (off_t)size - 1) != 1) {
+            last = '\n';
+        }
         close(fd);
     }
     return last == '\n';

@@ -98,7 +98,7 @@ int ld_repl_history_open(struct ld_repl_history *history, void (*each)(void *arg
                          void *arg, struct ld_text *why) {
     char *path = ld_paths_state_file("repl_history");
     struct ld_text text = {0};
-    struct stat facts;
+    struct stat facts = {0};
     history->fd = path != NULL ? open_file(path) : -ENOMEM;
     int rc = history->fd < 0 ? history->fd : 0;
     const char *wrong = rc < 0 ? rc == -ELOOP ? "it is a symbolic link" : strerror(-rc)

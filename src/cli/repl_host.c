@@ -75,16 +75,23 @@ static int make_dir(struct ld_repl_host *host) {
     return mkdtemp(host->dir) != NULL ? 0 : -errno;
 }
 
-/* Make three pipes, whose ends for writing outlive a fork only in the child; 0 or a negative errno. */
+/* Close three descriptors. */
+static void close_all(const int fds[3]) {
+    for (int i = 0; i < 3; i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
+/* Make three pipes; 0 or a negative errno. */
 static int make_pipes(int readers[3], int writers[3]) {
     for (int i = 0; i < 3; i++) {
         int pair[2];
         if (pipe2(pair, O_CLOEXEC) < 0) {
             int code = errno;
-            while (i-- > 0) {
-                close(readers[i]);
-                close(writers[i]);
-            }
+            close_all(readers);
+            close_all(writers);
             return -code;
         }
         readers[i] = pair[0];
@@ -108,8 +115,8 @@ static void give_up(struct ld_repl_host *host) {
 
 /* Start it. */
 int ld_repl_host_start(struct ld_repl_host *host) {
-    int readers[3];
-    int writers[3];
+    int readers[3] = {-1, -1, -1};
+    int writers[3] = {-1, -1, -1};
     char byte;
     pid_t console = getpid();
     int rc = make_pipes(readers, writers);
@@ -123,9 +130,7 @@ int ld_repl_host_start(struct ld_repl_host *host) {
     if (host->pid == 0) {
         be_host(host, console, writers);
     }
-    for (int i = 0; i < 3; i++) {
-        close(writers[i]);
-    }
+    close_all(writers);
     host->outputs[0] = readers[0];
     host->outputs[1] = readers[1];
     ssize_t size;

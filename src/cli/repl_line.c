@@ -216,17 +216,20 @@ static size_t find_common(const json_t *names) {
     return common;
 }
 
-/* Whether these are names: what a daemon says must not act on the terminal. */
+/* Whether this is a name: what a daemon says must not act on the terminal. */
+static bool is_name(const char *name) {
+    size_t length = 0;
+    while (name != NULL && ((isalnum)((unsigned char)name[length]) || name[length] == '_')) {
+        length++;
+    }
+    return length > 0 && name[length] == '\0';
+}
+
+/* Whether these are names, one or more. */
 static bool are_names(const json_t *names) {
     for (size_t i = 0; i < json_array_size(names); i++) {
-        const char *name = json_string_value(json_array_get(names, i));
-        if (name == NULL || name[0] == '\0') {
+        if (!is_name(json_string_value(json_array_get(names, i)))) {
             return false;
-        }
-        for (; *name != '\0'; name++) {
-            if (!(isalnum)((unsigned char)*name) && *name != '_') {
-                return false;
-            }
         }
     }
     return json_array_size(names) > 0;

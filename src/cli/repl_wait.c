@@ -103,8 +103,8 @@ int ld_repl_wait_poll(struct ld_repl_wait *wait, struct pollfd *poller, int ms) 
         pollers[2 + i] = (struct pollfd){.fd = wait->host->outputs[i], .events = POLLIN};
     }
     int rc = poll(pollers, LD_COUNT(pollers), ms);
-    poller->revents = rc > 0 ? pollers[0].revents : 0;
-    for (int i = 0; i < 2 && rc > 0; i++) {
+    poller->revents = (short)(rc > 0 ? pollers[0].revents : 0);
+    for (int i = 0; i < 2 && rc > 0 && wait->host != NULL; i++) {
         if (pollers[2 + i].revents != 0) {
             copy_output(wait, &wait->host->outputs[i], STDOUT_FILENO + i);
         }

@@ -64,7 +64,7 @@ size_t ld_caller_poll(struct pollfd polls[LD_CALLERS_MAX], uint64_t *until) {
 }
 
 /* Check what has happened to a connection. */
-static short look_at(int fd) {
+static int look_at(int fd) {
     struct pollfd poller = {.fd = fd, .events = POLLRDHUP};
     return fd >= 0 && poll(&poller, 1, 0) > 0 ? poller.revents : 0;
 }
@@ -82,7 +82,7 @@ void ld_caller_notice(uint64_t now) {
     }
     pthread_mutex_lock(&mutex);
     LIST_FOREACH(caller, &callers, link) {
-        short events = caller->over_at == 0 ? look_at(caller->fd) : 0;
+        int events = caller->over_at == 0 ? look_at(caller->fd) : 0;
         if ((events & (POLLHUP | POLLERR)) != 0) {
             end(caller, now, "interrupted, as it held the loop and its client has gone");
         } else if (caller->heeds_end && (events & POLLRDHUP) != 0) {
