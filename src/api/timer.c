@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/time.h"
 #include "engine/turn.h"
+#include "script/laps.h"
 #include "script/luax.h"
 #include "script/task.h"
 
@@ -314,6 +315,8 @@ static void report_timer(lua_State *L, struct report *report, ld_timer at) {
                               : info->interval > 0 ? LD_TIMER_EVERY
                                                    : LD_TIMER_AFTER;
     lx_push_function_place(L, -1);
+    const struct ld_lap_place *lap =
+        ld_laps_find(report->script->setup->laps, lua_tostring(L, -1), "a timer");
     json_t *timer = json_pack(
         "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind",
         kinds[kind], "interval",
@@ -322,6 +325,7 @@ static void report_timer(lua_State *L, struct report *report, ld_timer at) {
         "missed", (json_int_t)info->missed, "errors", (json_int_t)info->errors);
     lua_pop(L, 1);
     json_object_set_new(timer, "name", report_name(L, report, at));
+    ld_laps_report(lap, timer);
     if (info->by_clock) {
         report_cron(timer, report->script, at);
     }

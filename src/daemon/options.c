@@ -233,6 +233,8 @@ static const struct row rows[] = {
      "reload when the script or a file that it has loaded changes on disk"},
     {"stuck-after", 0, "SECONDS", SERVICE, set_seconds, AT(stuck_after), seconds_wants,
      "report a callback that holds the loop longer (default: 5; 0: none)"},
+    {"slow", 0, "SECONDS", SERVICE, set_some_seconds, AT(slow), some_seconds_wants,
+     "log and count a callback that takes longer, with its place (default: off)"},
     {"on-error", 0, "continue|exit", SERVICE, set_choice, AT(on_error), "continue|exit",
      "after an uncaught error in a callback (default: continue)"},
     {"hup", 0, "reload|ignore|stop", SERVICE, set_choice, AT(hup), "reload|ignore|stop",

@@ -63,6 +63,7 @@ struct ld_options {
     double start_timeout;
     double stop_timeout;
     double stuck_after; /* 0: report nothing */
+    double slow;        /* 0: nothing is slow */
     bool wait_ready;
     bool watch;
     bool no_new_privs;

@@ -10,6 +10,7 @@
 
 #include "api/module.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
 #include "engine/crash.h"
@@ -63,6 +64,7 @@ static void fill_setup(struct ld_host *host) {
         .dropped = service->keeper >= 0 && service->has_user,
         .wait_ready = service->options->wait_ready,
         .tally = &host->tally,
+        .laps = &host->laps,
         .memory_limit = service->options->memory_limit,
         .words = service->words,
         .script = service->script_word,
@@ -225,6 +227,7 @@ static void end_process(void *arg, const char *where) {
 /* Watch the loop. Where no thread can be made, do without. */
 static void open_sentry(struct ld_host *host) {
     const struct ld_service *service = host->service;
+    host->laps.slow_ns = (uint64_t)(service->options->slow * LD_TIME_SECOND);
     const struct ld_sentry_config config = {
         .name = service->name,
         .stuck_after = service->options->stuck_after,
@@ -320,6 +323,7 @@ static bool close_scripts(struct ld_host *host) {
     }
     abandon_children(host);
     bool done = wait_for_scripts(host);
+    ld_laps_fini(&host->laps);
     ld_tally_flush(&host->tally, UINT64_MAX);
     ld_stop_kill_left(); /* what cancelled tasks or finalizers have started */
     return done;

@@ -33,6 +33,7 @@
 #include "host/lobby.h"
 #include "host/recycle.h"
 #include "host/sentry.h"
+#include "script/laps.h"
 #include "script/script.h"
 #include "script/tally.h"
 #include "script/written.h"
@@ -172,6 +173,7 @@ struct ld_host {
     bool failed_start;
     struct ld_text *why;   /* why the start failed */
     struct ld_tally tally; /* of uncaught errors */
+    struct ld_laps laps;   /* how long callbacks take */
     uint64_t seen_errors;  /* of them, for --on-error */
 };
 

@@ -154,6 +154,39 @@ static json_t *report_loop(const struct ld_host *host) {
                      (double)host->lag.max_ns / 1e6);
 }
 
+/* Compare two places of callbacks: the one that took longest comes first. */
+static int compare_laps(const void *a, const void *b) {
+    const struct ld_lap_place *one = *(const struct ld_lap_place *const *)a;
+    const struct ld_lap_place *other = *(const struct ld_lap_place *const *)b;
+    return one->times.max_ns > other->times.max_ns ? -1 : one->times.max_ns < other->times.max_ns;
+}
+
+/* List the places of callbacks that were measured, the longest first. */
+static json_t *report_callbacks(const struct ld_laps *laps) {
+    const struct ld_lap_place *places[LD_LAPS_PLACES];
+    json_t *list = json_array();
+    for (size_t i = 0; i < laps->used; i++) {
+        places[i] = laps->places[i];
+    }
+    qsort(places, laps->used, sizeof(void *), compare_laps);
+    for (size_t i = 0; i < laps->used; i++) {
+        json_t *item =
+            json_pack("{s:o, s:o, s:I, s:I}", "where", ld_json_string(places[i]->where), "what",
+                      ld_json_string(places[i]->what), "measured",
+                      (json_int_t)places[i]->times.total, "slow", (json_int_t)places[i]->slow);
+        ld_laps_report(places[i], item);
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+/* Report what --slow found. */
+static json_t *report_slow(const struct ld_laps *laps) {
+    return json_pack("{s:o, s:I}", "after",
+                     laps->slow_ns > 0 ? json_real((double)laps->slow_ns / 1e9) : json_null(),
+                     "count", (json_int_t)laps->slow);
+}
+
 /* List the listening sockets. */
 static json_t *report_listeners(const struct ld_host *host) {
     json_t *list = json_array();
@@ -260,6 +293,8 @@ json_t *ld_snapshot_take(struct ld_host *host) {
                                       : json_null());
     add(&report, "memory", report_memory(script));
     add(&report, "loop", report_loop(host));
+    add(&report, "slow", report_slow(&host->laps));
+    add(&report, "callbacks", report_callbacks(&host->laps));
     add_lists(&report, host);
     add(&report, "handles", report_handles(script));
     add(&report, "log", report_log());

@@ -197,6 +197,11 @@ static void add_resources(struct ld_text *text, const json_t *report) {
     ld_status_text_bytes(text, number_of(memory, "rss"));
     ld_text_format(text, " resident\n  loop      %.2f ms late at the median, %.2f ms at most",
                    number_of(loop, "lag_p50_ms"), number_of(loop, "lag_max_ms"));
+    const json_t *slow = json_object_get(report, "slow");
+    if (json_is_number(json_object_get(slow, "after"))) {
+        ld_text_format(text, "\n  slow      %lld callbacks took longer than %.10g s",
+                       integer_of(slow, "count"), number_of(slow, "after"));
+    }
     ld_status_rows_member(text, "\n  log       ", log, "file");
     ld_status_rows_member(text, ", level ", log, "level");
     if (integer_of(log, "dropped") > 0) {

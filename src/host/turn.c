@@ -134,6 +134,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (ld_forked_is_copy()) { /* it should have ended before */
         ld_forked_leave(0);
     }
+    ld_laps_turn(&host->laps);
     serve_lobby(host);
     bool left = resume_tasks(host);
     if (host->state == LD_HOST_STARTING) {

@@ -334,6 +334,37 @@ void lx_push_place(lua_State *L, lua_State *co) {
     lua_pushliteral(L, "?");
 }
 
+/* Write a place. */
+static void write_place(char *where, size_t size, const lua_Debug *ar, int line) {
+    bool is_file = ar->source[0] == '@' || ar->source[0] == '=';
+    const char *path = is_file ? ar->source + 1 : ar->short_src;
+    size_t room = size - sizeof "...:2147483647";
+    size_t length = strlen(path);
+    bool is_cut = length > room;
+    snprintf(where, size, "%s%s:%d", is_cut ? "..." : "", is_cut ? path + length - room : path,
+             line);
+}
+
+/* Find where a function is, or the one that a C function calls, which is its first upvalue. */
+bool lx_find_function_place(lua_State *L, int index, char *where, size_t size) {
+    lua_Debug ar;
+    int top = lua_gettop(L);
+    if (!lua_isfunction(L, index) || !lua_checkstack(L, 2)) {
+        return false;
+    }
+    lua_pushvalue(L, index);
+    if (lua_iscfunction(L, -1) && lua_getupvalue(L, -1, 1) == NULL) {
+        lua_settop(L, top);
+        return false;
+    }
+    bool is_lua = lua_isfunction(L, -1) && lua_getinfo(L, ">S", &ar) && ar.linedefined > 0;
+    lua_settop(L, top);
+    if (is_lua) {
+        write_place(where, size, &ar, ar.linedefined);
+    }
+    return is_lua;
+}
+
 /* Find where a coroutine is. */
 void lx_find_place(lua_State *co, char *where, size_t size) {
     lua_Debug ar;
@@ -342,13 +373,7 @@ void lx_find_place(lua_State *co, char *where, size_t size) {
         lua_getinfo(co, "Sl", &ar);
         bool is_own = strncmp(ar.source, "=" LX_OWN_CHUNK, strlen("=" LX_OWN_CHUNK)) == 0;
         if (ar.currentline > 0 && !is_own) {
-            bool is_file = ar.source[0] == '@' || ar.source[0] == '=';
-            const char *path = is_file ? ar.source + 1 : ar.short_src;
-            size_t room = size - sizeof "...:2147483647";
-            size_t length = strlen(path);
-            bool is_cut = length > room;
-            snprintf(where, size, "%s%s:%d", is_cut ? "..." : "",
-                     is_cut ? path + length - room : path, ar.currentline);
+            write_place(where, size, &ar, ar.currentline);
             return;
         }
     }

@@ -88,6 +88,10 @@ bool lx_is_own(lua_State *L, int index);
 /* Push "file:line" where the coroutine CO is, or "?". */
 void lx_push_place(lua_State *L, lua_State *co);
 
+/* Write "file:line" of the line on which the function at INDEX begins, or the one that is the first upvalue of a
+ * C function; false if that is none. Allocates nothing but room on the stack. */
+bool lx_find_function_place(lua_State *L, int index, char *where, size_t size);
+
 /* Write "file:line" of where the coroutine CO is, or "?", to WHERE; the end of a long path. Allocates
  * nothing. */
 void lx_find_place(lua_State *co, char *where, size_t size);

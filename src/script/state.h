@@ -49,6 +49,7 @@ struct ld_setup {
     struct ld_texts *texts;     /* of the files that they are made of */
     struct ld_written *written; /* of files that they write; NULL: --watch is not given */
     struct ld_tally *tally;     /* of uncaught errors */
+    struct ld_laps *laps;       /* how long callbacks take; NULL: that is not measured */
     uint64_t memory_limit;      /* of the Lua heap of each, in bytes; 0: none */
     lua_Alloc alloc;            /* NULL: the usual one */
     void *alloc_arg;

@@ -12,6 +12,7 @@
 #include "posix/forked.h"
 #include "script/caller.h"
 #include "script/interrupt.h"
+#include "script/laps.h"
 #include "script/luax.h"
 
 #define IDLE_MAX 64 /* coroutines kept for the next callbacks */
@@ -464,10 +465,18 @@ static void resume(struct ld_task *task, int args) {
     if (outer == NULL && script->guest != NULL) {
         ld_guest_refresh(script->guest);
     }
+    struct ld_laps *laps = script->setup->laps;
+    bool is_measured = outer == NULL && ld_laps_wants(laps);
+    if (is_measured) {
+        ld_laps_begin(laps, task->co);
+    }
     struct ld_level level;
     lua_State *before = ld_interrupt_enter(script, &level, task->co);
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_leave(script, &level);
+    if (is_measured) {
+        ld_laps_end(laps, task->what);
+    }
     script->tasks.current = outer;
     const char *reason = script->interruption.reason;
     bool is_interrupted = ld_interrupt_go_on(script, task->co);
@@ -561,12 +570,21 @@ static void stop_lending(lua_State *L) {
     }
 }
 
+/* Note what is called, if that is measured. */
+static void name_lap(lua_State *L) {
+    struct ld_laps *laps = nearest_task(L)->script->setup->laps;
+    if (laps != NULL && laps->start != 0) {
+        ld_laps_name(laps, L, 1);
+    }
+}
+
 /* Push what a task starts with, and call it. The first function of a task. */
 static int begin(lua_State *L) {
     const struct beginning *beginning = lua_touserdata(L, 1);
     lua_settop(L, 0);
     int args = beginning->push(L, beginning->arg);
     stop_lending(L);
+    name_lap(L);
     lua_callk(L, args, LUA_MULTRET, 0, begun_resumed);
     return lua_gettop(L);
 }
