@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lualib.h>
 #include <stdlib.h>
@@ -139,30 +140,53 @@ static void push_files(lua_State *L, const char *path) {
     }
 }
 
-/* Push the table of facts for config.lua. The path is the light userdata argument. */
+/* Check the folder PATH: its files are run with our rights. Raises for one that others may write to. */
+static void check_folder(lua_State *L, const char *path) {
+    struct stat facts;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const char *writers = NULL;
+    if (fd >= 0 && geteuid() == 0 && fstat(fd, &facts) == 0) {
+        writers = ld_source_other_writers(fd, &facts);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (writers != NULL) {
+        luaL_error(L, "%s: %s", path, writers);
+    }
+}
+
+/* Push the list of the configs at PATH, a file or a folder; whether it is a folder. Raises if there are none. */
+static bool push_configs(lua_State *L, const char *path) {
+    struct stat facts;
+    if (stat(path, &facts) < 0) {
+        luaL_error(L, "%s: %s", path, errno == ENOENT ? "there is no such file" : strerror(errno));
+    }
+    if (S_ISDIR(facts.st_mode)) {
+        check_folder(L, path);
+        push_files(L, path);
+        return true;
+    }
+    lua_newtable(L);
+    lua_pushstring(L, path);
+    lua_rawseti(L, -2, 1);
+    return false;
+}
+
+/* Push the table of facts for config.lua. */
 static void push_facts(lua_State *L, const char *path) {
     static const luaL_Reg functions[] = {{"load", l_load},
                                          {"accepts", l_accepts},
                                          {"is_name", l_is_name},
                                          {"script_name", l_script_name},
                                          {NULL, NULL}};
-    struct stat facts;
-    if (stat(path, &facts) < 0) {
-        luaL_error(L, "%s: %s", path, errno == ENOENT ? "there is no such file" : strerror(errno));
-    }
     luaL_newlib(L, functions);
     push_options(L);
     lua_setfield(L, -2, "options");
-    lua_pushboolean(L, S_ISDIR(facts.st_mode));
-    lua_setfield(L, -2, "is_folder");
-    if (S_ISDIR(facts.st_mode)) {
-        push_files(L, path);
-    } else {
-        lua_newtable(L);
-        lua_pushstring(L, path);
-        lua_rawseti(L, -2, 1);
-    }
+    bool is_folder = push_configs(L, path);
     lua_setfield(L, -2, "files");
+    lua_pushboolean(L, is_folder);
+    lua_setfield(L, -2, "is_folder");
 }
 
 /* Run config.lua for the path in the argument. Runs protected. */

@@ -25,7 +25,7 @@ static int refuse(struct ld_text *why, const char *path, int code, const char *r
 
 /* Why others than root and the owner may write to a file; NULL if they may not. Root's own group is
  * root, unless the bits of the group are those of an access list. */
-static const char *other_writers(int fd, const struct stat *facts) {
+const char *ld_source_other_writers(int fd, const struct stat *facts) {
     bool has_list = fgetxattr(fd, "system.posix_acl_access", NULL, 0) > 0;
     if ((facts->st_mode & S_IWOTH) != 0) {
         return "it would run as root, and everyone may write to it: chmod go-w it";
@@ -52,7 +52,7 @@ static int check_file(int fd, const struct ld_source *source, struct ld_text *wh
         return refuse(why, source->path, -EINVAL,
                       "it is not a regular file (lunad run - reads a script from stdin)");
     }
-    const char *writers = source->as_root ? other_writers(fd, &facts) : NULL;
+    const char *writers = source->as_root ? ld_source_other_writers(fd, &facts) : NULL;
     return writers != NULL ? refuse(why, source->path, -EPERM, writers) : 0;
 }
 

@@ -4,6 +4,7 @@
 
 #include <lua.h>
 #include <stdbool.h>
+#include <sys/stat.h>
 
 #include "base/text.h"
 
@@ -27,6 +28,9 @@ int ld_source_compile(lua_State *L, const struct ld_source *source, const char *
 /* Compile the source and push the function. 0, or a negative errno with the reason in WHY: -EINVAL
  * for a text that does not compile, bytecode included. Does not raise. */
 int ld_source_load(lua_State *L, const struct ld_source *source, struct ld_text *why);
+
+/* Why others than root and its owner may write to the open file, or folder, with these FACTS; NULL if they may not. */
+const char *ld_source_other_writers(int fd, const struct stat *facts);
 
 /* Whether the source compiles; as above, in a state of its own. */
 int ld_source_check(const struct ld_source *source, struct ld_text *why);
