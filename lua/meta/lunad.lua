@@ -357,7 +357,7 @@ function supervisor:children() end
 
 -- Life
 
----Hand what `fn()` returns, plain data, to the next generation. It is called by `lunad reload --check` too, after
+---Hand what `fn()` returns, plain data, to the next generation. `lunad reload --check` calls it too, after
 ---which this generation goes on. A later call replaces the function.
 ---@param fn lunad.callable
 function lunad.on_reload(fn) end
