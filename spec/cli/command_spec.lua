@@ -5,7 +5,7 @@ local support = require "support"
 local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format
   log-max-size log-keep rlimit memory-limit
   recycle-every recycle-memory start-timeout stop-timeout wait-ready watch notify-fd no-new-privs on-error
-  stuck-after hup restart path cpath]]
+  stuck-after slow hup restart path cpath]]
 
 -- The options of each verb, besides those of all.
 local VERBS = {
@@ -13,7 +13,7 @@ local VERBS = {
   stop = "timeout config all", reload = "timeout check config all",
   restart = "config all", status = "json config all",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
-  signal = "", check = "config path cpath", eval = "timeout", repl = "",
+  signal = "", check = "config path cpath", eval = "timeout", repl = "", profile = "svg", heap = "json",
 }
 
 local function each_verb(fn)
