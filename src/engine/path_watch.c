@@ -106,9 +106,9 @@ static struct spot *insert_spot(struct ld_path_watch *watch, int wd) {
     if (spots == NULL) {
         return NULL;
     }
+    watch->spots = spots;
     size_t place = find_place(watch, wd);
     memmove(spots + place + 1, spots + place, (watch->spot_count - place) * sizeof *spots);
-    watch->spots = spots;
     watch->spot_count++;
     spots[place] = (struct spot){.wd = wd};
     return &spots[place];
