@@ -1,6 +1,5 @@
 /* lunad.after, lunad.every, lunad.sleep and lunad.now, the methods of a timer, and the report of all. */
 #include <lauxlib.h>
-#include <uv.h>
 
 #include "api/describe.h"
 #include "api/module.h"
@@ -9,6 +8,7 @@
 #include "api/timer_cron.h"
 #include "base/json.h"
 #include "base/time.h"
+#include "engine/clock.h"
 #include "engine/turn.h"
 #include "script/laps.h"
 #include "script/luax.h"
@@ -90,7 +90,7 @@ static struct ld_timer_box *make(lua_State *L, bool repeats) {
 /* The same, and arm it. */
 static int start(lua_State *L, bool repeats) {
     const struct ld_timer_box *box = make(L, repeats);
-    ld_timers_arm(ld_state_script(L)->timers, box->timer, uv_hrtime() + box->period,
+    ld_timers_arm(ld_state_script(L)->timers, box->timer, ld_clock_now() + box->period,
                   repeats ? box->period : 0);
     return 1;
 }
@@ -105,7 +105,7 @@ static int l_own_after(lua_State *L) {
     struct ld_timers *timers = ld_state_script(L)->timers;
     const struct ld_timer_box *box = make(L, false);
     ld_timers_info(timers, box->timer)->hidden = true;
-    ld_timers_arm(timers, box->timer, uv_hrtime() + box->period, 0);
+    ld_timers_arm(timers, box->timer, ld_clock_now() + box->period, 0);
     return 1;
 }
 
@@ -116,7 +116,7 @@ static int l_every(lua_State *L) {
 
 /* now() -> seconds */
 static int l_now(lua_State *L) {
-    lua_pushnumber(L, (lua_Number)uv_hrtime() / 1e9);
+    lua_pushnumber(L, (lua_Number)ld_clock_now() / 1e9);
     return 1;
 }
 
@@ -214,7 +214,7 @@ static int m_again(lua_State *L) {
         lua_getiuservalue(L, 1, 1);
         ld_api_timer_cron_arm(L, box->timer);
     } else {
-        ld_timers_arm(timers, box->timer, uv_hrtime() + box->period,
+        ld_timers_arm(timers, box->timer, ld_clock_now() + box->period,
                       box->kind == LD_TIMER_EVERY ? box->period : 0);
     }
     return 0;
@@ -233,7 +233,7 @@ static int m_due(lua_State *L) {
     if (info == NULL || !info->armed) {
         return 0;
     }
-    uint64_t now = uv_hrtime();
+    uint64_t now = ld_clock_now();
     lua_pushnumber(L, info->due > now ? (lua_Number)(info->due - now) / 1e9 : 0);
     return 1;
 }
@@ -310,7 +310,7 @@ static void report_cron(json_t *item, struct ld_script *script, ld_timer timer) 
 /* Add one timer to a report; the script's function that it calls is at the top of the stack. */
 static void report_timer(lua_State *L, struct report *report, ld_timer at) {
     const struct ld_timer_info *info = ld_timers_info(report->script->timers, at);
-    uint64_t now = uv_hrtime();
+    uint64_t now = ld_clock_now();
     enum ld_timer_kind kind = info->by_clock       ? LD_TIMER_CRON
                               : info->interval > 0 ? LD_TIMER_EVERY
                                                    : LD_TIMER_AFTER;

@@ -4,8 +4,8 @@
 #include "api/timer_box.h"
 
 #include <lauxlib.h>
-#include <uv.h>
 
+#include "engine/clock.h"
 #include "script/luax.h"
 #include "script/task.h"
 
@@ -37,7 +37,7 @@ ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) 
     ld_timer timer = ld_api_timer_box_make(L, -1);
     lua_pop(L, 1);
     ld_timers_info(task->script->timers, timer)->hidden = true; /* the task is reported */
-    ld_timers_arm(task->script->timers, timer, uv_hrtime() + ns, 0);
+    ld_timers_arm(task->script->timers, timer, ld_clock_now() + ns, 0);
     return timer;
 }
 
@@ -120,7 +120,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
         lua_pop(script->shelf, 1);
         info->errors += again; /* which was reported */
         if (!again) {          /* no memory now: try again later */
-            ld_timers_arm(script->timers, timer, uv_hrtime() + RETRY_NS, 0);
+            ld_timers_arm(script->timers, timer, ld_clock_now() + RETRY_NS, 0);
         }
         return;
     }

@@ -8,7 +8,7 @@
 
 #include "api/module.h"
 #include "api/timer_box.h"
-#include "base/time.h"
+#include "engine/clock.h"
 #include "engine/cron.h"
 #include "script/luax.h"
 
@@ -27,12 +27,12 @@ struct job {
 
 /* The present offset of the wall clock. */
 static int64_t offset_now(void) {
-    return ld_time_real() - (int64_t)uv_hrtime();
+    return ld_clock_real() - (int64_t)ld_clock_now();
 }
 
 /* The wall clock in seconds. */
 static time_t now_in_seconds(void) {
-    return (time_t)(ld_time_real() / SECOND);
+    return (time_t)(ld_clock_real() / SECOND);
 }
 
 /* Set the next moment of a job, worked out at NOW, and the zone that was in force. */
@@ -52,7 +52,7 @@ static bool has_zone_changed(const struct job *job) {
 static void arm_at(struct ld_script *script, ld_timer timer, struct job *job) {
     job->offset = offset_now();
     int64_t due = (int64_t)job->next * SECOND - job->offset;
-    int64_t now = (int64_t)uv_hrtime();
+    int64_t now = (int64_t)ld_clock_now();
     ld_timers_info(script->timers, timer)->by_clock = true;
     ld_timers_arm(script->timers, timer, (uint64_t)(due > now ? due : now), 0);
 }
@@ -154,7 +154,7 @@ static ld_timer next_cron(struct ld_script *script, ld_timer previous,
 /* Find the next moment of a job after the clock was set or the zone changed. */
 static void catch_up(struct job *job) {
     time_t now = now_in_seconds();
-    time_t before = (time_t)(((int64_t)uv_hrtime() + job->offset) / SECOND);
+    time_t before = (time_t)(((int64_t)ld_clock_now() + job->offset) / SECOND);
     if (has_zone_changed(job)) {
         set_next(job, ld_cron_next(&job->cron, now), now);
     } else {

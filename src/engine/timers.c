@@ -1,11 +1,13 @@
 #include "engine/timers.h"
 
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "base/time.h"
+#include "engine/clock.h"
 #include "engine/turn.h"
 
 #define CHAIN    64        /* firings in one turn of the loop, if each arms the next for now */
@@ -29,7 +31,10 @@ struct ld_timers {
     ld_timers_fire *fire;
     void *arg;
     struct ld_lag *lag;
+    LIST_ENTRY(ld_timers) link; /* of all sets */
 };
+
+static LIST_HEAD(, ld_timers) all_sets = LIST_HEAD_INITIALIZER(all_sets);
 
 static void on_timer(uv_timer_t *handle);
 static void on_precise(uv_poll_t *poll, int status, int events);
@@ -40,6 +45,7 @@ static void on_idle(uv_idle_t *handle);
 static bool set_fd(int fd, uint64_t due) {
     struct itimerspec when = {{0}, {0}};
     if (due != LD_WHEEL_NEVER) {
+        due = ld_clock_to_monotonic(due);
         when.it_value.tv_sec = (time_t)(due / 1000000000);
         when.it_value.tv_nsec = (long)(due % 1000000000);
     }
@@ -79,15 +85,31 @@ static void set_precise(struct ld_timers *timers, uint64_t due) {
  * whole one is never early. (The host calls uv_update_time before the loop waits; otherwise
  * libuv would wait longer by the time that the callbacks of this turn took.) */
 static void set_coarse(struct ld_timers *timers, uint64_t due) {
-    uint64_t due_ms = (due + MS_NS - 1) / MS_NS;
+    uint64_t due_ms = (ld_clock_to_monotonic(due) + MS_NS - 1) / MS_NS;
     uint64_t now_ms = uv_now(timers->timer.loop);
     uv_timer_start(&timers->timer, on_timer, due_ms > now_ms ? due_ms - now_ms : 0, 0);
+}
+
+/* Ask the loop to wake us for what is due at NOW, or not at all, because the clock is frozen. */
+static void wake_frozen(struct ld_timers *timers, uint64_t due, uint64_t now) {
+    timers->wake = due;
+    set_precise(timers, LD_WHEEL_NEVER);
+    uv_timer_stop(&timers->timer);
+    if (due <= now) {
+        uv_idle_start(&timers->idle, on_idle);
+    } else {
+        uv_idle_stop(&timers->idle);
+    }
 }
 
 /* Ask the loop, NOW, to wake us at DUE. A uv_timer_t of 0 ms is not for what is due now: libuv
  * would serve a chain of those before any I/O. It backs up the timerfd, which a copy of this
  * process that a script has forked shares and may set. */
 static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
+    if (ld_clock_is_frozen()) {
+        wake_frozen(timers, due, now);
+        return;
+    }
     bool is_soon = due > now && due - now < SOON_NS && ensure_precise(timers);
     uint64_t earliest = timers->last_run + APART_NS;
     timers->wake = due;
@@ -125,7 +147,8 @@ static size_t fire_batch(struct ld_timers *timers, uint64_t now, uint64_t start,
         if (timer != 0) {
             bool again = timers->fire(timers->arg, timer, info);
             uint64_t later = ld_time_coarse();
-            now = later > now ? later : now;
+            uint64_t shown = ld_clock_at(later);
+            now = shown > now ? shown : now;
             *go_on = again && later < start + LD_TURN_NS;
             fired++;
         }
@@ -141,12 +164,12 @@ static uint64_t next_due(struct ld_timers *timers) {
 /* Note that the loop starts to wait. */
 static void on_wait(uv_prepare_t *handle) {
     struct ld_timers *timers = LD_CONTAINER_OF(handle, struct ld_timers, before_wait);
-    ld_wheel_note_idle(&timers->wheel, uv_hrtime(), 0);
+    ld_wheel_note_idle(&timers->wheel, ld_clock_now(), 0);
 }
 
 /* Note until when the loop has waited: its own time is that, until it turns. */
 static void note_waited(struct ld_timers *timers) {
-    uint64_t woke = (uv_now(timers->timer.loop) + 1) * MS_NS;
+    uint64_t woke = ld_clock_at((uv_now(timers->timer.loop) + 1) * MS_NS);
     ld_wheel_note_idle(&timers->wheel, timers->wheel.idle_from, woke);
 }
 
@@ -159,7 +182,7 @@ static void on_waited(uv_check_t *handle) {
  * firing of a chain costs more than the firing. */
 static void run(struct ld_timers *timers) {
     uint64_t start = uv_hrtime();
-    uint64_t now = start;
+    uint64_t now = ld_clock_at(start);
     uint64_t due = 0;
     size_t fired = 0;
     bool go_on = true;
@@ -169,10 +192,10 @@ static void run(struct ld_timers *timers) {
         go_on = ld_wheel_has_batch(&timers->wheel); /* otherwise there is no memory for the batch */
         fired += fire_batch(timers, now, start, &go_on);
         due = next_due(timers);
-        now = uv_hrtime();
+        now = ld_clock_now();
     }
     timers->firing = false;
-    timers->last_run = start;
+    timers->last_run = ld_clock_at(start);
     wake_at(timers, due, now);
 }
 
@@ -202,7 +225,7 @@ struct ld_timers *ld_timers_new(uv_loop_t *loop, ld_timers_fire *fire, void *arg
     if (timers == NULL) {
         return NULL;
     }
-    ld_wheel_init(&timers->wheel, uv_hrtime());
+    ld_wheel_init(&timers->wheel, ld_clock_now());
     uv_timer_init(loop, &timers->timer);
     uv_idle_init(loop, &timers->idle);
     uv_prepare_init(loop, &timers->before_wait);
@@ -221,6 +244,7 @@ struct ld_timers *ld_timers_new(uv_loop_t *loop, ld_timers_fire *fire, void *arg
     timers->fire = fire;
     timers->arg = arg;
     timers->lag = lag;
+    LIST_INSERT_HEAD(&all_sets, timers, link);
     ensure_precise(timers);
     return timers;
 }
@@ -240,6 +264,7 @@ static void on_close(uv_handle_t *handle) {
 /* Drop all timers. */
 void ld_timers_close(struct ld_timers *timers) {
     LD_ASSERT(!timers->firing);
+    LIST_REMOVE(timers, link);
     if (timers->fd >= 0) {
         uv_close((uv_handle_t *)&timers->precise, on_close);
     }
@@ -268,7 +293,7 @@ void ld_timers_free(struct ld_timers *timers, ld_timer timer) {
 void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval) {
     ld_wheel_arm(&timers->wheel, timer, due, interval);
     if (!timers->firing && due < timers->wake) {
-        wake_at(timers, due, uv_hrtime());
+        wake_at(timers, due, ld_clock_now());
     }
 }
 
@@ -300,4 +325,26 @@ size_t ld_timers_armed(const struct ld_timers *timers) {
 /* How many of them are not hidden. */
 size_t ld_timers_shown(const struct ld_timers *timers) {
     return timers->wheel.armed - timers->wheel.hidden;
+}
+
+/* The earliest due time of all sets. */
+uint64_t ld_timers_first_due(void) {
+    struct ld_timers *timers;
+    uint64_t first = LD_WHEEL_NEVER;
+    LIST_FOREACH(timers, &all_sets, link) {
+        uint64_t due = next_due(timers);
+        first = due < first ? due : first;
+    }
+    return first;
+}
+
+/* Have all sets wait for what is due next by the clock as it is now. */
+void ld_timers_follow_clock(void) {
+    struct ld_timers *timers;
+    uint64_t now = ld_clock_now();
+    LIST_FOREACH(timers, &all_sets, link) {
+        if (!timers->firing) {
+            wake_at(timers, next_due(timers), now);
+        }
+    }
 }

@@ -1,7 +1,7 @@
 /* Timers: any number of them under one uv_timer_t.
  *
  * They fire in the order of their due times, equal ones in the order they were armed, never early.
- * All times are nanoseconds of uv_hrtime. Single-threaded. */
+ * All times are nanoseconds of ld_clock_now. Single-threaded. */
 #ifndef LD_ENGINE_TIMERS_H
 #define LD_ENGINE_TIMERS_H
 
@@ -51,5 +51,11 @@ ld_timer ld_timers_next_shown(struct ld_timers *timers, ld_timer previous);
 /* How many are armed; how many of them are not hidden. */
 size_t ld_timers_armed(const struct ld_timers *timers);
 size_t ld_timers_shown(const struct ld_timers *timers);
+
+/* The earliest due time in all sets of the process; LD_WHEEL_NEVER if nothing is armed. */
+uint64_t ld_timers_first_due(void);
+
+/* To be called when the clock was frozen, moved or released: each set waits for what is due next. */
+void ld_timers_follow_clock(void);
 
 #endif

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -17,7 +18,10 @@ struct ld_wall_clock {
     unsigned open_handles;
     void (*changed)(void *arg);
     void *arg;
+    LIST_ENTRY(ld_wall_clock) link; /* of all */
 };
+
+static LIST_HEAD(, ld_wall_clock) all_clocks = LIST_HEAD_INITIALIZER(all_clocks);
 
 /* Set the timer that is never due. */
 static int arm(const struct ld_wall_clock *clock) {
@@ -101,6 +105,7 @@ int ld_wall_clock_open(struct ld_wall_clock **out, uv_loop_t *loop, void (*chang
     clock->poll.data = clock;
     clock->open_handles = 1;
     watch_etc(clock, loop);
+    LIST_INSERT_HEAD(&all_clocks, clock, link);
     *out = clock;
     return 0;
 }
@@ -116,7 +121,16 @@ static void on_close(uv_handle_t *handle) {
 
 /* Stop watching. */
 void ld_wall_clock_close(struct ld_wall_clock *clock) {
+    LIST_REMOVE(clock, link);
     uv_close((uv_handle_t *)&clock->poll, on_close);
     uv_close((uv_handle_t *)&clock->etc, on_close);
     uv_close((uv_handle_t *)&clock->zone, on_close);
+}
+
+/* Tell all that the clock was set. */
+void ld_wall_clock_note_set(void) {
+    struct ld_wall_clock *clock;
+    LIST_FOREACH(clock, &all_clocks, link) {
+        clock->changed(clock->arg);
+    }
 }

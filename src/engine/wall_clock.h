@@ -16,4 +16,7 @@ int ld_wall_clock_open(struct ld_wall_clock **out, uv_loop_t *loop, void (*chang
 /* Stop watching; the loop must turn once to free it. */
 void ld_wall_clock_close(struct ld_wall_clock *clock);
 
+/* Call all of them, because ld_clock_real was set or released. */
+void ld_wall_clock_note_set(void);
+
 #endif

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/time.h"
+#include "engine/clock.h"
 #include "host/internal.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
@@ -368,7 +369,7 @@ static void step_asking(struct ld_host *host) {
 /* Whether only timers that fire once, and now, are left of a script: after them it is clear whether
  * there is something to wait for. */
 static bool is_about_to_end(const struct ld_script *script) {
-    uint64_t soon = uv_hrtime() + SOON_NS;
+    uint64_t soon = ld_clock_now() + SOON_NS;
     ld_timer timer = ld_script_is_busy(script) ? 0 : ld_timers_next(script->timers, 0);
     bool only_soon = timer != 0;
     for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {

@@ -53,7 +53,10 @@ struct ld_setup {
     uint64_t memory_limit;      /* of the Lua heap of each, in bytes; 0: none */
     lua_Alloc alloc;            /* NULL: the usual one */
     void *alloc_arg;
-    lua_CFunction open_libraries;    /* called with the script's state, after Lua's own are open */
+    lua_CFunction open_libraries; /* called with the script's state, after Lua's own are open */
+    const char
+        *spec; /* the Lua to run before the script, of a service that a spec runs; "": specs run
+                         here; NULL: neither */
     json_t *(*snapshot)(void *host); /* the status report, a new reference or NULL */
     void *host;
 };
