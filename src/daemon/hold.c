@@ -293,22 +293,36 @@ static void blame_descriptors(struct ld_text *why) {
     ld_text_fini(&few);
 }
 
+/* Make the files of the run directory. */
+static int make_files(struct ld_service *service, struct ld_text *why) {
+    static ld_service_step *const steps[] = {
+        take_pidfile, /* and its lock: one winner among simultaneous starts */
+        write_record, /* for restart */
+        make_socket,  /* for control */
+        begin_watch,  /* on the files made so far */
+        NULL,
+    };
+    return service->is_bare ? 0 : ld_service_take_steps(service, steps, why);
+}
+
+/* Find where the report of a crash goes. A service without a run directory tells the log. */
+static int find_crash_file(struct ld_service *service, struct ld_text *why) {
+    return service->is_bare ? 0 : ld_crash_file_find(service, why);
+}
+
 /* Take hold of everything that must be held before the script runs. */
 int ld_hold_take(struct ld_service *service, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        close_stdin,        /* for start */
-        clear_mask,         /* for what is made here */
-        ld_hold_log_take,   /* from here on a failure is logged as well */
-        ld_crash_file_find, /* beside it */
-        set_mask,           /* --umask */
-        set_environment,    /* --env, --clear-env */
-        change_dir,         /* --chdir */
-        take_pidfile,       /* and its lock: one winner among simultaneous starts */
-        write_record,       /* for restart */
-        make_socket,        /* for control */
-        listen_all,         /* --listen */
-        begin_watch,        /* on the files made so far */
-        check_descriptors,  /* for the loop */
+        close_stdin,       /* for start */
+        clear_mask,        /* for what is made here */
+        ld_hold_log_take,  /* from here on a failure is logged as well */
+        find_crash_file,   /* beside it */
+        set_mask,          /* --umask */
+        set_environment,   /* --env, --clear-env */
+        change_dir,        /* --chdir */
+        make_files,        /* and the lock */
+        listen_all,        /* --listen */
+        check_descriptors, /* for the loop */
         NULL,
     };
     int status = ld_service_take_steps(service, steps, why);
@@ -332,7 +346,7 @@ static int set_limits(struct ld_service *service, struct ld_text *why) {
 
 /* Write the pid of this process into the pidfile. */
 static int write_pid(struct ld_service *service, struct ld_text *why) {
-    int rc = ld_pidfile_write(&service->pidfile, getpid());
+    int rc = service->is_bare ? 0 : ld_pidfile_write(&service->pidfile, getpid());
     return rc < 0 ? blame_pidfile(service, rc, why) : 0;
 }
 

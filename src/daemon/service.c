@@ -312,10 +312,12 @@ int ld_service_take_steps(struct ld_service *service, ld_service_step *const *st
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        note_origin, find_name, find_log, find_script, find_user, find_paths, find_run_dir, NULL,
+        note_origin, find_name, find_log, find_script, find_user, find_paths, NULL,
     };
     *service = (struct ld_service){.options = options,
                                    .daemon = service->daemon,
+                                   .is_bare = service->is_bare,
+                                   .spec = service->spec,
                                    .words = argv - 1,
                                    .script_word = options->chunk == NULL ? operand + 1 : operand,
                                    .run_fd = -1,
@@ -327,7 +329,8 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .channel = -1,
                                    .keeper = -1,
                                    .notify_fd = options->notify_fd};
-    return ld_service_take_steps(service, steps, why);
+    int status = ld_service_take_steps(service, steps, why);
+    return status == 0 && !service->is_bare ? find_run_dir(service, why) : status;
 }
 
 /* Free a service. */

@@ -17,7 +17,11 @@
 /* Everything but OPTIONS and the words is owned by this. */
 struct ld_service {
     const struct ld_options *options;
-    bool daemon;       /* start, not run */
+    bool daemon;      /* start, not run */
+    bool was_stopped; /* as a signal or a person asked, not by itself; known at the end */
+    bool is_bare;     /* it has no name to others: no run directory, lock, control socket, record */
+    const char *spec; /* the Lua that lunad test runs in each generation before the script; "": the
+                          generation runs specs; NULL: this is no test */
     bool has_terminal; /* of its own, which may disappear while it runs */
     bool needs_reader; /* of stdout: it stops without one */
     bool ignores_hup;  /* because the caller did, as nohup does */
@@ -88,7 +92,7 @@ struct ld_service {
 
 /* Look up the script and everything else that the options name. 0, or the exit status to take, with
  * the reason in WHY. argv[OPERAND] is the script, unless -e is given; argv[-1] is the program. The
- * caller sets service->daemon before, and frees SERVICE in either case. */
+ * caller sets service->daemon, is_bare and spec before, and frees SERVICE in either case. */
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);

@@ -565,6 +565,9 @@ static void close_listener(struct ld_control *control) {
 
 /* Replace the socket. */
 int ld_control_listen(struct ld_control *control, int fd) {
+    if (fd < 0) { /* a service without a name: nobody can ask for it */
+        return 0;
+    }
     uv_poll_t *listener = malloc(sizeof *listener);
     int rc = listener != NULL ? uv_poll_init(control->timer.loop, listener, fd) : -ENOMEM;
     if (rc < 0) {

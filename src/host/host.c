@@ -72,6 +72,7 @@ static void fill_setup(struct ld_host *host) {
         .cpath = service->cpath,
         .open_libraries = ld_api_module_open,
         .snapshot = snapshot,
+        .spec = service->spec,
         .host = host,
     };
 }
@@ -260,7 +261,9 @@ static int open_control(struct ld_host *host) {
     service->listener = -1; /* the control closes it */
     host->lobby = ld_lobby_new(service->starter_uid);
     if (host->lobby == NULL) {
-        close(listener);
+        if (listener >= 0) {
+            close(listener);
+        }
         return -ENOMEM;
     }
     int rc =
@@ -457,6 +460,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_stop_log_end(&host);
     }
     report_end(&host);
+    service->was_stopped = host.asked_to_stop;
     ld_text_fini(&host.reload.why);
     ld_text_fini(&host.reload.last_error);
     ld_host_crash_close();
