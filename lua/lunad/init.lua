@@ -60,8 +60,13 @@ lunad.channel = from_file("channel.lua")
 lunad.semaphore = from_file("semaphore.lua")
 
 -- Modules that a script requires.
-for _, name in ipairs { "net", "http", "socket" } do
+for _, name in ipairs { "net", "http", "socket", "test" } do
   package.preload["lunad." .. name] = function()
     return core.run(name .. ".lua", core, lunad)
   end
+end
+
+-- Where specs run, and in the services that they run.
+if core.spec then
+  core.run("test_inside.lua", core, lunad)
 end

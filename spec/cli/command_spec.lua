@@ -14,6 +14,7 @@ local VERBS = {
   restart = "config all", status = "json config all",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
   signal = "", check = "config path cpath", eval = "timeout", repl = "", profile = "svg", heap = "json",
+  new = "", test = "filter output",
 }
 
 local function each_verb(fn)

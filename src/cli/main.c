@@ -6,6 +6,7 @@
 
 #include "base/say.h"
 #include "base/version.h"
+#include "cli/stand_in.h"
 #include "cli/verbs.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
@@ -16,6 +17,7 @@ static const struct ld_verb *const verbs[] = {
     &ld_verb_run,    &ld_verb_start, &ld_verb_stop,  &ld_verb_reload,  &ld_verb_restart,
     &ld_verb_status, &ld_verb_list,  &ld_verb_logs,  &ld_verb_reopen,  &ld_verb_signal,
     &ld_verb_eval,   &ld_verb_repl,  &ld_verb_check, &ld_verb_profile, &ld_verb_heap,
+    &ld_verb_new,    &ld_verb_test,
 };
 
 /* Add what lunad can do. */
@@ -39,7 +41,7 @@ static const struct ld_verb *find_verb(const char *name) {
             return verbs[i];
         }
     }
-    return NULL;
+    return strcmp(name, ld_verb_test_service.name) == 0 ? &ld_verb_test_service : NULL;
 }
 
 #define WORD_MAX 16 /* no verb is as long */
@@ -163,6 +165,9 @@ static int dispatch(int argc, char **argv) {
     if (strcmp(argv[1], "--version") == 0) {
         ld_say("lunad %s", LD_VERSION);
         return 0;
+    }
+    if (strcmp(argv[1], LD_STAND_IN_WORD) == 0) {
+        return ld_stand_in_run(argv + 2);
     }
     const struct ld_verb *verb = find_verb(argv[1]);
     if (verb == NULL) {

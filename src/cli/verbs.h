@@ -46,6 +46,9 @@ extern const struct ld_verb ld_verb_repl;
 extern const struct ld_verb ld_verb_check;
 extern const struct ld_verb ld_verb_profile;
 extern const struct ld_verb ld_verb_heap;
+extern const struct ld_verb ld_verb_new;
+extern const struct ld_verb ld_verb_test;
+extern const struct ld_verb ld_verb_test_service; /* not shown: specs start services by it */
 
 /* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. With AGAIN
  * the words are from a record: descriptors that were inherited by the process that they started are not

@@ -264,6 +264,11 @@ static const struct row rows[] = {
      "show what was logged since then: 90s, 10m, 2h, 1d ago, or a time in UTC"},
     {"level", 0, "LEVEL", LD_OPTIONS_TAIL, set_choice, AT(level), "debug|info|warn|error",
      "the least level that is shown (default: all)"},
+    {"filter", 0, "PATTERN", LD_OPTIONS_SPECS, set_text, AT(filter), "a Lua pattern",
+     "run only the specs whose names match this Lua pattern"},
+    {"output", 'o', "HANDLER", LD_OPTIONS_SPECS, set_text, AT(output),
+     "an output handler of busted, such as TAP",
+     "how results are shown: utfTerminal, plainTerminal, gtest, TAP, junit, json"},
     {"run-dir", 0, "DIR", EVERY_VERB, set_text, AT(run_dir), path_wants,
      "directory of pidfiles and sockets (default: $LUNAD_RUN_DIR, /run/lunad, ...)"},
     {"version", 0, NULL, EVERY_VERB, set_flag, AT(version), NULL, "show the version"},
@@ -285,7 +290,7 @@ static bool belongs(const struct row *row, unsigned groups) {
 static void fill_tables(struct getopt_tables *tables, unsigned groups) {
     size_t count = 0;
     char *shorts = tables->shorts;
-    if ((groups & LD_OPTIONS_SERVICE) != 0) {
+    if ((groups & (LD_OPTIONS_SERVICE | LD_OPTIONS_SPECS)) != 0) {
         *shorts++ = '+';
     }
     *shorts++ = ':';

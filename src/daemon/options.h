@@ -22,6 +22,7 @@ enum ld_option_group {
     LD_OPTIONS_ALL = 1 << 8,     /* --all */
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
     LD_OPTIONS_SVG = 1 << 12,    /* --svg */
+    LD_OPTIONS_SPECS = 1 << 16,  /* --filter and --output; the first operand ends these options */
 };
 
 enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
@@ -81,9 +82,11 @@ struct ld_options {
     bool json;
     const char *svg; /* the file for a flame graph, or NULL */
     bool follow;
-    long lines;    /* below 0: not given */
-    int64_t since; /* Unix time in nanoseconds; 0: from the beginning */
-    int level;     /* the least that is shown; enum ld_log_level */
+    long lines;         /* below 0: not given */
+    int64_t since;      /* Unix time in nanoseconds; 0: from the beginning */
+    int level;          /* the least that is shown; enum ld_log_level */
+    const char *filter; /* a Lua pattern that the names of specs match, or NULL */
+    const char *output; /* how the results of specs are shown, or NULL */
 };
 
 /* Parse argv[1...] into OPTIONS (initialised here) for a verb that takes GROUPS. The index of the
