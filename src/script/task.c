@@ -318,6 +318,7 @@ static void close_variables(struct ld_task *task) {
     bool was_interrupted = lua_status(task->co) == LUA_YIELD;
     if (was_interrupted) { /* to Lua there is no error: it is only a value on the stack */
         lua_xmove(task->co, L, 1);
+        task->is_known = true; /* Lua 5.4.4 may keep the handler of an xpcall: use it no more */
     }
     lua_resetthread(task->co);
     if (was_interrupted && lua_gettop(task->co) == 0) {
@@ -410,6 +411,7 @@ static void push_text(struct ld_task *task, const char *text) {
 static void refuse_yield(struct ld_task *task) {
     lua_settop(task->co, 0);
     lua_resetthread(task->co);
+    task->is_known = true; /* as in close_variables */
     if (lua_checkstack(task->co, 1)) {
         push_text(task, "a task yielded, and nothing would ever resume it");
     }
