@@ -10,7 +10,7 @@ static unsigned bucket_of(uint64_t ns) {
 }
 
 /* The largest delay of a bucket. */
-static uint64_t bucket_top(unsigned bucket) {
+uint64_t ld_lag_top(unsigned bucket) {
     if (bucket < 8) {
         return bucket < 4 ? bucket : 4;
     }
@@ -23,6 +23,7 @@ static uint64_t bucket_top(unsigned bucket) {
 void ld_lag_add(struct ld_lag *lag, uint64_t ns) {
     lag->counts[bucket_of(ns)]++;
     lag->total++;
+    lag->sum_ns += ns;
     if (ns > lag->max_ns) {
         lag->max_ns = ns;
     }
@@ -35,7 +36,7 @@ uint64_t ld_lag_quantile(const struct ld_lag *lag, double fraction) {
     for (unsigned bucket = 0; bucket < LD_LAG_BUCKETS; bucket++) {
         seen += lag->counts[bucket];
         if (seen > wanted || (seen == lag->total && seen > 0)) {
-            uint64_t top = bucket_top(bucket);
+            uint64_t top = ld_lag_top(bucket);
             return top < lag->max_ns ? top : lag->max_ns;
         }
     }
