@@ -9,6 +9,7 @@ core.TEN_YEARS = 3650 * 86400
 core.now, core.spawn, core.log = lunad.now, lunad.spawn, lunad.log
 core.task, core.await, core.sleep = lunad.task, lunad.await, lunad.sleep
 core.wait_fd, core.listen, core.on_stop = lunad.wait_fd, lunad.listen, lunad.on_stop
+core.keep = lunad.keep
 
 local loaded = {}
 
@@ -58,9 +59,14 @@ lunad.all = from_file("branches.lua", "all")
 lunad.any = from_file("branches.lua", "any")
 lunad.channel = from_file("channel.lua")
 lunad.semaphore = from_file("semaphore.lua")
+lunad.metrics = {
+  counter = from_file("metrics.lua", "counter"),
+  gauge = from_file("metrics.lua", "gauge"),
+  histogram = from_file("metrics.lua", "histogram"),
+}
 
 -- Modules that a script requires.
-for _, name in ipairs { "net", "http", "socket", "test" } do
+for _, name in ipairs { "net", "http", "socket", "test", "exporter" } do
   package.preload["lunad." .. name] = function()
     return core.run(name .. ".lua", core, lunad)
   end

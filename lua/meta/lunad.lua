@@ -11,6 +11,7 @@
 ---@field generation integer 1 at the start, one more with each reload
 ---@field state any what the previous generation's on_reload function returned, or nil
 ---@field log lunad.log
+---@field metrics lunad.metrics
 local lunad = {}
 
 ---A function, or anything that can be called like one.
@@ -422,5 +423,110 @@ function lunad.log.warn(message, fields) end
 ---@param message string
 ---@param fields? table<string, any>
 function lunad.log.error(message, fields) end
+
+-- Metrics: see doc/metrics.md
+
+---The value of a label.
+---@alias lunad.metrics.value string|number|boolean
+
+---@class lunad.metrics
+lunad.metrics = {}
+
+---@class lunad.metrics.counter
+local counter = {}
+
+---@class lunad.metrics.gauge
+local gauge = {}
+
+---@class lunad.metrics.histogram
+local histogram = {}
+
+---@class lunad.metrics.gauge_options
+---@field read? fun(gauge: lunad.metrics.gauge): number? returns the value, or sets it, when it is asked for
+
+---@class lunad.metrics.histogram_options
+---@field buckets? number[] bounds, each larger than the one before
+
+---Find or make a counter. It goes on over reloads.
+---@param name string letters, digits, _ and :
+---@param help string what it counts
+---@param labels? string[] names, at most 8
+---@return lunad.metrics.counter
+function lunad.metrics.counter(name, help, labels) end
+
+---Find or make a gauge. It goes on over reloads.
+---@param name string letters, digits, _ and :
+---@param help string what it shows
+---@param labels? string[] names, at most 8
+---@param options? lunad.metrics.gauge_options
+---@return lunad.metrics.gauge
+function lunad.metrics.gauge(name, help, labels, options) end
+
+---Find or make a histogram. It goes on over reloads.
+---@param name string letters, digits, _ and :
+---@param help string what it shows
+---@param labels? string[] names, at most 8
+---@param options? lunad.metrics.histogram_options
+---@return lunad.metrics.histogram
+function lunad.metrics.histogram(name, help, labels, options) end
+
+---Add 1, or an amount.
+---@param ... number|lunad.metrics.value the amount, which may be left out, and a value for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function counter:inc(...) end
+
+---Add an amount.
+---@param amount number from 0 up
+---@param ... lunad.metrics.value one for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function counter:add(amount, ...) end
+
+---Forget a series.
+---@param ... lunad.metrics.value one for each label
+---@return boolean existed
+function counter:remove(...) end
+
+---@param value number
+---@param ... lunad.metrics.value one for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function gauge:set(value, ...) end
+
+---Add 1, or an amount.
+---@param ... number|lunad.metrics.value the amount, which may be left out, and a value for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function gauge:inc(...) end
+
+---Subtract 1, or an amount.
+---@param ... number|lunad.metrics.value the amount, which may be left out, and a value for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function gauge:dec(...) end
+
+---Forget a series.
+---@param ... lunad.metrics.value one for each label
+---@return boolean existed
+function gauge:remove(...) end
+
+---Count a value.
+---@param value number
+---@param ... lunad.metrics.value one for each label
+---@return true? ok nil if there are too many series
+---@return string? err
+---@return lunad.code? code
+function histogram:observe(value, ...) end
+
+---Forget a series.
+---@param ... lunad.metrics.value one for each label
+---@return boolean existed
+function histogram:remove(...) end
 
 return lunad

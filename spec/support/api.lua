@@ -29,6 +29,9 @@ local LIST = [[
   methods("channel", lunad.channel())
   methods("semaphore", lunad.semaphore(1))
   methods("held", lunad.semaphore(1):acquire())
+  methods("counter", lunad.metrics.counter("a", ""))
+  methods("gauge", lunad.metrics.gauge("b", ""))
+  methods("histogram", lunad.metrics.histogram("c", ""))
   methods("supervisor", assert(lunad.supervise { "true", restart = "never" }))
   lunad.stop()
 ]]

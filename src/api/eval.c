@@ -7,6 +7,7 @@
 
 #include "api/core.h"
 #include "base/json.h"
+#include "script/lua_json.h"
 #include "script/luax.h"
 #include "script/task.h"
 
@@ -96,6 +97,25 @@ static int push_chunk(lua_State *co, void *arg) {
     lua_getfield(co, -1, "lunad");
     lua_remove(co, -2);
     return 1;
+}
+
+/* Return an empty list. */
+static int l_nothing(lua_State *L) {
+    lua_newtable(L);
+    return 1;
+}
+
+/* Push the function of lunad's own Lua, or one that returns an empty list if there is none yet. */
+static int push_report(lua_State *co, void *arg) {
+    const struct ld_eval *eval = arg;
+    ld_api_core_push(co);
+    lua_pushstring(co, eval->own);
+    lua_rawget(co, -2);
+    lua_remove(co, -2);
+    if (!lua_isfunction(co, -1)) {
+        lua_pushcfunction(co, l_nothing);
+    }
+    return 0;
 }
 
 /* Tell the owner how it ended. */
@@ -231,6 +251,8 @@ static bool on_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     eval->task = NULL;
     if (outcome != LD_OUTCOME_OK) {
         finish_failed(eval, task, outcome);
+    } else if (eval->own != NULL) {
+        succeed(eval, results == 1 ? lx_to_json(task->co, -1) : json_array());
     } else if (results == 0) {
         succeed(eval, json_array());
     } else {
@@ -245,7 +267,7 @@ void ld_eval_begin(struct ld_eval *eval, struct ld_script *script) {
     if (task == NULL) {
         fail(eval, not_enough);
     } else {
-        ld_task_start_with(task, push_chunk, eval);
+        ld_task_start_with(task, eval->own != NULL ? push_report : push_chunk, eval);
     }
 }
 

@@ -13,6 +13,9 @@ struct ld_eval {
     size_t size;
     bool
         completes; /* the chunk is the beginning of a line: the values are the names that may come next */
+    const char
+        *own; /* a function of lunad's own Lua that is called instead, if there is one of that
+                        name; its one result becomes the "values", as JSON. NULL: the chunk */
 
     /* Called once, when it has ended, perhaps inside of ld_eval_begin, and outside of Lua code. The ANSWER is a
      * new reference: {"ok": true, "values": [...]} or {"ok": false, "error": "..."}; NULL if the task was

@@ -32,6 +32,8 @@ struct ld_control_ops {
     /* Count what runs for the seconds of a REQUEST; and walk the heap in a copy of the process. Likewise. */
     json_t *(*profile)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     json_t *(*heap)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    /* Collect the metrics of the service for a REQUEST of the client on FD; as eval. */
+    json_t *(*metrics)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Interrupt what runs for a waiter of an "interactive" eval, whose client has said that it will send
      * nothing more, or has gone. */
     void (*interrupt)(void *host, struct ld_waiter *waiter);

@@ -18,7 +18,8 @@ struct ld_eval_call {
     struct ld_host *host;
     struct ld_waiter *waiter; /* NULL: no client waits */
     int fd;                   /* of that client */
-    json_t *chunk;            /* until it is begun */
+    json_t *chunk;            /* until it is begun; null for metrics */
+    bool is_metrics;
     bool has_ended;
     json_t *answer;           /* then; NULL: it was ended */
     struct ld_text cancelled; /* where it was suspended when its client had it ended */
@@ -80,7 +81,11 @@ static json_t *take_output(struct ld_eval_call *call) {
 /* Tell the client how its chunk ended; the reference is taken over. */
 static void answer(struct ld_eval_call *call, json_t *verdict) {
     struct ld_waiter *waiter = call->waiter;
-    json_object_set_new(verdict, "output", take_output(call));
+    if (call->is_metrics) {
+        verdict = ld_metrics_answer(call->host, verdict);
+    } else {
+        json_object_set_new(verdict, "output", take_output(call));
+    }
     let_go(call); /* first: the client may send the next request */
     waiter->done(waiter, verdict);
 }
@@ -99,7 +104,7 @@ static void send_output(struct ld_eval_call *call) {
 /* Take what print was given. */
 static bool on_print(struct ld_caller *caller, const char *text, size_t size) {
     struct ld_eval_call *call = LD_CONTAINER_OF(caller, struct ld_eval_call, eval.caller);
-    if (call->waiter == NULL) {
+    if (call->waiter == NULL || call->is_metrics) {
         return false;
     }
     if (call->dropped > 0 || size >= OUTPUT_MOST - call->output.size) {
@@ -149,11 +154,8 @@ static json_t *chunk_of(const json_t *request) {
 
 /* Refuse a request, or return NULL and how long the client waits. */
 static json_t *check(const struct ld_host *host, const json_t *request, double *seconds) {
-    if (!json_is_string(chunk_of(request))) {
-        return failure("eval needs a \"chunk\", which is a string");
-    }
     if (!read_seconds(host, request, seconds)) {
-        return failure("the \"timeout\" of eval is not a number of seconds from 0 to ten years");
+        return failure("the \"timeout\" is not a number of seconds from 0 to ten years");
     }
     if (host->state == LD_HOST_STARTING) {
         return failure("the daemon is starting: its script is not ready yet");
@@ -164,9 +166,9 @@ static json_t *check(const struct ld_host *host, const json_t *request, double *
     return count_waiting(host) >= LD_CALLERS_MAX ? failure("too many evals at once (64)") : NULL;
 }
 
-/* Note a chunk. */
-json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
-                     int fd) {
+/* Note a REQUEST to run CHUNK, or to collect metrics if that is null. */
+static json_t *note(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                    json_t *chunk, int fd) {
     double seconds = 0;
     json_t *refusal = check(host, request, &seconds);
     struct ld_eval_call *call = refusal == NULL ? calloc(1, sizeof *call) : NULL;
@@ -176,16 +178,33 @@ json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_
     call->host = host;
     call->waiter = waiter;
     call->fd = fd;
-    call->chunk = json_incref(chunk_of(request));
+    call->chunk = json_incref(chunk);
+    call->is_metrics = json_is_null(chunk);
     call->eval.completes = json_object_get(request, "complete") != NULL;
     call->eval.caller.heeds_end = json_is_true(json_object_get(request, "interactive"));
     call->streams = json_is_true(json_object_get(request, "stream"));
     call->seconds = seconds;
     call->deadline = ld_alarm_deadline(host, seconds);
     call->eval.done = on_done;
+    call->eval.own = call->is_metrics ? "report_metrics" : NULL;
     call->eval.caller.print = on_print;
     TAILQ_INSERT_TAIL(&host->evals, call, link);
     return NULL;
+}
+
+/* Note a chunk. */
+json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                     int fd) {
+    json_t *chunk = chunk_of(request);
+    return json_is_string(chunk) ? note(host, waiter, request, chunk, fd)
+                                 : failure("eval needs a \"chunk\", which is a string");
+}
+
+/* Note a request for metrics. */
+json_t *ld_evals_ask_metrics(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                             int fd) {
+    json_t *refusal = note(host, waiter, request, json_null(), fd);
+    return refusal != NULL ? ld_metrics_answer(host, refusal) : NULL;
 }
 
 /* Find the call that a waiter waits for; NULL if there is none. */

@@ -59,6 +59,7 @@ static void fill_setup(struct ld_host *host) {
         .texts = host->texts,
         .written = host->written,
         .name = service->name,
+        .run_dir = service->run_dir,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
         .dropped = service->keeper >= 0 && service->has_user,

@@ -4,7 +4,7 @@
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
- *     evals             chunks that clients run in the service
+ *     metrics, evals    what clients get to count; chunks that they run in the service
  *     profiling         where its time goes, and
  *     heap_copy         what its heap holds, for clients
  *     stop, start       the two ends of the service
@@ -247,6 +247,12 @@ void ld_recycling_step(struct ld_host *host);
 void ld_watching_step(struct ld_host *host);
 void ld_watching_close(struct ld_host *host);
 
+/* metrics.c */
+
+/* Make the answer to a request for metrics, a new reference: the status and the lag of the loop, with what the
+ * script counts, as its VERDICT has it (an answer of an eval, which is taken over). */
+json_t *ld_metrics_answer(struct ld_host *host, json_t *verdict);
+
 /* evals.c */
 
 /* Run the chunk of a REQUEST of the client on FD in a turn of the loop; WAITER is told how that ended. Or
@@ -256,6 +262,11 @@ json_t *ld_evals_ask(struct ld_host *host, struct ld_waiter *waiter, const json_
 /* Interrupt the chunk of a waiter that is suspended or not begun, unless its client has gone: then it goes on.
  * One that holds the loop is interrupted by the thread that watches that. */
 void ld_evals_interrupt(struct ld_host *host, const struct ld_waiter *waiter);
+
+/* The same for a REQUEST for metrics, which the script's own functions collect. The answer is given in any case,
+ * if need be without what the script counts. */
+json_t *ld_evals_ask_metrics(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                             int fd);
 
 /* Forget a waiter. What its chunk has begun goes on. */
 void ld_evals_forget(struct ld_host *host, const struct ld_waiter *waiter);

@@ -59,6 +59,11 @@ static json_t *ask_heap(void *arg, struct ld_waiter *waiter, const json_t *reque
     return ld_heap_copy_ask(arg, waiter, fd);
 }
 
+/* Begin to answer "metrics". */
+static json_t *ask_metrics(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    return ld_evals_ask_metrics(arg, waiter, request, fd);
+}
+
 /* Forget a client that waits for an answer. */
 static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_reload_forget(arg, waiter);
@@ -69,8 +74,8 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen,
-                                              ask_reload,    ask_eval,    ask_profile,
-                                              ask_heap,      interrupt,   forget_waiter};
+    static const struct ld_control_ops ops = {
+        answer_status, answer_stop, answer_reopen, ask_reload, ask_eval,
+        ask_profile,   ask_heap,    ask_metrics,   interrupt,  forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }
