@@ -152,7 +152,7 @@ describe("doc/commands.md", function()
     it("has no verb that the control socket does not know", function()
       box:start(box:idle "s")
       local control = first_cells(section(COMMANDS, "The control socket"))
-      assert.equal(7, #control)
+      assert.equal(8, #control)
       for _, verb in ipairs(sorted(control)) do -- "stop" is the last
         local client = box:connect "s"
         client:send(support.json.encode { verb = verb, chunk = "1", seconds = 0.01 } .. "\n") -- of eval and profile

@@ -147,6 +147,15 @@ static bool add_listen(struct ld_options *options, const struct row *row, const 
            append(&options->listen, &options->listen_count, value);
 }
 
+/* Set where to serve metrics: a port alone is one of this machine. */
+static bool set_exporter(struct ld_options *options, const struct row *row, const char *value) {
+    struct ld_address address;
+    long port;
+    *FIELD(const char *) = value;
+    return ld_parse_whole(value + (value[0] == ':'), 0, 65535, &port) ||
+           ld_address_parse(value, &address);
+}
+
 /* Add a resource limit; a later one for the same resource wins. */
 static bool add_rlimit(struct ld_options *options, const struct row *row, const char *value) {
     (void)row;
@@ -179,6 +188,7 @@ static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5
 static const char some_size_wants[] = "a size above 0, such as 64M";
 static const char since_wants[] = "a time such as 10m, 2h, 2026-11-22 or 2026-11-22T10:11:12Z";
 static const char path_wants[] = "a path";
+static const char exporter_wants[] = "9100, 127.0.0.1:9100, [::1]:9100 or unix:/path";
 static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
 
 static const struct row rows[] = {
@@ -215,6 +225,8 @@ static const struct row rows[] = {
      "a resource limit (nofile, core, as, nproc, ...); may be given again"},
     {"listen", 0, "ADDRESS", SERVICE, add_listen, 0, address_wants,
      "listen here before privileges are dropped, for lunad.listen; may be given again"},
+    {"listen", 0, "ADDRESS", LD_OPTIONS_EXPORT, set_exporter, AT(exporter), exporter_wants,
+     "serve them by HTTP, in the foreground, with a page for people; a port alone: 127.0.0.1"},
     {"memory-limit", 0, "SIZE", SERVICE, set_some_size, AT(memory_limit), some_size_wants,
      "the most that the script's Lua heap may have (default: no limit)"},
     {"recycle-every", 0, "SECONDS", SERVICE, set_some_seconds, AT(recycle_every),

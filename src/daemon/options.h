@@ -21,6 +21,7 @@ enum ld_option_group {
     LD_OPTIONS_CONFIG = 1 << 7,  /* --config */
     LD_OPTIONS_ALL = 1 << 8,     /* --all */
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
+    LD_OPTIONS_EXPORT = 1 << 10, /* --listen of metrics */
     LD_OPTIONS_SVG = 1 << 12,    /* --svg */
     LD_OPTIONS_SPECS = 1 << 16,  /* --filter and --output; the first operand ends these options */
 };
@@ -77,8 +78,9 @@ struct ld_options {
     const char *chunk; /* -e */
     double timeout;    /* of stop, reload and reopen; below 0: the daemon's own */
     const char *config;
-    bool all;   /* in place of names */
-    bool check; /* only whether a reload would succeed */
+    bool all;             /* in place of names */
+    bool check;           /* only whether a reload would succeed */
+    const char *exporter; /* the address where metrics are served; NULL: they are printed */
     bool json;
     const char *svg; /* the file for a flame graph, or NULL */
     bool follow;
