@@ -117,6 +117,7 @@ describe("--config", function()
     assert.matches("c.lua: it must return a table of options, not 5\n$", refused("return 5"))
     assert.matches("nix.lua: there is no such file\n$", box:refused(1, "start", "-c", "nix.lua", "tell.lua"))
     assert.matches("there is no script", refused("return {}", { "start", "-c", "c.lua" }))
+    assert.matches("it is neither a file nor a folder", box:refused(1, "start", "-c", "/dev/null", "x.lua"))
     support.uv.fs_mkdir(box:path "empty", tonumber("755", 8))
     assert.matches("/empty: no config ", box:refused(1, "start", "-c", "empty"))
     if support.is_root then

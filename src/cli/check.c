@@ -51,7 +51,7 @@ static bool check_script(const char *operand, const struct ld_options *options) 
                                              .path = path,
                                              .lua = options->path,
                                              .c = options->cpath};
-    if (text.size > 0) {
+    if (text.size > 0 && ld_text_string(&text)[0] != LUA_SIGNATURE[0]) {
         faults += ld_modules_check(&script);
     }
     ld_text_fini(&why);

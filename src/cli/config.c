@@ -167,6 +167,9 @@ static bool push_configs(lua_State *L, const char *path) {
         push_files(L, path);
         return true;
     }
+    if (!S_ISREG(facts.st_mode)) {
+        luaL_error(L, "%s: it is neither a file nor a folder", path);
+    }
     lua_newtable(L);
     lua_pushstring(L, path);
     lua_rawseti(L, -2, 1);
