@@ -47,6 +47,16 @@ static int l_run(lua_State *L) {
     return 1;
 }
 
+/* The text of an embedded file that is not Lua: text(name). */
+static int l_text(lua_State *L) {
+    const struct ld_embedded *file = find_chunk(luaL_checkstring(L, 1));
+    if (file == NULL) {
+        return luaL_error(L, "there is no embedded file '%s'", lua_tostring(L, 1));
+    }
+    lua_pushlstring(L, file->text, file->size);
+    return 1;
+}
+
 /* Explain a code of libuv: explain_code("ECONNRESET") -> "connection reset by peer". */
 static int l_explain_code(lua_State *L) {
 #define ROW(name, text) {#name, text},
@@ -86,6 +96,7 @@ static const luaL_Reg own[] = {
     {"note_cause", l_note_cause},
     {"raise", l_raise},
     {"run", l_run},
+    {"text", l_text},
     {NULL, NULL},
 };
 

@@ -50,6 +50,7 @@ extern const struct ld_part ld_api_wait_fd_part;
 extern const struct ld_part ld_api_connection_part;
 extern const struct ld_part ld_api_coroutine_part;
 extern const struct ld_part ld_api_luv_part;
+extern const struct ld_part ld_api_neighbours_part;
 extern const struct ld_part ld_api_socket_part;
 extern const struct ld_part ld_api_os_part;
 extern const struct ld_part ld_api_log_part;

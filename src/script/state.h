@@ -38,6 +38,7 @@ struct ld_setup {
     struct ld_parcels *parcels;
     const struct ld_source *source;
     const char *name;           /* the daemon's */
+    const char *run_dir;        /* of its pidfile; NULL: none */
     const char *place;          /* the script's path, "(command line)" or "stdin" */
     bool daemon;                /* not in the foreground */
     bool dropped;               /* a keeper has the rights that were given up */
