@@ -143,7 +143,7 @@ describe("A usage error", function()
 
   it("is a missing operand", function()
     each_verb(function(verb)
-      if not ({ list = true, repl = true })[verb] then
+      if not ({ list = true, repl = true, test = true })[verb] then
         assert.truthy(refused(verb):find("^lunad: "), verb)
       end
     end)

@@ -55,6 +55,7 @@ describe("lunad test", function()
   end)
 
   it("has a default, filters, options of busted, and words for what is wrong", function()
+    assert.matches('there is no folder "spec" here', box:refused(1, "test"))
     assert.equal(0, box:run({ "new", "app" }).code)
     assert.matches("^ok 1 .-counts a beat.-\n1..1\n$", box:ok("test", "--filter=counts", "-o", "TAP"))
     assert.matches("app counts", box:ok("test", "spec", "--", "--list"), nil, true)

@@ -59,19 +59,24 @@ static bool find_annotations(char *path) {
     return false;
 }
 
+/* Add the setting that names the annotations. */
+static void add_library(struct ld_text *text, const char *path) {
+    ld_text_puts(text, "  \"workspace.library\": [\"");
+    for (const char *at = path; *at != '\0'; at++) {
+        if (*at == '"' || *at == '\\') {
+            ld_text_putc(text, '\\');
+        }
+        ld_text_putc(text, *at);
+    }
+    ld_text_puts(text, "\"],\n");
+}
+
 /* Add the settings of the Lua language server. */
 static void add_settings(struct ld_text *text) {
     char path[PATH_MAX];
     ld_text_puts(text, "{\n  \"runtime.version\": \"Lua 5.4\",\n");
     if (find_annotations(path)) {
-        ld_text_puts(text, "  \"workspace.library\": [\"");
-        for (const char *at = path; *at != '\0'; at++) {
-            if (*at == '"' || *at == '\\') {
-                ld_text_putc(text, '\\');
-            }
-            ld_text_putc(text, *at);
-        }
-        ld_text_puts(text, "\"],\n");
+        add_library(text, path);
     }
     ld_text_puts(text, "  \"workspace.checkThirdParty\": false,\n"
                        "  \"diagnostics.globals\": [\"describe\", \"it\", \"pending\", \"setup\", "
@@ -107,6 +112,16 @@ static bool is_free(const char *path) {
     return false;
 }
 
+/* Remove the first COUNT files, and the folder if it was MADE. */
+static void remove_all(const struct file *files, size_t count, bool made) {
+    for (size_t i = 0; i < count; i++) {
+        unlink(files[i].path);
+    }
+    if (made) {
+        rmdir(FOLDER);
+    }
+}
+
 /* Write all files or none; 0, or 1 after complaining. */
 static int write_all(const struct file *files, size_t count) {
     bool made_folder = mkdir(FOLDER, 0777) == 0;
@@ -117,12 +132,7 @@ static int write_all(const struct file *files, size_t count) {
     for (size_t i = 0; i < count; i++) {
         int rc = write_new(&files[i]);
         if (rc < 0) {
-            for (size_t j = 0; j < i; j++) {
-                unlink(files[j].path);
-            }
-            if (made_folder) {
-                rmdir(FOLDER);
-            }
+            remove_all(files, i, made_folder);
             ld_say_error("new: %s: %s: nothing was written", files[i].path, strerror(-rc));
             return 1;
         }

@@ -24,8 +24,14 @@ struct words {
     char filter[4096];
 };
 
-/* Check that the operands before "--" are there; 0, or 1 after complaining. */
+/* Check that the operands before "--" are there, or the folder that is taken without one; 0, or 1 after
+ * complaining. */
 static int check_paths(char **operands) {
+    if (*operands == NULL && access("spec", F_OK) < 0 && access(".busted", F_OK) < 0) {
+        ld_say_error("test: there is no folder \"spec\" here: name the specs, or begin with "
+                     "\"lunad new NAME\"");
+        return 1;
+    }
     for (char **at = operands; *at != NULL && strcmp(*at, "--") != 0; at++) {
         if (access(*at, F_OK) < 0) {
             ld_say_error("test: %s: there is no such file or directory", *at);
