@@ -34,7 +34,8 @@ local function check_options(options, types, n, name)
   for key, value in pairs(options) do
     local expected = types[key]
     if not expected then
-      core.raise(("%s: unknown option '%s'"):format(name, tostring(key)))
+      local word = tostring(key)
+      core.raise(("%s: unknown option '%s'%s"):format(name, word, core.suggest(word, types)))
     elseif not expected:find(type(value), 1, true) then
       core.raise(("%s: option '%s': %s expected, got %s"):format(name, key, expected, type(value)))
     end

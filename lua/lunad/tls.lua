@@ -36,7 +36,8 @@ end
 local function check_table(options, types, place)
   for key, value in pairs(options) do
     if not types[key] then
-      core.raise(("%s: unknown option '%s'"):format(place, tostring(key)))
+      local word = tostring(key)
+      core.raise(("%s: unknown option '%s'%s"):format(place, word, core.suggest(word, types)))
     elseif type(value) ~= types[key] then
       core.raise(("%s: option '%s': %s expected, got %s"):format(place, key, types[key], type(value)))
     end

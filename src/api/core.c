@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "api/embedded.h"
+#include "base/likely.h"
 #include "script/luax.h"
 
 static const char core_key; /* of the shared table in the registry */
@@ -76,6 +77,25 @@ static int l_explain_code(lua_State *L) {
     return 1;
 }
 
+/* Suggest the key of a table that was probably meant: suggest(word, table) -> "; did you mean 'NAME'?", or "". */
+static int l_suggest(lua_State *L) {
+    struct ld_likely likely = {.word = luaL_checkstring(L, 1)};
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_pushnil(L);
+    while (lua_next(L, 2) != 0) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            ld_likely_try(&likely, lua_tostring(L, -1)); /* the table keeps the string */
+        }
+    }
+    if (likely.best != NULL) {
+        lua_pushfstring(L, "; did you mean '%s'?", likely.best);
+    } else {
+        lua_pushliteral(L, "");
+    }
+    return 1;
+}
+
 /* Note where an error that is passed on came from: note_cause(error, text). */
 static int l_note_cause(lua_State *L) {
     luaL_checkstring(L, 2);
@@ -97,6 +117,7 @@ static const luaL_Reg own[] = {
     {"raise", l_raise},
     {"run", l_run},
     {"text", l_text},
+    {"suggest", l_suggest},
     {NULL, NULL},
 };
 

@@ -1,9 +1,8 @@
 /* The command line: what its first word asks for. */
-#include <ctype.h>
 #include <string.h>
-#include <strings.h>
 #include <unistd.h>
 
+#include "base/likely.h"
 #include "base/say.h"
 #include "base/version.h"
 #include "cli/stand_in.h"
@@ -46,57 +45,13 @@ static const struct ld_verb *find_verb(const char *name) {
 
 #define WORD_MAX 16 /* no verb is as long */
 
-/* Return the least of three numbers. */
-static size_t least_of(size_t a, size_t b, size_t c) {
-    size_t least = a < b ? a : b;
-    return least < c ? least : c;
-}
-
-/* Check whether A begins with the first two letters of B exchanged. */
-static bool is_exchanged(const char *a, const char *b) {
-    return (tolower)((unsigned char)a[0]) == b[1] && (tolower)((unsigned char)a[1]) == b[0];
-}
-
-/* Count the letters that must be inserted, removed, changed or exchanged with their neighbour to
- * turn A into B, ignoring the case of A. Both are shorter than WORD_MAX. */
-static size_t distance(const char *a, const char *b) {
-    size_t known[WORD_MAX + 1][WORD_MAX + 1]; /* the distances of their prefixes */
-    size_t rows = strlen(a);
-    size_t columns = strlen(b);
-    for (size_t i = 0; i <= rows; i++) {
-        known[i][0] = i;
-    }
-    for (size_t j = 0; j <= columns; j++) {
-        known[0][j] = j;
-    }
-    for (size_t at = 0; at < rows * columns; at++) {
-        size_t i = at / columns + 1;
-        size_t j = at % columns + 1;
-        size_t changed = (tolower)((unsigned char)a[i - 1]) != b[j - 1];
-        size_t least =
-            least_of(known[i - 1][j] + 1, known[i][j - 1] + 1, known[i - 1][j - 1] + changed);
-        if (i > 1 && j > 1 && is_exchanged(a + i - 2, b + j - 2)) {
-            least = least_of(least, known[i - 2][j - 2] + 1, least);
-        }
-        known[i][j] = least;
-    }
-    return known[rows][columns];
-}
-
 /* Find the verb that WORD resembles or is a prefix of; NULL if there is none. */
 static const struct ld_verb *find_similar(const char *word) {
-    const struct ld_verb *best = NULL;
-    size_t length = strlen(word);
-    size_t best_distance = length < 4 ? 2 : 3; /* words this far apart do not match */
-    for (size_t i = 0; length > 1 && length < WORD_MAX && i < LD_COUNT(verbs); i++) {
-        bool begins = strncasecmp(verbs[i]->name, word, length) == 0;
-        size_t far = begins ? 0 : distance(word, verbs[i]->name);
-        if (far < best_distance) {
-            best = verbs[i];
-            best_distance = far;
-        }
+    struct ld_likely likely = {.word = word, .prefixes = true};
+    for (size_t i = 0; i < LD_COUNT(verbs); i++) {
+        ld_likely_try(&likely, verbs[i]->name);
     }
-    return best;
+    return likely.best != NULL ? find_verb(likely.best) : NULL;
 }
 
 /* Suggest what was probably meant by a command line that does not begin with a verb. */

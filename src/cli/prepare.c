@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/excerpt.h"
 #include "base/say.h"
 #include "daemon/hold.h"
 #include "posix/fds.h"
@@ -22,6 +23,7 @@ static int check_script(const struct ld_service *service) {
     int rc = ld_source_check(&source, &why);
     if (rc < 0) {
         ld_say_error("%s", ld_text_string(&why));
+        ld_excerpt_print(ld_text_string(&why), service->script);
     }
     ld_text_fini(&why);
     return rc < 0 ? 1 : 0;

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include "base/excerpt.h"
 #include "base/log.h"
 #include "base/say.h"
 #include "daemon/hold.h"
@@ -45,6 +46,7 @@ static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_t
     status = run(service, why);
     if (!ld_text_is_empty(why) && !service->daemon) {
         ld_say_error("%s", ld_text_string(why));
+        ld_excerpt_print(ld_text_string(why), service->script);
     }
     ld_notify_close();
     return status;

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/grow.h"
+#include "base/likely.h"
 #include "base/log.h"
 #include "base/log_files.h"
 #include "base/parse.h"
@@ -347,8 +348,28 @@ static void complain_of_value(struct ld_text *why, const struct row *row, const 
     ld_text_format(why, "\" is not %s%s", row->set == set_choice ? "one of " : "", row->wants);
 }
 
+/* Suggest the long option that was probably meant by a WORD such as "--naem=x". */
+static void suggest(struct ld_text *why, unsigned groups, const char *word) {
+    char name[LD_LIKELY_MAX] = "";
+    struct ld_likely likely = {.word = name};
+    size_t dashes = strspn(word, "-");
+    size_t length = strcspn(word + dashes, "=");
+    if (dashes == 0 || length >= sizeof name) {
+        return;
+    }
+    memcpy(name, word + dashes, length);
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (rows[i].name != NULL && belongs(&rows[i], groups)) {
+            ld_likely_try(&likely, rows[i].name);
+        }
+    }
+    if (likely.best != NULL) {
+        ld_text_format(why, ": did you mean --%s?", likely.best);
+    }
+}
+
 /* Complain about what getopt did not understand; WORD is the argument that contains it. */
-static void complain_of_word(struct ld_text *why, int code, const char *word) {
+static void complain_of_word(struct ld_text *why, int code, const char *word, unsigned groups) {
     if (code == ':') {
         ld_text_add_escaped(why, word, strlen(word), false);
         ld_text_puts(why, " needs a value");
@@ -361,6 +382,7 @@ static void complain_of_word(struct ld_text *why, int code, const char *word) {
     } else {
         ld_text_puts(why, "unknown option ");
         ld_text_add_escaped(why, word, strlen(word), false);
+        suggest(why, groups, word);
     }
 }
 
@@ -396,7 +418,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
             return optind;
         }
         if (code == '?' || code == ':') {
-            complain_of_word(why, code, argv[optind > before ? optind - 1 : before]);
+            complain_of_word(why, code, argv[optind > before ? optind - 1 : before], groups);
             return -1;
         }
         const struct row *row = find_row(code, groups);

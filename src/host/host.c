@@ -430,6 +430,8 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     struct ld_host host = {
         .service = service, .why = why, .started = uv_hrtime(), .log_watch.fd = -1};
     TAILQ_INIT(&host.evals);
+    host.tally.script = service->script;
+    host.tally.shows_lines = !service->daemon && service->sink == LD_LOG_STDERR;
     ld_host_crash_open(&host);
     ld_uv_memory_install();
     int rc = open_loop(&host.loop, why);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <uv.h>
 
+#include "base/likely.h"
 #include "base/parse.h"
 
 #define LONGEST_SECONDS (10.0 * 366 * 86400)
@@ -232,6 +233,18 @@ static void read_value(lua_State *L, const struct lx_row *row, void *member) {
     }
 }
 
+/* Raise that there is no option NAME, with the one that was probably meant. */
+static void blame_option(lua_State *L, const struct lx_row *rows, const char *name,
+                         const char *what) {
+    struct ld_likely likely = {.word = name};
+    for (const struct lx_row *row = rows; row->name != NULL; row++) {
+        ld_likely_try(&likely, row->name);
+    }
+    lx_error(L, "%s: unknown option '%s'%s%s%s", what, name,
+             likely.best != NULL ? "; did you mean '" : "", likely.best != NULL ? likely.best : "",
+             likely.best != NULL ? "'?" : "");
+}
+
 /* Read one option by its row; raises if there is none. */
 static void read_option(lua_State *L, const struct lx_row *rows, void *into, const char *what) {
     const char *name = lua_tostring(L, -2);
@@ -241,7 +254,7 @@ static void read_option(lua_State *L, const struct lx_row *rows, void *into, con
             return;
         }
     }
-    lx_error(L, "%s: unknown option '%s'", what, name);
+    blame_option(L, rows, name, what);
 }
 
 /* Read the options of a table. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/excerpt.h"
 #include "base/log.h"
 #include "base/text.h"
 #include "base/time.h"
@@ -153,6 +154,9 @@ void ld_tally_note(struct ld_tally *tally, const struct ld_error *error, unsigne
     place->last_at = now;
     if (tells_all) {
         ld_log_with(LD_LOG_ERROR, error->trace, "uncaught error in %s: ", error->what);
+        if (tally->shows_lines) {
+            ld_excerpt_print(ld_text_string(error->trace), tally->script);
+        }
         place->said_at = now;
         place->window = WINDOW_FIRST;
         place->singly = 0;

@@ -3,6 +3,7 @@
 #ifndef LD_SCRIPT_TALLY_H
 #define LD_SCRIPT_TALLY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "script/errors.h"
@@ -27,6 +28,8 @@ struct ld_tally_place {
 
 /* Zeroed means empty. */
 struct ld_tally {
+    bool shows_lines;   /* errors that are logged whole, with their line, on a terminal */
+    const char *script; /* its path, or NULL; borrowed */
     uint64_t count;
     uint64_t unsaid; /* of all places together */
     struct ld_tally_place places[LD_TALLY_PLACES];

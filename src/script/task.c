@@ -11,6 +11,7 @@
 #include "engine/turn.h"
 #include "posix/forked.h"
 #include "script/caller.h"
+#include "script/hint.h"
 #include "script/interrupt.h"
 #include "script/laps.h"
 #include "script/luax.h"
@@ -261,7 +262,7 @@ static int explain(lua_State *L) {
     lua_xmove(co, L, 1);
     lx_push_message(L, -1);
     const char *message = lua_tolstring(L, -1, &size);
-    ld_text_add(&explanation->trace, message, size);
+    ld_hint_add_message(L, co, &explanation->trace, message, size);
     ld_heap_explain(explanation->task->script, &explanation->trace, message);
     explanation->message_size = explanation->trace.size;
     luaL_traceback(L, co, NULL, 0);
