@@ -31,6 +31,7 @@ local function split_options(options)
   local spawn = {}
   for key, value in pairs(options) do
     if not own_options[key] then
+      core.check_likely(key, own_options, "exec")
       spawn[key] = value
     end
   end

@@ -38,6 +38,17 @@ function core.check_timeout(seconds, n, name)
   end
 end
 
+-- Raise for a key that is an option neither of `own` nor of lunad.spawn, which raises for others, but is like
+-- one of `own`.
+function core.check_likely(key, own, name)
+  if type(key) == "string" and not core.is_spawn_option(key) then
+    local hint = core.suggest(key, own)
+    if hint ~= "" then
+      core.raise(("%s: unknown option '%s'%s"):format(name, key, hint))
+    end
+  end
+end
+
 -- What a function returns when its time is up.
 function core.timed_out(detail)
   return nil, "ETIMEDOUT: connection timed out: " .. detail, "ETIMEDOUT"

@@ -117,6 +117,7 @@ return function(options)
   end
   for key, value in pairs(options) do
     if not own_options[key] then
+      core.check_likely(key, own_options, "supervise")
       state.spawn[key] = value
     end
   end

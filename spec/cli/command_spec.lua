@@ -13,7 +13,8 @@ local VERBS = {
   stop = "timeout config all", reload = "timeout check config all",
   restart = "config all", status = "json config all",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
-  signal = "", check = "config path cpath", eval = "timeout", repl = "", profile = "svg", heap = "json",
+  signal = "", check = "config path cpath", eval = "timeout", repl = "", completion = "",
+  profile = "svg", heap = "json",
   new = "", test = "filter output",
 }
 

@@ -23,6 +23,7 @@ function World.new()
     is_claimed = function(child) return child.claimed or false end,
     is_callable = function(value) return type(value) == "function" end,
     check_task = function() end,
+    check_likely = function() end,
     await = function(fn) return world.await(fn) end,
     strays = function(child, signal)
       table.insert(world.strays, { child = child, signal = signal, time = world.time })

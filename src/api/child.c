@@ -505,12 +505,29 @@ static const luaL_Reg functions[] = {
     {NULL, NULL},
 };
 
+/* Whether lunad.spawn has this option: is_spawn_option(name). */
+static int l_is_spawn_option(lua_State *L) {
+    const char *name = luaL_checkstring(L, 1);
+    const struct lx_row *row = ld_api_spawn_options_rows;
+    while (row->name != NULL && strcmp(row->name, name) != 0) {
+        row++;
+    }
+    lua_pushboolean(L, row->name != NULL);
+    return 1;
+}
+
 static const luaL_Reg own[] = {
-    {"spawn_marked", l_spawn_marked}, {"strays", l_strays},
-    {"end_child", l_end_child},       {"note_child", l_note_child},
-    {"note_command", l_note_command}, {"note_ready", l_note_ready},
-    {"is_ready", l_is_ready},         {"is_claimed", l_is_claimed},
-    {"drop_claim", l_drop_claim},     {NULL, NULL},
+    {"is_spawn_option", l_is_spawn_option},
+    {"spawn_marked", l_spawn_marked},
+    {"strays", l_strays},
+    {"end_child", l_end_child},
+    {"note_child", l_note_child},
+    {"note_command", l_note_command},
+    {"note_ready", l_note_ready},
+    {"is_ready", l_is_ready},
+    {"is_claimed", l_is_claimed},
+    {"drop_claim", l_drop_claim},
+    {NULL, NULL},
 };
 
 static const luaL_Reg methods[] = {

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/excerpt.h"
 #include "base/say.h"
 #include "cli/config.h"
 #include "cli/modules.h"
@@ -42,6 +43,7 @@ static bool check_script(const char *operand, const struct ld_options *options) 
     int faults = rc != 0;
     if (rc != 0) {
         ld_say_error("%s", !ld_text_is_empty(&why) ? ld_text_string(&why) : strerror(-rc));
+        ld_excerpt_print(ld_text_string(&why), path);
     }
     if (path != NULL && (rc == 0 || rc == -EINVAL)) {
         ld_file_load(path, &text); /* what it requires is of interest too if it does not compile */

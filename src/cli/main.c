@@ -5,25 +5,37 @@
 #include "base/likely.h"
 #include "base/say.h"
 #include "base/version.h"
+#include "cli/completion.h"
 #include "cli/stand_in.h"
 #include "cli/verbs.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
 #include "posix/title.h"
 
+static int print_completion(const struct ld_call *call);
+
+static const struct ld_verb completion = {
+    .name = "completion",
+    .operands = "bash|zsh",
+    .summary = "print a script that completes command lines, for a shell",
+    .least = 1,
+    .most = 1,
+    .run = print_completion,
+};
+
 /* In the order of --help. */
 static const struct ld_verb *const verbs[] = {
-    &ld_verb_run,    &ld_verb_start, &ld_verb_stop,    &ld_verb_reload,  &ld_verb_restart,
-    &ld_verb_status, &ld_verb_list,  &ld_verb_logs,    &ld_verb_reopen,  &ld_verb_signal,
-    &ld_verb_eval,   &ld_verb_repl,  &ld_verb_check,   &ld_verb_profile, &ld_verb_heap,
-    &ld_verb_new,    &ld_verb_test,  &ld_verb_metrics,
+    &ld_verb_run,    &ld_verb_start, &ld_verb_stop, &ld_verb_reload,  &ld_verb_restart,
+    &ld_verb_status, &ld_verb_list,  &ld_verb_logs, &ld_verb_reopen,  &ld_verb_signal,
+    &ld_verb_eval,   &ld_verb_repl,  &completion,   &ld_verb_check,   &ld_verb_profile,
+    &ld_verb_heap,   &ld_verb_new,   &ld_verb_test, &ld_verb_metrics,
 };
 
 /* Add what lunad can do. */
 static void add_help(struct ld_text *help) {
     ld_text_puts(help, "lunad runs Lua 5.4 scripts as daemons.\n\nUsage:\n");
     for (size_t i = 0; i < LD_COUNT(verbs); i++) {
-        ld_text_format(help, "  lunad %-8s %-28s %s\n", verbs[i]->name, verbs[i]->operands,
+        ld_text_format(help, "  lunad %-10s %-28s %s\n", verbs[i]->name, verbs[i]->operands,
                        verbs[i]->summary);
     }
     ld_text_puts(
@@ -31,6 +43,11 @@ static void add_help(struct ld_text *help) {
         "\nNAME is a daemon's name or its script's path.\n"
         "lunad VERB --help shows the options of a verb; lunad --version shows the version.\n\n"
         "Exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 already running.");
+}
+
+/* Print a completion script, or, for such a script, the names of what runs. */
+static int print_completion(const struct ld_call *call) {
+    return ld_completion_print(call, verbs, LD_COUNT(verbs));
 }
 
 /* Find a verb. */

@@ -491,6 +491,20 @@ void ld_options_fini(struct ld_options *options) {
     *options = (struct ld_options){0};
 }
 
+/* Call EACH. */
+void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_option_form *option),
+                     void *arg) {
+    for (size_t i = 0; i < LD_COUNT(rows); i++) {
+        if (belongs(&rows[i], groups)) {
+            each(arg, &(struct ld_option_form){.name = rows[i].name,
+                                               .letter = rows[i].letter,
+                                               .value = rows[i].value,
+                                               .choices = rows[i].set == set_choice ? rows[i].wants
+                                                                                    : NULL});
+        }
+    }
+}
+
 /* Add a line of help for each option of a verb. */
 void ld_options_add_help(struct ld_text *help, unsigned groups) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {

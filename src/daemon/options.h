@@ -117,6 +117,18 @@ bool ld_options_describe(size_t index, struct ld_option_facts *facts);
 /* Whether the option NAME, which takes a value, takes this one. */
 bool ld_options_accept(const char *name, const char *value);
 
+/* An option as it is written. The strings are static. */
+struct ld_option_form {
+    const char *name;    /* long, or NULL */
+    char letter;         /* short, or 0 */
+    const char *value;   /* what --help calls its value; NULL: it has none */
+    const char *choices; /* "a|b|c" if the value is one of these; else NULL */
+};
+
+/* Call EACH for each option of a verb that takes GROUPS. */
+void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_option_form *option),
+                     void *arg);
+
 /* Add a line of help for each option of a verb that takes GROUPS. */
 void ld_options_add_help(struct ld_text *help, unsigned groups);
 
