@@ -15,7 +15,7 @@ local VERBS = {
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
   signal = "", check = "config path cpath", eval = "timeout", repl = "", completion = "",
   profile = "svg", heap = "json",
-  new = "", test = "filter output",
+  new = "", test = "filter output", metrics = "listen",
 }
 
 local function each_verb(fn)
@@ -144,7 +144,7 @@ describe("A usage error", function()
 
   it("is a missing operand", function()
     each_verb(function(verb)
-      if not ({ list = true, repl = true, test = true })[verb] then
+      if not ({ list = true, repl = true, test = true, metrics = true })[verb] then
         assert.truthy(refused(verb):find("^lunad: "), verb)
       end
     end)
