@@ -5,6 +5,7 @@
 #include "base/say.h"
 #include "cli/client.h"
 #include "cli/rundir.h"
+#include "cli/screen.h"
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -88,33 +89,35 @@ static void add_restarts(struct ld_text *row, const json_t *report) {
 }
 
 /* Print a row of the list. Its texts come from the daemon and are not trusted. */
-static void print_row(const json_t *report) {
+static void print_row(const json_t *report, size_t width) {
     struct ld_text row = {0};
+    struct ld_text state = {0};
     struct ld_text uptime = {0};
     bool answers = json_is_string(json_object_get(report, "script"));
     bool has_host = answers && !ld_status_text_is_between(report);
     ld_status_text_duration(&uptime, json_number_value(json_object_get(report, "uptime")));
-    ld_status_rows_member(&row, "", report, "name");
     char pid[16] = "-";
+    char generation[16] = "-";
     const json_t *number = json_object_get(report, "pid");
     if (json_is_integer(number)) {
         snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
     }
-    ld_text_format(&row, "%*s %8s  ", row.size < 20 ? (int)(20 - row.size) : 0, "", pid);
-    size_t before = row.size;
-    ld_status_text_state(&row, report);
-    size_t width = row.size - before;
-    char generation[16] = "-";
     if (has_host) {
         snprintf(generation, sizeof generation, "%d",
                  (int)json_integer_value(json_object_get(report, "generation")));
     }
-    ld_text_format(&row, "%*s %4s  %-10s ", width < 10 ? (int)(10 - width) : 0, "", generation,
-                   has_host ? ld_text_string(&uptime) : "-");
+    ld_status_rows_member(&row, "", report, "name");
+    ld_text_format(&row, "%*s %8s  ", row.size < width ? (int)(width - row.size) : 0, "", pid);
+    ld_status_text_state(&state, report);
+    ld_screen_paint(&row, ld_screen_paint_of(ld_text_string(&state)), ld_text_string(&state),
+                    state.size);
+    ld_text_format(&row, "%*s %4s  %-10s ", state.size < 10 ? (int)(10 - state.size) : 0, "",
+                   generation, has_host ? ld_text_string(&uptime) : "-");
     ld_status_rows_member(&row, "", report, answers ? "script" : "error");
     add_restarts(&row, report);
-    ld_say_text(&row);
+    ld_screen_show(&row);
     ld_text_fini(&row);
+    ld_text_fini(&state);
     ld_text_fini(&uptime);
 }
 
@@ -122,14 +125,27 @@ static void print_row(const json_t *report) {
 static void print_list(const struct ld_rundir *dir, const json_t *reports) {
     size_t index;
     const json_t *report;
-    if (json_array_size(reports) == 0) {
-        ld_say("no daemon is running (%s)", ld_text_string(&dir->where));
-        return;
-    }
-    ld_say("%-20s %8s  %-10s %4s  %-10s %s", "NAME", "PID", "STATE", "GEN", "UPTIME", "SCRIPT");
+    struct ld_text head = {0};
+    size_t width = 20; /* of the names */
     json_array_foreach(reports, index, report) {
-        print_row(report);
+        size_t length = json_string_length(json_object_get(report, "name"));
+        width = length > width ? length : width;
     }
+    if (json_array_size(reports) == 0) {
+        ld_text_format(&head, "no daemon is running (%s)", ld_text_string(&dir->where));
+        ld_screen_show(&head);
+    } else {
+        struct ld_text shown = {0};
+        ld_text_format(&head, "%-*s %8s  %-10s %4s  %-10s %s", (int)width, "NAME", "PID", "STATE",
+                       "GEN", "UPTIME", "SCRIPT");
+        ld_screen_paint(&shown, LD_PAINT_BOLD, ld_text_string(&head), head.size);
+        ld_screen_show(&shown);
+        ld_text_fini(&shown);
+    }
+    json_array_foreach(reports, index, report) {
+        print_row(report, width);
+    }
+    ld_text_fini(&head);
 }
 
 /* Print the list of what is in a run directory. */

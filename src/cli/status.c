@@ -1,7 +1,10 @@
 /* lunad status */
+#include <stdint.h>
+
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/screen.h"
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -21,7 +24,24 @@ static void print_report(const json_t *report) {
     } else {
         ld_status_text(&text, report);
     }
-    ld_say_text(&text);
+    ld_screen_show_report(&text);
+    ld_text_fini(&text);
+}
+
+/* Print how a daemon is that does not run. */
+static void print_dead(const struct ld_target *target, bool left_pidfile, const char *death) {
+    struct ld_text text = {0};
+    ld_text_format(&text, "%s: ", target->name);
+    if (left_pidfile) {
+        ld_text_format(&text, "dead, but its pidfile is there, in %s (lunad stop removes it)%s",
+                       target->dir->path, death);
+    } else {
+        ld_text_format(&text, "not running (%s)%s", ld_text_string(&target->dir->where), death);
+    }
+    struct ld_text shown = {0};
+    ld_text_add_escaped(&shown, ld_text_string(&text), text.size, true);
+    ld_screen_show_report(&shown);
+    ld_text_fini(&shown);
     ld_text_fini(&text);
 }
 
@@ -36,12 +56,8 @@ static int show_dead(const struct ld_call *call, const struct ld_target *target)
                                                  left_pidfile ? "dead" : "not running", "run_dir",
                                                  ld_json_string(target->dir->path), "death",
                                                  ld_text_is_empty(&death) ? NULL : death.data + 2));
-    } else if (left_pidfile) {
-        ld_say("%s: dead, but its pidfile is there, in %s (lunad stop removes it)%s", target->name,
-               target->dir->path, ld_text_string(&death));
     } else {
-        ld_say("%s: not running (%s)%s", target->name, ld_text_string(&target->dir->where),
-               ld_text_string(&death));
+        print_dead(target, left_pidfile, ld_text_string(&death));
     }
     ld_text_fini(&death);
     return left_pidfile ? 1 : 3;
@@ -68,8 +84,31 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     return 0;
 }
 
+/* Whether a call names nothing: then it means all, as a list. */
+static bool is_list(const struct ld_call *call) {
+    return call->argv[call->operand] == NULL && !call->options->all &&
+           call->options->config == NULL;
+}
+
+/* Show what a call is about. */
+static int draw(void *arg) {
+    const struct ld_call *call = arg;
+    return is_list(call) ? ld_verb_list.run(call)
+                         : ld_target_each_of(call, LD_TARGET_IMPLIED, show_one);
+}
+
 /* Show daemons. */
 static int run(const struct ld_call *call) {
+    if (call->options->live && call->options->json) {
+        ld_say_error("status: --watch and --json exclude each other");
+        return 2;
+    }
+    if (call->options->live) {
+        return ld_screen_watch(draw, (void *)(uintptr_t)call);
+    }
+    if (is_list(call)) {
+        return ld_verb_list.run(call);
+    }
     reports = json_array();
     int status = ld_target_each_of(call, LD_TARGET_IMPLIED, show_one);
     char **names = call->argv + call->operand;
@@ -83,10 +122,10 @@ static int run(const struct ld_call *call) {
 
 const struct ld_verb ld_verb_status = {
     .name = "status",
-    .operands = "NAME...",
+    .operands = "[NAME...]",
     .summary = "show how daemons are doing",
-    .options = LD_OPTIONS_JSON | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
-    .least = 1,
+    .options = LD_OPTIONS_LIVE | LD_OPTIONS_JSON | LD_OPTIONS_CONFIG | LD_OPTIONS_ALL,
+    .least = 0,
     .most = -1,
     .run = run,
 };

@@ -267,6 +267,8 @@ static const struct row rows[] = {
     {"check", 0, NULL, LD_OPTIONS_TRIAL, set_flag, AT(check), NULL,
      "only try: run the new code until it is ready, then discard it"},
     {"json", 0, NULL, LD_OPTIONS_JSON, set_flag, AT(json), NULL, "print JSON"},
+    {"watch", 0, NULL, LD_OPTIONS_LIVE, set_flag, AT(live), NULL,
+     "show it again each second, until q or Ctrl-C"},
     {"svg", 0, "FILE", LD_OPTIONS_SVG, set_text, AT(svg), path_wants,
      "write a flame graph that a browser can search, instead of folded stacks"},
     {"follow", 'f', NULL, LD_OPTIONS_TAIL, set_flag, AT(follow), NULL,

@@ -23,6 +23,7 @@ enum ld_option_group {
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
     LD_OPTIONS_EXPORT = 1 << 10, /* --listen of metrics */
     LD_OPTIONS_SVG = 1 << 12,    /* --svg */
+    LD_OPTIONS_LIVE = 1 << 13,   /* --watch of status */
     LD_OPTIONS_SPECS = 1 << 16,  /* --filter and --output; the first operand ends these options */
 };
 
@@ -82,6 +83,7 @@ struct ld_options {
     bool check;           /* only whether a reload would succeed */
     const char *exporter; /* the address where metrics are served; NULL: they are printed */
     bool json;
+    bool live;       /* show it again and again */
     const char *svg; /* the file for a flame graph, or NULL */
     bool follow;
     long lines;         /* below 0: not given */
