@@ -69,9 +69,9 @@ static bool read_line(const struct place *place, struct ld_text *text) {
     } else if (fd >= 0) {
         close(fd);
     }
-    size_t shown = size > 0 ? strcspn(line, "\r\n") : 0;
+    size_t shown = size > 0 && line != NULL ? strcspn(line, "\r\n") : 0;
     shown = shown > LINE_MOST ? ld_text_cut(line, LINE_MOST) : shown;
-    if (size > 0) {
+    if (shown > 0) {
         ld_text_add_escaped(text, line, shown, false);
     }
     free(line);
@@ -95,20 +95,27 @@ static const char *find_word(const char *line, const char *word, size_t size) {
     return NULL;
 }
 
+/* Find what stands in quotes after WORDS in the first line of a message, in the source line; NULL if it is not
+ * there. */
+static const char *find_quoted(const char *message, const char *words, const char *line,
+                               size_t *size) {
+    const char *word = strstr(message, words);
+    if (word == NULL || (size_t)(word - message) >= strcspn(message, "\n")) {
+        return NULL;
+    }
+    word += strlen(words);
+    *size = strcspn(word, "'\n");
+    return find_word(line, word, *size);
+}
+
 /* Find what the rest of a message names in the line; all of the line's text if that is not known. */
 static const char *find_cause(const char *rest, const char *line, size_t *size) {
     static const char *const before[] = {"(field '",   "(global '",   "(local '", "(method '",
                                          "(upvalue '", "(constant '", "near '",   "module '"};
-    size_t end = strcspn(rest, "\n");
     for (size_t i = 0; i < sizeof before / sizeof *before; i++) {
-        const char *word = strstr(rest, before[i]);
-        if (word != NULL && (size_t)(word - rest) < end) {
-            word += strlen(before[i]);
-            *size = strcspn(word, "'\n");
-            const char *found = find_word(line, word, *size);
-            if (found != NULL) {
-                return found;
-            }
+        const char *found = find_quoted(rest, before[i], line, size);
+        if (found != NULL) {
+            return found;
         }
     }
     const char *first = line + strspn(line, " \t");
