@@ -153,6 +153,11 @@ local function find(metric, method, first, ...)
   local series = metric.series
   if metric.size == 0 then
     return series[""] ~= nil and "" or make(metric, "")
+  elseif metric.size == 1 then
+    local value = select(first, ...)
+    if type(value) == "string" and series[value] then
+      return value
+    end
   end
   local key = raw_key(metric, method, first, ...)
   if series[key] == nil then
@@ -227,14 +232,22 @@ end
 
 -- counter:inc([amount,] labels...) -> true | nil, error, code
 function Counter:inc(...)
-  check_class(self, Counter, "inc")
-  local count = select("#", ...)
-  local key = ...
-  if count == self.size and (count == 0 or count == 1 and type(key) == "string") then -- the usual, at once
-    local series = self.series
-    local value = series[key or ""]
-    if value then
-      series[key or ""] = value + 1
+  if getmetatable(self) ~= Counter then
+    check_class(self, Counter, "inc")
+  end
+  local series, size = self.series, self.size
+  local first, second, third = ... -- the usual calls, at once
+  if size == 0 and first == nil and series[""] then
+    series[""] = series[""] + 1
+    return true
+  elseif size == 1 and second == nil and type(first) == "string" and series[first] then
+    series[first] = series[first] + 1
+    return true
+  elseif size == 2 and third == nil and type(first) == "string" and
+         (type(second) == "string" or math.type(second) == "integer") then
+    local key = first .. SEPARATOR .. second
+    if series[key] then
+      series[key] = series[key] + 1
       return true
     end
   end
