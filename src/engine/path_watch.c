@@ -163,7 +163,7 @@ static int compare_names(const void *one, const void *other) {
 static void want_name(struct ld_path_watch *watch, int wd, const char *path, bool is_file) {
     struct name *name = malloc(sizeof *name + strlen(path) + 1);
     if (name != NULL) {
-        strcpy(name->path, path);
+        memcpy(name->path, path, strlen(path) + 1);
         *name = (struct name){wd, is_file, strrchr(name->path, '/') + 1};
     }
     struct name *const *kept = name != NULL ? tsearch(name, &watch->names, compare_names) : NULL;
@@ -238,7 +238,7 @@ static bool walk(struct ld_path_watch *watch, struct way *way) {
     bool is_there = lstat(way->full, &facts) == 0;
     if (is_there && S_ISDIR(facts.st_mode) && !is_last(way)) {
         watch_path(watch, way->full, WAY_MASK);
-        strcpy(way->at, way->full);
+        memcpy(way->at, way->full, sizeof way->at);
         return true;
     }
     watch_name(watch, way, is_last(way) && !(is_there && S_ISLNK(facts.st_mode)));
@@ -254,7 +254,7 @@ static bool walk(struct ld_path_watch *watch, struct way *way) {
     }
     if (S_ISDIR(facts.st_mode)) { /* it has just been made */
         watch_path(watch, way->full, WAY_MASK);
-        strcpy(way->at, way->full);
+        memcpy(way->at, way->full, sizeof way->at);
         return true;
     }
     return false;
