@@ -155,7 +155,8 @@ describe("doc/commands.md", function()
       assert.equal(8, #control)
       for _, verb in ipairs(sorted(control)) do -- "stop" is the last
         local client = box:connect "s"
-        client:send(support.json.encode { verb = verb, chunk = "1", seconds = 0.01 } .. "\n") -- of eval and profile
+        local request = { verb = verb, chunk = "1", seconds = 0.01 } -- of eval and profile
+        client:send(support.json.encode(request) .. "\n")
         assert.is_true(client:answer().ok, verb)
       end
     end)
