@@ -203,7 +203,7 @@ static bool find_call(lua_State *co, lua_Debug *call) {
 
 /* Add the address of the other end of a descriptor. */
 static void add_peer(struct ld_text *text, int fd) {
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {.ss_family = AF_UNIX};
     socklen_t size = sizeof address;
     char host[NI_MAXHOST];
     char port[NI_MAXSERV];
