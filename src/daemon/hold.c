@@ -218,6 +218,20 @@ static int make_socket(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
+/* Whether a service manager has passed a socket that listens on an address. */
+static bool is_passed(const struct ld_service *service, const struct ld_address *address) {
+    for (size_t i = 0; i < service->socket_count; i++) {
+        const struct ld_service_socket *socket = &service->sockets[i];
+        int listens = 0;
+        socklen_t size = sizeof listens;
+        if (socket->name != NULL && ld_address_is_of(address, socket->fd) &&
+            getsockopt(socket->fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == 0 && listens) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Listen on one address of --listen; 0 or a negative errno. */
 static int listen_on(struct ld_service *service, const char *text) {
     static const struct ld_listen_options plain = {.mode = -1};
@@ -225,6 +239,9 @@ static int listen_on(struct ld_service *service, const char *text) {
     struct ld_address address;
     if (!ld_address_parse(text, &address)) {
         return -EINVAL;
+    }
+    if (is_passed(service, &address)) {
+        return 0;
     }
     made.fd = ld_socket_listen_for(ld_service_lesser(service), &address, &plain, &made.file);
     if (made.fd < 0 || ld_service_add_socket(service, &made)) {
