@@ -16,6 +16,7 @@ local VERBS = {
   signal = "", check = "config path cpath", eval = "timeout", repl = "", completion = "",
   profile = "svg", heap = "json",
   new = "", test = "filter output", metrics = "listen",
+  unit = SERVICE .. " config for socket after",
 }
 
 local function each_verb(fn)

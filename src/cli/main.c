@@ -28,7 +28,7 @@ static const struct ld_verb *const verbs[] = {
     &ld_verb_run,    &ld_verb_start, &ld_verb_stop, &ld_verb_reload,  &ld_verb_restart,
     &ld_verb_status, &ld_verb_list,  &ld_verb_logs, &ld_verb_reopen,  &ld_verb_signal,
     &ld_verb_eval,   &ld_verb_repl,  &completion,   &ld_verb_check,   &ld_verb_profile,
-    &ld_verb_heap,   &ld_verb_new,   &ld_verb_test, &ld_verb_metrics,
+    &ld_verb_heap,   &ld_verb_new,   &ld_verb_test, &ld_verb_metrics, &ld_verb_unit,
 };
 
 /* Add what lunad can do. */

@@ -11,7 +11,7 @@
 
 /* A service that is about to be started. */
 struct job {
-    const struct ld_verb *verb; /* run or start */
+    const struct ld_verb *verb; /* run, start or unit */
     ld_verb_work *work;         /* its run or check */
     const struct ld_config_service *service;
     const struct ld_call *call;
@@ -48,6 +48,8 @@ static int do_job(void *arg) {
     const struct job *job = arg;
     const struct ld_call *call = job->call;
     size_t most = count_list(job->service->words) + count_list(call->argv) + count_list(job->args);
+    bool is_unit = (job->verb->options & LD_OPTIONS_UNIT) != 0;
+    most += 2 * count_list(job->service->after);
     const char **words = calloc(most + 5, sizeof *words);
     if (words == NULL) {
         ld_say_error("%s: not enough memory", job->verb->name);
@@ -57,8 +59,13 @@ static int do_job(void *arg) {
     words[count++] = call->argv[-1];
     words[count++] = job->verb->name;
     count += add_options(job, words + count);
-    count += ld_options_copy_words(job->options, LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK, call->argv,
-                                   words + count);
+    count +=
+        ld_options_copy_words(job->options, LD_OPTIONS_SERVICE | LD_OPTIONS_CHUNK | LD_OPTIONS_UNIT,
+                              call->argv, words + count);
+    for (char **at = job->service->after; is_unit && *at != NULL; at++) {
+        words[count++] = "--after";
+        words[count++] = *at;
+    }
     if (job->script == NULL || (job->script[0] == '-' && job->script[1] != '\0')) {
         words[count++] = "--";
     }
@@ -132,7 +139,7 @@ static int start_chosen(const struct ld_config *config, const struct job *start,
 
 /* Start a set of services, or the one that the command line names. */
 static int start_set(struct ld_config *config, const struct ld_call *call, struct job *job) {
-    bool is_run = strcmp(job->verb->name, "run") == 0;
+    bool is_alone = (job->verb->options & LD_OPTIONS_ALL) == 0; /* run and unit */
     int status = ld_config_choose(config, call, false);
     if (status != 0) {
         return status;
@@ -142,9 +149,9 @@ static int start_set(struct ld_config *config, const struct ld_call *call, struc
         job->script = call->options->chunk == NULL ? job->script : NULL;
         return do_job(job);
     }
-    if (is_run || call->options->name != NULL || call->options->notify_fd >= 0) {
+    if (is_alone || call->options->name != NULL || call->options->notify_fd >= 0) {
         ld_say_error("%s: %s is for one service; name it", job->verb->name,
-                     is_run                        ? "run"
+                     is_alone                      ? job->verb->name
                      : call->options->name != NULL ? "--name"
                                                    : "--notify-fd");
         return 2;

@@ -4,7 +4,7 @@
 
 #include "cli/verbs.h"
 
-/* Do the work of VERB, run or start, by the config of its command line: for the services that it names, in the order
+/* Do the work of VERB, run, start or unit, by the config of its command line: for the services that it names, in the order
  * in which they are to be started. What is to start after one that fails is not started. The worst exit status. */
 int ld_services_start(const struct ld_call *call, const struct ld_verb *verb);
 

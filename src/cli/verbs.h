@@ -45,6 +45,7 @@ extern const struct ld_verb ld_verb_eval;
 extern const struct ld_verb ld_verb_repl;
 extern const struct ld_verb ld_verb_metrics;
 extern const struct ld_verb ld_verb_check;
+extern const struct ld_verb ld_verb_unit;
 extern const struct ld_verb ld_verb_profile;
 extern const struct ld_verb ld_verb_heap;
 extern const struct ld_verb ld_verb_new;

@@ -157,6 +157,12 @@ static bool set_exporter(struct ld_options *options, const struct row *row, cons
            ld_address_parse(value, &address);
 }
 
+/* Add the name of a service. */
+static bool add_after(struct ld_options *options, const struct row *row, const char *value) {
+    (void)row;
+    return ld_parse_is_name(value) && append(&options->after, &options->after_count, value);
+}
+
 /* Add a resource limit; a later one for the same resource wins. */
 static bool add_rlimit(struct ld_options *options, const struct row *row, const char *value) {
     (void)row;
@@ -271,6 +277,12 @@ static const struct row rows[] = {
      "show it again each second, until q or Ctrl-C"},
     {"svg", 0, "FILE", LD_OPTIONS_SVG, set_text, AT(svg), path_wants,
      "write a flame graph that a browser can search, instead of folded stacks"},
+    {"for", 0, "MANAGER", LD_OPTIONS_UNIT, set_choice, AT(manager), "systemd|openrc|runit|s6",
+     "the service manager: systemd, openrc, runit or s6 (default: systemd)"},
+    {"socket", 0, NULL, LD_OPTIONS_UNIT, set_flag, AT(socket), NULL,
+     "print the .socket unit that goes with it, for the addresses of --listen"},
+    {"after", 0, "NAME", LD_OPTIONS_UNIT, add_after, 0, name_wants,
+     "it is started after this service; may be given again"},
     {"follow", 'f', NULL, LD_OPTIONS_TAIL, set_flag, AT(follow), NULL,
      "go on with what is written, until Ctrl-C"},
     {"lines", 'n', "LINES", LD_OPTIONS_TAIL, set_lines, AT(lines), "a count of lines",
@@ -450,6 +462,27 @@ size_t ld_options_copy_words(unsigned groups, unsigned kept, char **argv, const 
     }
 }
 
+/* Call a visitor for the words of some options. */
+void ld_options_visit(unsigned groups, unsigned kept, char **argv,
+                      const struct ld_option_visitor *visitor) {
+    struct getopt_tables tables;
+    struct ld_option_facts facts;
+    fill_tables(&tables, groups);
+    opterr = 0;
+    optind = 0;
+    for (;;) {
+        int code = getopt_long(count_arguments(argv), argv, tables.shorts, tables.longs, NULL);
+        const struct row *row = code != -1 ? find_row(code, groups) : NULL;
+        if (row == NULL) {
+            return;
+        }
+        if ((row->groups & kept) != 0 && ld_options_describe((size_t)(row - rows), &facts) &&
+            facts.name != NULL) {
+            visitor->each(visitor->arg, &facts, row->value != NULL ? optarg : NULL);
+        }
+    }
+}
+
 /* Find the facts of an option. */
 bool ld_options_describe(size_t index, struct ld_option_facts *facts) {
     static setter *const numbers[] = {set_seconds, set_some_seconds, set_some_size,
@@ -463,7 +496,9 @@ bool ld_options_describe(size_t index, struct ld_option_facts *facts) {
         (row->groups & SERVICE) != 0 || (row->groups == EVERY_VERB && row->value != NULL);
     *facts = (struct ld_option_facts){.name = is_ours ? row->name : NULL,
                                       .wants = row->wants,
-                                      .is_path = row->wants == path_wants};
+                                      .is_path = row->wants == path_wants,
+                                      .is_list = row->set == add_env || row->set == add_listen ||
+                                                 row->set == add_rlimit};
     if (row->set == set_choice) {
         snprintf(choice, sizeof choice, "one of %s", row->wants);
         facts->wants = choice;
@@ -490,6 +525,7 @@ bool ld_options_accept(const char *name, const char *value) {
 void ld_options_fini(struct ld_options *options) {
     free(options->env);
     free(options->listen);
+    free(options->after);
     *options = (struct ld_options){0};
 }
 

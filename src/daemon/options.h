@@ -24,6 +24,7 @@ enum ld_option_group {
     LD_OPTIONS_EXPORT = 1 << 10, /* --listen of metrics */
     LD_OPTIONS_SVG = 1 << 12,    /* --svg */
     LD_OPTIONS_LIVE = 1 << 13,   /* --watch of status */
+    LD_OPTIONS_UNIT = 1 << 15,   /* --for, --socket and --after */
     LD_OPTIONS_SPECS = 1 << 16,  /* --filter and --output; the first operand ends these options */
 };
 
@@ -31,11 +32,13 @@ enum ld_on_error { LD_ON_ERROR_CONTINUE, LD_ON_ERROR_EXIT };
 enum ld_restart { LD_RESTART_NO, LD_RESTART_ON_FAILURE, LD_RESTART_ALWAYS };
 enum ld_hup { LD_HUP_RELOAD, LD_HUP_IGNORE, LD_HUP_STOP };
 
+enum ld_manager { LD_MANAGER_SYSTEMD, LD_MANAGER_OPENRC, LD_MANAGER_RUNIT, LD_MANAGER_S6 };
+
 #define LD_RLIMITS_MAX   16
 #define LD_UMASK_DEFAULT 022
 
-/* The options of a command line. The strings belong to argv; the lists env and listen belong to
- * this. */
+/* The options of a command line. The strings belong to argv; the lists env, listen and after
+ * belong to this. */
 struct ld_options {
     bool help;
     bool version;
@@ -83,7 +86,11 @@ struct ld_options {
     bool check;           /* only whether a reload would succeed */
     const char *exporter; /* the address where metrics are served; NULL: they are printed */
     bool json;
-    bool live;       /* show it again and again */
+    bool live;          /* show it again and again */
+    int manager;        /* --for: enum ld_manager */
+    bool socket;        /* the unit of the sockets */
+    const char **after; /* names of services */
+    size_t after_count;
     const char *svg; /* the file for a flame graph, or NULL */
     bool follow;
     long lines;         /* below 0: not given */
@@ -110,11 +117,22 @@ struct ld_option_facts {
         *wants; /* what a good value is, "one of a|b"; NULL for a flag. Valid until the next call */
     bool takes_number; /* such as a time; else it is a text */
     bool is_path;      /* a relative one is made absolute */
+    bool is_list;      /* it may be given again, and each counts */
 };
 
 /* Find the facts of an option, the INDEX-th of the table; false after the last. NAME is NULL if a config cannot
  * have it. */
 bool ld_options_describe(size_t index, struct ld_option_facts *facts);
+
+/* Call EACH for every word of argv[1...] that is an option of the groups KEPT, in order; VALUE is NULL for a
+ * flag. GROUPS are those of the verb that ARGV was parsed for, without a fault. */
+typedef void ld_option_visit(void *arg, const struct ld_option_facts *facts, const char *value);
+struct ld_option_visitor {
+    ld_option_visit *each;
+    void *arg;
+};
+void ld_options_visit(unsigned groups, unsigned kept, char **argv,
+                      const struct ld_option_visitor *visitor);
 
 /* Whether the option NAME, which takes a value, takes this one. */
 bool ld_options_accept(const char *name, const char *value);
