@@ -16,6 +16,7 @@
 #include "cli/repl_history.h"
 
 #define DROP      3  /* Ctrl-C */
+#define END       4  /* Ctrl-D */
 #define GAP       2  /* between the columns of names */
 #define COLUMNS   80 /* of a terminal that does not say */
 #define SHIFT_TAB "  "
@@ -154,7 +155,8 @@ static bool act(struct ld_repl_line *line) {
 /* Take one more byte of a character: 1 with the character, 0 if it is not whole. */
 static int take_byte(struct ld_repl_line *line, char byte, wchar_t *character) {
     mbstate_t state = {0};
-    line->bytes[line->count++] = byte;
+    line->bytes[line->count++] =
+        byte != '\0' ? byte : END; /* as a Ctrl-D comes that was typed too early */
     size_t size = mbrtowc(character, line->bytes, line->count, &state);
     if (size == (size_t)-2 && line->count < sizeof line->bytes) {
         return 0;
@@ -383,6 +385,8 @@ enum ld_repl_key ld_repl_line_read(struct ld_repl_line *line, const char *prompt
     line->prompt = prompt;
     line->is_dropped = false;
     line->is_typing = true;
+    edit.set(line->editor, EL_PREP_TERM,
+             1); /* before the prompt: what is typed at it is a key then */
     const char *typed = edit.gets(line->editor, &count);
     line->is_typing = false;
     ld_text_clear(text);
