@@ -355,6 +355,28 @@ describe("the report on resources", function()
   end)
 end)
 
+describe("the status of a task that a timer has begun", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("has the name that the timer had then", function()
+    box:serve [[
+      function name(word) timer:name(word .. " of " .. tostring({})) end
+      timer = lunad.every(0.01, function() lunad.sleep(1000) end)
+      name "first"
+    ]]
+    support.wait_for("the task", function() return #box:status("s").tasks == 1 end)
+    box:ok("eval", "s", "name 'second' collectgarbage() for i = 1, 10000 do local s = 'x' .. i end")
+    local names = {}
+    for _, timer in ipairs(box:status("s").timers) do
+      names[#names + 1] = timer.name
+    end
+    assert.matches("^second of ", table.concat(names, " "))
+    assert.matches("^first of ", box:status("s").tasks[1].name)
+    box:ok("eval", "s", "timer:stop() collectgarbage()")
+    assert.matches("^first of ", box:status("s").tasks[1].name)
+  end)
+end)
+
 describe("the status of a service with odd names", function()
   local box = support.with_box(before_each, after_each)
 

@@ -273,7 +273,7 @@ static int m_name(lua_State *L) {
     }
     const char *name = ld_api_name_set(L, 1);
     if (box->task != NULL) {
-        box->task->name = name;
+        ld_task_set_name(box->task, name);
     }
     lua_settop(L, 1);
     return 1;

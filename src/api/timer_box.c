@@ -130,7 +130,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
     task->number = timer;
     task->on_end = on_call_end;
     if (info->named) {
-        task->name = ld_api_timer_box_name(script, timer);
+        ld_task_set_name(task, ld_api_timer_box_name(script, timer));
     }
     ld_task_start(task, 0);
 }

@@ -101,7 +101,7 @@ struct ld_task {
     bool has_failed;    /* its coroutine has ended by an error */
     enum ld_heap_user heap_user; /* what it may allocate */
     const char *what;            /* for messages: "a timer", "the script" */
-    const char *name;            /* that the script gave it or its timer, or NULL; Lua's */
+    char *name;                  /* that the script gave it or its timer, or NULL; its own copy */
     const char *waits_for;       /* while suspended: "sleep", … */
     struct ld_caller *caller;    /* the client that it runs for, or NULL */
     /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */

@@ -132,6 +132,12 @@ static bool calls_hooks(lua_State *co) {
     return hook_was_called;
 }
 
+/* Name a task; without memory it has no name. */
+void ld_task_set_name(struct ld_task *task, const char *name) {
+    free(task->name);
+    task->name = name != NULL ? strdup(name) : NULL;
+}
+
 /* Put a task that has ended back into the pool. Its coroutine runs the next task only if nothing of
  * this one can be found there: the script does not know it, and it can be interrupted. */
 void ld_task_drop(struct ld_task *task) {
@@ -149,7 +155,7 @@ void ld_task_drop(struct ld_task *task) {
     task->heap_user = LD_HEAP_SCRIPT;
     task->on_end = NULL;
     task->caller = NULL;
-    task->name = NULL;
+    ld_task_set_name(task, NULL);
     if (is_used_up) {
         free_task(task);
         return;

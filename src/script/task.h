@@ -21,6 +21,9 @@ void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *a
 /* Give a task back that was not started. */
 void ld_task_drop(struct ld_task *task);
 
+/* Name a task, for reports, by a copy of NAME (NULL: by none); without memory it has no name. */
+void ld_task_set_name(struct ld_task *task, const char *name);
+
 /* Free the pool. */
 void ld_task_drain_pool(struct ld_script *script);
 
