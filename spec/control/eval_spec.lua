@@ -203,7 +203,7 @@ describe("eval", function()
     box:serve(SCRIPT)
     local clients = {}
     for i = 1, 64 do
-      clients[i] = ask("while not go do lunad.sleep(0.01) end")
+      clients[i] = ask("while not go do lunad.sleep(0.01) end", { timeout = 1000, interactive = i % 2 == 0 })
     end
     support.wait_for("all of them", function() return #box:status("s").tasks == 64 end)
     assert.matches("too many", box:refused(1, "eval", "s", "1"))
@@ -211,6 +211,11 @@ describe("eval", function()
     for i = 1, 64 do
       clients[i]:close()
     end
+    -- Their chunks go on, but those who have gone are not counted.
+    support.wait_for("room for one more", function() return box:lunad("eval", "s", "1").code == 0 end)
+    assert.equal(64, #box:status("s").tasks)
+    eval "go = true"
+    support.wait_for("their end", function() return #box:status("s").tasks == 0 end)
   end)
 
   describe("that is endless", function()
@@ -490,6 +495,8 @@ describe("eval", function()
       local message = box:refused(1, "eval", "--timeout", "0.2", "s", "1")
       assert.is_truthy(message:find(words, 1, true), line .. message)
     end
+    reply = '{"ok": true, "stacks": [["a\\u0000bcdef", 1]]}\n'
+    assert.is_truthy(box:refused(1, "profile", "--svg", box:path "out.svg", "s", "0.1"):find(wrong, 1, true))
     server:close()
     uv.run("nowait")
     support.kill(pid, "sigkill")

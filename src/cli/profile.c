@@ -53,7 +53,9 @@ static int read_answer(struct profile *profile, const json_t *answer) {
         const json_t *pair = json_array_get(list, i);
         const json_t *text = json_array_get(pair, 0);
         json_int_t count = json_integer_value(json_array_get(pair, 1));
-        if (!json_is_string(text) || count <= 0) {
+        bool is_text =
+            json_is_string(text) && strlen(json_string_value(text)) == json_string_length(text);
+        if (!is_text || count <= 0) {
             return -EPROTO;
         }
         profile->stacks[profile->count++] =

@@ -14,6 +14,7 @@
 #include "engine/fair.h"
 #include "host/lobby.h"
 #include "posix/reserve.h"
+#include "script/caller.h"
 
 #define IDLE_MAX    128   /* peers that do not wait for an answer */
 #define IDLE_MS     30000 /* without a request, or without reading an answer */
@@ -385,13 +386,19 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     *buffer = uv_buf_init(bytes, served ? sizeof bytes : 0);
 }
 
+/* Whether a client has closed its connection, and does not only say that it will send nothing more. */
+static bool is_gone(const struct peer *peer) {
+    int fd;
+    return uv_fileno((const uv_handle_t *)&peer->pipe, &fd) == 0 && ld_caller_is_gone(fd);
+}
+
 /* Handle what a client sends. */
 static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
     struct peer *peer = LD_CONTAINER_OF(stream, struct peer, pipe);
     if (size == 0 || size == UV_ENOBUFS) { /* ENOBUFS: it must wait */
         return;
     }
-    if (size < 0 && peer->waiting) {
+    if (size < 0 && peer->waiting && !is_gone(peer)) {
         uv_read_stop(stream);
         peer->control->ops->interrupt(peer->control->host, &peer->waiter);
         return;

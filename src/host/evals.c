@@ -152,8 +152,28 @@ static json_t *chunk_of(const json_t *request) {
     return begun != NULL ? begun : json_object_get(request, "chunk");
 }
 
+/* Let go of clients that have gone while their chunks run: one that waits is not read from, so nothing else tells
+ * of it before its time is over. Nothing is freed here: a walk over the list may be under way. */
+static void let_go_of_gone(struct ld_host *host) {
+    struct ld_eval_call *call;
+    TAILQ_FOREACH(call, &host->evals, link) {
+        bool is_running = call->chunk == NULL && !call->has_ended;
+        if (call->waiter != NULL && is_running && ld_caller_is_gone(call->fd)) {
+            answer(call, failure("the client has gone"));
+        }
+    }
+}
+
+/* Whether as many clients wait as may. */
+static bool is_full(struct ld_host *host) {
+    if (count_waiting(host) >= LD_CALLERS_MAX) {
+        let_go_of_gone(host);
+    }
+    return count_waiting(host) >= LD_CALLERS_MAX;
+}
+
 /* Refuse a request, or return NULL and how long the client waits. */
-static json_t *check(const struct ld_host *host, const json_t *request, double *seconds) {
+static json_t *check(struct ld_host *host, const json_t *request, double *seconds) {
     if (!read_seconds(host, request, seconds)) {
         return failure("the \"timeout\" is not a number of seconds from 0 to ten years");
     }
@@ -163,7 +183,7 @@ static json_t *check(const struct ld_host *host, const json_t *request, double *
     if (host->state != LD_HOST_RUNNING) {
         return failure("the daemon is stopping");
     }
-    return count_waiting(host) >= LD_CALLERS_MAX ? failure("too many evals at once (64)") : NULL;
+    return is_full(host) ? failure("too many evals at once (64)") : NULL;
 }
 
 /* Note a REQUEST to run CHUNK, or to collect metrics if that is null. */
