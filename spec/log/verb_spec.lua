@@ -247,13 +247,17 @@ describe("lunad logs", function()
       "2026-01-01T10:00:00.000Z info  x: m\n    k=\n        v\n    \n    \n     x\n    other=\n        w\n",
       "2026-01-01T10:00:00.000Z info  \n", "2026-01-01T10:00:00.000Z info  x:\n",
       "\n", "    \n", "{\n", "\0\255\n",
-      "2026-01-01T10:00:00.000Z info  x: a=\"\\ b=\"\\x4 c=\"\\\" d=\n", "torn" })
-    local count = 0
+      "2026-01-01T10:00:00.000Z info  x: a=\"\\ b=\"\\x4 c=\"\\\" d=\n",
+      "2026-01-01T10:00:00.000Z info  x: many", (" k=1"):rep(8000), " k=2\n",
+      "torn" })
+    local count, last = 0, nil
     for line in box:ok("logs", "--json", "-n100", "x"):gmatch "[^\n]+" do
-      assert(support.json.decode(line), line)
+      local object = assert(support.json.decode(line), line)
+      last = object.message == "many" and object or last
       count = count + 1
     end
-    assert.equal(9, count)
+    assert.equal(10, count)
+    assert.same({ 1, 1, 2 }, { last.k, last.k_, last["k" .. ("_"):rep(64)] })
   end)
 
   it("has a traceback in a field in lines that can be read", function()

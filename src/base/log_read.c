@@ -13,6 +13,7 @@
 
 #define INDENT     4     /* of further lines */
 #define FIELDS_MAX 65536 /* bytes of a line that is searched for fields */
+#define SAME_MAX   64    /* fields with one key; of more only the last is told */
 
 /* A part of a text. */
 struct part {
@@ -190,7 +191,8 @@ static json_t *read_value(const char *at, size_t size) {
 static void set_field(json_t *object, const char *key, size_t size, json_t *value) {
     struct ld_text name = {0};
     ld_text_add(&name, key, size);
-    while (!name.failed && json_object_get(object, ld_text_string(&name)) != NULL) {
+    while (!name.failed && name.size < size + SAME_MAX &&
+           json_object_get(object, ld_text_string(&name)) != NULL) {
         ld_text_putc(&name, '_');
     }
     json_object_set_new(object, ld_text_string(&name), value);
