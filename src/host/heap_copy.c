@@ -77,13 +77,18 @@ static void on_closed(uv_handle_t *handle) {
     free(handle->data);
 }
 
-/* End the copy, if it has not ended. */
-static void end(struct ld_heap_copy *copy) {
-    copy->host->heap_copy = NULL;
+/* Kill the process, if it has not ended. */
+static void kill_process(const struct ld_heap_copy *copy) {
     if (copy->pidfd >= 0) {
         ld_process_signal(copy->pidfd, SIGKILL);
         close(copy->pidfd);
     }
+}
+
+/* End the copy, if it has not ended. */
+static void end(struct ld_heap_copy *copy) {
+    copy->host->heap_copy = NULL;
+    kill_process(copy);
     ld_text_fini(&copy->report);
     uv_close((uv_handle_t *)&copy->poll, on_closed);
     close(copy->fd); /* then the copy cannot write, should it live */
@@ -179,6 +184,7 @@ json_t *ld_heap_copy_ask(struct ld_host *host, struct ld_waiter *waiter, int fd)
     if (rc == 0) {
         rc = uv_poll_init(&host->loop, &copy->poll, copy->fd);
         if (rc < 0) {
+            kill_process(copy);
             close(copy->fd);
         }
     }

@@ -670,6 +670,7 @@ json_t *ld_heap_walk(struct ld_script *script, double seconds) {
     }
     order.end = ld_time_coarse() + (uint64_t)(seconds * LD_TIME_SECOND);
     lua_gc(script->L, LUA_GCSTOP);
+    lua_sethook(script->L, NULL, 0, 0); /* the script may have set one on the main coroutine, too */
     if (walk != NULL && (walk->nodes = ld_grow(NULL, 0, sizeof *walk->nodes)) != NULL) {
         walk->nodes[0] = (struct node){0};
         walk->count = 1;
