@@ -35,6 +35,36 @@ describe("An error", function()
     assert.equal("nil\n", box:ok("run", "-e", "local l = require 'lunad' print(l.aftr)"))
   end)
 
+  it("of a call says which function in a table of lunad was meant, or that it is one of lunad", function()
+    for text, meant in pairs {
+      ["local l = require 'lunad' l.log.inf('x')"] = "log.info",
+      ["local l = require 'lunad' l.log('x')"] = "log.info",
+      ["local l = require 'lunad' l.metrics.conter('x', 'y')"] = "metrics.counter",
+      ["local l = require 'lunad' every(1, print)"] = "every",
+    } do
+      assert.truthy(fails(text):find("; did you mean lunad." .. meant .. "?\n", 1, true), text)
+    end
+    for _, text in ipairs { "local t = {} t.inf()", "local t = { log = {} } t.log('x')", "beat()" } do
+      assert.not_matches("did you mean", fails(text))
+    end
+  end)
+
+  it("of a module of lunad that was not required says what to add", function()
+    for text, line in pairs {
+      ["lunad.every(1, print)"] = 'local lunad = require "lunad"',
+      ["local l = require 'lunad' http.serve('', print)"] = 'local http = require "lunad.http"',
+      ["local l = require 'lunad' l.net.connect('')"] = 'local net = require "lunad.net"',
+      ["uv.now()"] = 'local uv = require "luv"',
+    } do
+      assert.truthy(fails(text):find("; add: " .. line .. "\n", 1, true), text)
+    end
+    for _, text in ipairs { "redis.get()", "local http http.get()", "local t = {} t.http.get()" } do
+      assert.not_matches("add:", fails(text))
+    end
+    assert.matches("; did you mean 'lunad%.http'%?\n", fails "require 'lunad.htp'")
+    assert.not_matches("did you mean", fails "require 'htp'")
+  end)
+
   it("of an option says which key was probably meant", function()
     for text, key in pairs {
       ["require('lunad').spawn{'true', cdw = '/'}"] = "cwd",

@@ -78,8 +78,37 @@ static const char *add_search(struct ld_text *text, struct part name, const char
     return search;
 }
 
+/* Find in the table at the top, which keeps it, the key that is most like a word. */
+static void try_keys(lua_State *L, struct ld_likely *likely) {
+    lua_pushnil(L);
+    while (lua_next(L, -2) != 0) {
+        lua_pop(L, 1);
+        if (lua_type(L, -1) == LUA_TSTRING) {
+            ld_likely_try(likely, lua_tostring(L, -1));
+        }
+    }
+}
+
+/* Suggest a module of lunad for one with a NAME that begins as theirs do. */
+static void suggest_module(lua_State *L, struct ld_text *text, struct part name) {
+    static const char begin[] = "lunad.";
+    char word[LD_LIKELY_MAX] = "";
+    struct ld_likely likely = {.word = word};
+    if (name.size < sizeof begin || name.size >= sizeof word ||
+        memcmp(name.at, begin, sizeof begin - 1) != 0) {
+        return;
+    }
+    memcpy(word, name.at, name.size);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_PRELOAD_TABLE);
+    try_keys(L, &likely);
+    if (likely.best != NULL && strncmp(likely.best, begin, sizeof begin - 1) == 0) {
+        ld_text_format(text, "; did you mean '%s'?", likely.best);
+    }
+    lua_pop(L, 1);
+}
+
 /* Add a message about a module that was not found; false if it is none. */
-static bool add_missing(struct ld_text *text, const char *message, size_t size) {
+static bool add_missing(lua_State *L, struct ld_text *text, const char *message, size_t size) {
     static const char middle[] = "' not found:\n\tno field ";
     const char *name = after(message, "module '");
     const char *end = name != NULL ? strstr(name, middle) : NULL;
@@ -90,6 +119,7 @@ static bool add_missing(struct ld_text *text, const char *message, size_t size) 
     const char *search = strchr(end, '\n');
     ld_text_add(text, message, (size_t)(end - message) + strlen("' not found"));
     const char *rest = add_search(text, module, search);
+    suggest_module(L, text, module);
     ld_text_add(text, rest, size - (size_t)(rest - message));
     return true;
 }
@@ -137,37 +167,99 @@ static bool has_module(lua_State *L, lua_State *co) {
     return is_found;
 }
 
-/* Suggest a field of the module at the top of L for one that was called and is not there. */
-static void suggest(lua_State *L, lua_State *co, struct ld_text *text, const char *message) {
-    char word[LD_LIKELY_MAX] = "";
+/* Suggest the key of the table at the top that is most like WORD; false if none is. WHERE names the table. */
+static bool suggest_key(lua_State *L, struct ld_text *text, const char *where, const char *word) {
     struct ld_likely likely = {.word = word};
-    const char *field = after(message, "attempt to call a nil value (field '");
-    size_t size = field != NULL ? strcspn(field, "'\n") : sizeof word;
-    if (size >= sizeof word || strcmp(field + size, "')") != 0 || !has_module(L, co)) {
-        return;
+    try_keys(L, &likely);
+    bool is_found = likely.best != NULL && strcmp(likely.best, word) != 0;
+    if (is_found) {
+        ld_text_format(text, "; did you mean %s.%s?", where, likely.best);
     }
-    memcpy(word, field, size);
-    lua_pushnil(L);
-    while (lua_next(L, -2) != 0) {
+    return is_found;
+}
+
+/* Suggest a field of the module at the top of L, or of a table in it, for WORD, which was called and is not there. */
+static void suggest_field(lua_State *L, struct ld_text *text, const char *word) {
+    static const char *const tables[] = {"log", "metrics"};
+    bool is_found = suggest_key(L, text, "lunad", word);
+    for (size_t i = 0; !is_found && i < sizeof tables / sizeof tables[0]; i++) {
+        char where[LD_LIKELY_MAX];
+        (void)snprintf(where, sizeof where, "lunad.%s", tables[i]);
+        lua_pushstring(L, tables[i]);
+        is_found = lua_rawget(L, -2) == LUA_TTABLE && suggest_key(L, text, where, word);
         lua_pop(L, 1);
-        if (lua_type(L, -1) == LUA_TSTRING) {
-            ld_likely_try(&likely, lua_tostring(L, -1)); /* the module keeps the string */
+    }
+}
+
+/* Say what to add for a variable or a field that is the name of a module of lunad, and is nil. */
+static void suggest_require(struct ld_text *text, const char *word) {
+    static const char *const modules[][2] = {
+        {"lunad", "lunad"},         {"net", "lunad.net"}, {"http", "lunad.http"},
+        {"socket", "lunad.socket"}, {"uv", "luv"},        {"luv", "luv"},
+    };
+    for (size_t i = 0; i < sizeof modules / sizeof modules[0]; i++) {
+        if (strcmp(word, modules[i][0]) == 0) {
+            ld_text_format(text, "; add: local %s = require \"%s\"", word, modules[i][1]);
         }
     }
-    if (likely.best != NULL && strcmp(likely.best, word) != 0) {
-        ld_text_format(text, "; did you mean lunad.%s?", likely.best);
+}
+
+/* Copy the name at the end of a message that ends with "WORDSNAME')"; false if it does not. */
+static bool get_name(const char *message, const char *words, char name[LD_LIKELY_MAX]) {
+    const char *at = after(message, words);
+    size_t size = at != NULL ? strcspn(at, "'\n") : LD_LIKELY_MAX;
+    if (size >= LD_LIKELY_MAX || strcmp(at + size, "')") != 0) {
+        return false;
+    }
+    memcpy(name, at, size);
+    name[size] = '\0';
+    return true;
+}
+
+/* Whether the module at the top of L has a function of this name. */
+static bool has_function(lua_State *L, const char *name) {
+    lua_pushstring(L, name);
+    bool is_function = lua_rawget(L, -2) == LUA_TFUNCTION;
+    lua_pop(L, 1);
+    return is_function;
+}
+
+/* Suggest what was meant by a function of the module at the top of L, or by a module that was not required. */
+static void suggest_call(lua_State *L, lua_State *co, struct ld_text *text, const char *message) {
+    char name[LD_LIKELY_MAX];
+    if (get_name(message, "attempt to call a nil value (field '", name)) {
+        if (has_module(L, co)) {
+            suggest_field(L, text, name);
+        }
+    } else if (get_name(message, "attempt to call a nil value (global '", name)) {
+        if (has_function(L, name)) {
+            ld_text_format(text, "; did you mean lunad.%s?", name);
+        }
+    } else if (get_name(message, "attempt to call a table value (field '", name)) {
+        if (strcmp(name, "log") == 0 && has_module(L, co)) {
+            ld_text_puts(text, "; did you mean lunad.log.info?");
+        }
+    } else if (get_name(message, "attempt to index a nil value (field '", name) &&
+               has_module(L, co)) {
+        suggest_require(text, name);
     }
 }
 
 /* Add a message. */
 void ld_hint_add_message(lua_State *L, lua_State *co, struct ld_text *text, const char *message,
                          size_t size) {
-    if (strlen(message) == size && add_missing(text, message, size)) {
+    char name[LD_LIKELY_MAX];
+    if (strlen(message) == size && add_missing(L, text, message, size)) {
         return;
     }
     ld_text_add(text, message, size);
-    if (strstr(message, "attempt to call a nil value") != NULL && push_module(L)) {
-        suggest(L, co, text, message);
+    if (strstr(message, "attempt to ") == NULL) {
+        return;
+    }
+    if (get_name(message, "attempt to index a nil value (global '", name)) {
+        suggest_require(text, name);
+    } else if (push_module(L)) {
+        suggest_call(L, co, text, message);
         lua_pop(L, 1);
     }
 }
