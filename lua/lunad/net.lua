@@ -254,9 +254,8 @@ local function leave(server)
   end
 end
 
--- Serve one client, in a task of its own.
-local function serve_client(server, stream)
-  local client <close> = not server.gives_away and stream or nil -- luacheck: ignore 211
+-- Shake hands with a client, if that is to be, and call the function of the server.
+local function greet(server, stream)
   if server.tls then
     local ok, err = core.load "tls.lua".accept(stream, server.tls, math.max(server.idle or 0, HANDSHAKE))
     if not ok then
@@ -266,6 +265,20 @@ local function serve_client(server, stream)
     end
   end
   server.fn(stream)
+end
+
+-- Serve one client, in a task of its own. A function that takes the stream away closes it, unless it fails.
+local function serve_client(server, stream)
+  local client <close> = not server.gives_away and stream or nil -- luacheck: ignore 211
+  if not server.gives_away then
+    greet(server, stream)
+    return
+  end
+  local ok, err = pcall(greet, server, stream)
+  if not ok then
+    stream:close()
+    error(err, 0)
+  end
 end
 
 -- Begin to serve the client that has connected with a descriptor.

@@ -141,7 +141,7 @@ describe("--memory-limit", function()
         "[^\n]*'error'")
       local memory = box:status("s").memory
       assert.is_true(memory.lua > 3.5 * MB and memory.lua <= 4 * MB, memory.lua)
-      assert.matches("timer     every .-s%.lua:%d+, every 0.01 s", box:ok("status", "s"))
+      assert.matches("timer     every 0.01 s .-s%.lua:%d+\n", box:ok("status", "s"))
       box:ok("stop", "s")
       assert.matches("s: last words: stop\n", box:log "s")
       assert.matches("\nclosed\n.*lunad: stopped\n$", box:log "s")
@@ -202,6 +202,26 @@ describe("--memory-limit", function()
       box:wait_log("s", "free\n")
       net.connect(port):wait "hello"
       for _, client in ipairs(clients) do client:close() end
+      box:ok("stop", "s")
+    end)
+
+    it("its web server, which closes connections for which there is no memory", function()
+      serve [[
+        local server = require "lunad.http".serve("127.0.0.1:0", function() return 200, "hello" end)
+        print("at " .. server:address())
+        lunad.after(0.01, function() fill() io.write("full\n") end)
+        lunad.signal("USR1", function() kept = nil collectgarbage() io.write("free\n") end)
+      ]]
+      local port = tonumber((box:wait_log("s", "at 127%.0%.0%.1:(%d+)\n")))
+      box:wait_log("s", "full\n")
+      local client = net.connect(port):wait_connected()
+      client:send "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+      client:wait_end()
+      box:ok("signal", "s", "USR1")
+      box:wait_log("s", "free\n")
+      client = net.connect(port)
+      client:send "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+      client:wait "hello"
       box:ok("stop", "s")
     end)
 
