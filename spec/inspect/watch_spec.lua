@@ -100,8 +100,10 @@ describe("the status for people", function()
       assert(task:name() == "backup")
       assert(not pcall(task.name, task, "") and not pcall(beat.name, beat, 5))
       assert(not pcall(beat.name, beat, ("x"):rep(101)))
+      lunad.task(function() for _ in lunad.channel():each() do end end):name "worker"
       local server = net.serve("unix:" .. arg[1], function(stream) stream:read(10) end)
       lunad.task(function() net.connect("unix:" .. arg[1]):read() end)
+      lunad.task(function() for _ in net.connect("unix:" .. arg[1]):lines() do end end):name "liner"
       lunad.after(0.05, function()
         once:again(500)
         assert(once:name() == "once")
@@ -115,7 +117,8 @@ describe("the status for people", function()
       "every 300 s +poll +in [45] min",
       "after +once +in 8 min", "cron 0 3 %* %* %* +%d+%-%d%d%-%d%d 03:00:00, in [%d hmins]+0 runs",
       "task +M%.napper +sleep, [45]%d min to go", "task +backup +exec sleep, [%d.]+ s",
-      "read of unix:%S+n%.peer, ",
+      "read of unix:%S+n%.peer, ", "task +worker +each, [%d.]+ s",
+      "task +liner +lines of unix:%S+n%.peer, [%d.]+ s",
       "n%.lua %S+n%.peer \"two words\" %(daemon%)",
       "handles +pipe %d" } do
       assert.matches(part, text)

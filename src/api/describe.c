@@ -277,11 +277,15 @@ static void add_argument(lua_State *L, struct ld_text *text) {
     }
 }
 
-/* Add the name of the call: how the script has called it, or, where a tail call has replaced that, the first word
- * of the name of the function, or the name of its file. */
+/* Add the name of the call: how the script has called it (an iterator: the method that returns it), or, where a
+ * tail call has replaced that, the first word of the name of the function, or the name of its file. */
 static void add_call(lua_State *L, struct ld_describe *describe, lua_State *co, lua_Debug *call,
                      struct ld_text *text) {
     char name[LD_DESCRIBE_NAME] = "";
+    if (call->name != NULL && strcmp(call->namewhat, "for iterator") == 0) {
+        ld_text_puts(text, strstr(call->source, "channel") != NULL ? "each" : "lines");
+        return;
+    }
     if (call->name != NULL) {
         ld_text_puts(text, call->name);
         return;
