@@ -120,7 +120,7 @@ describe("the places of uncaught errors", function()
     ]]
     wait_errors(1101)
     local text = box:ok("status", "s")
-    assert.matches("\n  errors    1,101; the last: [^\n]*s%.lua:2: often\n" ..
+    assert.matches("\n  errors    1,101; the last [%d-]+ [%d:]+: [^\n]*s%.lua:2: often\n" ..
       "            1,100 in a timer at [^\n]*s%.lua:2, the last [%d.]+s ago\n" ..
       "            1 in a timer at [^\n]*s%.lua:3, [%d.]+s ago\n", text)
   end)
@@ -148,7 +148,7 @@ describe("the log of uncaught errors", function()
       assert.matches("uncaught error in a timer: [^\n]*s%.lua:6: boom " .. n .. " %(again%)\n", log)
     end
     local repeats = 0
-    for number in log:gmatch "%(again, ([%d,]+) times in [%d.]+ s%)\n" do
+    for number in log:gmatch "%(repeated ([%d,]+) times in [%d.]+ s%)\n" do
       repeats = repeats + number:gsub(",", "")
     end
     assert.equal(495, repeats)
@@ -180,7 +180,7 @@ describe("the log of uncaught errors", function()
 
   it("is told in time of repeats that have ended, without a wake-up in between", function()
     box:serve "local n = 0 lunad.every(0.001, function(t) n = n + 1 if n <= 100 then error 'boom' end end)"
-    box:wait_log("s", "boom %(again, 95 times in 1%d s%)\n", 30)
+    box:wait_log("s", "boom %(repeated 95 times in 1%d s%)\n", 30)
   end)
 end)
 

@@ -69,7 +69,7 @@ static void tell_repeats(struct ld_tally *tally, struct ld_tally_place *place, u
     bool is_elsewhere = place == &tally->elsewhere;
     double seconds = (double)(now - place->said_at) / (double)SECOND;
     add_message(&text, place);
-    ld_text_puts(&text, is_elsewhere ? " (the last of " : " (again, ");
+    ld_text_puts(&text, is_elsewhere ? " (the last of " : " (repeated ");
     if (place->unsaid == 1 && !is_elsewhere) {
         ld_text_puts(&text, "once");
     } else {

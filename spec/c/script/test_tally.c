@@ -91,12 +91,12 @@ static void test_repeats(void) {
     CHECK_INT(1000 + 10, (long long)(next / SECOND));
     now = next;
     CHECK(ld_tally_flush(&tally, now) == UINT64_MAX);
-    CHECK_STR("boom at x.lua:7 (again, 1,234 times in 10 s)|", said());
+    CHECK_STR("boom at x.lua:7 (repeated 1,234 times in 10 s)|", said());
     for (int i = 0; i < 300; i++) {
         now += SECOND / 10;
         note("x.lua:7", "boom", 1);
     }
-    CHECK_STR("boom at x.lua:7 (again, 200 times in 20 s)|", said());
+    CHECK_STR("boom at x.lua:7 (repeated 200 times in 20 s)|", said());
     CHECK_INT(5 + 1234 + 300, (long long)tally.places[0].count);
     CHECK_INT(100, (long long)tally.unsaid);
     ld_log_close();
@@ -110,13 +110,13 @@ static void test_end_of_storm(void) {
     CHECK(ld_tally_flush(&tally, now) == 1010 * SECOND); /* the window's end comes first */
     now = 1010 * SECOND;
     ld_tally_flush(&tally, now);
-    CHECK_STR("boom at x.lua:7 (again, once in 10 s)|", said());
+    CHECK_STR("boom at x.lua:7 (repeated once in 10 s)|", said());
     now += SECOND;
     note("x.lua:7", "boom", 1);
     note("x.lua:7", "boom", 1);
     CHECK(ld_tally_flush(&tally, now) == 1021 * SECOND); /* 10 s after the last one */
     CHECK(ld_tally_flush(&tally, UINT64_MAX) == UINT64_MAX);
-    CHECK_STR("boom at x.lua:7 (again, 2 times in 1.0 s)|", said());
+    CHECK_STR("boom at x.lua:7 (repeated 2 times in 1.0 s)|", said());
     CHECK_INT(0, (long long)tally.unsaid);
     ld_log_close();
 }
@@ -126,7 +126,7 @@ static void test_news(void) {
     use_up_singles("x.lua:7");
     now += 59 * SECOND;
     note("x.lua:7", "late", 1);
-    CHECK_STR("late at x.lua:7 (again, once in 59 s)|", said());
+    CHECK_STR("late at x.lua:7 (repeated once in 59 s)|", said());
     now += 60 * SECOND;
     note("x.lua:7", "quiet", 1);
     CHECK_STR("quiet|    \ttrace|", said());
