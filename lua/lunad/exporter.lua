@@ -215,11 +215,12 @@ local function quality(accept, kind)
   return best
 end
 
--- Whether a client would rather have OpenMetrics than the older format.
+-- Whether a client gets OpenMetrics: all but those that would rather have the older format, and browsers, as
+-- they would not show it.
 local function wants_openmetrics(request)
   local accept = request.headers.accept or ""
-  local wanted = quality(accept, "application/openmetrics-text")
-  return wanted > 0 and wanted >= quality(accept, "text/plain")
+  local older = math.max(quality(accept, "text/plain"), quality(accept, "text/html"))
+  return quality(accept, "application/openmetrics-text") >= older
 end
 
 local function serve_metrics(state, request)
@@ -323,7 +324,7 @@ function exporter.serve(address, options)
     state.hosts[host:lower()] = true
   end
   return http.serve(address, function(request) return respond(state, request) end, {
-    max = 200, idle = 30, max_body = 0, tls = options.tls,
+    max = 200, idle = 30, max_body = 65536, tls = options.tls,
   })
 end
 

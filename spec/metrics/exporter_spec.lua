@@ -30,21 +30,24 @@ describe("the exporter", function()
   end)
 
   -- Ask: status, head, body.
-  local function ask(path, fields, method)
+  local function ask(path, fields, method, sent)
     fields = fields or ("Host: localhost:%d\r\n"):format(port)
-    local answer = net.ask(port, ("%s %s HTTP/1.1\r\n%sConnection: close\r\n\r\n"):format(method or "GET",
-      path, fields))
+    local answer = net.ask(port, ("%s %s HTTP/1.1\r\n%sConnection: close\r\n\r\n%s"):format(method or "GET",
+      path, fields, sent or ""))
     local head, body = answer:match "^(.-\r\n)\r\n(.*)$"
     return tonumber(head:match "^HTTP/1%.1 (%d+) "), head, body
   end
 
   local ACCEPT = "Host: 127.0.0.1\r\n" ..
     "Accept: application/openmetrics-text;version=1.0.0;q=0.5,text/plain;q=0.3\r\n"
+  local OLDER = "Host: 127.0.0.1\r\nAccept: text/plain;version=0.0.4;q=0.5,*/*;q=0.1\r\n"
+  local BROWSER = "Host: 127.0.0.1\r\nAccept: text/html,application/xml;q=0.9,*/*;q=0.8\r\n"
+  local BODY = "Host: 127.0.0.1\r\nContent-Length: 3\r\n"
 
   it("serves metrics in both formats, the status, and the page, and can only be read", function()
     box:start(box:idle "s")
     serve()
-    local status, head, body = ask "/metrics"
+    local status, head, body = ask("/metrics", OLDER)
     assert.equal(200, status)
     assert.matches("\r\nContent%-Type: text/plain; version=0%.0%.4; charset=utf%-8\r\n", head)
     assert.matches('\nlunad_up{daemon="s"} 1\n', body)
@@ -56,6 +59,9 @@ describe("the exporter", function()
     local families = openmetrics.parse(body)
     assert.equal(1, value(families, "lunad_up", "lunad_up", { daemon = "s" }))
     assert.equal(1, value(families, "lunad_up", "lunad_up", { daemon = "lunad-" .. process.pid }))
+    assert.matches("\r\nContent%-Type: text/plain", select(2, ask("/metrics", BROWSER)))
+    assert.matches("# EOF\n$", (select(3, ask "/metrics")))
+    assert.equal(405, (ask("/metrics", BODY, "POST", "a=1")))
     status, head, body = ask "/status.json"
     assert.equal(200, status)
     assert.matches("\r\nContent%-Type: application/json\r\n", head)
@@ -168,7 +174,7 @@ describe("the exporter", function()
         return truthy(http.request { url = url, headers = { Host = host } })
       end
       equal(200, get("mon.example.org").status) equal(421, get("example.org").status)
-      equal("", get("mon.example.org").body)
+      equal("# EOF\n", get("mon.example.org").body)
       local path = "unix:" .. os.getenv("LUNAD_RUN_DIR") .. "/x"
       truthy(exporter.serve(path, { run_dir = "/nowhere" }))
       lunad.stop()
