@@ -217,6 +217,14 @@ describe("A copy of the process made by fork", function()
     ]], { errors = true })
   end)
 
+  it("prints to the log where the original prints to the client of an eval", function()
+    box:serve "forker = require 'forker'"
+    local chunk = "print 'both' if forker.fork() == 0 then print 'copy' else print 'original' end"
+    assert.equal("both\noriginal\n", box:ok("eval", "s", chunk))
+    box:wait_log("s", "s: copy")
+    assert.not_matches("original", box:log "s")
+  end)
+
   it("may come of a finalizer", function()
     local pid = box:serve(OWN .. [[
       setmetatable({}, { __gc = function() forker.fork() print("finalizer", forker.getpid()) end })

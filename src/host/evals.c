@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "engine/pulse.h"
 #include "host/internal.h"
+#include "posix/forked.h"
 
 #define OUTPUT_MOST  ((size_t)1 << 20) /* that its client has not read */
 #define SECONDS_MOST (3650 * 86400.0)
@@ -101,10 +102,10 @@ static void send_output(struct ld_eval_call *call) {
     }
 }
 
-/* Take what print was given. */
+/* Take what print was given, but not in a copy of the process: the client is that of the original. */
 static bool on_print(struct ld_caller *caller, const char *text, size_t size) {
     struct ld_eval_call *call = LD_CONTAINER_OF(caller, struct ld_eval_call, eval.caller);
-    if (call->waiter == NULL || call->is_metrics) {
+    if (call->waiter == NULL || call->is_metrics || ld_forked_is_copy()) {
         return false;
     }
     if (call->dropped > 0 || size >= OUTPUT_MOST - call->output.size) {
