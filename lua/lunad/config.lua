@@ -245,7 +245,9 @@ local function read_table(own, prefix, folder, also)
     elseif option then
       values[key] = read_option(option, own[key], where, folder)
     elseif key ~= also then
-      refuse(where, "there is no such option%s", type(key) == "string" and suggest(key, known) or "")
+      local hint = type(key) == "string" and suggest(key, known) or ""
+      hint = hint == "" and also and type(key) == "string" and suggest(key, { also }) or hint
+      refuse(where, "there is no such option%s", hint)
     end
   end
   return values
@@ -333,6 +335,10 @@ local function run_file(file)
   local ok, result = pcall(chunk)
   if not ok then
     local message = type(result) == "string" and result or "it failed with " .. show(result)
+    local name = message:match "nil value %(global '([%w_]+)'%)$"
+    if name and _G[name] then
+      message = ("%s; configs have no %s"):format(message, name)
+    end
     local has_file = message:sub(1, #file + 1) == file .. ":"
     error({ status = 1, message = has_file and message or file .. ": " .. message }, 0)
   elseif type(result) ~= "table" then

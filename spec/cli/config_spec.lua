@@ -80,6 +80,7 @@ describe("--config", function()
     for _, row in ipairs {
       { "stop_timeuot = 5", "c.lua: stop_timeuot: there is no such option; did you mean stop_timeout%?\n$" },
       { '["run-dir"] = "x"', "c.lua: run%-dir: there is no such option; did you mean run_dir%?\n$" },
+      { "servics = {}", "c.lua: servics: there is no such option; did you mean services%?\n$" },
       { "5", "c.lua: %[1%]: there is no such option\n$" },
       { 'stop_timeout = "soon"', 'c.lua: stop_timeout: "soon" is not a time in seconds, such as 2.5\n$' },
       { "chdir = {}", "c.lua: chdir: it must be a path, not a table\n$" },
@@ -108,7 +109,8 @@ describe("--config", function()
     box:write("tell.lua", TELL)
     for text, message in pairs {
       ["return {"] = "c.lua:1: unexpected symbol", ["error 'why'"] = "c.lua:1: why\n$",
-      ["error {}"] = "c.lua: it failed with a table\n$", ["return require 'x'"] = "global 'require'",
+      ["error {}"] = "c.lua: it failed with a table\n$",
+      ["return require 'x'"] = "global 'require'%); configs have no require\n$",
       ["return io.open 'x'"] = "global 'io'", ["return os.execute 'x'"] = "field 'execute'",
       ["return load 'x'"] = "global 'load'", ["return ('x'):rep(1 << 28)"] = "c.lua: not enough memory\n$",
     } do

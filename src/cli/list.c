@@ -176,7 +176,7 @@ static int run(const struct ld_call *call) {
 const struct ld_verb ld_verb_list = {
     .name = "list",
     .operands = "",
-    .summary = "list the running daemons",
+    .summary = "list the daemons that run, and those that have died",
     .options = LD_OPTIONS_JSON,
     .least = 0,
     .most = 0,
