@@ -4,10 +4,10 @@ local support = require "support"
 local BURNER = [[
   local lunad = require "lunad"
   local function spin(seconds) local t = os.clock() + seconds repeat until os.clock() > t end
-  function heavy() spin(0.03) end
-  function light() spin(0.003) end
-  local function copy() for _ = 1, 20 do local _ = ("x"):rep(1000000) end end
-  lunad.every(0.05, function() heavy() light() copy() end):name "beat;\n<&>"
+  function heavy() spin(0.02) end
+  function light() spin(0.002) end
+  local function copy() for _ = 1, 4 do local _ = ("x"):rep(1000000) end end
+  lunad.every(0.1, function() heavy() light() copy() end):name "beat;\n<&>"
   lunad.task(function() while true do lunad.sleep(0.02) coroutine.wrap(function() spin(0.004) end)() end end)
 ]]
 
@@ -28,10 +28,8 @@ describe("lunad profile", function()
     local folded = ""
     support.wait_for("enough samples", function() -- the machine may have other work
       local profile = box:spawn { "profile", "b", "1" }
-      box:await(profile, "the end", function()
-        box:ok("reload", "b")
-        return profile.is_over()
-      end)
+      box:ok("reload", "b")
+      box:await(profile, "the end", profile.is_over)
       assert.equal(0, profile.code)
       folded = folded .. profile.out()
       return samples(folded, "heavy") > 25 and samples(folded, "^task;.*spin") > 0

@@ -273,7 +273,7 @@ describe("lunad.every", function()
       local timer = lunad.every(0.001, function() calls = calls + 1 end)
       eventually(function()
         local before, missed = calls, timer:missed()
-        lunad.sleep(0.2)
+        lunad.sleep(0.1)
         before, missed = calls - before, timer:missed() - missed
         best = math.max(best, before / (before + missed))
         return best >= 0.99
