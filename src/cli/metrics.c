@@ -52,7 +52,11 @@ static void ask(struct harvest *harvest, struct ld_target *target) {
 /* Note a daemon that does not run. */
 static void note_dead(struct harvest *harvest, const struct ld_target *target) {
     struct ld_text text = {0};
-    ld_text_puts(&text, target->holder.state == LD_HOLDER_DEAD ? "it has died" : "not running");
+    if (target->holder.state == LD_HOLDER_DEAD) {
+        ld_text_puts(&text, "it has died");
+    } else {
+        ld_text_format(&text, "not running (%s)", ld_text_string(&target->dir->where));
+    }
     ld_target_describe_death(target, &text);
     json_array_append_new(harvest->targets,
                           json_pack("{s:o, s:o}", "name", ld_json_string(target->name), "error",
