@@ -38,6 +38,8 @@ describe("An error", function()
   it("of a call says which function in a table of lunad was meant, or that it is one of lunad", function()
     for text, meant in pairs {
       ["local l = require 'lunad' l.log.inf('x')"] = "log.info",
+      ["local l = require 'lunad' l.log.wran('x')"] = "log.warn",
+      ["local l = require 'lunad' l.info('x')"] = "log.info",
       ["local l = require 'lunad' l.log('x')"] = "log.info",
       ["local l = require 'lunad' l.metrics.conter('x', 'y')"] = "metrics.counter",
       ["local l = require 'lunad' every(1, print)"] = "every",

@@ -167,27 +167,25 @@ static bool has_module(lua_State *L, lua_State *co) {
     return is_found;
 }
 
-/* Suggest the key of the table at the top that is most like WORD; false if none is. WHERE names the table. */
-static bool suggest_key(lua_State *L, struct ld_text *text, const char *where, const char *word) {
-    struct ld_likely likely = {.word = word};
-    try_keys(L, &likely);
-    bool is_found = likely.best != NULL && strcmp(likely.best, word) != 0;
-    if (is_found) {
-        ld_text_format(text, "; did you mean %s.%s?", where, likely.best);
-    }
-    return is_found;
-}
-
-/* Suggest a field of the module at the top of L, or of a table in it, for WORD, which was called and is not there. */
+/* Suggest the field of the module at the top of L, or of a table in it, that is most like WORD, which was called and is
+ * not there. */
 static void suggest_field(lua_State *L, struct ld_text *text, const char *word) {
     static const char *const tables[] = {"log", "metrics"};
-    bool is_found = suggest_key(L, text, "lunad", word);
-    for (size_t i = 0; !is_found && i < sizeof tables / sizeof tables[0]; i++) {
-        char where[LD_LIKELY_MAX];
-        (void)snprintf(where, sizeof where, "lunad.%s", tables[i]);
+    struct ld_likely likely = {.word = word};
+    const char *table = NULL;
+    try_keys(L, &likely);
+    for (size_t i = 0; i < sizeof tables / sizeof tables[0]; i++) {
+        const char *best = likely.best;
         lua_pushstring(L, tables[i]);
-        is_found = lua_rawget(L, -2) == LUA_TTABLE && suggest_key(L, text, where, word);
+        if (lua_rawget(L, -2) == LUA_TTABLE) {
+            try_keys(L, &likely);
+        }
         lua_pop(L, 1);
+        table = likely.best != best ? tables[i] : table;
+    }
+    if (likely.best != NULL && (table != NULL || strcmp(likely.best, word) != 0)) {
+        ld_text_format(text, "; did you mean lunad.%s%s%s?", table != NULL ? table : "",
+                       table != NULL ? "." : "", likely.best);
     }
 }
 
