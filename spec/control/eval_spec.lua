@@ -146,6 +146,13 @@ describe("eval", function()
     assert.equal("1\n", eval "1")
   end)
 
+  it("prints the many lines of a loop, also those that come before the client has read the others", function()
+    box:serve(SCRIPT)
+    local lines = {}
+    for i = 1, 100000 do lines[i] = i .. "\n" end
+    assert.is_true(table.concat(lines) == eval "for i = 1, 100000 do print(i) end")
+  end)
+
   it("is refused with words where it cannot be", function()
     assert.matches("not running", box:refused(3, "eval", "s", "1"))
     assert.equal(2, box:lunad("eval", "s").code)

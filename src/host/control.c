@@ -225,10 +225,16 @@ static void ask_reload(struct peer *peer, const json_t *request) {
     peer->control->ops->reload(peer->control->host, &peer->waiter, json_is_true(check));
 }
 
+/* Whether a client can be sent a part of its answer. */
+static bool can_tell_part(const struct ld_waiter *waiter) {
+    const struct peer *peer = LD_CONTAINER_OF(waiter, const struct peer, waiter);
+    return !peer->unsent && !uv_is_closing((const uv_handle_t *)&peer->pipe);
+}
+
 /* Send a part of an answer. */
 static bool tell_part(struct ld_waiter *waiter, json_t *part) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
-    if (peer->unsent || uv_is_closing((uv_handle_t *)&peer->pipe)) {
+    if (!can_tell_part(waiter)) {
         json_decref(part);
         return false;
     }
@@ -243,6 +249,7 @@ static void ask_later(struct peer *peer, const json_t *request,
     uv_fileno((const uv_handle_t *)&peer->pipe, &fd);
     peer->waiting = true;
     peer->waiter.done = on_verdict;
+    peer->waiter.can_tell = can_tell_part;
     peer->waiter.tell = tell_part;
     json_t *refusal = ask(peer->control->host, &peer->waiter, request, fd);
     peer->is_heard =

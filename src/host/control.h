@@ -13,6 +13,8 @@ struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
     void (*done)(struct ld_waiter *waiter, json_t *answer);
+    /* Whether the client has read what was sent before, so that it can be told a part. NULL for a reload. */
+    bool (*can_tell)(const struct ld_waiter *waiter);
     /* Send a PART before that, whose reference is taken over; false if the client has not read what was sent
      * before. A client that has gone is forgotten inside. NULL for a waiter of a reload. */
     bool (*tell)(struct ld_waiter *waiter, json_t *part);

@@ -91,9 +91,10 @@ static void answer(struct ld_eval_call *call, json_t *verdict) {
     waiter->done(waiter, verdict);
 }
 
-/* Send output, if the client has read what was sent before. */
+/* Send output, if the client has read what was sent before; a chunk that prints much asks this for each line. */
 static void send_output(struct ld_eval_call *call) {
-    if (call->waiter != NULL && call->streams && call->output.size > 0) {
+    if (call->waiter != NULL && call->streams && call->output.size > 0 &&
+        call->waiter->can_tell(call->waiter)) {
         json_t *part = json_pack("{s:o}", "output",
                                  ld_json_text(ld_text_string(&call->output), call->output.size));
         if (part != NULL && call->waiter->tell(call->waiter, part)) {
