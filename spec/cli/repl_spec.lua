@@ -278,6 +278,12 @@ describe("An interactive eval", function()
     client = ask "while true do end"
     client:shutdown()
     assert.matches("^interrupted", client:answer().error)
+    client = ask "local line = ('x'):rep(1000) for i = 1, 1000 do print(line) end lunad.sleep(60)"
+    wait_suspended()
+    client:shutdown() -- its answer does not fit into the socket
+    local answer = client:answer()
+    assert.matches("^interrupted", answer.error)
+    assert.equal(1001000, #answer.output)
     assert.equal("1\n", box:ok("eval", "s", "n"))
     assert.equal(0, box:status("s").errors.count)
   end)

@@ -33,7 +33,7 @@ struct peer {
     size_t searched; /* no newline before this */
     bool waiting;    /* for an answer of the host */
     bool is_heard;   /* while it waits: it may say that it will send nothing more */
-    bool unsent;     /* it has not read its last answer */
+    unsigned unsent; /* how many answers, and parts of one, it has not read */
     bool refused;    /* it gets one answer, and no more */
     bool is_quiet;   /* nothing of it waits here for an answer: it is in the lobby */
     uint64_t last;   /* uv_now when it last did something */
@@ -128,9 +128,9 @@ static void on_answered(uv_write_t *request, int status) {
     if (status == UV_ECANCELED) {
         return; /* it is closing */
     }
-    peer->unsent = false;
+    peer->unsent--;
     peer->last = uv_now(peer->pipe.loop);
-    if (status < 0 || peer->refused) {
+    if (status < 0 || (peer->refused && peer->unsent == 0)) {
         close_peer(peer);
     } else {
         serve_next(peer);
@@ -147,7 +147,7 @@ static void send_later(struct peer *peer, char *text, size_t sent, size_t size) 
     }
     answer->peer = peer;
     answer->text = text;
-    peer->unsent = true;
+    peer->unsent++;
     uv_buf_t buffer = uv_buf_init(text + sent, (unsigned)(size - sent));
     if (uv_write(&answer->request, (uv_stream_t *)&peer->pipe, &buffer, 1, on_answered) < 0) {
         free(text);
@@ -228,7 +228,7 @@ static void ask_reload(struct peer *peer, const json_t *request) {
 /* Whether a client can be sent a part of its answer. */
 static bool can_tell_part(const struct ld_waiter *waiter) {
     const struct peer *peer = LD_CONTAINER_OF(waiter, const struct peer, waiter);
-    return !peer->unsent && !uv_is_closing((const uv_handle_t *)&peer->pipe);
+    return peer->unsent == 0 && !uv_is_closing((const uv_handle_t *)&peer->pipe);
 }
 
 /* Send a part of an answer. */
@@ -315,7 +315,7 @@ static void serve_line(struct peer *peer, const char *line, size_t size) {
 
 /* Whether a client can be served now. */
 static bool is_servable(const struct peer *peer) {
-    return !peer->refused && !peer->waiting && !peer->unsent &&
+    return !peer->refused && !peer->waiting && peer->unsent == 0 &&
            !uv_is_closing((const uv_handle_t *)&peer->pipe);
 }
 
@@ -408,6 +408,11 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
     if (size < 0 && peer->waiting && !is_gone(peer)) {
         uv_read_stop(stream);
         peer->control->ops->interrupt(peer->control->host, &peer->waiter);
+        return;
+    }
+    if (size < 0 && peer->unsent > 0 && !is_gone(peer)) {
+        uv_read_stop(stream);
+        peer->refused = true; /* it is closed when it has read its answer */
         return;
     }
     if (size < 0) {
