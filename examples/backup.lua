@@ -1,6 +1,6 @@
 -- A nightly backup, with its specs in spec/backup_spec.lua: lunad test examples/spec
 --
---     lunad start examples/backup.lua FOLDER...
+--   lunad start examples/backup.lua FOLDER...
 --
 -- At 2:30 each folder becomes an archive in BACKUP_DIR; one that fails is tried again, three times in all,
 -- and those of more than a week ago are removed.
