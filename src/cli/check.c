@@ -4,8 +4,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "base/excerpt.h"
+#include "base/file.h"
 #include "base/say.h"
 #include "cli/config.h"
 #include "cli/modules.h"

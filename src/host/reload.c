@@ -332,7 +332,8 @@ static bool has_failed(struct ld_host *host) {
         ld_text_append(&reload->why, &next->errors.first);
     } else if ((next->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         ld_text_puts(&reload->why, "the script asked to stop before it was ready");
-    } else if (!ld_script_is_alive(next) && !host->service->is_console) { /* as the service it would end at once */
+    } else if (!ld_script_is_alive(next) &&
+               !host->service->is_console) { /* as the service it would end at once */
         ld_text_puts(&reload->why, ld_script_is_ready(next)
                                        ? "the new script has nothing to wait for: no timer, signal "
                                          "handler, child, task or socket"
