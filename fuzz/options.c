@@ -12,7 +12,7 @@
 /* Check what was accepted. */
 static void check(const struct ld_options *options, unsigned groups) {
     FUZZ_CHECK(options->start_timeout > 0 && options->stop_timeout >= 0);
-    FUZZ_CHECK(options->umask <= 0777 && options->lines >= 0);
+    FUZZ_CHECK(options->umask <= 0777 && options->lines >= -1);
     FUZZ_CHECK(options->name == NULL || ld_parse_is_name(options->name));
     FUZZ_CHECK(options->log_level >= 0 && options->log_level <= 3);
     FUZZ_CHECK(options->rlimit_count <= LD_RLIMITS_MAX);

@@ -41,7 +41,10 @@ static bool read_place(struct place *place, const char *message) {
 static void complete_path(struct place *place, const char *script) {
     static const char dots[] = "...";
     size_t size = strlen(place->path) - strspn(place->path, ".");
-    size_t length = script != NULL ? strlen(script) : 0;
+    if (script == NULL) {
+        return;
+    }
+    size_t length = strlen(script);
     if (strncmp(place->path, dots, sizeof dots - 1) == 0 && length >= size &&
         length < sizeof place->path &&
         strcmp(script + length - size, place->path + strspn(place->path, ".")) == 0) {

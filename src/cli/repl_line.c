@@ -155,8 +155,10 @@ static bool act(struct ld_repl_line *line) {
 /* Take one more byte of a character: 1 with the character, 0 if it is not whole. */
 static int take_byte(struct ld_repl_line *line, char byte, wchar_t *character) {
     mbstate_t state = {0};
-    line->bytes[line->count++] =
-        byte != '\0' ? byte : END; /* as a Ctrl-D comes that was typed too early */
+    if (byte == '\0') {
+        byte = END; /* as a Ctrl-D comes that was typed too early */
+    }
+    line->bytes[line->count++] = byte;
     size_t size = mbrtowc(character, line->bytes, line->count, &state);
     if (size == (size_t)-2 && line->count < sizeof line->bytes) {
         return 0;

@@ -99,7 +99,12 @@ static void add_limit(struct ld_text *text, rlim_t limit) {
 /* Add letters as capital ones. */
 static void add_upper(struct ld_text *text, const char *letters, size_t size) {
     for (size_t i = 0; i < size; i++) {
-        ld_text_putc(text, (char)toupper((unsigned char)letters[i]));
+        bool is_small = letters[i] >= 'a' && letters[i] <= 'z';
+        char letter = letters[i];
+        if (is_small) {
+            letter = (char)(letter - 'a' + 'A');
+        }
+        ld_text_putc(text, letter);
     }
 }
 

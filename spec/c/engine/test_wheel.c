@@ -30,6 +30,11 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
 }
 
 #define SECOND    1000000000ULL
+#ifdef __SANITIZE_ADDRESS__ /* ten times as slow */
+#define OPERATIONS 200000
+#else
+#define OPERATIONS 1000000
+#endif
 #define TEN_YEARS (10ULL * 366 * 86400 * SECOND)
 #define TIMERS    400 /* of the model; more exist only in a case of their own */
 
@@ -346,7 +351,7 @@ static void op_any(uint64_t i) {
 
 static void test_model(void) {
     const char *wanted = getenv("WHEEL_OPERATIONS");
-    uint64_t operations = wanted != NULL ? strtoull(wanted, NULL, 10) : 1000000;
+    uint64_t operations = wanted != NULL ? strtoull(wanted, NULL, 10) : OPERATIONS;
     begin(random_below(1000 * SECOND));
     for (uint64_t i = 0; i < operations; i++) {
         if (model.now > UINT64_MAX / 4) { /* centuries have passed */
