@@ -29,7 +29,7 @@ void *__wrap_aligned_alloc(size_t alignment, size_t size) {
     return may_allocate() ? __real_aligned_alloc(alignment, size) : NULL;
 }
 
-#define SECOND    1000000000ULL
+#define SECOND 1000000000ULL
 #ifdef __SANITIZE_ADDRESS__ /* ten times as slow */
 #define OPERATIONS 200000
 #else
