@@ -140,7 +140,8 @@ describe("a reload", function()
     ]])
     local begun = net.connect(port):send "GET /begun HTTP/1.1\r\nHost: x\r\n\r\n"
     local half = net.connect(port)
-    half:send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n":wait "100 Continue"
+    half:send "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n"
+    half:wait "100 Continue"
     half:send "ab"
     box:wait_log("s", "begun")
     box:ok("reload", "s")

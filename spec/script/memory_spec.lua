@@ -91,7 +91,7 @@ describe("--memory-limit", function()
     serve [[
       local count = 0
       lunad.on_error(function(message) count = count + 1 lunad.status(count .. " " .. message) end)
-      lunad.every(0.01, hog)
+      lunad.every(0.2, hog) -- between them the status is told
     ]]
     box:wait_log("s", "uncaught error in a timer: " .. REACHED .. "4 MB%)\n    stack traceback:\n" ..
       "[^\n]*s%.lua:3: in ")

@@ -172,7 +172,7 @@ describe("at a stop, a child", function()
   end
 
   it("gets SIGTERM, and what it says then is in the log", function()
-    serve_child "trap 'echo so long; exit' TERM; echo set; sleep 600 & wait"
+    serve_child "trap 'echo so long; exit' TERM; echo set; while :; do sleep 0.01; done"
     box:wait_log("s", "s/c%[%d+%]: set\n")
     stop(box)
     assert.matches("stopping\n.*s/c%[%d+%]: so long\n.*stopped\n$", box:log "s")
@@ -244,7 +244,8 @@ describe("at a stop, a child", function()
 
   it("whose output callback sleeps for a moment still has all of its output delivered", function()
     box:serve([[
-      lunad.spawn { "sh", "-c", "trap 'echo one; sleep 0.1; echo two; exit' TERM; echo set; sleep 600 & wait",
+      lunad.spawn { "sh", "-c",
+        "trap 'echo one; sleep 0.1; echo two; exit' TERM; echo set; while :; do sleep 0.01; done",
         stdout = function(chunk) lunad.sleep(0.05) print("got", chunk) end }
     ]], "--stop-timeout", "60")
     box:wait_log("s", "got\tset")
