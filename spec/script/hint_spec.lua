@@ -2,14 +2,7 @@
 
 local support = require "support"
 
-local TERMINAL = os.tmpname()
-
-setup(function()
-  local command = "cc -O1 -D_GNU_SOURCE -o %s %s/spec/fixtures/terminal.c"
-  assert(os.execute(command:format(TERMINAL, support.root)))
-end)
-
-teardown(function() os.remove(TERMINAL) end)
+local TERMINAL = support.with_terminal(setup, teardown)
 
 describe("An error", function()
   local box = support.with_box(before_each, after_each)

@@ -565,6 +565,18 @@ function Box:close(force)
   end
 end
 
+-- Compile the program that runs words on a terminal of its own, for the specs of a file; returns its path.
+-- Give it busted's setup and teardown.
+function support.with_terminal(setup, teardown)
+  local path = os.tmpname()
+  setup(function()
+    local command = "cc -O1 -D_GNU_SOURCE -o %s %s/spec/fixtures/terminal.c"
+    assert(os.execute(command:format(path, support.root)))
+  end)
+  teardown(function() os.remove(path) end)
+  return path
+end
+
 -- Give each `it` of a describe block a box: local box = support.with_box(before_each, after_each).
 function support.with_box(before_each, after_each)
   local current
