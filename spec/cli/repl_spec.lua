@@ -106,7 +106,7 @@ describe("lunad repl on a terminal", function()
     console:run("function tick() if go then go = nil print 'tick' io.write 'half\\n' end end", "\r\n")
     console:run("t = lunad.every(0.05, tick)", "\r\n")
     console:type "go = true print 'set'\r"
-    console:see "\r\nset\r\n.*\r\27%[Jtick\r\nhalf\r\n> $"
+    console:see "\r\nset\r\n.*\r\27%[Jtick\r\n.*half\r\n> $" -- one piece of output, or two
     console:run("lunad.after(0.3, print, 'late') x = 5", "\r\n")
     console:type "return x, 'typed "
     console:see "late\r\n> return x, 'typed $"
