@@ -118,8 +118,11 @@ describe("The log under stress", function()
       local next_time = uv.hrtime() + ROTATION * 1e9
       rotations = rotations + 1
       assert(uv.fs_rename(box:path "log/s.log", box:path("log/old." .. rotations)))
-      local answer = ask "reopen"
-      assert(answer.ok, answer.error)
+      support.wait_for("the new log", function() -- the script may be busy for a moment
+        local answer = ask "reopen"
+        assert(answer.ok or answer.busy, answer.error)
+        return answer.ok
+      end)
       support.wait_for("the next rotation", function() return uv.hrtime() >= next_time end)
       local status = ask "status"
     until rotations >= 2 and status.text and #status.children == 0
