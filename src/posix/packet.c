@@ -12,7 +12,8 @@
 #include "base/base.h"
 
 #define VERSION "lunad/1 "
-#define FDS_MAX 8 /* that a packet can bring; all but one are an error, and are closed */
+#define FDS_MAX                                                                                    \
+    253 /* that a packet can bring, the most that there can be: all but one are an error, and are closed here */
 
 /* Make the pair. */
 int ld_packet_open(int ends[2]) {
@@ -54,6 +55,13 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
     return sent < 0 ? -errno : 0;
 }
 
+/* Let no close of a descriptor wait: a socket may have been prepared for that, with SO_LINGER and data that nobody reads, to
+ * hold this process up. */
+static void calm(int fd) {
+    static const struct linger none = {0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 /* Take the descriptors of a message: the only one, or none after closing several. */
 static int take_fd(struct msghdr *message, bool *several) {
     int fds[FDS_MAX];
@@ -66,8 +74,11 @@ static int take_fd(struct msghdr *message, bool *several) {
         }
     }
     *several = count > 1;
-    for (size_t i = 0; *several && i < count; i++) {
-        close(fds[i]);
+    for (size_t i = 0; i < count; i++) {
+        calm(fds[i]);
+        if (*several) {
+            close(fds[i]);
+        }
     }
     return count == 1 ? fds[0] : -1;
 }

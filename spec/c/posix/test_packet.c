@@ -1,5 +1,7 @@
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <regex.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -284,6 +286,53 @@ static void test_too_much(void) {
     close_pair(ends);
 }
 
+/* A socket whose close waits for long, as nobody reads what was written to it: its ends and its listener, to be closed. */
+static void make_lingering(int ends[3]) {
+    static const struct linger slow = {.l_onoff = 1, .l_linger = 3600};
+    static char bytes[65536];
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t size = sizeof address;
+    ends[2] = socket(AF_INET, SOCK_STREAM, 0);
+    REQUIRE(bind(ends[2], (struct sockaddr *)&address, size) == 0 && listen(ends[2], 1) == 0);
+    REQUIRE(getsockname(ends[2], (struct sockaddr *)&address, &size) == 0);
+    ends[0] = socket(AF_INET, SOCK_STREAM, 0);
+    REQUIRE(connect(ends[0], (struct sockaddr *)&address, size) == 0);
+    ends[1] = accept(ends[2], NULL, NULL);
+    REQUIRE(ends[1] >= 0);
+    while (send(ends[0], bytes, sizeof bytes, MSG_DONTWAIT) > 0) {
+    }
+    REQUIRE(setsockopt(ends[0], SOL_SOCKET, SO_LINGER, &slow, sizeof slow) == 0);
+}
+
+/* Receive such a socket, alone or COUNT times, as the last one that has it. */
+static void receive_lingering(const char *bytes, size_t count) {
+    int ends[2];
+    int slow[3];
+    struct ld_packet packet;
+    open_pair(ends);
+    make_lingering(slow);
+    send_raw(ends[0], bytes, strlen(bytes), slow[0], count);
+    close(slow[0]);
+    alarm(WAIT_SECONDS);
+    CHECK_INT(count == 1 && bytes[0] == 'l' ? 1 : -EPROTO, ld_packet_receive(ends[1], &packet));
+    if (packet.fd >= 0) {
+        close(packet.fd);
+    }
+    alarm(0);
+    close(slow[1]);
+    close(slow[2]);
+    close_pair(ends);
+}
+
+static void test_lingering(void) {
+    int before = check_descriptors();
+    receive_lingering("lunad/1 1 ok", 1);
+    receive_lingering("lunad/1 1 ok", 2);
+    receive_lingering("lunad/1 1 ok", FDS_MAX);
+    receive_lingering("junk", 1);
+    CHECK_INT(before, check_descriptors());
+}
+
 /* Receive descriptors when there can be no more. */
 static void receive_at_limit(void) {
     int ends[2];
@@ -409,6 +458,7 @@ static const struct check_case cases[] = {
     {"a word is found behind others, and stays where it is", test_queued},
     {"what is malformed is refused, and its descriptors are closed", test_malformed},
     {"too many bytes or descriptors are refused", test_too_much},
+    {"a socket that closes slowly holds nobody up", test_lingering},
     {"a descriptor that is lost is an error", test_lost_descriptor},
     {"random packets are received as a pattern sees them, and leak nothing", test_fuzz},
 };
