@@ -42,11 +42,35 @@ static json_t *on_reopen(void *host) {
 }
 
 /* Note who waits. */
-static void on_reload(void *host, struct ld_waiter *waiter, bool check) {
-    (void)host;
-    (void)check;
+static void note(struct ld_waiter *waiter) {
     waiter->next = waiters;
     waiters = waiter;
+}
+
+/* Note who waits for a reload, or refuse. One that is to be held is, until the client commits it or the next turn. */
+static json_t *on_reload(void *host, struct ld_waiter *waiter, const json_t *request, int fd) {
+    const json_t *check = json_object_get(request, "check");
+    (void)host;
+    FUZZ_CHECK(fd >= 0);
+    if (check != NULL && !json_is_boolean(check)) {
+        return json_pack("{s:b, s:s}", "ok", 0, "error", "\"check\" must be true or false");
+    }
+    note(waiter);
+    if (json_is_true(json_object_get(request, "hold"))) {
+        waiter->tell(waiter, json_pack("{s:b, s:b}", "ok", 1, "held", 1));
+    }
+    return NULL;
+}
+
+/* Take the word of a client. */
+static bool on_commit(void *host, const struct ld_waiter *waiter) {
+    const struct ld_waiter *at = waiters;
+    (void)host;
+    while (at != NULL && at != waiter) {
+        at = at->next;
+    }
+    FUZZ_CHECK(at == waiter);
+    return true;
 }
 
 /* Note who waits, or refuse. */
@@ -55,15 +79,17 @@ static json_t *on_eval(void *host, struct ld_waiter *waiter, const json_t *reque
     if (!json_is_string(json_object_get(request, "chunk"))) {
         return json_pack("{s:b, s:s}", "ok", 0, "error", "no chunk");
     }
-    on_reload(host, waiter, false);
+    (void)host;
+    note(waiter);
     return NULL;
 }
 
 /* Note who waits. */
 static json_t *on_later(void *host, struct ld_waiter *waiter, const json_t *request, int fd) {
+    (void)host;
     (void)request;
     FUZZ_CHECK(fd >= 0);
-    on_reload(host, waiter, false);
+    note(waiter);
     return NULL;
 }
 
@@ -82,6 +108,7 @@ static const struct ld_control_ops ops = {.status = on_status,
                                           .stop = on_stop,
                                           .reopen = on_reopen,
                                           .reload = on_reload,
+                                          .commit = on_commit,
                                           .eval = on_eval,
                                           .profile = on_later,
                                           .heap = on_later,
@@ -210,7 +237,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     while (is_too_much && request.size < TOO_MUCH) {
         ld_text_puts(&request, "################################################################");
     }
-    bool hangs_up = mode >= 192 && mode < 224;
+    bool holds = memmem(request.data, request.size, "hold", 4) != NULL; /* when they come decides */
+    bool hangs_up = (mode >= 192 && mode < 224) || holds;
     talk(fd, &request, piece, hangs_up ? 0 : count_lines(&request) + (size_t)is_too_much, &answers);
     if (!hangs_up) {
         check_answers(&request, &answers);

@@ -33,6 +33,7 @@ struct peer {
     size_t searched; /* no newline before this */
     bool waiting;    /* for an answer of the host */
     bool is_heard;   /* while it waits: it may say that it will send nothing more */
+    bool holds;      /* while it waits: it is to commit what it has asked for */
     unsigned unsent; /* how many answers, and parts of one, it has not read */
     bool refused;    /* it gets one answer, and no more */
     bool is_quiet;   /* nothing of it waits here for an answer: it is in the lobby */
@@ -209,20 +210,9 @@ static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
     struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
     peer->waiting = false;
     peer->is_heard = false;
+    peer->holds = false;
     send_answer(peer, answer);
     serve_next(peer);
-}
-
-/* Ask the host for a reload, or whether one would succeed. */
-static void ask_reload(struct peer *peer, const json_t *request) {
-    const json_t *check = json_object_get(request, "check");
-    if (check != NULL && !json_is_boolean(check)) {
-        send_answer(peer, failure("\"check\" must be true or false"));
-        return;
-    }
-    peer->waiting = true;
-    peer->waiter.done = on_verdict;
-    peer->control->ops->reload(peer->control->host, &peer->waiter, json_is_true(check));
 }
 
 /* Whether a client can be sent a part of its answer. */
@@ -238,7 +228,11 @@ static bool tell_part(struct ld_waiter *waiter, json_t *part) {
         json_decref(part);
         return false;
     }
+    peer->holds = json_is_true(json_object_get(part, "held"));
     send_answer(peer, part);
+    if (peer->holds) {
+        serve_next(peer);
+    }
     return true;
 }
 
@@ -260,6 +254,17 @@ static void ask_later(struct peer *peer, const json_t *request,
     }
 }
 
+/* Serve a request of a client that holds a reload: it can only commit that. */
+static void serve_holder(struct peer *peer, const char *verb) {
+    const struct ld_control *control = peer->control;
+    if (strcmp(verb, "commit") != 0) {
+        send_answer(peer, failure("a reload is held for this client: \"commit\" it, or close the "
+                                  "connection to give it up"));
+    } else if (control->ops->commit(control->host, &peer->waiter)) {
+        peer->holds = false;
+    }
+}
+
 /* Serve one request. */
 static void serve_request(struct peer *peer, const json_t *request) {
     const struct ld_control_ops *ops = peer->control->ops;
@@ -270,7 +275,8 @@ static void serve_request(struct peer *peer, const json_t *request) {
     const struct {
         const char *verb;
         json_t *(*ask)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
-    } later[] = {{"eval", ops->eval},
+    } later[] = {{"reload", ops->reload},
+                 {"eval", ops->eval},
                  {"profile", ops->profile},
                  {"heap", ops->heap},
                  {"metrics", ops->metrics}};
@@ -279,8 +285,12 @@ static void serve_request(struct peer *peer, const json_t *request) {
         send_answer(peer, failure("a request is an object with a \"verb\""));
         return;
     }
-    if (strcmp(verb, "reload") == 0) {
-        ask_reload(peer, request);
+    if (peer->holds) {
+        serve_holder(peer, verb);
+        return;
+    }
+    if (strcmp(verb, "commit") == 0) {
+        send_answer(peer, failure("no reload is held for this client"));
         return;
     }
     for (size_t i = 0; i < LD_COUNT(later); i++) {
@@ -315,7 +325,7 @@ static void serve_line(struct peer *peer, const char *line, size_t size) {
 
 /* Whether a client can be served now. */
 static bool is_servable(const struct peer *peer) {
-    return !peer->refused && !peer->waiting && peer->unsent == 0 &&
+    return !peer->refused && (!peer->waiting || peer->holds) && peer->unsent == 0 &&
            !uv_is_closing((const uv_handle_t *)&peer->pipe);
 }
 
@@ -353,7 +363,7 @@ static void serve_next(struct peer *peer) {
         serve_line(peer, peer->input.data + start, end - start);
     }
     if (!is_servable(peer)) {
-        if (!peer->is_heard || peer->input.size > peer->start) {
+        if (!(peer->is_heard || peer->holds) || peer->input.size > peer->start) {
             uv_read_stop((uv_stream_t *)&peer->pipe);
         }
         return;
@@ -370,7 +380,7 @@ static void serve_next(struct peer *peer) {
         refuse_peer(peer, "a request has more than 1 MiB");
     } else {
         uv_read_start((uv_stream_t *)&peer->pipe, on_alloc, on_read);
-        set_quiet(peer, peer->input.size == 0);
+        set_quiet(peer, peer->input.size == 0 && !peer->holds);
     }
 }
 
@@ -405,7 +415,7 @@ static void on_read(uv_stream_t *stream, ssize_t size, const uv_buf_t *buffer) {
     if (size == 0 || size == UV_ENOBUFS) { /* ENOBUFS: it must wait */
         return;
     }
-    if (size < 0 && peer->waiting && !is_gone(peer)) {
+    if (size < 0 && peer->waiting && !peer->holds && !is_gone(peer)) {
         uv_read_stop(stream);
         peer->control->ops->interrupt(peer->control->host, &peer->waiter);
         return;

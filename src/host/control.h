@@ -13,10 +13,10 @@ struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
     void (*done)(struct ld_waiter *waiter, json_t *answer);
-    /* Whether the client has read what was sent before, so that it can be told a part. NULL for a reload. */
+    /* Whether the client has read what was sent before, so that it can be told a part. NULL for one that is told none. */
     bool (*can_tell)(const struct ld_waiter *waiter);
     /* Send a PART before that, whose reference is taken over; false if the client has not read what was sent
-     * before. A client that has gone is forgotten inside. NULL for a waiter of a reload. */
+     * before. A client that has gone is forgotten inside. Likewise. */
     bool (*tell)(struct ld_waiter *waiter, json_t *part);
 };
 
@@ -25,9 +25,11 @@ struct ld_control_ops {
     json_t *(*status)(void *host);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
-    /* Ask for a reload, or with CHECK whether one would succeed; WAITER is told in a later turn of the loop how
-     * that ended. */
-    void (*reload)(void *host, struct ld_waiter *waiter, bool check);
+    /* Reload as a REQUEST of the client on FD asks. NULL: WAITER is told in a later turn of the loop how that
+     * ended. A part of the answer with "held": true means that the client is to commit it. */
+    json_t *(*reload)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    /* Commit the reload that is held for WAITER; false if none is. */
+    bool (*commit)(void *host, const struct ld_waiter *waiter);
     /* Run the chunk of a REQUEST of the client on FD. NULL: WAITER is told in a later turn of the loop how that
      * ended. */
     json_t *(*eval)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);

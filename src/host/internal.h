@@ -49,6 +49,7 @@ enum ld_reload_phase {
     LD_RELOAD_NONE,
     LD_RELOAD_ASKING,  /* the old generation is asked for its state */
     LD_RELOAD_LOADING, /* the new generation is not ready */
+    LD_RELOAD_HELD,    /* it is ready, and waits for the word of the holder */
 };
 
 enum ld_stop_phase {
@@ -80,7 +81,10 @@ struct ld_reload {
     struct ld_text why;              /* not empty: it has failed */
     struct ld_waiter *waiters;       /* of the reload under way */
     struct ld_waiter *later_waiters; /* of the next one */
-    struct ld_memory *refused;       /* what the last one had loaded, if it was refused; or NULL */
+    struct ld_waiter *holder; /* of the waiters, the one whose word is waited for; NULL: none */
+    struct ld_waiter *later_holder; /* the same of the next one, which was asked for by this */
+    bool go;                        /* the holder has given its word */
+    struct ld_memory *refused;      /* what the last one had loaded, if it was refused; or NULL */
     struct ld_waiter
         *trial_waiters; /* of the next trial, which was asked for unless this is NULL */
     uint64_t ok;
@@ -223,6 +227,18 @@ void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter);
 
 /* Ask whether a reload would succeed: the new generation is made, and discarded when it is ready. */
 void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Ask for a reload that is held when the new generation is ready: nothing has changed by then, and WAITER is told
+ * a part of its answer with "held": true, "generation" and "ms". It gives its word by ld_reload_commit, or gives the
+ * reload up by ld_reload_forget. Held new code that fails is refused at once, and WAITER told so; so it is when
+ * the word does not come within twice the --start-timeout and 2 s. */
+void ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Let the new generation that is held for WAITER become the service in the next turn; false if none is. */
+bool ld_reload_commit(struct ld_host *host, const struct ld_waiter *waiter);
+
+/* Whether a reload was asked for that has not begun. */
+bool ld_reload_is_asked(const struct ld_host *host);
 
 /* Forget a waiter. */
 void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter);

@@ -198,9 +198,10 @@ static enum fate serve_line(struct ld_lobby *lobby, struct seat *seat, const cha
     const char *verb = json_string_value(json_object_get(request, "verb"));
     bool is_reload = verb != NULL && strcmp(verb, "reload") == 0 &&
                      !json_is_true(json_object_get(request, "check"));
+    bool is_commit = verb != NULL && strcmp(verb, "commit") == 0;
     enum fate fate = LEFT;
     seat->wants_reload = is_reload;
-    if (verb != NULL && (!is_reload || news->refuses_reload) &&
+    if (verb != NULL && !is_commit && (!is_reload || news->refuses_reload) &&
         recv(seat->fd, taken, size, MSG_DONTWAIT) == (ssize_t)size) {
         seat->wants_reload = false;
         bool is_same = memcmp(taken, line, size) == 0; /* else the loop has taken what was seen */

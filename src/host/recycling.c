@@ -52,7 +52,7 @@ static void log_heap(const struct ld_host *host) {
 /* Whether a reload is under way, or asked for. A trial is none. */
 static bool is_reloading(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
-    return (reload->phase != LD_RELOAD_NONE && !reload->is_trial) || reload->asked;
+    return (reload->phase != LD_RELOAD_NONE && !reload->is_trial) || ld_reload_is_asked(host);
 }
 
 /* Ask for a reload if it is time for one. A reload that is under way, or asked for, is as good. */

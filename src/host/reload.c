@@ -17,8 +17,9 @@
 #include "script/guard.h"
 #include "script/task.h"
 
-#define SOON_NS   5000000 /* for a timer that is to fire in a moment */
-#define MOMENT_MS 20
+#define SOON_NS            5000000 /* for a timer that is to fire in a moment */
+#define MOMENT_MS          20
+#define HELD_SLACK_SECONDS 2.0 /* that a word may take, beside the time of two starts */
 
 /* Ask for a reload. Requests during a reload are joined into the next one. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
@@ -36,6 +37,35 @@ void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter) {
     host->reload.trial_waiters = waiter;
 }
 
+/* Ask for a reload that is held. */
+void ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter) {
+    struct ld_reload *reload = &host->reload;
+    if (reload->later_holder != NULL) {
+        waiter->done(waiter,
+                     json_pack("{s:b, s:s}", "ok", 0, "error", "another reload waits to be held"));
+        return;
+    }
+    reload->later_holder = waiter;
+    waiter->next = reload->later_waiters;
+    reload->later_waiters = waiter;
+}
+
+/* Give the word for the reload that is held. */
+bool ld_reload_commit(struct ld_host *host, const struct ld_waiter *waiter) {
+    struct ld_reload *reload = &host->reload;
+    bool is_held = reload->phase == LD_RELOAD_HELD && reload->holder == waiter;
+    if (is_held) {
+        reload->go = true;
+        ld_alarm_wake_at(host, 0);
+    }
+    return is_held;
+}
+
+/* Whether a reload was asked for. */
+bool ld_reload_is_asked(const struct ld_host *host) {
+    return host->reload.asked || host->reload.later_holder != NULL;
+}
+
 /* Take a waiter out of a list. */
 static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
     while (*list != NULL && *list != waiter) {
@@ -51,6 +81,14 @@ void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
     take_out(&host->reload.waiters, waiter);
     take_out(&host->reload.later_waiters, waiter);
     take_out(&host->reload.trial_waiters, waiter);
+    if (host->reload.later_holder == waiter) {
+        host->reload.later_holder = NULL;
+    }
+    if (host->reload.holder == waiter) {
+        host->reload.holder = NULL;
+        ld_text_puts(&host->reload.why, "the client that was to commit it has gone");
+        ld_alarm_wake_at(host, 0);
+    }
 }
 
 /* Tell all waiters in a list how the reload ended. */
@@ -66,6 +104,7 @@ static void tell(struct ld_waiter **list, json_t *answer) {
 /* Note that no reload is under way any more; how long it took, in milliseconds. */
 static double end_phase(struct ld_host *host) {
     host->reload.phase = LD_RELOAD_NONE;
+    host->reload.holder = NULL;
     ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     return (double)(uv_hrtime() - host->reload.started) / 1e6;
 }
@@ -150,6 +189,7 @@ void ld_reload_abandon(struct ld_host *host) {
     bool under_way = reload->phase != LD_RELOAD_NONE;
     reload->asked = false;
     reload->phase = LD_RELOAD_NONE;
+    reload->holder = reload->later_holder = NULL;
     close_next(host);
     static const char message[] = "the daemon is stopping";
     forget_refused(reload);
@@ -206,9 +246,13 @@ static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results)
 
 /* Take the request that is served now: a reload, or if none was asked for a trial. */
 static void take_request(struct ld_reload *reload) {
-    struct ld_waiter **waiters = reload->asked ? &reload->later_waiters : &reload->trial_waiters;
-    reload->is_trial = !reload->asked;
+    bool is_asked = reload->asked || reload->later_holder != NULL;
+    struct ld_waiter **waiters = is_asked ? &reload->later_waiters : &reload->trial_waiters;
+    reload->is_trial = !is_asked;
     reload->asked = false;
+    reload->holder = reload->later_holder;
+    reload->later_holder = NULL;
+    reload->go = false;
     reload->waiters = *waiters;
     *waiters = NULL;
 }
@@ -380,6 +424,37 @@ static bool is_about_to_end(const struct ld_script *script) {
     return only_soon;
 }
 
+/* Hold the new generation, which is ready, until the holder gives its word. */
+static void hold(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    double start_timeout = host->service->options->start_timeout;
+    double ms = (double)(uv_hrtime() - reload->started) / 1e6;
+    ld_guard_stop();
+    reload->phase = LD_RELOAD_HELD;
+    reload->deadline = ld_alarm_deadline(host, 2 * start_timeout + HELD_SLACK_SECONDS);
+    bool told = reload->holder->tell(
+        reload->holder, json_pack("{s:b, s:b, s:i, s:f}", "ok", 1, "held", 1, "generation",
+                                  (int)reload->next->generation, "ms", ms));
+    if (!told && ld_text_is_empty(&reload->why)) {
+        ld_text_puts(&reload->why, "the client that was to commit it does not read");
+    }
+}
+
+/* Check whether the word for the generation that is held has come. */
+static void step_held(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    if (!reload->go && uv_now(&host->loop) >= reload->deadline) {
+        ld_text_puts(&reload->why, "it was ready, but no commit came in time");
+    }
+    if (has_failed(host)) {
+        refuse(host);
+    } else if (reload->go) {
+        commit(host);
+    } else {
+        ld_alarm_wake_at(host, reload->deadline);
+    }
+}
+
 /* Check whether the new generation has become ready. One that may be over in a moment has that moment,
  * but not longer: a timer that keeps arming itself is a service too. */
 static void step_loading(struct ld_host *host) {
@@ -395,6 +470,8 @@ static void step_loading(struct ld_host *host) {
         }
         if (reload->is_trial) {
             pass_trial(host);
+        } else if (reload->holder != NULL) {
+            hold(host);
         } else {
             commit(host);
         }
@@ -405,7 +482,7 @@ static void step_loading(struct ld_host *host) {
 
 /* Continue a reload, or begin one. */
 void ld_reload_step(struct ld_host *host) {
-    bool is_asked = host->reload.asked || host->reload.trial_waiters != NULL;
+    bool is_asked = ld_reload_is_asked(host) || host->reload.trial_waiters != NULL;
     if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE && is_asked) {
         begin(host);
     }
@@ -414,5 +491,8 @@ void ld_reload_step(struct ld_host *host) {
     }
     if (host->reload.phase == LD_RELOAD_LOADING) {
         step_loading(host);
+    }
+    if (host->reload.phase == LD_RELOAD_HELD) {
+        step_held(host);
     }
 }

@@ -29,13 +29,38 @@ static json_t *answer_reopen(void *arg) {
                   : json_pack("{s:b}", "ok", 1);
 }
 
-/* Begin to answer "reload". */
-static void ask_reload(void *arg, struct ld_waiter *waiter, bool check) {
-    if (check) {
+/* Make the answer to a request that cannot be served. */
+static json_t *failure(const char *message) {
+    return json_pack("{s:b, s:s}", "ok", 0, "error", message);
+}
+
+/* Begin to answer "reload": do it, only try it ("check"), or hold it until the client commits it ("hold"). */
+static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    const json_t *check = json_object_get(request, "check");
+    const json_t *hold = json_object_get(request, "hold");
+    (void)fd;
+    if (check != NULL && !json_is_boolean(check)) {
+        return failure("\"check\" must be true or false");
+    }
+    if (hold != NULL && !json_is_boolean(hold)) {
+        return failure("\"hold\" must be true or false");
+    }
+    if (json_is_true(check) && json_is_true(hold)) {
+        return failure("a reload that is only checked cannot be held");
+    }
+    if (json_is_true(check)) {
         ld_reload_ask_trial(arg, waiter);
+    } else if (json_is_true(hold)) {
+        ld_reload_ask_held(arg, waiter);
     } else {
         ld_reload_ask(arg, waiter);
     }
+    return NULL;
+}
+
+/* Do what "commit" asks for. */
+static bool commit_reload(void *arg, const struct ld_waiter *waiter) {
+    return ld_reload_commit(arg, waiter);
 }
 
 /* Begin to answer "eval". */
@@ -74,8 +99,8 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {
-        answer_status, answer_stop, answer_reopen, ask_reload, ask_eval,
-        ask_profile,   ask_heap,    ask_metrics,   interrupt,  forget_waiter};
+    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
+                                              commit_reload, ask_eval,    ask_profile,   ask_heap,
+                                              ask_metrics,   interrupt,   forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

@@ -54,7 +54,7 @@ static void check_end(struct ld_host *host) {
         }
     }
     if (!ld_script_is_alive(script) && !host->service->is_console &&
-        host->reload.phase == LD_RELOAD_NONE && !host->reload.asked) {
+        host->reload.phase == LD_RELOAD_NONE && !ld_reload_is_asked(host)) {
         bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
         ld_stop_finish(
             host,
@@ -76,7 +76,7 @@ static void tell_errors(struct ld_host *host) {
 
 /* Whether a part has something to do in the next turn. */
 static bool is_due(const struct ld_host *host) {
-    bool reload_due = host->state == LD_HOST_RUNNING && host->reload.asked &&
+    bool reload_due = host->state == LD_HOST_RUNNING && ld_reload_is_asked(host) &&
                       host->reload.phase == LD_RELOAD_NONE;
     return reload_due || (host->script != NULL && host->script->wants != 0);
 }

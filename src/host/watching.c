@@ -286,7 +286,7 @@ static void look(struct ld_host *host) {
 void ld_watching_step(struct ld_host *host) {
     struct ld_watching *watch = &host->watch;
     if (!host->service->options->watch || host->state != LD_HOST_RUNNING ||
-        host->reload.phase != LD_RELOAD_NONE || host->reload.asked) {
+        host->reload.phase != LD_RELOAD_NONE || ld_reload_is_asked(host)) {
         return;
     }
     if (watch->ends != host->reload.ok + host->reload.failed + 1 ||
