@@ -96,26 +96,41 @@ static struct ld_memory_file *find_noted(struct ld_memory *memory, const char *p
     return file;
 }
 
-/* Add a file, of which nothing but the names is known; NULL if memory ran out. */
-static struct ld_memory_file *add_file(struct ld_memory *memory, const char *path,
-                                       const char *module) {
+/* Put a copy of a string, or of none, into PLACE; false if memory ran out. */
+static bool copy(char **place, const char *string) {
+    *place = string != NULL ? strdup(string) : NULL;
+    return *place != NULL || string == NULL;
+}
+
+/* Add a file with the NAMES of another, and nothing else of it; NULL if memory ran out. */
+static struct ld_memory_file *add_names(struct ld_memory *memory,
+                                        const struct ld_memory_file *names) {
     struct ld_memory_file **files = ld_grow(memory->files, memory->count, sizeof(void *));
     memory->files = files != NULL ? files : memory->files;
     struct ld_memory_file *file = files != NULL ? calloc(1, sizeof *file) : NULL;
     if (file == NULL) {
         return NULL;
     }
-    file->path = strdup(path);
-    file->module = module != NULL ? strdup(module) : NULL;
-    file->absolute = make_absolute(path);
-    if (file->path == NULL || file->absolute == NULL || (module != NULL && file->module == NULL)) {
+    if (!copy(&file->path, names->path) || !copy(&file->module, names->module) ||
+        !copy(&file->absolute, names->absolute) || !copy(&file->real, names->real)) {
         free_file(memory, file);
         return NULL;
     }
-    struct ld_memory_file **bucket = bucket_of(memory, path);
+    struct ld_memory_file **bucket = bucket_of(memory, names->path);
     file->next = *bucket;
     *bucket = file;
     files[memory->count++] = file;
+    return file;
+}
+
+/* Add a file, of which nothing but the names is known; NULL if memory ran out. */
+static struct ld_memory_file *add_file(struct ld_memory *memory, const char *path,
+                                       const char *module) {
+    char *absolute = make_absolute(path);
+    const struct ld_memory_file names = {
+        .path = (char *)path, .module = (char *)module, .absolute = absolute};
+    struct ld_memory_file *file = absolute != NULL ? add_names(memory, &names) : NULL;
+    free(absolute);
     return file;
 }
 
@@ -152,6 +167,24 @@ int ld_memory_note(struct ld_memory *memory, enum ld_memory_kind kind, const cha
     struct ld_texts_item *before = file->text;
     file->text = text != NULL ? ld_texts_hold_again(text) : NULL;
     ld_texts_drop(memory->texts, before);
+    return 0;
+}
+
+/* Add a file. */
+int ld_memory_add(struct ld_memory *memory, const struct ld_memory_file *file) {
+    if (find_noted(memory, file->path, file->module) != NULL) {
+        return -EEXIST;
+    }
+    if (is_full(memory, NULL, file->text)) {
+        return -E2BIG;
+    }
+    struct ld_memory_file *made = add_names(memory, file);
+    if (made == NULL) {
+        return -ENOMEM;
+    }
+    made->kind = file->kind;
+    made->text = file->text != NULL ? ld_texts_hold_again(file->text) : NULL;
+    memory->bytes += file->text != NULL ? file->text->size : 0;
     return 0;
 }
 

@@ -44,6 +44,10 @@ void ld_memory_drop(struct ld_memory *memory);
 int ld_memory_note(struct ld_memory *memory, enum ld_memory_kind kind, const char *path,
                    const char *module, struct ld_texts_item *text);
 
+/* Add a FILE with all of its names as they are, the text held once more; 0, -ENOMEM, -EEXIST for a path and module
+ * that was noted, -E2BIG if there is no room. */
+int ld_memory_add(struct ld_memory *memory, const struct ld_memory_file *file);
+
 /* Whether what is missing is noted. */
 bool ld_memory_wants_missing(const struct ld_memory *memory);
 
