@@ -1,9 +1,10 @@
 #include "script/transfer.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <lauxlib.h>
 #include <uv.h>
+
+#include "script/data_path.h"
 
 #define UNTIMED 1024 /* values between two readings of the clock */
 
@@ -25,19 +26,6 @@ struct copy {
 
 static void copy_value(struct copy *copy, const struct step *step);
 
-/* Whether a string can follow a "." in Lua. */
-static bool is_identifier(const char *name, size_t size) {
-    if (size == 0 || isdigit((unsigned char)name[0])) {
-        return false;
-    }
-    for (size_t i = 0; i < size; i++) {
-        if (!isalnum((unsigned char)name[i]) && name[i] != '_') {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* Add the path of a value: "state.list[2].x". */
 static void add_path(const struct copy *copy, const struct step *step) {
     if (step->key == 0) {
@@ -45,34 +33,7 @@ static void add_path(const struct copy *copy, const struct step *step) {
         return;
     }
     add_path(copy, step->parent);
-    lua_State *from = copy->from;
-    size_t size;
-    const char *name;
-    switch (lua_type(from, step->key)) {
-    case LUA_TSTRING:
-        name = lua_tolstring(from, step->key, &size);
-        if (is_identifier(name, size)) {
-            ld_text_format(copy->why, ".%s", name);
-        } else {
-            ld_text_puts(copy->why, "[\"");
-            ld_text_add_escaped(copy->why, name, size, false);
-            ld_text_puts(copy->why, "\"]");
-        }
-        break;
-    case LUA_TNUMBER:
-        if (lua_isinteger(from, step->key)) {
-            ld_text_format(copy->why, "[%lld]", (long long)lua_tointeger(from, step->key));
-        } else {
-            ld_text_format(copy->why, "[%.14g]", lua_tonumber(from, step->key));
-        }
-        break;
-    case LUA_TBOOLEAN:
-        ld_text_format(copy->why, "[%s]", lua_toboolean(from, step->key) ? "true" : "false");
-        break;
-    default:
-        ld_text_format(copy->why, "[%s]", luaL_typename(from, step->key));
-        break;
-    }
+    ld_data_path_add(copy->why, copy->from, step->key);
 }
 
 /* Give up, naming the value. */
