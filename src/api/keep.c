@@ -5,10 +5,11 @@
 
 #include "api/module.h"
 #include "script/luax.h"
+#include "script/pack.h"
 #include "script/transfer.h"
 
 static const char kept_key;   /* of the table of what this generation keeps in the registry */
-static const char before_key; /* of what the one before has kept */
+static const char before_key; /* of what the one before has kept, and this has not asked for yet */
 
 /* Push the value of the name in argument 1 in a table of the registry; true if there is one. */
 static bool push_from(lua_State *L, const void *key) {
@@ -17,6 +18,15 @@ static bool push_from(lua_State *L, const void *key) {
     bool any = lua_rawget(L, -2) != LUA_TNIL;
     lua_remove(L, -2);
     return any;
+}
+
+/* Forget that the generation before has kept the name in argument 1. */
+static void forget_before(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &before_key);
+    lua_pushvalue(L, 1);
+    lua_pushnil(L);
+    lua_rawset(L, -3);
+    lua_pop(L, 1);
 }
 
 /* keep(name, default) -> value */
@@ -35,6 +45,7 @@ static int l_keep(lua_State *L) {
     lua_pushvalue(L, -3);
     lua_rawset(L, -3);
     lua_pop(L, 1);
+    forget_before(L);
     return 1;
 }
 
@@ -46,6 +57,50 @@ int ld_api_keep_hand_on(struct ld_script *from, struct ld_script *to, uint64_t d
     lua_pop(from->L, 1);
     if (rc == 0) {
         lua_rawsetp(to->L, LUA_REGISTRYINDEX, &before_key); /* the key is there */
+    }
+    return rc;
+}
+
+/* Push what a generation keeps, or what it has not asked for. */
+void ld_api_keep_push(const struct ld_script *script, bool is_asked) {
+    lua_rawgetp(script->L, LUA_REGISTRYINDEX, is_asked ? &kept_key : &before_key);
+}
+
+/* Pack what a generation keeps. */
+int ld_api_keep_pack(struct ld_script *from, struct ld_text *out, uint64_t deadline,
+                     struct ld_text *why) {
+    ld_api_keep_push(from, true);
+    int rc = ld_pack_value(from->L, "keep", out, deadline, why);
+    lua_pop(from->L, 1);
+    return rc;
+}
+
+/* Add the pairs of the table in argument 1 to what the generation before has kept. Runs protected. */
+static int add_before(lua_State *L) {
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &before_key);
+    lua_pushnil(L);
+    while (lua_next(L, 1) != 0) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_rawset(L, 2);
+    }
+    return 0;
+}
+
+/* Give a generation what is packed. */
+int ld_api_keep_unpack(struct ld_script *script, const struct ld_text *packed,
+                       struct ld_text *why) {
+    lua_State *L = script->L;
+    int rc = ld_unpack_value(L, ld_text_string(packed), packed->size, why);
+    if (rc == 0) {
+        lua_pushcfunction(L, add_before);
+        lua_insert(L, -2);
+        rc = lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : -1;
+        if (rc < 0) {
+            ld_text_puts(why, lua_tostring(L, -1));
+            lua_pop(L, 1);
+        }
     }
     return rc;
 }

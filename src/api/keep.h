@@ -11,4 +11,15 @@
 int ld_api_keep_hand_on(struct ld_script *from, struct ld_script *to, uint64_t deadline,
                         struct ld_text *why);
 
+/* Pack what FROM keeps, as it is now (see pack.h); likewise. */
+int ld_api_keep_pack(struct ld_script *from, struct ld_text *out, uint64_t deadline,
+                     struct ld_text *why);
+
+/* Add a PACKED table to what SCRIPT, which has not run yet, is given when it asks. 0, or -1 with the reason in WHY. */
+int ld_api_keep_unpack(struct ld_script *script, const struct ld_text *packed, struct ld_text *why);
+
+/* Push, to the stack of SCRIPT, the table of what it keeps, as it is now; or, with IS_ASKED false, of what it was
+ * given by ld_api_keep_unpack or by the generation before, and has not asked for yet. Never raises. */
+void ld_api_keep_push(const struct ld_script *script, bool is_asked);
+
 #endif

@@ -13,6 +13,7 @@
 #include "script/interrupt.h"
 #include "script/lua_json.h"
 #include "script/luax.h"
+#include "script/pack.h"
 #include "script/task.h"
 #include "script/transfer.h"
 
@@ -190,21 +191,30 @@ static int set_state(lua_State *L) {
     return 0;
 }
 
+/* Set lunad.state to the value at the top, which is popped; 0, or -1 with the reason in WHY. */
+static int take_state(lua_State *L, struct ld_text *why) {
+    lua_pushcfunction(L, set_state);
+    lua_insert(L, -2);
+    if (lua_pcall(L, 1, 0, 0) == LUA_OK) {
+        return 0;
+    }
+    ld_text_puts(why, lua_tostring(L, -1));
+    lua_pop(L, 1);
+    return -1;
+}
+
 /* Set lunad.state to a copy. */
 int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
                           struct ld_text *why) {
-    lua_State *L = script->L;
-    int rc = ld_transfer_value(from, L, deadline, "state", why);
-    if (rc == 0) {
-        lua_pushcfunction(L, set_state);
-        lua_insert(L, -2);
-        rc = lua_pcall(L, 1, 0, 0) == LUA_OK ? 0 : -1;
-        if (rc < 0) {
-            ld_text_puts(why, lua_tostring(L, -1));
-            lua_pop(L, 1);
-        }
-    }
-    return rc;
+    int rc = ld_transfer_value(from, script->L, deadline, "state", why);
+    return rc == 0 ? take_state(script->L, why) : rc;
+}
+
+/* Set lunad.state to what is packed. */
+int ld_api_life_unpack_state(struct ld_script *script, const struct ld_text *packed,
+                             struct ld_text *why) {
+    int rc = ld_unpack_value(script->L, ld_text_string(packed), packed->size, why);
+    return rc == 0 ? take_state(script->L, why) : rc;
 }
 
 /* Push the last on_stop function, which leaves the list, and the reason. */

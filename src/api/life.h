@@ -14,6 +14,10 @@ int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task);
 int ld_api_life_set_state(struct ld_script *script, lua_State *from, uint64_t deadline,
                           struct ld_text *why);
 
+/* Set lunad.state to what is PACKED (see pack.h); 0, or -1 with the reason in WHY. */
+int ld_api_life_unpack_state(struct ld_script *script, const struct ld_text *packed,
+                             struct ld_text *why);
+
 /* Run the on_stop functions, the last one first, one after the other; script->on_stop.done is set when
  * they are done, at once or later. REASON is static. */
 void ld_api_life_run_on_stop(struct ld_script *script, const char *reason);
