@@ -1,0 +1,201 @@
+#include "engine/mailboxes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "engine/mail_packet.h"
+
+/* What a worker is to be told about another one. */
+enum news { NEWS_NONE, NEWS_PEER, NEWS_GONE };
+
+/* The box of a worker. */
+struct box {
+    uv_poll_t room; /* tells when news can be put into it */
+    struct ld_mailboxes *boxes;
+    unsigned number;
+    int ends[2];                                 /* to read and to write */
+    unsigned char news[LD_MAIL_WORKERS_MAX + 1]; /* of enum news, about each worker */
+};
+
+struct ld_mailboxes {
+    uv_loop_t *loop;
+    struct box **box; /* COUNT of them; worker 1 is at 0 */
+    unsigned count;
+    unsigned open_handles;
+    bool is_closed;
+};
+
+/* Make a set. */
+struct ld_mailboxes *ld_mailboxes_new(uv_loop_t *loop) {
+    struct ld_mailboxes *boxes = calloc(1, sizeof *boxes);
+    if (boxes != NULL) {
+        boxes->loop = loop;
+    }
+    return boxes;
+}
+
+/* Free the set after its last handle is closed. */
+static void release(struct ld_mailboxes *boxes) {
+    if (boxes->is_closed && boxes->open_handles == 0) {
+        free(boxes->box);
+        free(boxes);
+    }
+}
+
+/* Free a box that is closed. */
+static void on_closed(uv_handle_t *handle) {
+    struct box *box = LD_CONTAINER_OF((uv_poll_t *)handle, struct box, room);
+    struct ld_mailboxes *boxes = box->boxes;
+    free(box);
+    boxes->open_handles--;
+    release(boxes);
+}
+
+/* Close a box. */
+static void close_box(struct box *box) {
+    uv_close((uv_handle_t *)&box->room, on_closed);
+    close(box->ends[0]);
+    close(box->ends[1]);
+}
+
+/* Make the box of a worker; NULL with a negative errno in *RC. */
+static struct box *open_box(struct ld_mailboxes *boxes, unsigned number, int *rc) {
+    struct box *box = calloc(1, sizeof *box);
+    *rc = box == NULL ? -ENOMEM : ld_mail_packet_open(box->ends);
+    if (*rc < 0) {
+        free(box);
+        return NULL;
+    }
+    box->boxes = boxes;
+    box->number = number;
+    *rc = uv_poll_init(boxes->loop, &box->room, box->ends[1]);
+    if (*rc < 0) {
+        close(box->ends[0]);
+        close(box->ends[1]);
+        free(box);
+        return NULL;
+    }
+    uv_unref((uv_handle_t *)&box->room);
+    boxes->open_handles++;
+    return box;
+}
+
+/* Put the news about worker ABOUT into a box; false if there is no room. What the box cannot take for
+ * another reason than that is dropped. */
+static bool tell_one(struct box *box, unsigned about) {
+    const struct ld_mailboxes *boxes = box->boxes;
+    struct ld_mail_packet packet = {.kind = LD_MAIL_GONE, .from = about, .fd = -1};
+    if (box->news[about] == NEWS_PEER && about <= boxes->count) {
+        packet.kind = LD_MAIL_PEER;
+        packet.fd = boxes->box[about - 1]->ends[1];
+    }
+    int rc = ld_mail_packet_send(box->ends[1], &packet);
+    bool is_full = rc == -EAGAIN || rc == -ENOBUFS || rc == -ENOMEM || rc == -ETOOMANYREFS;
+    if (!is_full) {
+        box->news[about] = NEWS_NONE;
+    }
+    return !is_full;
+}
+
+static void on_room(uv_poll_t *room, int status, int events);
+
+/* Put all news into a box, or wait until it has room. */
+static void tell(struct box *box) {
+    bool has_room = true;
+    for (unsigned about = 1; about <= LD_MAIL_WORKERS_MAX && has_room; about++) {
+        has_room = box->news[about] == NEWS_NONE || tell_one(box, about);
+    }
+    if (!has_room) {
+        uv_poll_start(&box->room, UV_WRITABLE, on_room);
+    } else {
+        uv_poll_stop(&box->room);
+    }
+}
+
+/* Go on when there is room. */
+static void on_room(uv_poll_t *room, int status, int events) {
+    (void)events;
+    if (status < 0) {
+        uv_poll_stop(room);
+    } else {
+        tell(LD_CONTAINER_OF(room, struct box, room));
+    }
+}
+
+/* Tell all workers but one NEWS about that one. */
+static void tell_others(struct ld_mailboxes *boxes, unsigned about, enum news news) {
+    for (unsigned i = 0; i < boxes->count; i++) {
+        struct box *box = boxes->box[i];
+        if (box->number != about) {
+            box->news[about] = news;
+            tell(box);
+        }
+    }
+}
+
+/* Have so many boxes. */
+int ld_mailboxes_resize(struct ld_mailboxes *boxes, unsigned count) {
+    unsigned before = boxes->count;
+    int rc = 0;
+    if (count > before) {
+        struct box **grown = realloc(boxes->box, count * sizeof(struct box *));
+        if (grown == NULL) {
+            return -ENOMEM;
+        }
+        boxes->box = grown;
+    }
+    while (boxes->count < count && rc == 0) {
+        struct box *box = open_box(boxes, boxes->count + 1, &rc);
+        if (box != NULL) {
+            boxes->box[boxes->count++] = box;
+        }
+    }
+    unsigned wanted = rc == 0 ? count : before;
+    while (boxes->count > wanted) {
+        close_box(boxes->box[--boxes->count]);
+        if (boxes->count < before) {
+            tell_others(boxes, boxes->count + 1, NEWS_GONE);
+        }
+    }
+    for (unsigned number = before + 1; number <= boxes->count; number++) {
+        tell_others(boxes, number, NEWS_PEER);
+    }
+    return rc;
+}
+
+/* Tell a new process of a worker about the others. */
+int ld_mailboxes_hand_out(struct ld_mailboxes *boxes, unsigned number) {
+    if (number < 1 || number > boxes->count) {
+        return -ENOENT;
+    }
+    struct box *box = boxes->box[number - 1];
+    for (unsigned about = 1; about <= boxes->count; about++) {
+        box->news[about] = about != number ? NEWS_PEER : NEWS_NONE;
+    }
+    tell(box);
+    return box->ends[0];
+}
+
+/* Close all boxes. */
+void ld_mailboxes_close(struct ld_mailboxes *boxes) {
+    if (boxes == NULL) {
+        return;
+    }
+    while (boxes->count > 0) {
+        close_box(boxes->box[--boxes->count]);
+    }
+    boxes->is_closed = true;
+    release(boxes);
+}
+
+/* Give everything up. */
+void ld_mailboxes_give_up(const struct ld_mailboxes *boxes, int blank) {
+    for (unsigned i = 0; i < boxes->count; i++) {
+        dup3(blank, boxes->box[i]->ends[0], O_CLOEXEC);
+        dup3(blank, boxes->box[i]->ends[1], O_CLOEXEC);
+    }
+}
