@@ -388,6 +388,31 @@ function lunad.status(text) end
 ---@return table report what `lunad status --json` shows
 function lunad.stats() end
 
+-- Messages
+
+---Call `fn(data, worker)` for each message about a topic, with the number of the worker that sent it. A
+---later call replaces the function, nil takes it away.
+---@param topic string of 1 to 255 bytes
+---@param fn? lunad.callable
+function lunad.on_message(topic, fn) end
+
+---Send plain data to a worker, or to the generation that has replaced this one. Never waits.
+---@param worker integer|"next"
+---@param topic string
+---@param data any
+---@return true? sent
+---@return string? error
+---@return string? code "EAGAIN": the worker does not keep up
+function lunad.send(worker, topic, data) end
+
+---Send plain data to all other workers.
+---@param topic string
+---@param data any
+---@return true? sent
+---@return string? error
+---@return string? code
+function lunad.broadcast(topic, data) end
+
 -- Sockets
 
 ---@class lunad.listen_options

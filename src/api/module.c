@@ -8,15 +8,15 @@
 #include "api/core.h"
 
 /* All parts, in the order of their members in the status report, and of what a replaced generation ends:
- * cron jobs that came due go to the next generation before the timers are dropped; then its on_stop
+ * cron jobs that came due go to the next generation before the timers are dropped, and messages; then its on_stop
  * functions run, which may use its listeners and children, before those are closed and ended. */
 static const struct ld_part *const parts[] = {
-    &ld_api_timer_cron_part, &ld_api_timer_part,   &ld_api_signal_part,     &ld_api_life_part,
-    &ld_api_keep_part,       &ld_api_parcel_part,  &ld_api_accept_part,     &ld_api_socket_part,
-    &ld_api_connection_part, &ld_api_listen_part,  &ld_api_child_part,      &ld_api_task_part,
-    &ld_api_await_part,      &ld_api_wait_fd_part, &ld_api_coroutine_part,  &ld_api_luv_part,
-    &ld_api_os_part,         &ld_api_log_part,     &ld_api_protected_part,  &ld_api_load_part,
-    &ld_api_written_part,    &ld_api_clock_part,   &ld_api_neighbours_part,
+    &ld_api_timer_cron_part, &ld_api_timer_part,      &ld_api_signal_part,  &ld_api_message_part,
+    &ld_api_life_part,       &ld_api_keep_part,       &ld_api_parcel_part,  &ld_api_accept_part,
+    &ld_api_socket_part,     &ld_api_connection_part, &ld_api_listen_part,  &ld_api_child_part,
+    &ld_api_task_part,       &ld_api_await_part,      &ld_api_wait_fd_part, &ld_api_coroutine_part,
+    &ld_api_luv_part,        &ld_api_os_part,         &ld_api_log_part,     &ld_api_protected_part,
+    &ld_api_load_part,       &ld_api_written_part,    &ld_api_clock_part,   &ld_api_neighbours_part,
 };
 
 /* Push the templates for the folder of a file, with the folder in the place of DIR. */

@@ -40,6 +40,7 @@ extern const struct ld_part ld_api_timer_part;
 extern const struct ld_part ld_api_signal_part;
 extern const struct ld_part ld_api_life_part;
 extern const struct ld_part ld_api_keep_part;
+extern const struct ld_part ld_api_message_part;
 extern const struct ld_part ld_api_parcel_part;
 extern const struct ld_part ld_api_listen_part;
 extern const struct ld_part ld_api_accept_part;

@@ -328,6 +328,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .listener = -1,
                                    .channel = -1,
                                    .keeper = -1,
+                                   .mailbox = -1,
                                    .notify_fd = options->notify_fd};
     int status = ld_service_take_steps(service, steps, why);
     return status == 0 && !service->is_bare ? find_run_dir(service, why) : status;

@@ -48,6 +48,9 @@ struct ld_service {
     char *cwd; /* NULL: it has been removed */
     char **environment;
 
+    int worker;  /* which of the workers this is, from 1 on; 0: none */
+    int mailbox; /* for messages of other workers, until the host reads it; -1: none yet */
+
     long instance;       /* among supervised ones; 0: it is alone */
     char *notify_socket; /* of a service manager, or NULL */
     double watchdog;     /* seconds, or 0 */

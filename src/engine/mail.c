@@ -505,7 +505,7 @@ void ld_mail_hold(struct ld_mail *mail, bool is_held) {
 }
 
 /* Pass on what the worker has sent to itself. */
-bool ld_mail_step(struct ld_mail *mail) {
+void ld_mail_step(struct ld_mail *mail) {
     uint64_t until = 0;
     struct letter *letter;
     while (!mail->is_held && (letter = STAILQ_FIRST(&mail->own)) != NULL) {
@@ -522,7 +522,11 @@ bool ld_mail_step(struct ld_mail *mail) {
         pass(mail, &message);
         free(letter);
     }
-    return !mail->is_held && !STAILQ_EMPTY(&mail->own);
+}
+
+/* Whether some of that is left. */
+bool ld_mail_has_own(const struct ld_mail *mail) {
+    return !STAILQ_EMPTY(&mail->own);
 }
 
 /* What has happened. */

@@ -56,8 +56,11 @@ void ld_mail_close(struct ld_mail *mail, size_t *unsent);
 /* Hold messages back, or do not. */
 void ld_mail_hold(struct ld_mail *mail, bool is_held);
 
-/* Pass on what the worker has sent to itself, for a moment at most; true if some is left that is not held back. */
-bool ld_mail_step(struct ld_mail *mail);
+/* Pass on what the worker has sent to itself, for a moment at most, unless that is held back. */
+void ld_mail_step(struct ld_mail *mail);
+
+/* Whether there is any of that. */
+bool ld_mail_has_own(const struct ld_mail *mail);
 
 /* Send a message to worker TO, which may be the sender itself, without waiting: what there is no room for waits here. The bytes are copied.
  * 0 or a negative errno: -EAGAIN when too much waits, -EMSGSIZE, -ESRCH when the master has said that this worker is gone, -ENOMEM. */

@@ -55,6 +55,8 @@ static void fill_setup(struct ld_host *host) {
         .listeners = host->listeners,
         .readiness = host->readiness,
         .parcels = host->parcels,
+        .mail = host->mailing.mail,
+        .mail_drafts = host->mailing.drafts,
         .source = &host->source,
         .texts = host->texts,
         .written = host->written,
@@ -169,6 +171,7 @@ static void give_up(void *arg) {
         blank_fd(facts.fd, blank);
     }
     ld_parcels_give_up(host->parcels, blank);
+    ld_mail_give_up(host->mailing.mail, blank);
     blank_fd(ld_pulse_give_up(), blank);
     ld_log_free_in_copy();
     close(blank);
@@ -197,7 +200,8 @@ static int open_engine(struct ld_host *host) {
     host->written = host->service->options->watch ? ld_written_new() : NULL;
     bool has_all = host->children != NULL && host->listeners != NULL && host->parcels != NULL &&
                    host->texts != NULL && (host->written != NULL || !host->service->options->watch);
-    return has_all ? hand_sockets(host) : -ENOMEM;
+    rc = has_all ? ld_mailing_open(host) : -ENOMEM;
+    return rc == 0 ? hand_sockets(host) : rc;
 }
 
 /* End the process, in the thread that watches the loop, because a stop takes too long. Another thread may
@@ -368,6 +372,7 @@ static void close_host(struct ld_host *host) {
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
     }
+    ld_mailing_close(host);
     if (host->parcels != NULL) {
         ld_parcels_close(host->parcels);
         host->setup.parcels =

@@ -4,6 +4,7 @@
  *     alarm, snapshot   when the loop has to turn; the status report
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
+ *     mailing           messages between workers
  *     metrics, evals    what clients get to count; chunks that they run in the service
  *     profiling         where its time goes, and
  *     heap_copy         what its heap holds, for clients
@@ -25,6 +26,7 @@
 
 #include "daemon/service.h"
 #include "engine/lag.h"
+#include "engine/mail.h"
 #include "engine/parcels.h"
 #include "engine/path_watch.h"
 #include "engine/readiness.h"
@@ -141,6 +143,11 @@ struct ld_host {
     struct ld_listeners *listeners;
     struct ld_readiness *readiness;
     struct ld_parcels *parcels; /* connections on their way to the next generation */
+    struct {
+        struct ld_mail *mail;
+        struct ld_mail_drafts *drafts;
+        uint64_t unheard; /* messages for whose topic there was no function */
+    } mailing;
     struct ld_control *control;
     struct ld_lobby *lobby;   /* of the control socket */
     struct ld_sentry *sentry; /* NULL: there is none */
@@ -194,6 +201,21 @@ uint64_t ld_alarm_deadline(struct ld_host *host, double seconds);
 /* Report crashes of the host from now on, until it ends. */
 void ld_host_crash_open(struct ld_host *host);
 void ld_host_crash_close(void);
+
+/* mailing.c */
+
+/* Make the end of this worker for messages; 0 or -ENOMEM. To be closed in either case, when no script is left. */
+int ld_mailing_open(struct ld_host *host);
+void ld_mailing_close(struct ld_host *host);
+
+/* Deliver messages that have come, for a moment, or hold them back. */
+void ld_mailing_step(struct ld_host *host);
+
+/* Hold back messages in this turn, or do not, as things are now; true if there are some for the next one. */
+bool ld_mailing_settle(struct ld_host *host);
+
+/* Report what was sent and received, a new reference; NULL when memory ran out. */
+json_t *ld_mailing_report(const struct ld_host *host);
 
 /* snapshot.c */
 

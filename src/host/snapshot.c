@@ -292,6 +292,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
         host->service->options->watch ? json_pack("{s:i}", "files", (int)host->watch.loaded)
                                       : json_null());
     add(&report, "memory", report_memory(script));
+    add(&report, "messages", ld_mailing_report(host));
     add(&report, "loop", report_loop(host));
     add(&report, "slow", report_slow(&host->laps));
     add(&report, "callbacks", report_callbacks(&host->laps));

@@ -137,6 +137,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_laps_turn(&host->laps);
     serve_lobby(host);
     bool left = resume_tasks(host);
+    ld_mailing_step(host);
     if (host->state == LD_HOST_STARTING) {
         ld_start_step(host);
     }
@@ -153,6 +154,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_recycling_step(host);
     ld_reload_step(host);
     ld_watching_step(host);
+    left |= ld_mailing_settle(host);
     if (host->service->listener >= 0) {
         take_socket(host);
     }

@@ -23,6 +23,8 @@
 
 struct ld_caller;
 struct ld_handle;
+struct ld_mail;
+struct ld_mail_drafts;
 struct ld_parcels;
 struct ld_script;
 struct ld_written;
@@ -36,10 +38,14 @@ struct ld_setup {
     struct ld_listeners *listeners;
     struct ld_readiness *readiness;
     struct ld_parcels *parcels;
+    struct ld_mail *mail; /* messages between workers; NULL once the host closes */
+    struct ld_mail_drafts *mail_drafts;
     const struct ld_source *source;
     const char *name;           /* the daemon's */
     const char *run_dir;        /* of its pidfile; NULL: none */
     const char *place;          /* the script's path, "(command line)" or "stdin" */
+    int worker;                 /* which of the workers this is, from 1 on; 1 without workers */
+    int workers;                /* how many there are, or are to be with the next generation */
     bool daemon;                /* not in the foreground */
     bool dropped;               /* a keeper has the rights that were given up */
     bool wait_ready;            /* ready only by lunad.ready() */
@@ -175,6 +181,15 @@ struct ld_script {
         uint32_t handlers;
         uint64_t count; /* deliveries */
     } signals[65];
+
+    struct {
+        unsigned self;     /* which worker it is of */
+        int workers;       /* how many there are, as it knows it */
+        size_t topics;     /* that have functions */
+        size_t running;    /* calls of those that have not ended */
+        size_t unheard;    /* topics that were logged as having none */
+        bool was_replaced; /* by a generation that "next" is */
+    } messages;
 
     enum ld_chunk chunk;
     bool said_ready;        /* lunad.ready() was called */
