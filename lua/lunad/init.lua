@@ -83,6 +83,13 @@ for _, name in ipairs { "net", "http", "socket", "test", "exporter" } do
   end
 end
 
+-- The script of a master.
+if core.is_master then
+  package.preload["lunad.workers"] = function()
+    return core.run("workers.lua", core, lunad)
+  end
+end
+
 -- Where specs run, and in the services that they run.
 if core.spec then
   core.run("test_inside.lua", core, lunad)

@@ -9,6 +9,8 @@
 ---@field script string the script's absolute path, "(command line)" or "stdin"
 ---@field mode "daemon"|"foreground"
 ---@field generation integer 1 at the start, one more with each reload
+---@field worker integer which of the workers this is, from 1 on; 1 without workers
+---@field workers integer how many workers there are; 1 without workers
 ---@field state any what the previous generation's on_reload function returned, or nil
 ---@field log lunad.log
 ---@field metrics lunad.metrics

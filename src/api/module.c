@@ -17,6 +17,7 @@ static const struct ld_part *const parts[] = {
     &ld_api_task_part,       &ld_api_await_part,      &ld_api_wait_fd_part, &ld_api_coroutine_part,
     &ld_api_luv_part,        &ld_api_os_part,         &ld_api_log_part,     &ld_api_protected_part,
     &ld_api_load_part,       &ld_api_written_part,    &ld_api_clock_part,   &ld_api_neighbours_part,
+    &ld_api_workers_part,
 };
 
 /* Push the templates for the folder of a file, with the folder in the place of DIR. */

@@ -59,6 +59,7 @@ extern const struct ld_part ld_api_protected_part;
 extern const struct ld_part ld_api_load_part;
 extern const struct ld_part ld_api_written_part;
 extern const struct ld_part ld_api_clock_part;
+extern const struct ld_part ld_api_workers_part;
 
 /* Open the module with all of its parts. For ld_setup.open_libraries. */
 int ld_api_module_open(lua_State *L);

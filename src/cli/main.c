@@ -57,7 +57,9 @@ static const struct ld_verb *find_verb(const char *name) {
             return verbs[i];
         }
     }
-    return strcmp(name, ld_verb_test_service.name) == 0 ? &ld_verb_test_service : NULL;
+    return strcmp(name, ld_verb_test_service.name) == 0 ? &ld_verb_test_service
+           : strcmp(name, ld_verb_worker.name) == 0     ? &ld_verb_worker
+                                                        : NULL;
 }
 
 #define WORD_MAX 16 /* no verb is as long */

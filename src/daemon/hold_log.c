@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/log_files.h"
+#include "daemon/keeper_channel.h"
 #include "posix/place.h"
 
 #define OPEN_ROUNDS 10 /* attempts to open a log that is being moved */
@@ -113,7 +114,8 @@ int ld_hold_log_take(struct ld_service *service, struct ld_text *why) {
                                    .path = service->log_path,
                                    .ident = service->name,
                                    .max_size = service->options->log_max_size,
-                                   .opener = ld_hold_log_open,
+                                   .opener = service->worker > 0 ? ld_keeper_channel_open_log
+                                                             : ld_hold_log_open,
                                    .opener_arg = service};
     int rc = ld_log_open(&config);
     return rc < 0 ? blame_log(service, rc, why) : 0;

@@ -4,7 +4,9 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/parse.h"
@@ -56,6 +58,47 @@ static void take_note(struct ld_service *service, const struct ld_packet *packet
     }
 }
 
+/* What a master has sent to this worker during a request. */
+struct late {
+    STAILQ_ENTRY(late) link;
+    struct ld_packet packet;
+    char text[];
+};
+static STAILQ_HEAD(, late) late = STAILQ_HEAD_INITIALIZER(late);
+
+/* Keep a packet for later. Without memory it is lost, and the master finds no answer. */
+static void put_off(const struct ld_packet *packet) {
+    struct late *copy = malloc(sizeof *copy + packet->size + 1);
+    if (copy == NULL) {
+        if (packet->fd >= 0) {
+            close(packet->fd);
+        }
+        return;
+    }
+    copy->packet = *packet;
+    memcpy(copy->text, packet->text, packet->size + 1);
+    copy->packet.text = copy->text;
+    STAILQ_INSERT_TAIL(&late, copy, link);
+}
+
+/* Whether a packet was kept for later. */
+bool ld_keeper_channel_is_behind(void) {
+    return !STAILQ_EMPTY(&late);
+}
+
+/* Receive the next packet of the master. */
+int ld_keeper_channel_receive(const struct ld_service *service, struct ld_packet *packet) {
+    static struct late *last;
+    free(last);
+    last = STAILQ_FIRST(&late);
+    if (last == NULL) {
+        return ld_packet_receive(service->keeper, packet);
+    }
+    STAILQ_REMOVE_HEAD(&late, link);
+    *packet = last->packet;
+    return 1;
+}
+
 /* Keep for later what the keeper sends unasked during a request. */
 static void note_event(struct ld_service *service, const struct ld_packet *packet) {
     if (strcmp(packet->word, LD_KEEPER_WORD_STOP) == 0) {
@@ -65,6 +108,8 @@ static void note_event(struct ld_service *service, const struct ld_packet *packe
             close(service->listener);
         }
         service->listener = packet->fd;
+    } else if (service->worker > 0) {
+        put_off(packet);
     } else {
         take_note(service, packet);
     }
@@ -114,9 +159,9 @@ static int await_answer(struct ld_service *service, unsigned long number, int pa
     }
 }
 
-/* Ask the keeper for the log by the request WORD. A request during another one (by a line that is logged
+/* Make the request WORD for a descriptor. A request during another one (by a line that is logged
  * meanwhile) would take the answer of that. */
-static int ask(struct ld_service *service, const char *word, int patience) {
+static int ask(struct ld_service *service, const char *word, const char *text, int patience) {
     static unsigned long last_number;
     static bool is_asking;
     if (service->keeper < 0 || is_asking) {
@@ -124,7 +169,7 @@ static int ask(struct ld_service *service, const char *word, int patience) {
     }
     is_asking = true;
     last_number = last_number % 999999999 + 1;
-    int rc = ld_packet_send(service->keeper, last_number, word, "", 0, -1);
+    int rc = ld_packet_send(service->keeper, last_number, word, text, strlen(text), -1);
     rc = rc < 0 ? rc : await_answer(service, last_number, patience);
     is_asking = false;
     return rc;
@@ -132,12 +177,17 @@ static int ask(struct ld_service *service, const char *word, int patience) {
 
 /* Ask the keeper to open the log. */
 int ld_keeper_channel_open_log(void *arg) {
-    return ask(arg, LD_KEEPER_WORD_LOG, PATIENCE_MS);
+    return ask(arg, LD_KEEPER_WORD_LOG, "", PATIENCE_MS);
 }
 
 /* Ask the keeper to rotate the log. */
 int ld_keeper_channel_rotate_log(void *arg) {
-    return ask(arg, LD_KEEPER_WORD_ROTATE, ROTATE_MS);
+    return ask(arg, LD_KEEPER_WORD_ROTATE, "", ROTATE_MS);
+}
+
+/* Ask the keeper, or the master, for something else. */
+int ld_keeper_channel_ask(struct ld_service *service, const char *word, const char *text) {
+    return ask(service, word, text, PATIENCE_MS);
 }
 
 /* Receive what the keeper sends. */

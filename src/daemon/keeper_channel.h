@@ -4,10 +4,20 @@
 
 #include "daemon/service.h"
 #include "daemon/start_report.h"
+#include "posix/packet.h"
 
 /* The words of the protocol (posix/packet.h). From the host, requests with a number: */
 #define LD_KEEPER_WORD_LOG    "open-log"
 #define LD_KEEPER_WORD_ROTATE "rotate-log"
+
+/* The same, from the host of a master: the files of a worker, "WORKER PID" and "WORKER"; see hold_worker.h. A
+ * worker asks its master by the same words, without a text. */
+#define LD_KEEPER_WORD_LOCK    "worker-lock"
+#define LD_KEEPER_WORD_CONTROL "worker-control"
+
+/* From the host of a master, without a number, about "WORKER": it has no process; it shall have no files. */
+#define LD_KEEPER_WORD_DOWN "worker-down"
+#define LD_KEEPER_WORD_DROP "worker-drop"
 
 /* From the host, without a number: how the start went, with the reason if it failed. */
 #define LD_KEEPER_WORD_READY    "ready"
@@ -50,6 +60,15 @@ int ld_keeper_channel_open_log(void *arg);
 
 /* The same, after it has moved the log away if that is half full or more: a rotator for the log. */
 int ld_keeper_channel_rotate_log(void *arg);
+
+/* In the host: make the request WORD with TEXT; the descriptor of the answer, or a negative errno: -ETIMEDOUT
+ * without an answer. */
+int ld_keeper_channel_ask(struct ld_service *service, const char *word, const char *text);
+
+/* In a worker: receive what its master sends, with what came during a request first; as ld_packet_receive, but the
+ * packet is valid until the next call. Whether something came during a request. */
+int ld_keeper_channel_receive(const struct ld_service *service, struct ld_packet *packet);
+bool ld_keeper_channel_is_behind(void);
 
 /* In the host, when service->keeper is readable: receive what it sends. With SOCKET, *FD is the
  * socket. A new pidfile is taken here. */

@@ -1,6 +1,7 @@
 #include "daemon/keeper_host.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "base/time.h"
 #include "daemon/hold.h"
 #include "daemon/hold_log.h"
+#include "daemon/hold_worker.h"
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "posix/notify.h"
@@ -82,6 +84,43 @@ static void note_failure(struct ld_keeper *keeper, const char *text) {
     ld_keeper_host_report(keeper, LD_START_REPORT_FAILED, text);
 }
 
+/* Read the text of a packet about a worker, "WORKER" or "WORKER PID"; false for anything else. */
+static bool read_worker(const struct ld_packet *packet, long *worker, long *pid) {
+    char text[32] = "";
+    if (packet->size == 0 || packet->size >= sizeof text) {
+        return false;
+    }
+    memcpy(text, packet->text, packet->size);
+    char *space = strchr(text, ' ');
+    if (space != NULL) {
+        *space = '\0';
+    }
+    return (pid != NULL) == (space != NULL) && ld_parse_whole(text, 1, LD_WORKERS_MAX, worker) &&
+           (pid == NULL || ld_parse_whole(space + 1, 2, INT_MAX, pid));
+}
+
+/* Do what a packet of the host of a master asks for about a worker. A pid is only that of a child of the host. */
+static void obey_master(struct ld_keeper *keeper, const struct ld_packet *packet) {
+    struct ld_service *service = keeper->service;
+    long worker;
+    long pid;
+    if (strcmp(packet->word, LD_KEEPER_WORD_LOCK) == 0 && read_worker(packet, &worker, &pid)) {
+        bool is_child = ld_process_parent((pid_t)pid) == keeper->host;
+        answer(keeper, packet->number,
+               is_child ? ld_hold_worker_lock(service, (int)worker, (pid_t)pid) : -ESRCH);
+    } else if (!read_worker(packet, &worker, NULL)) {
+        if (packet->number > 0) {
+            answer(keeper, packet->number, -EINVAL);
+        }
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_CONTROL) == 0) {
+        answer(keeper, packet->number, ld_hold_worker_socket(service, (int)worker));
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_DOWN) == 0) {
+        ld_hold_worker_wait(service, (int)worker, keeper->host);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_DROP) == 0) {
+        ld_hold_worker_drop(service, (int)worker);
+    }
+}
+
 /* Do what a packet of the host asks for, if the host may ask for that. */
 static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
     if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0 && packet->size == 0) {
@@ -98,6 +137,8 @@ static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
         note_failure(keeper, packet->text);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_STOPPING) == 0) {
         keeper->stopping = true;
+    } else if (keeper->service->is_master && strncmp(packet->word, "worker-", 7) == 0) {
+        obey_master(keeper, packet);
     } else if (packet->number > 0) {
         answer(keeper, packet->number, -EPERM);
     }

@@ -1,6 +1,7 @@
 #include "daemon/options.h"
 
 #include <getopt.h>
+#include <sched.h>
 #include <string.h>
 
 #include "base/grow.h"
@@ -23,7 +24,7 @@ struct row {
     setter *set;
     size_t offset;
     const char *wants; /* what a good value is; for a choice, the choices separated by "|" */
-    const char *help;
+    const char *help;  /* NULL: it is not shown */
 };
 
 /* The field of a row in OPTIONS. */
@@ -76,6 +77,19 @@ static bool set_fd(struct ld_options *options, const struct row *row, const char
     bool is_fd = ld_parse_whole(value, 3, 1 << 20, &fd);
     *FIELD(int) = is_fd ? (int)fd : -1;
     return is_fd;
+}
+
+/* Set a count of processes; "auto" is one for each processor that this one may use. */
+static bool set_workers(struct ld_options *options, const struct row *row, const char *value) {
+    cpu_set_t cpus;
+    long count = 1;
+    bool is_auto = strcmp(value, "auto") == 0;
+    if (is_auto && sched_getaffinity(0, sizeof cpus, &cpus) == 0) {
+        count = CPU_COUNT(&cpus) < LD_WORKERS_MAX ? CPU_COUNT(&cpus) : LD_WORKERS_MAX;
+    }
+    bool is_count = is_auto || ld_parse_whole(value, 1, LD_WORKERS_MAX, &count);
+    *FIELD(int) = is_count ? (int)count : 1;
+    return is_count;
 }
 
 /* Set the file mode mask. */
@@ -194,6 +208,7 @@ static const char seconds_wants[] = "a time in seconds, such as 2.5";
 static const char some_seconds_wants[] = "a time in seconds above 0, such as 2.5";
 static const char some_size_wants[] = "a size above 0, such as 64M";
 static const char since_wants[] = "a time such as 10m, 2h, 2026-11-22 or 2026-11-22T10:11:12Z";
+static const char workers_wants[] = "a count of processes from 1 to 256, or auto";
 static const char path_wants[] = "a path";
 static const char exporter_wants[] = "9100, 127.0.0.1:9100, [::1]:9100 or unix:/path";
 static const char address_wants[] = "127.0.0.1:8080, [::1]:80 or unix:/path";
@@ -260,6 +275,8 @@ static const struct row rows[] = {
      "what SIGHUP does if the script has no handler (default: reload)"},
     {"restart", 0, "no|on-failure|always", SERVICE, set_choice, AT(restart), "no|on-failure|always",
      "a keeper starts it again when it has failed, or also when it has finished (default: no)"},
+    {"workers", 0, "N|auto", SERVICE, set_workers, AT(workers), workers_wants,
+     NULL},
     {"notify-fd", 0, "FD", SERVICE, set_fd, AT(notify_fd), "a descriptor above 2",
      "write a newline to this inherited descriptor when ready (s6, dinit), and close it"},
     {"path", 0, "PATH", SERVICE | LD_OPTIONS_SEARCH, set_text, AT(path), path_wants,
@@ -416,6 +433,7 @@ int ld_options_parse(struct ld_options *options, unsigned groups, char **argv,
                                    .log_keep = 5,
                                    .start_timeout = 30,
                                    .stop_timeout = 10,
+                                   .workers = 1,
                                    .notify_fd = -1,
                                    .stuck_after = 5,
                                    .timeout = -1,
@@ -486,7 +504,8 @@ void ld_options_visit(unsigned groups, unsigned kept, char **argv,
 /* Find the facts of an option. */
 bool ld_options_describe(size_t index, struct ld_option_facts *facts) {
     static setter *const numbers[] = {set_seconds, set_some_seconds, set_some_size,
-                                      set_fd,      set_keep,         set_user};
+                                      set_fd,      set_keep,         set_user,
+                                      set_workers};
     static char choice[64];
     if (index >= LD_COUNT(rows)) {
         return false;
@@ -533,7 +552,7 @@ void ld_options_fini(struct ld_options *options) {
 void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_option_form *option),
                      void *arg) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
-        if (belongs(&rows[i], groups)) {
+        if (belongs(&rows[i], groups) && rows[i].help != NULL) {
             each(arg, &(struct ld_option_form){.name = rows[i].name,
                                                .letter = rows[i].letter,
                                                .value = rows[i].value,
@@ -547,7 +566,7 @@ void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_op
 void ld_options_add_help(struct ld_text *help, unsigned groups) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
         const struct row *row = &rows[i];
-        if (!belongs(row, groups)) {
+        if (!belongs(row, groups) || row->help == NULL) {
             continue;
         }
         char left[64] = "    ";

@@ -34,6 +34,7 @@ enum ld_hup { LD_HUP_RELOAD, LD_HUP_IGNORE, LD_HUP_STOP };
 
 enum ld_manager { LD_MANAGER_SYSTEMD, LD_MANAGER_OPENRC, LD_MANAGER_RUNIT, LD_MANAGER_S6 };
 
+#define LD_WORKERS_MAX   256
 #define LD_RLIMITS_MAX   16
 #define LD_UMASK_DEFAULT 022
 
@@ -76,6 +77,7 @@ struct ld_options {
     int on_error;  /* enum ld_on_error */
     int hup;       /* enum ld_hup */
     int restart;   /* enum ld_restart */
+    int workers;   /* processes behind one name; 1 without the option */
     int notify_fd; /* -1: none */
     const char *path;
     const char *cpath;

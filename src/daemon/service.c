@@ -16,6 +16,8 @@
 #include "posix/inherit.h"
 #include "posix/paths.h"
 
+#define MASTER_S 2.0 /* how much longer than its workers a master may take */
+
 /* Explain that memory ran out. */
 static int no_memory(struct ld_text *why) {
     ld_text_puts(why, strerror(ENOMEM));
@@ -298,6 +300,36 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
     return failed ? no_path("--path or --cpath", why) : 0;
 }
 
+/* Make this the service of a master, if there are workers: what the options say about the script is for them, and
+ * the master gives them the time to do it. */
+static int find_workers(struct ld_service *service, struct ld_text *why) {
+    struct ld_options *own = &service->master_options;
+    char last[LD_NAME_MAX + 16];
+    service->workers = service->options->workers;
+    service->is_master = service->workers > 1 && !service->is_bare && service->spec == NULL;
+    if (!service->is_master) {
+        return 0;
+    }
+    snprintf(last, sizeof last, "%s-%d", service->name, service->workers);
+    if (strlen(last) > LD_NAME_MAX) {
+        ld_text_format(why, "the name \"%s\" is too long for that of a worker: give one by --name",
+                       last);
+        return 2;
+    }
+    *own = *service->options;
+    own->wait_ready = true;
+    own->watch = false;
+    own->memory_limit = 0;
+    own->recycle_every = 0;
+    own->recycle_memory = 0;
+    own->slow = 0;
+    own->on_error = LD_ON_ERROR_CONTINUE;
+    own->start_timeout = 2 * own->start_timeout + MASTER_S; /* the first one begins alone */
+    own->stop_timeout += MASTER_S;
+    service->options = own;
+    return 0;
+}
+
 /* Take steps. */
 int ld_service_take_steps(struct ld_service *service, ld_service_step *const *steps,
                           struct ld_text *why) {
@@ -312,7 +344,7 @@ int ld_service_take_steps(struct ld_service *service, ld_service_step *const *st
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        note_origin, find_name, find_log, find_script, find_user, find_paths, NULL,
+        note_origin, find_name, find_log, find_script, find_user, find_paths, find_workers, NULL,
     };
     *service = (struct ld_service){.options = options,
                                    .daemon = service->daemon,
@@ -329,6 +361,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .channel = -1,
                                    .keeper = -1,
                                    .mailbox = -1,
+                                   .memory_fd = -1,
                                    .notify_fd = options->notify_fd};
     int status = ld_service_take_steps(service, steps, why);
     return status == 0 && !service->is_bare ? find_run_dir(service, why) : status;
@@ -338,6 +371,11 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
 void ld_service_fini(struct ld_service *service) {
     free(service->name);
     free(service->run_dir);
+    free(service->master);
+    for (char **word = service->worker_words; word != NULL && *word != NULL; word++) {
+        free(*word);
+    }
+    free(service->worker_words);
     free(service->script);
     ld_text_fini(&service->text);
     free(service->log_path);

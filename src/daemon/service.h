@@ -48,8 +48,19 @@ struct ld_service {
     char *cwd; /* NULL: it has been removed */
     char **environment;
 
-    int worker;  /* which of the workers this is, from 1 on; 0: none */
+    /* With --workers this is the master: its host runs lunad's own chunk, which keeps the workers. Each
+     * of those is a host of its own, below the master's as that may be below a keeper. */
+    bool is_master;
+    struct ld_options master_options; /* of its own host; the workers have those of the command line */
+    struct ld_hold_worker **held;     /* the files of workers; see hold_worker.h */
+    size_t held_count;
+    char **worker_words;              /* what a worker is started by, but for its name */
+    int worker;    /* which of the workers this is, from 1 on; 0: none */
     int mailbox; /* for messages of other workers, until the host reads it; -1: none yet */
+    int memory_fd; /* an image of the memory that the first generation is made from (script/memory_image.h); -1: none */
+    int workers;     /* how many there are: 1 without a master */
+    char *master;    /* of a worker: its name */
+    bool is_dropped; /* of a worker: a keeper has the rights that were given up */
 
     long instance;       /* among supervised ones; 0: it is alone */
     char *notify_socket; /* of a service manager, or NULL */

@@ -17,7 +17,9 @@
 #include "engine/pulse.h"
 #include "engine/signals.h"
 #include "engine/uv_memory.h"
+#include "engine/workers.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/fds.h"
 #include "posix/forked.h"
 #include "posix/inherit.h"
@@ -37,6 +39,9 @@ static json_t *snapshot(void *arg) {
     return ld_snapshot_take(arg);
 }
 
+#define MASTER_TITLE "(master)"
+static const char master_chunk[] = "require('lunad.workers').run()";
+
 /* Fill in what the host gives its scripts. */
 static void fill_setup(struct ld_host *host) {
     const struct ld_service *service = host->service;
@@ -47,7 +52,16 @@ static void fill_setup(struct ld_host *host) {
                                       .size = service->text.size,
                                       .title = service->text_title,
                                       .as_root = geteuid() == 0};
+    if (service->is_master) {
+        host->source = (struct ld_source){.text = master_chunk,
+                                          .size = sizeof master_chunk - 1,
+                                          .title = "=" MASTER_TITLE};
+    }
     host->setup = (struct ld_setup){
+        .worker = service->worker,
+        .workers = service->workers,
+        .channels = host->master.channels,
+        .worker_words = service->worker_words,
         .loop = &host->loop,
         .children = host->children,
         .reaper = host->reaper,
@@ -64,7 +78,7 @@ static void fill_setup(struct ld_host *host) {
         .run_dir = service->run_dir,
         .place = service->script != NULL ? service->script : service->text_title + 1,
         .daemon = service->daemon,
-        .dropped = service->keeper >= 0 && service->has_user,
+        .dropped = service->is_dropped || (service->keeper >= 0 && service->has_user),
         .wait_ready = service->options->wait_ready,
         .tally = &host->tally,
         .laps = &host->laps,
@@ -169,6 +183,9 @@ static void give_up(void *arg) {
     }
     for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         blank_fd(facts.fd, blank);
+    }
+    if (host->master.channels != NULL) {
+        ld_workers_give_up(host->master.channels, blank);
     }
     ld_parcels_give_up(host->parcels, blank);
     ld_mail_give_up(host->mailing.mail, blank);
@@ -283,7 +300,7 @@ static int open_control(struct ld_host *host) {
 static int open_host(struct ld_host *host) {
     static int (*const steps[])(struct ld_host *) = {
         ld_host_signals_open, attach_keeper, ld_log_watch_open,
-        attach_file_watch,    open_engine,   open_control,
+        attach_file_watch,    open_engine,   ld_master_open,    open_control,
     };
     const struct ld_service *service = host->service;
     int rc = 0;
@@ -367,6 +384,7 @@ static void close_host(struct ld_host *host) {
     if (host->has_file_watch) {
         uv_close((uv_handle_t *)&host->file_watch, NULL);
     }
+    ld_master_close(host);
     ld_log_watch_close(host);
     ld_watching_close(host);
     if (host->readiness != NULL) {

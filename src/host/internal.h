@@ -171,6 +171,20 @@ struct ld_host {
         uint64_t deadline;        /* uv_now */
     } profiling;
     struct ld_heap_copy *heap_copy; /* NULL: no walk over the heap is under way */
+    struct {
+        struct ld_workers *channels; /* NULL: this is no master */
+        struct ld_master_worker *workers;
+        bool wants_reload; /* a worker has asked for it */
+    } master;
+    struct {
+        struct ld_waiter waiter; /* for the reload that the master has asked for */
+        unsigned long number;    /* of the request */
+        bool is_asked;           /* it is under way */
+        bool is_held;            /* the new generation is ready */
+        bool was_told;           /* to commit it */
+        int before;              /* how many workers there were */
+        size_t told;             /* how many files the memory had that the master was told of */
+    } worker;
     uint64_t started;               /* uv_hrtime */
     uint64_t start_deadline;        /* uv_now */
     uint64_t
@@ -400,6 +414,9 @@ void ld_log_watch_step(struct ld_host *host);
 
 /* Catch the signals that the host acts on, and unblock all; 0 or a negative errno. */
 int ld_host_signals_open(struct ld_host *host);
+
+/* Stop as the keeper, or the master, asks; SIGTERM may come to this process as well. */
+void ld_host_signals_on_stop(struct ld_host *host);
 
 /* Handle a message of the keeper. */
 void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events);

@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "engine/clock.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
@@ -144,6 +145,7 @@ static void close_next(struct ld_host *host) {
         ld_task_cancel(asking); /* its state is not wanted */
     }
     if (next != NULL) {
+        ld_master_abandon(host);
         ld_reserve_lend();
         ld_api_module_discard(next);
         ld_reserve_take_back();
@@ -339,6 +341,8 @@ static void commit(struct ld_host *host) {
     }
     ld_api_parcel_commit(old, host->script);
     ld_api_module_take_over(host->script);
+    ld_master_commit(host);
+    ld_worker_tell_memory(host);
     ld_listeners_commit(host->listeners);
     ld_listeners_unmute(host->listeners, host->script);
     reload->next = NULL;

@@ -9,6 +9,7 @@
 #include "daemon/keeper_channel.h"
 #include "engine/signals.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/inherit.h"
 #include "script/guard.h"
 #include "script/interrupt.h"
@@ -125,20 +126,31 @@ static void lose_keeper(struct ld_host *host) {
            ld_service_restarts(service, 1) ? "restart this or " : "");
 }
 
-/* Handle a message of the keeper. */
+/* Stop as the keeper asks. */
+void ld_host_signals_on_stop(struct ld_host *host) {
+    if (host->state != LD_HOST_STOPPING) {
+        on_signal(host, SIGTERM, false);
+        host->echo_until = uv_now(&host->loop) + ECHO_MS;
+    }
+}
+
+/* Handle a message of the keeper, or of the master. */
 void ld_host_signals_on_keeper(uv_poll_t *poll, int status, int events) {
     struct ld_host *host = LD_CONTAINER_OF(poll, struct ld_host, keeper);
     (void)status;
     (void)events;
     int fd = -1;
+    if (host->service->worker > 0) {
+        if (ld_worker_orders_hear(host)) {
+            ld_host_signals_on_stop(host);
+        }
+        return;
+    }
     switch (ld_keeper_channel_hear(host->service, &fd)) {
     case LD_KEEPER_NOTHING:
         break;
     case LD_KEEPER_STOP:
-        if (host->state != LD_HOST_STOPPING) {
-            on_signal(host, SIGTERM, false);
-            host->echo_until = uv_now(&host->loop) + ECHO_MS;
-        }
+        ld_host_signals_on_stop(host);
         break;
     case LD_KEEPER_SOCKET:
         host->service->listener = fd; /* taken in this turn */

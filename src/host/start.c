@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "daemon/keeper_channel.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
@@ -56,6 +57,7 @@ static void become_ready(struct ld_host *host) {
         if (service->keeper < 0) { /* else the keeper tells it */
             ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
         }
+        ld_worker_tell_memory(host);
         ld_keeper_channel_report_start(service, LD_START_REPORT_READY, "");
     }
 }
@@ -95,6 +97,17 @@ void ld_start_step(struct ld_host *host) {
     }
 }
 
+/* Have the first generation made from the memory that it was handed, if there is one. */
+static int recall(struct ld_host *host, struct ld_text *why) {
+    struct ld_memory *memory;
+    int rc = ld_worker_recall(host, &memory, why);
+    if (rc == 0 && memory != NULL) {
+        ld_script_recall(host->script, memory);
+        ld_memory_drop(memory);
+    }
+    return rc;
+}
+
 /* Make the first generation and run its chunk. */
 void ld_start_begin(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
@@ -102,7 +115,7 @@ void ld_start_begin(struct ld_host *host) {
     host->start_deadline = ld_alarm_deadline(host, timeout);
     ld_reserve_lend(); /* what suffices for a start suffices for a reload */
     bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
-                  ld_script_load(host->script, &why) == 0;
+                  recall(host, &why) == 0 && ld_script_load(host->script, &why) == 0;
     ld_reserve_take_back();
     if (!loaded) {
         fail_start(host, &why);

@@ -2,6 +2,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/forked.h"
 #include "posix/notify.h"
 #include "script/task.h"
@@ -36,7 +37,9 @@ static void do_wants(struct ld_host *host) {
         }
         ld_stop_begin(host, "stop", script->exit_status);
     } else if ((wants & LD_WANT_RELOAD) != 0) {
-        ld_reload_ask(host, NULL);
+        if (!ld_worker_ask_reload(host)) {
+            ld_reload_ask(host, NULL);
+        }
     }
     script->wants = 0;
 }
@@ -152,6 +155,13 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_heap_copy_step(host);
     ld_retired_step(host);
     ld_recycling_step(host);
+    if (ld_worker_orders_step(host)) {
+        ld_host_signals_on_stop(host);
+    }
+    if (host->master.wants_reload) {
+        host->master.wants_reload = false;
+        ld_reload_ask(host, NULL);
+    }
     ld_reload_step(host);
     ld_watching_step(host);
     left |= ld_mailing_settle(host);

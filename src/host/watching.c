@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/reserve.h"
 
 #define QUIET_MS 100 /* after the last change, until the files are compared */
@@ -277,7 +278,9 @@ static void look(struct ld_host *host) {
     }
     if (count > 0) {
         ld_log_with(LD_LOG_INFO, &text, "reloading: ");
-        ld_reload_ask(host, NULL);
+        if (!ld_worker_ask_reload(host)) { /* which reloads all of them */
+            ld_reload_ask(host, NULL);
+        }
     }
     ld_text_fini(&text);
 }

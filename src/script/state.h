@@ -27,6 +27,7 @@ struct ld_mail;
 struct ld_mail_drafts;
 struct ld_parcels;
 struct ld_script;
+struct ld_workers;
 struct ld_written;
 
 /* What a host gives its scripts; it outlives them. */
@@ -46,6 +47,8 @@ struct ld_setup {
     const char *place;          /* the script's path, "(command line)" or "stdin" */
     int worker;                 /* which of the workers this is, from 1 on; 1 without workers */
     int workers;                /* how many there are, or are to be with the next generation */
+    struct ld_workers *channels; /* of a master to its workers; NULL for all others */
+    char *const *worker_words;   /* of a master: what a worker is started by */
     bool daemon;                /* not in the foreground */
     bool dropped;               /* a keeper has the rights that were given up */
     bool wait_ready;            /* ready only by lunad.ready() */

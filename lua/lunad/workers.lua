@@ -1,0 +1,321 @@
+-- The script of a master: it starts the workers, starts those that crash again, and reloads and stops all of them.
+-- It is a generation like those of any script. A reload makes a new one, which has the first worker make the new
+-- code ready and hold it, then all others; when it is ready itself, the host of the master tells all of them to
+-- commit. If one refuses, it fails, and nothing has changed anywhere.
+--
+-- A slot is where a worker runs. Its state:
+--
+--   starting   its process runs, and is not ready
+--   ready      it serves
+--   waiting    it has crashed, and is started again in a while
+--   ended      it has finished, or was stopped
+
+local core, lunad = ...
+
+local FIRST_DELAY, MOST_DELAY = 0.1, 30 -- seconds before a worker that crashed is started again
+local HEALTHY = 10 -- seconds; a worker that lived longer is not in a restart loop
+local STARTS = 5 -- starts in a row that fail, of all workers: then the master gives up
+
+local master = {}
+local slots = {}
+local last_number = 0
+local is_stopping = false
+
+-- Call what waits for something of a slot, once.
+local function resolve(slot, kind, ...)
+  local done = slot.waits[kind]
+  slot.waits[kind] = nil
+  if done then
+    done(...)
+  end
+end
+
+-- Suspend until something happens to a slot; returns what resolve is given.
+local function wait_for(slot, kind)
+  return core.await(function(done)
+    slot.waits[kind] = done
+    return true
+  end)
+end
+
+-- How a process ended, as text.
+local function describe(exit)
+  if exit.error then
+    return exit.error
+  end
+  return exit.signal and "killed by SIG" .. exit.signal or ("exited with status %d"):format(exit.code)
+end
+
+local start
+
+-- Start the process of a slot again when its delay is over.
+local function schedule(slot, why)
+  local delay = math.min(FIRST_DELAY * 2 ^ slot.failures, MOST_DELAY)
+  slot.failures = slot.failures + 1
+  slot.state = "waiting"
+  core.log.error(("worker %d %s; starting it again in %.1f s"):format(slot.worker, why, delay))
+  slot.timer = core.after(delay, function()
+    slot.timer = nil
+    start(slot)
+  end)
+end
+
+-- Whether a worker serves, or is about to.
+local function is_any_left()
+  for _, slot in pairs(slots) do
+    if slot.state ~= "ended" then
+      return true
+    end
+  end
+  return false
+end
+
+-- Stop the master when no worker is left, or when none can be started.
+local function check_end(slot)
+  if is_stopping then
+    return
+  end
+  if not is_any_left() then
+    lunad.stop(0)
+    return
+  end
+  local is_up = false
+  for _, other in pairs(slots) do
+    is_up = is_up or other.state == "ready" or other.state == "starting"
+  end
+  if not is_up and slot.failures >= STARTS then
+    core.log.error(("giving up: worker %d has failed %d times in a row, and no other one serves"):format(
+      slot.worker, slot.failures))
+    lunad.stop(1)
+  end
+end
+
+-- Handle the end of the process of a slot.
+local function on_exit(slot, exit)
+  local before, why = slot.state, slot.why
+  core.disconnect_worker(slot.worker)
+  slot.child, slot.why = nil, nil
+  if exit.seconds >= HEALTHY then
+    slot.failures = 0
+  end
+  local how = why and "failed to start: " .. why:match("^[^\n]*") or "was " .. describe(exit)
+  how = how:gsub("^was exited", "exited")
+  if is_stopping then
+    slot.state = "ended"
+  elseif slot.is_told_to_stop or (exit.ok and before == "ready") then
+    slot.state = "ended"
+    core.forget_worker(slot.worker)
+    core.log.info(("worker %d %s"):format(slot.worker, slot.is_told_to_stop and "was stopped" or "has finished"))
+  elseif lunad.generation > 1 or master.is_ready then
+    schedule(slot, how)
+  else
+    slot.state = "ended"
+  end
+  slot.is_told_to_stop = false
+  resolve(slot, "ready", false, why or "it " .. how)
+  resolve(slot, "answer", false, "it " .. how)
+  resolve(slot, "end")
+  check_end(slot)
+end
+
+-- The command of a worker.
+local function command_of(worker)
+  local command = core.worker_words()
+  command.name = ("%s-%d"):format(lunad.name, worker)
+  table.insert(command, 3, "--name=" .. command.name)
+  command.keep = true
+  command.kill_after = core.TEN_YEARS -- it has its own limit
+  command.stdout, command.stderr = "inherit", "inherit"
+  return command
+end
+
+-- Start the process of a slot, or take over the one that runs; returns whether that was done, and why not.
+function start(slot)
+  local command = command_of(slot.worker)
+  command.on_exit = function(exit)
+    on_exit(slot, exit)
+  end
+  local fd, err
+  if not core.is_connected(slot.worker) then
+    fd, err = core.connect_worker(slot.worker)
+    command.fds = { [3] = fd }
+  end
+  local child
+  if fd or core.is_connected(slot.worker) then
+    child, err = core.spawn(command)
+  end
+  if fd then
+    core.close_end(fd)
+  end
+  if not child then
+    if fd then
+      core.disconnect_worker(slot.worker)
+    end
+    slot.why = err
+    on_exit(slot, { ok = false, error = err, seconds = 0 })
+    return false, err
+  end
+  slot.child = child
+  slot.state = child.adopted and "ready" or "starting"
+  return true
+end
+
+-- Handle what a worker says.
+local function on_worker(worker, word, text, number)
+  local slot = slots[worker]
+  if not slot then
+    return
+  end
+  if word == "ready" then
+    slot.state = "ready"
+    resolve(slot, "ready", true)
+  elseif word == "failed" then
+    slot.why = text
+  elseif word == "stopping" then
+    slot.is_told_to_stop = true
+  elseif (word == "prepared" or word == "refused") and number == slot.number then
+    resolve(slot, "answer", word == "prepared", text)
+  elseif word == "uncommitted" then
+    core.log.error(("worker %d has not committed the reload, and is started again: %s"):format(worker, text))
+    slot.child:kill("KILL")
+  elseif word == "gone" and slot.state == "ready" then
+    resolve(slot, "answer", false, "it has ended")
+  end
+end
+
+-- Call a function for each of some slots at once; returns nil, or the first slot that failed and why.
+local function for_all(list, fn)
+  local tasks = {}
+  for i, slot in ipairs(list) do
+    tasks[i] = core.task(fn, slot)
+  end
+  local failed, reason
+  for i, slot in ipairs(list) do
+    local ok, why = tasks[i]:wait()
+    if not ok and not failed then
+      failed, reason = slot, why
+    end
+  end
+  return failed, reason
+end
+
+-- Start a worker and wait until it is ready.
+local function start_and_wait(slot)
+  local ok, why = start(slot)
+  if ok and slot.state ~= "ready" then
+    ok, why = wait_for(slot, "ready")
+  end
+  return ok, why
+end
+
+-- Have a worker make the next generation ready, and hold it.
+local function prepare(slot)
+  last_number = last_number + 1
+  slot.number = lunad.generation * 100000 + last_number
+  local sent, why = core.tell_worker(slot.worker, "prepare", tostring(master.count), slot.number)
+  if not sent then
+    return false, why
+  end
+  return wait_for(slot, "answer")
+end
+
+-- Fail, in the words of a worker.
+local function fail(slot, why)
+  error(("worker %d: %s"):format(slot.worker, why), 0)
+end
+
+-- Let some slots do something, the first one alone; fail if one fails.
+local function first_then_all(list, fn)
+  local first = table.remove(list, 1)
+  if first then
+    local ok, why = fn(first)
+    if not ok then
+      fail(first, why)
+    end
+  end
+  local failed, why = for_all(list, fn)
+  if failed then
+    fail(failed, why)
+  end
+end
+
+-- Tell all processes to stop, and wait until they have ended.
+local function stop_all()
+  is_stopping = true
+  local running = {}
+  for _, slot in pairs(slots) do
+    if slot.timer then
+      slot.timer:stop()
+    end
+    if slot.child then
+      running[#running + 1] = slot
+      core.tell_worker(slot.worker, "stop")
+    end
+  end
+  for _, slot in ipairs(running) do
+    if slot.child then
+      wait_for(slot, "end")
+    end
+  end
+end
+
+-- Make an empty slot.
+local function add_slot(worker)
+  local slot = { worker = worker, state = "ended", failures = 0, waits = {}, is_told_to_stop = false }
+  slots[worker] = slot
+  return slot
+end
+
+-- Start all workers, for the first time.
+local function begin()
+  local list = {}
+  for worker = 1, master.count do
+    list[worker] = add_slot(worker)
+  end
+  local ok, why = pcall(first_then_all, list, start_and_wait)
+  if not ok then
+    stop_all()
+    error(why, 0)
+  end
+end
+
+-- Take over the workers that run, and have them make the next generation ready.
+local function continue()
+  local up, down = {}, {}
+  for worker = 1, master.count do
+    local slot = add_slot(worker)
+    if core.is_connected(worker) then
+      start(slot)
+      up[#up + 1] = slot
+    else
+      down[#down + 1] = slot
+    end
+  end
+  first_then_all(up, prepare)
+  return down
+end
+
+-- Run the master.
+function master.run()
+  master.count = lunad.workers
+  core.on_worker(on_worker)
+  core.on_stop(function(reason)
+    if reason ~= "reload" then
+      stop_all()
+    end
+  end)
+  local down = {}
+  if lunad.generation == 1 then
+    begin()
+  else
+    down = continue()
+  end
+  master.is_ready = true
+  lunad.ready()
+  core.sleep(0)
+  for _, slot in ipairs(down) do
+    start(slot)
+  end
+end
+
+return master

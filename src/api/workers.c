@@ -1,0 +1,152 @@
+/* lunad.worker and lunad.workers; and for the chunk of a master what it keeps its workers by. */
+#include "api/workers.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <unistd.h>
+
+#include "api/core.h"
+#include "api/module.h"
+#include "engine/workers.h"
+#include "script/luax.h"
+#include "script/task.h"
+
+static const char handler_key; /* of the function of core.on_worker in the registry */
+
+/* The channels of a master. */
+static struct ld_workers *channels_of(lua_State *L) {
+    return ld_state_script(L)->setup->channels;
+}
+
+/* Check the number of a worker. */
+static int check_worker(lua_State *L, int arg) {
+    lua_Integer worker = luaL_checkinteger(L, arg);
+    luaL_argcheck(L, worker >= 1 && worker <= ld_workers_most(channels_of(L)), arg,
+                  "no such worker");
+    return (int)worker;
+}
+
+/* connect_worker(worker) -> the descriptor that it is started with, which the caller closes | nil, error, code */
+static int l_connect_worker(lua_State *L) {
+    int worker = check_worker(L, 1);
+    int fd = ld_workers_connect(channels_of(L), worker);
+    if (fd < 0) {
+        return lx_fail(L, fd, "the channel of worker %d", worker);
+    }
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
+/* close_end(fd): close what connect_worker gave. */
+static int l_close_end(lua_State *L) {
+    close((int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+/* is_connected(worker) -> boolean */
+static int l_is_connected(lua_State *L) {
+    lua_pushboolean(L, ld_workers_is_connected(channels_of(L), check_worker(L, 1)));
+    return 1;
+}
+
+/* disconnect_worker(worker): its process has ended, or was not started. */
+static int l_disconnect_worker(lua_State *L) {
+    int worker = check_worker(L, 1);
+    ld_workers_drain(channels_of(L), worker);
+    ld_workers_disconnect(channels_of(L), worker);
+    return 0;
+}
+
+/* forget_worker(worker): no process follows it. */
+static int l_forget_worker(lua_State *L) {
+    ld_workers_forget(channels_of(L), check_worker(L, 1));
+    return 0;
+}
+
+/* tell_worker(worker, word [, text [, number]]) -> true | nil, error, code */
+static int l_tell_worker(lua_State *L) {
+    int worker = check_worker(L, 1);
+    const char *word = luaL_checkstring(L, 2);
+    const char *text = luaL_optstring(L, 3, "");
+    lua_Integer number = luaL_optinteger(L, 4, 0);
+    int rc = ld_workers_send(channels_of(L), worker, (unsigned long)number, word, text);
+    if (rc < 0) {
+        return lx_fail(L, rc, "worker %d", worker);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* worker_words() -> the words that a worker is started by, but for its name */
+static int l_worker_words(lua_State *L) {
+    char *const *words = ld_state_script(L)->setup->worker_words;
+    lua_newtable(L);
+    for (lua_Integer i = 0; words[i] != NULL; i++) {
+        lua_pushstring(L, words[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* on_worker(fn): fn(worker, word, text, number) is called for what a worker says. */
+static int l_on_worker(lua_State *L) {
+    lx_check_callable(L, 1);
+    lua_settop(L, 1);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &handler_key);
+    return 0;
+}
+
+/* Push the handler and what it is called with. */
+static int push_event(lua_State *co, void *arg) {
+    const struct ld_api_workers_event *event = arg;
+    lua_rawgetp(co, LUA_REGISTRYINDEX, &handler_key);
+    lua_pushinteger(co, event->worker);
+    lua_pushstring(co, event->word);
+    lua_pushlstring(co, event->text, event->size);
+    lua_pushinteger(co, (lua_Integer)event->number);
+    return 4;
+}
+
+/* Tell a script. */
+void ld_api_workers_tell(struct ld_script *script, const struct ld_api_workers_event *event) {
+    bool any = lua_rawgetp(script->L, LUA_REGISTRYINDEX, &handler_key) != LUA_TNIL;
+    lua_pop(script->L, 1);
+    struct ld_task *task = any ? ld_task_take_or_report(script, "the handler of workers") : NULL;
+    if (task != NULL) {
+        ld_task_start_with(task, push_event, (void *)(size_t)event);
+    }
+}
+
+static const luaL_Reg own[] = {
+    {"connect_worker", l_connect_worker},
+    {"close_end", l_close_end},
+    {"is_connected", l_is_connected},
+    {"disconnect_worker", l_disconnect_worker},
+    {"forget_worker", l_forget_worker},
+    {"tell_worker", l_tell_worker},
+    {"worker_words", l_worker_words},
+    {"on_worker", l_on_worker},
+    {NULL, NULL},
+};
+
+/* Open this part. */
+static int set_up(lua_State *L) {
+    const struct ld_setup *setup = ld_state_script(L)->setup;
+    lua_pushinteger(L, setup->worker > 0 ? setup->worker : 1);
+    lua_setfield(L, 1, "worker");
+    lua_pushinteger(L, setup->workers > 0 ? setup->workers : 1);
+    lua_setfield(L, 1, "workers");
+    if (setup->channels != NULL) {
+        ld_api_core_push(L);
+        luaL_setfuncs(L, own, 0);
+        lua_pushboolean(L, 1);
+        lua_setfield(L, -2, "is_master");
+        lua_pop(L, 1);
+    }
+    return 0;
+}
+
+const struct ld_part ld_api_workers_part = {
+    .name = "workers",
+    .open = set_up,
+};

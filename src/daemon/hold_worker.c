@@ -1,0 +1,166 @@
+#include "daemon/hold_worker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/grow.h"
+#include "base/log.h"
+#include "daemon/hold_files.h"
+
+/* The files of one worker, as those of a service of that name. */
+struct ld_hold_worker {
+    struct ld_service files;
+    int worker;
+    pid_t pid; /* in the pidfile */
+};
+
+/* Find what is held for a worker, or NULL. */
+static struct ld_hold_worker *find(const struct ld_service *service, int worker) {
+    for (size_t i = 0; i < service->held_count; i++) {
+        if (service->held[i]->worker == worker) {
+            return service->held[i];
+        }
+    }
+    return NULL;
+}
+
+/* Free what is held for a worker. Its files are closed or removed before. */
+static void free_held(struct ld_hold_worker *held) {
+    free(held->files.name);
+    json_decref(held->files.record);
+    free(held);
+}
+
+/* Begin to hold the files of a worker; NULL if memory ran out. */
+static struct ld_hold_worker *add(struct ld_service *service, int worker) {
+    struct ld_hold_worker **grown = ld_grow(service->held, service->held_count, sizeof *grown);
+    struct ld_hold_worker *held = calloc(1, sizeof *held);
+    if (grown != NULL) {
+        service->held = grown;
+    }
+    if (grown == NULL || held == NULL ||
+        asprintf(&held->files.name, "%s-%d", service->name, worker) < 0) {
+        free(held);
+        return NULL;
+    }
+    struct ld_service *files = &held->files;
+    held->worker = worker;
+    files->worker = worker;
+    files->options = service->options;
+    files->run_dir = service->run_dir;
+    files->run_fd = service->run_fd;
+    files->script = service->script;
+    files->words = service->words;
+    files->environment = service->environment;
+    files->cwd = service->cwd;
+    files->log_path = service->log_path;
+    files->starter_uid = service->starter_uid;
+    files->pidfile.fd = files->claim = files->listener = files->file_watch = -1;
+    service->held[service->held_count++] = held;
+    return held;
+}
+
+/* Take the files of a worker that has none. 0, or the exit status to take, with the reason in WHY. */
+static int take(struct ld_service *service, int worker, struct ld_text *why) {
+    struct ld_hold_worker *held = add(service, worker);
+    if (held == NULL) {
+        ld_text_puts(why, strerror(ENOMEM));
+        return 1;
+    }
+    int status = ld_hold_files_take(&held->files, why);
+    if (status != 0) {
+        ld_hold_worker_drop(service, worker);
+    } else {
+        ld_hold_worker_wait(service, worker, getpid());
+    }
+    return status;
+}
+
+/* Take those of all workers. */
+int ld_hold_worker_take_all(struct ld_service *service, struct ld_text *why) {
+    int status = 0;
+    for (int worker = 1; worker <= service->workers && status == 0; worker++) {
+        status = take(service, worker, why);
+    }
+    return status;
+}
+
+/* Write the pid of a worker into its pidfile, and open that for the worker. */
+int ld_hold_worker_lock(struct ld_service *service, int worker, pid_t pid) {
+    struct ld_text why = {0};
+    int status = find(service, worker) == NULL ? take(service, worker, &why) : 0;
+    if (status != 0) {
+        ld_log(LD_LOG_ERROR, "worker %d: %s", worker, ld_text_string(&why));
+        ld_text_fini(&why);
+        return status == 4 ? -EBUSY : -EIO;
+    }
+    ld_text_fini(&why);
+    struct ld_hold_worker *held = find(service, worker);
+    held->pid = pid;
+    ld_pidfile_show_waiting(&held->files.pidfile, false);
+    int rc = ld_pidfile_write(&held->files.pidfile, pid);
+    return rc < 0 ? rc : ld_pidfile_open_witness(&held->files.pidfile);
+}
+
+/* Hand out the control socket of a worker. */
+int ld_hold_worker_socket(const struct ld_service *service, int worker) {
+    const struct ld_hold_worker *held = find(service, worker);
+    int fd = held != NULL ? fcntl(held->files.listener, F_DUPFD_CLOEXEC, 3) : -1;
+    return held == NULL ? -ENOENT : fd < 0 ? -errno : fd;
+}
+
+/* Show that a worker has no process. */
+void ld_hold_worker_wait(const struct ld_service *service, int worker, pid_t holder) {
+    struct ld_hold_worker *held = find(service, worker);
+    if (held != NULL) {
+        held->pid = holder;
+        ld_pidfile_write(&held->files.pidfile, holder);
+        ld_pidfile_show_waiting(&held->files.pidfile, true);
+    }
+}
+
+/* Remove the files of a worker. */
+void ld_hold_worker_drop(struct ld_service *service, int worker) {
+    struct ld_hold_worker *held = find(service, worker);
+    size_t kept = 0;
+    if (held == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < service->held_count; i++) {
+        if (service->held[i] != held) {
+            service->held[kept++] = service->held[i];
+        }
+    }
+    service->held_count = kept;
+    ld_hold_files_release(&held->files, false);
+    free_held(held);
+}
+
+/* Remove the files of all workers. */
+void ld_hold_worker_release(struct ld_service *service) {
+    while (service->held_count > 0) {
+        ld_hold_worker_drop(service, service->held[service->held_count - 1]->worker);
+    }
+    free(service->held);
+    service->held = NULL;
+}
+
+/* Close what was inherited. */
+void ld_hold_worker_forget(struct ld_service *service) {
+    for (size_t i = 0; i < service->held_count; i++) {
+        const struct ld_service *files = &service->held[i]->files;
+        const int fds[] = {files->pidfile.fd, files->claim, files->listener};
+        for (size_t j = 0; j < LD_COUNT(fds); j++) {
+            if (fds[j] >= 0) {
+                close(fds[j]);
+            }
+        }
+        free_held(service->held[i]);
+    }
+    free(service->held);
+    service->held = NULL;
+    service->held_count = 0;
+}

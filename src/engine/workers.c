@@ -1,0 +1,186 @@
+#include "engine/workers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+
+#define PACKETS_MOST 64 /* of one worker in a turn of the loop */
+
+struct channel {
+    uv_poll_t poll;
+    struct ld_workers *workers;
+    int worker;
+    int fd;
+};
+
+struct ld_workers {
+    uv_loop_t *loop;
+    const struct ld_workers_ops *ops;
+    void *arg;
+    int most;
+    struct channel *channels[]; /* by worker; NULL: it has none */
+};
+
+/* Make an empty set. */
+struct ld_workers *ld_workers_new(uv_loop_t *loop, int most, const struct ld_workers_ops *ops,
+                                  void *arg) {
+    struct ld_workers *workers =
+        calloc(1, sizeof *workers + ((size_t)most + 1) * sizeof *workers->channels);
+    if (workers != NULL) {
+        workers->loop = loop;
+        workers->ops = ops;
+        workers->arg = arg;
+        workers->most = most;
+    }
+    return workers;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+/* The channel of a worker, or NULL. */
+static struct channel *find(const struct ld_workers *workers, int worker) {
+    return worker >= 1 && worker <= workers->most ? workers->channels[worker] : NULL;
+}
+
+/* Free a channel that is closed. */
+static void on_closed(uv_handle_t *handle) {
+    struct channel *channel = LD_CONTAINER_OF((uv_poll_t *)handle, struct channel, poll);
+    close(channel->fd);
+    free(channel);
+}
+
+/* Close the channel of a worker. */
+void ld_workers_disconnect(struct ld_workers *workers, int worker) {
+    struct channel *channel = find(workers, worker);
+    if (channel != NULL) {
+        workers->channels[worker] = NULL;
+        uv_close((uv_handle_t *)&channel->poll, on_closed);
+    }
+}
+
+/* Forget a worker. */
+void ld_workers_forget(struct ld_workers *workers, int worker) {
+    ld_workers_disconnect(workers, worker);
+    workers->ops->on_forget(workers->arg, worker);
+}
+
+/* Close all channels. */
+void ld_workers_close(struct ld_workers *workers) {
+    for (int worker = 1; worker <= workers->most; worker++) {
+        ld_workers_disconnect(workers, worker);
+    }
+    free(workers);
+}
+
+/* Receive what a worker has sent before it ended. */
+void ld_workers_drain(struct ld_workers *workers, int worker) {
+    struct channel *channel = find(workers, worker);
+    if (channel != NULL) {
+        on_readable(&channel->poll, 0, UV_READABLE);
+    }
+}
+
+/* Receive what a worker has sent. The owner may close the channel meanwhile; another one does not come before the
+ * worker has ended. */
+static void on_readable(uv_poll_t *poll, int status, int events) {
+    struct channel *channel = LD_CONTAINER_OF(poll, struct channel, poll);
+    struct ld_workers *workers = channel->workers;
+    const int worker = channel->worker;
+    (void)status;
+    (void)events;
+    for (int i = 0; i < PACKETS_MOST && find(workers, worker) == channel; i++) {
+        struct ld_packet packet;
+        int rc = ld_packet_receive(channel->fd, &packet);
+        if (rc == 1) {
+            workers->ops->on_packet(workers->arg, worker, &packet);
+        } else if (rc == 0) {
+            ld_workers_disconnect(workers, worker);
+            workers->ops->on_gone(workers->arg, worker);
+        } else if (rc != -EPROTO) {
+            return;
+        }
+    }
+}
+
+/* Begin to listen to the end of a pair that is ours; 0 or a negative errno, and then it is closed. */
+static int listen_to(struct ld_workers *workers, int worker, int fd) {
+    struct channel *channel = calloc(1, sizeof *channel);
+    int rc = channel != NULL ? uv_poll_init(workers->loop, &channel->poll, fd) : -ENOMEM;
+    if (rc < 0) {
+        free(channel);
+        close(fd);
+        return rc;
+    }
+    channel->workers = workers;
+    channel->worker = worker;
+    channel->fd = fd;
+    workers->channels[worker] = channel;
+    return uv_poll_start(&channel->poll, UV_READABLE, on_readable);
+}
+
+/* Make the channel of a worker. */
+int ld_workers_connect(struct ld_workers *workers, int worker) {
+    int ends[2];
+    if (worker < 1 || worker > workers->most || workers->channels[worker] != NULL) {
+        return worker < 1 || worker > workers->most ? -EINVAL : -EISCONN;
+    }
+    int rc = ld_packet_open(ends);
+    if (rc < 0) {
+        return rc;
+    }
+    rc = listen_to(workers, worker, ends[0]);
+    if (rc < 0) {
+        ld_workers_disconnect(workers, worker);
+        close(ends[1]);
+        return rc;
+    }
+    workers->ops->on_connect(workers->arg, worker);
+    return ends[1];
+}
+
+/* Check whether a worker has a channel. */
+bool ld_workers_is_connected(const struct ld_workers *workers, int worker) {
+    return find(workers, worker) != NULL;
+}
+
+/* Send a packet with a text. */
+int ld_workers_send(struct ld_workers *workers, int worker, unsigned long number, const char *word,
+                    const char *text) {
+    const struct channel *channel = find(workers, worker);
+    return channel != NULL ? ld_packet_send(channel->fd, number, word, text, strlen(text), -1)
+                           : -ENOTCONN;
+}
+
+/* Send a packet with a descriptor. */
+int ld_workers_send_fd(struct ld_workers *workers, int worker, unsigned long number,
+                       const char *word, int fd) {
+    const struct channel *channel = find(workers, worker);
+    return channel != NULL ? ld_packet_send(channel->fd, number, word, "", 0, fd) : -ENOTCONN;
+}
+
+/* Send a word to all workers. */
+void ld_workers_tell_all(struct ld_workers *workers, const char *word, int except) {
+    for (int worker = 1; worker <= workers->most; worker++) {
+        if (worker != except) {
+            ld_workers_send(workers, worker, 0, word, "");
+        }
+    }
+}
+
+/* How many there can be. */
+int ld_workers_most(const struct ld_workers *workers) {
+    return workers->most;
+}
+
+/* Give all ends up. */
+void ld_workers_give_up(struct ld_workers *workers, int blank) {
+    for (int worker = 1; worker <= workers->most; worker++) {
+        if (workers->channels[worker] != NULL) {
+            dup3(blank, workers->channels[worker]->fd, O_CLOEXEC);
+        }
+    }
+}

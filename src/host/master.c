@@ -1,0 +1,251 @@
+/* The end of a master of the channels to its workers. What they ask for is answered here, as a keeper answers
+ * its host; what they report goes to the chunk of the master as well, which starts, reloads and stops them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/workers.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "daemon/hold_log.h"
+#include "daemon/hold_worker.h"
+#include "daemon/keeper_channel.h"
+#include "daemon/worker_start.h"
+#include "engine/workers.h"
+#include "host/workers.h"
+
+/* What is known of a worker. */
+struct ld_master_worker {
+    int memory; /* an image of what it is made of; -1: not known yet */
+    int next;   /* the same of what it holds; -1: it holds nothing */
+};
+
+/* Replace a descriptor that is kept. */
+static void keep(int *kept, int fd) {
+    if (*kept >= 0) {
+        close(*kept);
+    }
+    *kept = fd;
+}
+
+/* Answer a request with a descriptor, which is closed here, or a negative errno. */
+static void answer(struct ld_host *host, int worker, unsigned long number, int fd) {
+    char code[16];
+    if (fd >= 0) {
+        ld_workers_send_fd(host->master.channels, worker, number, LD_KEEPER_WORD_OK, fd);
+        close(fd);
+    } else {
+        snprintf(code, sizeof code, "%d", -fd);
+        ld_workers_send(host->master.channels, worker, number, LD_KEEPER_WORD_ERROR, code);
+    }
+}
+
+/* Ask the keeper about a worker, "WORKER" with what follows. */
+static int ask_keeper(struct ld_host *host, const char *word, int worker, const char *rest) {
+    char text[48];
+    snprintf(text, sizeof text, "%d%s%s", worker, rest[0] != '\0' ? " " : "", rest);
+    return ld_keeper_channel_ask(host->service, word, text);
+}
+
+/* Tell the keeper something about a worker. */
+static void tell_keeper(const struct ld_host *host, const char *word, int worker) {
+    char text[16];
+    int size = snprintf(text, sizeof text, "%d", worker);
+    ld_packet_send(host->service->keeper, 0, word, text, (size_t)size, -1);
+}
+
+/* Lock the pidfile of a worker for the process that asks. */
+static int lock(struct ld_host *host, int worker, const struct ld_packet *packet) {
+    long pid;
+    char text[16] = "";
+    if (packet->size >= sizeof text) {
+        return -EINVAL;
+    }
+    memcpy(text, packet->text, packet->size);
+    if (!ld_parse_whole(text, 2, INT_MAX, &pid)) {
+        return -EINVAL;
+    }
+    return host->service->keeper >= 0 ? ask_keeper(host, LD_KEEPER_WORD_LOCK, worker, text)
+                                      : ld_hold_worker_lock(host->service, worker, (pid_t)pid);
+}
+
+/* Have the log rotated; the others, and this process, write to the new file. */
+static int rotate(struct ld_host *host, int worker) {
+    int fd = host->service->keeper >= 0 ? ld_keeper_channel_rotate_log(host->service)
+                                        : ld_hold_log_rotate(host->service);
+    if (fd >= 0) {
+        ld_log_reopen();
+        ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_REOPEN, worker);
+    }
+    return fd;
+}
+
+/* Serve a request; false if it is none. */
+static bool serve(struct ld_host *host, int worker, const struct ld_packet *packet) {
+    struct ld_service *service = host->service;
+    bool has_keeper = service->keeper >= 0;
+    int fd;
+    if (strcmp(packet->word, LD_KEEPER_WORD_LOG) == 0) {
+        fd = has_keeper ? ld_keeper_channel_open_log(service) : ld_hold_log_open(service);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_ROTATE) == 0) {
+        fd = rotate(host, worker);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_LOCK) == 0) {
+        fd = lock(host, worker, packet);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_CONTROL) == 0) {
+        fd = has_keeper ? ask_keeper(host, LD_KEEPER_WORD_CONTROL, worker, "")
+                        : ld_hold_worker_socket(service, worker);
+    } else {
+        return false;
+    }
+    answer(host, worker, packet->number, fd);
+    return true;
+}
+
+/* Tell the chunk of the master, and the one that is to replace it. */
+static void tell_chunks(struct ld_host *host, const struct ld_api_workers_event *event) {
+    if (host->script != NULL) {
+        ld_api_workers_tell(host->script, event);
+    }
+    if (host->reload.next != NULL) {
+        ld_api_workers_tell(host->reload.next, event);
+    }
+}
+
+/* Take the image of a memory that came with a packet, if there is one. */
+static void take_memory(struct ld_host *host, int worker, struct ld_packet *packet) {
+    struct ld_master_worker *known = &host->master.workers[worker];
+    if (strcmp(packet->word, LD_WORKERS_WORD_MEMORY) == 0 && packet->fd >= 0) {
+        keep(&known->memory, packet->fd);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_PREPARED) == 0 && packet->fd >= 0) {
+        keep(&known->next, packet->fd);
+    } else if (packet->fd >= 0) {
+        close(packet->fd);
+    }
+    packet->fd = -1;
+}
+
+/* Handle a packet of a worker. */
+static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
+    struct ld_host *host = arg;
+    struct ld_packet copy = *packet;
+    take_memory(host, worker, &copy);
+    if (serve(host, worker, &copy)) {
+        return;
+    }
+    if (strcmp(copy.word, LD_WORKERS_WORD_RELOAD) == 0) {
+        host->master.wants_reload = true;
+        ld_alarm_wake_at(host, 0);
+        return;
+    }
+    tell_chunks(host, &(struct ld_api_workers_event){.worker = worker,
+                                                     .number = copy.number,
+                                                     .word = copy.word,
+                                                     .text = copy.text,
+                                                     .size = copy.size});
+}
+
+/* Handle the end of a worker. */
+static void on_gone(void *arg, int worker) {
+    struct ld_host *host = arg;
+    keep(&host->master.workers[worker].next, -1);
+    if (host->service->keeper >= 0) {
+        tell_keeper(host, LD_KEEPER_WORD_DOWN, worker);
+    } else {
+        ld_hold_worker_wait(host->service, worker, getpid());
+    }
+    tell_chunks(host, &(struct ld_api_workers_event){.worker = worker, .word = "gone", .text = ""});
+}
+
+/* Remove what is held for a worker that no process follows. */
+static void on_forget(void *arg, int worker) {
+    struct ld_host *host = arg;
+    keep(&host->master.workers[worker].memory, -1);
+    keep(&host->master.workers[worker].next, -1);
+    if (host->service->keeper >= 0) {
+        tell_keeper(host, LD_KEEPER_WORD_DROP, worker);
+    } else {
+        ld_hold_worker_drop(host->service, worker);
+    }
+}
+
+/* Find what a new process of a worker is made from: what it was made of, or another one is. */
+static int find_memory(const struct ld_host *host, int worker) {
+    int memory = host->master.workers[worker].memory;
+    for (int i = 1; memory < 0 && i <= ld_workers_most(host->master.channels); i++) {
+        memory = host->master.workers[i].memory;
+    }
+    return memory;
+}
+
+/* Send a worker that is about to be started what it has to know. */
+static void on_connect(void *arg, int worker) {
+    struct ld_host *host = arg;
+    int memory = find_memory(host, worker);
+    char *facts = ld_worker_start_describe(host->service, worker, memory >= 0);
+    if (facts != NULL) {
+        ld_workers_send(host->master.channels, worker, 0, LD_WORKER_WORD_BEGIN, facts);
+    }
+    if (facts != NULL && memory >= 0) {
+        ld_workers_send_fd(host->master.channels, worker, 0, LD_WORKER_WORD_MEMORY, memory);
+    }
+    free(facts);
+}
+
+/* Make the channels. */
+int ld_master_open(struct ld_host *host) {
+    static const struct ld_workers_ops ops = {on_connect, on_packet, on_gone, on_forget};
+    if (!host->service->is_master) {
+        return 0;
+    }
+    host->master.workers = calloc(LD_WORKERS_MAX + 1, sizeof *host->master.workers);
+    host->master.channels = ld_workers_new(&host->loop, LD_WORKERS_MAX, &ops, host);
+    if (host->master.workers == NULL || host->master.channels == NULL ||
+        !ld_worker_start_make_words(host->service)) {
+        return -ENOMEM;
+    }
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        host->master.workers[worker] = (struct ld_master_worker){-1, -1};
+    }
+    return 0;
+}
+
+/* Close them. */
+void ld_master_close(struct ld_host *host) {
+    for (int worker = 1; host->master.workers != NULL && worker <= LD_WORKERS_MAX; worker++) {
+        keep(&host->master.workers[worker].memory, -1);
+        keep(&host->master.workers[worker].next, -1);
+    }
+    free(host->master.workers);
+    host->master.workers = NULL;
+    if (host->master.channels != NULL) {
+        ld_workers_close(host->master.channels);
+        host->master.channels = NULL;
+    }
+}
+
+/* Let the workers commit. */
+void ld_master_commit(struct ld_host *host) {
+    if (host->master.channels == NULL) {
+        return;
+    }
+    ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        struct ld_master_worker *known = &host->master.workers[worker];
+        if (known->next >= 0) {
+            keep(&known->memory, known->next);
+            known->next = -1;
+        }
+    }
+}
+
+/* Have them give it up. */
+void ld_master_abandon(struct ld_host *host) {
+    if (host->master.channels == NULL) {
+        return;
+    }
+    ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_ABANDON, 0);
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        keep(&host->master.workers[worker].next, -1);
+    }
+}

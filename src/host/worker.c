@@ -1,0 +1,84 @@
+/* What a worker tells its master, and has from it. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "daemon/keeper_channel.h"
+#include "host/workers.h"
+#include "script/memory_image.h"
+
+/* Send a packet to the master. */
+int ld_worker_tell(const struct ld_host *host, unsigned long number, const char *word,
+                   const char *text, int fd) {
+    return ld_packet_send(host->service->keeper, number, word, text, strlen(text), fd);
+}
+
+/* Make an image of a memory that others can read: a descriptor at its beginning, or a negative errno. */
+static int make_image(const struct ld_memory *memory) {
+    struct ld_text bytes = {0};
+    int fd = memfd_create("lunad-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    int rc = fd < 0 ? -errno : memory != NULL ? ld_memory_image_write(memory, &bytes) : -ENOENT;
+    if (rc == 0) {
+        rc = bytes.failed ? -ENOMEM : ld_file_write(fd, ld_text_string(&bytes), bytes.size);
+    }
+    ld_text_fini(&bytes);
+    if (rc < 0 && fd >= 0) {
+        close(fd);
+    }
+    return rc < 0 ? rc : fd;
+}
+
+/* Send WORD with an image of a memory; without one if it cannot be made: then the disk has to do. */
+int ld_worker_send_memory(const struct ld_host *host, unsigned long number, const char *word,
+                       const struct ld_memory *memory) {
+    int fd = make_image(memory);
+    int rc = ld_worker_tell(host, number, word, "", fd < 0 ? -1 : fd);
+    if (fd < 0) {
+        ld_log(LD_LOG_WARN,
+               "what the code is made of cannot be handed to the master: %s: this worker is started "
+               "again with what is on the disk then",
+               strerror(-fd));
+    } else {
+        close(fd);
+    }
+    return rc;
+}
+
+/* Tell the master what this worker is made of. */
+void ld_worker_tell_memory(struct ld_host *host) {
+    if (host->service->worker > 0 && host->service->keeper >= 0) {
+        host->worker.told = ld_memory_count(host->script->memory);
+        ld_worker_send_memory(host, 0, LD_WORKERS_WORD_MEMORY, host->script->memory);
+    }
+}
+
+/* Ask the master for a reload. */
+bool ld_worker_ask_reload(struct ld_host *host) {
+    return host->service->worker > 0 && host->service->keeper >= 0 &&
+           ld_worker_tell(host, 0, LD_WORKERS_WORD_RELOAD, "", -1) == 0;
+}
+
+/* Read the memory that the master has handed to this worker. */
+int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_text *why) {
+    struct ld_text bytes = {0};
+    int fd = host->service->memory_fd;
+    *memory = NULL;
+    if (fd < 0) {
+        return 0;
+    }
+    host->service->memory_fd = -1;
+    int rc = lseek(fd, 0, SEEK_SET) < 0 ? -errno : ld_file_read(fd, &bytes);
+    if (rc == 0) {
+        rc = ld_memory_image_read(host->texts, ld_text_string(&bytes), bytes.size, memory, why);
+    } else {
+        ld_text_format(why, "the code in force: %s", strerror(-rc));
+    }
+    close(fd);
+    ld_text_fini(&bytes);
+    return rc;
+}
+

@@ -1,0 +1,147 @@
+/* What a worker does at the word of its master: reload, together with the others, and stop. */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/parse.h"
+#include "daemon/keeper_channel.h"
+#include "host/workers.h"
+
+#define PACKETS_MOST 64 /* in one turn of the loop */
+
+/* Note that the next generation is held, and tell the master. */
+static bool tell_held(struct ld_waiter *waiter, json_t *part) {
+    struct ld_host *host = LD_CONTAINER_OF(waiter, struct ld_host, worker.waiter);
+    json_decref(part);
+    host->worker.is_held = true;
+    return ld_worker_send_memory(host, host->worker.number, LD_WORKERS_WORD_PREPARED,
+                       host->reload.next->memory) == 0;
+}
+
+/* Whether the master can be told that: always. */
+static bool can_tell(const struct ld_waiter *waiter) {
+    (void)waiter;
+    return true;
+}
+
+/* Tell the master how it ended. */
+static void tell_end(struct ld_waiter *waiter, json_t *verdict) {
+    struct ld_host *host = LD_CONTAINER_OF(waiter, struct ld_host, worker.waiter);
+    bool ok = json_is_true(json_object_get(verdict, "ok"));
+    const char *error = json_string_value(json_object_get(verdict, "error"));
+    error = error != NULL ? error : "?";
+    host->worker.is_asked = false;
+    if (ok) {
+        ld_worker_tell(host, 0, LD_WORKERS_WORD_COMMITTED, "", -1);
+    } else {
+        host->setup.workers = host->worker.before;
+        ld_worker_tell(host, host->worker.number,
+             host->worker.was_told ? LD_WORKERS_WORD_FAILED : LD_WORKERS_WORD_REFUSED, error, -1);
+    }
+    json_decref(verdict);
+}
+
+/* Begin to prepare a reload. */
+static void prepare(struct ld_host *host, const struct ld_packet *packet) {
+    long workers;
+    char text[16] = "";
+    memcpy(text, packet->text, packet->size < sizeof text ? packet->size : 0);
+    if (host->worker.is_asked || host->state != LD_HOST_RUNNING ||
+        !ld_parse_whole(text, 1, LD_WORKERS_MAX, &workers)) {
+        ld_worker_tell(host, packet->number, LD_WORKERS_WORD_REFUSED,
+             host->worker.is_asked ? "it is still busy with the reload before" : "it is stopping",
+             -1);
+        return;
+    }
+    host->worker.is_asked = true;
+    host->worker.is_held = host->worker.was_told = false;
+    host->worker.number = packet->number;
+    host->worker.before = host->setup.workers;
+    host->setup.workers = (int)workers;
+    host->worker.waiter =
+        (struct ld_waiter){.done = tell_end, .can_tell = can_tell, .tell = tell_held};
+    ld_reload_ask_held(host, &host->worker.waiter);
+}
+
+/* Give the reload up that was prepared. */
+static void abandon(struct ld_host *host) {
+    if (!host->worker.is_asked) {
+        return;
+    }
+    host->worker.is_asked = false;
+    host->setup.workers = host->worker.before;
+    ld_reload_forget(host, &host->worker.waiter);
+    if (!ld_text_is_empty(&host->reload.why)) {
+        ld_text_clear(&host->reload.why);
+        ld_text_puts(&host->reload.why, "it was refused for all workers");
+    }
+}
+
+/* Commit it. */
+static void commit(struct ld_host *host) {
+    if (host->worker.is_asked) {
+        host->worker.was_told = true;
+        ld_reload_commit(host, &host->worker.waiter);
+    }
+}
+
+/* Do what a packet says; true if that is to stop. */
+static bool obey(struct ld_host *host, const struct ld_packet *packet) {
+    if (strcmp(packet->word, LD_WORKERS_WORD_PREPARE) == 0) {
+        prepare(host, packet);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_COMMIT) == 0) {
+        commit(host);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
+        abandon(host);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {
+        ld_actions_reopen_log();
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_SOCKET) == 0 && packet->fd >= 0) {
+        if (host->service->listener >= 0) {
+            close(host->service->listener);
+        }
+        host->service->listener = packet->fd; /* taken in this turn */
+    } else if (packet->fd >= 0) {
+        close(packet->fd); /* an answer that came too late */
+    }
+    return strcmp(packet->word, LD_KEEPER_WORD_STOP) == 0;
+}
+
+/* Note that the master has died. */
+static void lose_master(struct ld_host *host) {
+    uv_poll_stop(&host->keeper);
+    host->service->keeper = -1;
+    ld_log(LD_LOG_ERROR, "the master is gone: stopping");
+}
+
+/* Receive what the master sends. */
+bool ld_worker_orders_hear(struct ld_host *host) {
+    bool is_over = false;
+    for (int i = 0; i < PACKETS_MOST && host->service->keeper >= 0; i++) {
+        struct ld_packet packet;
+        int rc = ld_keeper_channel_receive(host->service, &packet);
+        if (rc == 0) {
+            lose_master(host);
+            is_over = true;
+        } else if (rc == 1) {
+            is_over |= obey(host, &packet);
+        } else if (rc != -EPROTO) {
+            return is_over;
+        }
+    }
+    return is_over;
+}
+
+/* Do what came during a request, and note what was loaded since the master was told. */
+bool ld_worker_orders_step(struct ld_host *host) {
+    if (host->service->worker == 0 || host->state == LD_HOST_ENDED) {
+        return false;
+    }
+    bool is_over = ld_keeper_channel_is_behind() && ld_worker_orders_hear(host);
+    bool is_whole = host->was_ready && host->reload.phase == LD_RELOAD_NONE;
+    if (is_whole && host->state == LD_HOST_RUNNING &&
+        ld_memory_count(host->script->memory) != host->worker.told) {
+        ld_worker_tell_memory(host);
+    }
+    return is_over;
+}

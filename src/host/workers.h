@@ -1,0 +1,68 @@
+/* The two ends of the channel between a master and its workers, and their words. The words of the channel between a
+ * host and its keeper (daemon/keeper_channel.h) mean the same here: the host of the master is the keeper of its
+ * workers. */
+#ifndef LD_HOST_WORKERS_H
+#define LD_HOST_WORKERS_H
+
+#include "host/internal.h"
+
+/* From the master, with a number: make the next generation ready, for as many workers as the text says, and hold it. */
+#define LD_WORKERS_WORD_PREPARE "prepare"
+
+/* From the worker, with that number: it is held, with an image of its memory; or it is refused, for the reason in the
+ * text. */
+#define LD_WORKERS_WORD_PREPARED "prepared"
+#define LD_WORKERS_WORD_REFUSED  "refused"
+
+/* From the master: let what is held become the service, or give it up. */
+#define LD_WORKERS_WORD_COMMIT  "commit"
+#define LD_WORKERS_WORD_ABANDON "abandon"
+
+/* From the worker, after a commit: that it is the service, or why not. */
+#define LD_WORKERS_WORD_COMMITTED "committed"
+#define LD_WORKERS_WORD_FAILED    "uncommitted"
+
+/* From the worker: what it is made of now, as an image; and that the service is to be reloaded. */
+#define LD_WORKERS_WORD_MEMORY "memory"
+#define LD_WORKERS_WORD_RELOAD "reload"
+
+/* From the master: open the log again. */
+#define LD_WORKERS_WORD_REOPEN "reopen"
+
+/* master.c */
+
+/* Make the channels of a master; 0 or a negative errno. To be closed in either case. Does nothing for others. */
+int ld_master_open(struct ld_host *host);
+void ld_master_close(struct ld_host *host);
+
+/* The reload of a master: what its workers hold becomes the service, or is given up. */
+void ld_master_commit(struct ld_host *host);
+void ld_master_abandon(struct ld_host *host);
+
+/* worker.c: for a worker. */
+
+/* Send the master a packet, with a descriptor unless FD is -1, or with an image of a memory; 0 or a negative errno. */
+int ld_worker_tell(const struct ld_host *host, unsigned long number, const char *word,
+                   const char *text, int fd);
+int ld_worker_send_memory(const struct ld_host *host, unsigned long number, const char *word,
+                          const struct ld_memory *memory);
+
+/* Send the master what this worker is made of now. Does nothing for others. */
+void ld_worker_tell_memory(struct ld_host *host);
+
+/* Ask the master for a reload of the service; false if this is no worker. */
+bool ld_worker_ask_reload(struct ld_host *host);
+
+/* Read the memory that the first generation is made from into *MEMORY, which is held; NULL if there is none. 0 or a
+ * negative errno with the reason in WHY. */
+int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_text *why);
+
+/* worker_orders.c: for a worker. */
+
+/* Receive what the master sends to this worker; true if it is to stop. */
+bool ld_worker_orders_hear(struct ld_host *host);
+
+/* Do what was put off, once in a turn of the loop; likewise. */
+bool ld_worker_orders_step(struct ld_host *host);
+
+#endif
