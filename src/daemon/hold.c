@@ -126,6 +126,27 @@ static bool is_passed(const struct ld_service *service, const struct ld_address 
     return false;
 }
 
+/* Bind a socket to an address for each worker, the first of them to be sure that no other process has it; 0 or a
+ * negative errno. */
+static int bind_for_workers(struct ld_service *service, const char *text,
+                            const struct ld_address *address) {
+    struct ld_listen_options options = {.mode = -1, .is_bound_only = true};
+    int fd = ld_socket_listen(address, &options);
+    for (int worker = 1; fd >= 0 && worker <= service->workers; worker++) {
+        if (worker == 1) {
+            close(fd);
+        }
+        options.reuse_port = true;
+        fd = ld_socket_listen(address, &options);
+        const struct ld_service_socket made = {.address = text, .worker = worker, .fd = fd};
+        if (fd >= 0 && !ld_service_add_socket(service, &made)) {
+            close(fd);
+            fd = -ENOMEM;
+        }
+    }
+    return fd < 0 ? fd : 0;
+}
+
 /* Listen on one address of --listen; 0 or a negative errno. */
 static int listen_on(struct ld_service *service, const char *text) {
     static const struct ld_listen_options plain = {.mode = -1};
@@ -136,6 +157,9 @@ static int listen_on(struct ld_service *service, const char *text) {
     }
     if (is_passed(service, &address)) {
         return 0;
+    }
+    if (service->is_master && ld_address_path(&address) == NULL) {
+        return bind_for_workers(service, text, &address);
     }
     made.fd = ld_socket_listen_for(ld_service_lesser(service), &address, &plain, &made.file);
     if (made.fd < 0 || ld_service_add_socket(service, &made)) {

@@ -83,6 +83,7 @@ struct ld_service {
     struct ld_service_socket {
         char *name;          /* or NULL */
         const char *address; /* or NULL */
+        int worker;          /* which one it is bound for, and does not listen yet; 0: none */
         int fd;
         struct ld_socket_file file; /* ours to remove, if it was made for --listen */
     } * sockets;

@@ -6,7 +6,7 @@
  *                 our handler, and later restore the default. See ld_signals_sigaction, and
  *                 ld_crash_sigaction for the signals of a crash.
  *     accept4     libuv accepts clients as soon as a socket listens. Those of a generation that
- *                 is not the service must leave clients in the queue. See mute.h.
+ *                 is not the service must leave clients in the queue. See mute.h, and one_client.h.
  *     epoll_ctl   libuv aborts when it cannot watch a descriptor: because the kernel is short of
  *                 memory (see libc.h), or because a script has closed the descriptor, or opened a
  *                 file as a stream. For the latter two the handle gets no events instead.
@@ -26,6 +26,7 @@
 #include "engine/guest.h"
 #include "engine/libc.h"
 #include "engine/mute.h"
+#include "engine/one_client.h"
 #include "engine/pulse.h"
 #include "engine/signals.h"
 
@@ -37,13 +38,15 @@ int sigaction(int signo, const struct sigaction *action, struct sigaction *befor
                : ld_signals_sigaction(signo, action, before);
 }
 
-/* Accept no client from a muted socket. */
+/* Accept no client from a muted socket, and one at a time from a common one. */
 int accept4(int fd, struct sockaddr *restrict address, socklen_t *restrict size, int flags) {
-    if (ld_mute_refuse(fd)) {
+    if (ld_mute_refuse(fd) || ld_one_client_refuse(fd)) {
         errno = EAGAIN;
         return -1;
     }
-    return ld_libc_accept4(fd, address, size, flags);
+    int client = ld_libc_accept4(fd, address, size, flags);
+    ld_one_client_accepted(fd, client >= 0);
+    return client;
 }
 
 /* Hide from a running guest that a descriptor cannot be watched. If its number is another file's by

@@ -13,6 +13,7 @@
 #include "base/grow.h"
 #include "base/parse.h"
 #include "engine/mute.h"
+#include "engine/one_client.h"
 #include "posix/fds.h"
 
 struct listener {
@@ -22,6 +23,8 @@ struct listener {
     int number; /* of the descriptor that the process was started with, or -1 */
     bool inherited;
     bool stays;                 /* whether it is asked for or not */
+    bool is_sourced;            /* it came from the source */
+    bool is_common;             /* other processes accept clients from it as well */
     struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
     bool by_service;            /* who asked for it */
     bool by_next;
@@ -38,6 +41,8 @@ struct ld_listeners {
     struct listener *first;
     struct issued *issued;
     size_t issued_count;
+    const struct ld_listener_source *source; /* NULL: sockets are made here */
+    void *source_arg;
 };
 
 /* Make an empty set. */
@@ -51,6 +56,13 @@ static void free_listener(struct listener *listener) {
     close(listener->fd);
     free(listener->address);
     free(listener);
+}
+
+/* Have all sockets come from a source. */
+void ld_listeners_set_source(struct ld_listeners *listeners,
+                             const struct ld_listener_source *source, void *arg) {
+    listeners->source = source;
+    listeners->source_arg = arg;
 }
 
 /* Close everything. */
@@ -190,9 +202,48 @@ static void close_unused(struct ld_listeners *listeners) {
             place = &listener->next;
         } else {
             *place = listener->next;
+            if (listener->is_sourced) {
+                listeners->source->release(listeners->source_arg, listener->address);
+            }
             free_listener(listener);
         }
     }
+}
+
+/* Whether other processes may accept clients from a socket of the source: not if it is one of several for its TCP
+ * address. */
+static bool is_common(int fd) {
+    int domain = 0;
+    int reuse_port = 0;
+    socklen_t size = sizeof domain;
+    return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0 || domain == AF_UNIX ||
+           getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &reuse_port, &size) < 0 || reuse_port == 0;
+}
+
+/* Get a socket from the source. */
+static int obtain(struct ld_listeners *listeners, const char *text,
+                  const struct ld_listen_options *options, struct listener **made) {
+    int fd = listeners->source->ask(listeners->source_arg, text, options);
+    if (fd < 0) {
+        return fd;
+    }
+    *made = add(listeners, fd, text);
+    if (*made == NULL) {
+        listeners->source->release(listeners->source_arg, text);
+        close(fd);
+        return -ENOMEM;
+    }
+    (*made)->is_sourced = true;
+    (*made)->is_common = is_common(fd);
+    unblock(fd);
+    return 0;
+}
+
+/* Whether a socket existed before. */
+bool ld_listeners_has(const struct ld_listeners *listeners, const char *address) {
+    struct ld_address parsed;
+    bool is_address = ld_address_parse(address, &parsed);
+    return find(listeners, address, is_address ? &parsed : NULL) != NULL;
 }
 
 /* Get a descriptor for an address. */
@@ -206,7 +257,8 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
     struct listener *listener = find(listeners, address, is_named ? NULL : &parsed);
     if (listener == NULL) {
         int number = number_of(address);
-        int rc = number >= 0 ? adopt(listeners, address, number, &listener)
+        int rc = listeners->source != NULL ? obtain(listeners, address, options, &listener)
+                 : number >= 0 ? adopt(listeners, address, number, &listener)
                  : is_named  ? -ENOENT
                              : make(listeners, address, &parsed, options, &listener);
         if (listener == NULL) {
@@ -221,6 +273,7 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
     }
     listener->by_service = listener->by_service || !next;
     listener->by_next = listener->by_next || next;
+    ld_one_client_note(fd, listener->is_common);
     return fd;
 }
 

@@ -13,6 +13,18 @@ struct ld_listeners;
 /* Make an empty set; NULL when memory ran out. */
 struct ld_listeners *ld_listeners_new(void);
 
+/* Where sockets come from that are not made here: of a worker, from its master. */
+struct ld_listener_source {
+    /* A new descriptor for an address, or for "fd:NAME"; or a negative errno as ld_listeners_ask has it. */
+    int (*ask)(void *arg, const char *address, const struct ld_listen_options *options);
+    /* The address is not used any more. */
+    void (*release)(void *arg, const char *address);
+};
+
+/* Have all sockets come from SOURCE, which outlives the set, with ARG. It is not told of the end of the set. */
+void ld_listeners_set_source(struct ld_listeners *listeners,
+                             const struct ld_listener_source *source, void *arg);
+
 /* Close all sockets, and remove the files of Unix sockets that were made here. */
 void ld_listeners_free(struct ld_listeners *listeners);
 
@@ -21,6 +33,9 @@ void ld_listeners_free(struct ld_listeners *listeners);
  * before the set, and its file is not removed. 0 or a negative errno. */
 int ld_listeners_inherit(struct ld_listeners *listeners, int fd, int number, const char *name,
                          const char *address);
+
+/* Whether a socket that existed before is bound to ADDRESS, or is named by it. */
+bool ld_listeners_has(const struct ld_listeners *listeners, const char *address);
 
 /* Get a new descriptor for ADDRESS, making the socket if there is none yet; or for an inherited socket,
  * "fd:NAME" or "fd:NUMBER". NEXT: for the generation that is not the service yet. A descriptor, or a

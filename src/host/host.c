@@ -132,6 +132,9 @@ static int hand_sockets(struct ld_host *host) {
     int rc = 0;
     for (size_t i = 0; i < service->socket_count && rc == 0; i++) {
         const struct ld_service_socket *at = &service->sockets[i];
+        if (at->worker > 0) { /* master.c has these */
+            continue;
+        }
         int fd = fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST);
         rc = fd < 0 ? -errno
                     : ld_listeners_inherit(host->listeners, fd, at->name != NULL ? at->fd : -1,
@@ -212,6 +215,9 @@ static int open_engine(struct ld_host *host) {
     ld_reaper_set_foreign(host->reaper, ld_guest_has_child);
     host->children = ld_children_new(&host->loop, host->reaper, host->service->name);
     host->listeners = ld_listeners_new();
+    if (host->listeners != NULL) {
+        ld_worker_source_sockets(host);
+    }
     host->parcels = ld_parcels_new(&host->loop, held_ms(host->service));
     host->texts = ld_texts_new();
     host->written = host->service->options->watch ? ld_written_new() : NULL;

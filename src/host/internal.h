@@ -174,6 +174,7 @@ struct ld_host {
     struct {
         struct ld_workers *channels; /* NULL: this is no master */
         struct ld_master_worker *workers;
+        struct ld_shares *shares;
         bool wants_reload; /* a worker has asked for it */
     } master;
     struct {

@@ -1,6 +1,7 @@
 /* The end of a master of the channels to its workers. What they ask for is answered here, as a keeper answers
  * its host; what they report goes to the chunk of the master as well, which starts, reloads and stops them. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -12,8 +13,10 @@
 #include "daemon/hold_worker.h"
 #include "daemon/keeper_channel.h"
 #include "daemon/worker_start.h"
+#include "engine/shares.h"
 #include "engine/workers.h"
 #include "host/workers.h"
+#include "posix/inherit.h"
 
 /* What is known of a worker. */
 struct ld_master_worker {
@@ -81,6 +84,32 @@ static int rotate(struct ld_host *host, int worker) {
     return fd;
 }
 
+/* Read a whole number and the space after it; what follows, or NULL. */
+static const char *read_number(const char *at, int *number) {
+    char *end;
+    errno = 0;
+    long value = strtol(at, &end, 10);
+    if (end == at || *end != ' ' || errno != 0 || value < -1 || value > INT_MAX) {
+        return NULL;
+    }
+    *number = (int)value;
+    return end + 1;
+}
+
+/* Find a listening socket for a worker: one of those that were passed or made before, or its own. */
+static int find_socket(struct ld_host *host, int worker, const struct ld_packet *packet) {
+    struct ld_listen_options options = {.mode = -1};
+    const char *at = read_number(packet->text, &options.backlog);
+    at = at != NULL ? read_number(at, &options.mode) : NULL;
+    if (at == NULL || strlen(packet->text) != packet->size) {
+        return -EINVAL;
+    }
+    bool is_named = strncmp(at, "fd:", 3) == 0;
+    return is_named || ld_listeners_has(host->listeners, at)
+               ? ld_listeners_ask(host->listeners, at, &options, false)
+               : ld_shares_ask(host->master.shares, worker, at, &options);
+}
+
 /* Serve a request; false if it is none. */
 static bool serve(struct ld_host *host, int worker, const struct ld_packet *packet) {
     struct ld_service *service = host->service;
@@ -95,6 +124,8 @@ static bool serve(struct ld_host *host, int worker, const struct ld_packet *pack
     } else if (strcmp(packet->word, LD_KEEPER_WORD_CONTROL) == 0) {
         fd = has_keeper ? ask_keeper(host, LD_KEEPER_WORD_CONTROL, worker, "")
                         : ld_hold_worker_socket(service, worker);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_LISTEN) == 0) {
+        fd = find_socket(host, worker, packet);
     } else {
         return false;
     }
@@ -133,6 +164,13 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
     if (serve(host, worker, &copy)) {
         return;
     }
+    if (strcmp(copy.word, LD_WORKERS_WORD_UNLISTEN) == 0) {
+        ld_shares_drop(host->master.shares, worker, copy.text);
+        return;
+    }
+    if (strcmp(copy.word, LD_KEEPER_WORD_READY) == 0) {
+        ld_shares_settle(host->master.shares, worker);
+    }
     if (strcmp(copy.word, LD_WORKERS_WORD_RELOAD) == 0) {
         host->master.wants_reload = true;
         ld_alarm_wake_at(host, 0);
@@ -162,6 +200,7 @@ static void on_forget(void *arg, int worker) {
     struct ld_host *host = arg;
     keep(&host->master.workers[worker].memory, -1);
     keep(&host->master.workers[worker].next, -1);
+    ld_shares_drop_all(host->master.shares, worker);
     if (host->service->keeper >= 0) {
         tell_keeper(host, LD_KEEPER_WORD_DROP, worker);
     } else {
@@ -182,6 +221,7 @@ static int find_memory(const struct ld_host *host, int worker) {
 static void on_connect(void *arg, int worker) {
     struct ld_host *host = arg;
     int memory = find_memory(host, worker);
+    ld_shares_begin(host->master.shares, worker);
     char *facts = ld_worker_start_describe(host->service, worker, memory >= 0);
     if (facts != NULL) {
         ld_workers_send(host->master.channels, worker, 0, LD_WORKER_WORD_BEGIN, facts);
@@ -192,6 +232,20 @@ static void on_connect(void *arg, int worker) {
     free(facts);
 }
 
+/* Take over the sockets that were bound for the workers before. */
+static int take_sockets(struct ld_host *host) {
+    int rc = 0;
+    for (size_t i = 0; i < host->service->socket_count && rc == 0; i++) {
+        const struct ld_service_socket *at = &host->service->sockets[i];
+        int fd = at->worker > 0 ? fcntl(at->fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST) : 0;
+        if (at->worker > 0) {
+            rc = fd < 0 ? -errno
+                        : ld_shares_inherit(host->master.shares, at->worker, fd, at->address);
+        }
+    }
+    return rc;
+}
+
 /* Make the channels. */
 int ld_master_open(struct ld_host *host) {
     static const struct ld_workers_ops ops = {on_connect, on_packet, on_gone, on_forget};
@@ -200,14 +254,15 @@ int ld_master_open(struct ld_host *host) {
     }
     host->master.workers = calloc(LD_WORKERS_MAX + 1, sizeof *host->master.workers);
     host->master.channels = ld_workers_new(&host->loop, LD_WORKERS_MAX, &ops, host);
-    if (host->master.workers == NULL || host->master.channels == NULL ||
+    host->master.shares = ld_shares_new(LD_WORKERS_MAX);
+    if (host->master.shares == NULL || host->master.workers == NULL || host->master.channels == NULL ||
         !ld_worker_start_make_words(host->service)) {
         return -ENOMEM;
     }
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         host->master.workers[worker] = (struct ld_master_worker){-1, -1};
     }
-    return 0;
+    return take_sockets(host);
 }
 
 /* Close them. */
@@ -221,6 +276,10 @@ void ld_master_close(struct ld_host *host) {
     if (host->master.channels != NULL) {
         ld_workers_close(host->master.channels);
         host->master.channels = NULL;
+    }
+    if (host->master.shares != NULL) {
+        ld_shares_free(host->master.shares);
+        host->master.shares = NULL;
     }
 }
 

@@ -82,3 +82,29 @@ int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_
     return rc;
 }
 
+
+/* Ask the master for a listening socket. */
+static int ask_for_socket(void *arg, const char *address, const struct ld_listen_options *options) {
+    struct ld_host *host = arg;
+    struct ld_text text = {0};
+    ld_text_format(&text, "%d %d %s", options->backlog, options->mode, address);
+    int fd = text.failed ? -ENOMEM
+                         : ld_keeper_channel_ask(host->service, LD_WORKERS_WORD_LISTEN,
+                                                 ld_text_string(&text));
+    ld_text_fini(&text);
+    return fd;
+}
+
+/* Tell the master that an address is not used any more. */
+static void release_socket(void *arg, const char *address) {
+    const struct ld_host *host = arg;
+    ld_worker_tell(host, 0, LD_WORKERS_WORD_UNLISTEN, address, -1);
+}
+
+/* Have the listening sockets come from the master. */
+void ld_worker_source_sockets(struct ld_host *host) {
+    static const struct ld_listener_source source = {ask_for_socket, release_socket};
+    if (host->service->worker > 0) {
+        ld_listeners_set_source(host->listeners, &source, host);
+    }
+}

@@ -22,6 +22,11 @@
 #define LD_WORKERS_WORD_COMMITTED "committed"
 #define LD_WORKERS_WORD_FAILED    "uncommitted"
 
+/* From the worker, a request: a socket for an address, "BACKLOG MODE ADDRESS". Without a number: "ADDRESS" is not used
+ * any more. */
+#define LD_WORKERS_WORD_LISTEN   "listen"
+#define LD_WORKERS_WORD_UNLISTEN "unlisten"
+
 /* From the worker: what it is made of now, as an image; and that the service is to be reloaded. */
 #define LD_WORKERS_WORD_MEMORY "memory"
 #define LD_WORKERS_WORD_RELOAD "reload"
@@ -56,6 +61,9 @@ bool ld_worker_ask_reload(struct ld_host *host);
 /* Read the memory that the first generation is made from into *MEMORY, which is held; NULL if there is none. 0 or a
  * negative errno with the reason in WHY. */
 int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_text *why);
+
+/* Have the listening sockets of this host come from the master. Does nothing for others. */
+void ld_worker_source_sockets(struct ld_host *host);
 
 /* worker_orders.c: for a worker. */
 

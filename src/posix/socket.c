@@ -62,7 +62,8 @@ int ld_socket_listen(const struct ld_address *address, const struct ld_listen_op
     }
     int rc = bind_socket(fd, address, options);
     bool is_bound = rc == 0;
-    if (rc == 0 && listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN) < 0) {
+    if (rc == 0 && !options->is_bound_only &&
+        listen(fd, options->backlog > 0 ? options->backlog : SOMAXCONN) < 0) {
         rc = -errno;
     }
     if (rc < 0) {

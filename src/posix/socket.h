@@ -12,6 +12,7 @@ struct ld_listen_options {
     int backlog; /* 0: as many as the system allows */
     int mode;    /* of a Unix socket's file; -1: by the mask */
     bool reuse_port;
+    bool is_bound_only; /* it does not listen yet */
 };
 
 /* Make a listening socket: a descriptor (not inherited by programs, not blocking) or a negative

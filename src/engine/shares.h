@@ -1,0 +1,43 @@
+/* The listening sockets of a master: each worker has its own for a TCP address, so that the kernel spreads the clients
+ * over them (SO_REUSEPORT), and all have one for a Unix address. The master keeps every socket as long as a worker
+ * uses it, and that of a worker that has crashed until the next process of it is ready: the clients in its queue wait
+ * for that. */
+#ifndef LD_ENGINE_SHARES_H
+#define LD_ENGINE_SHARES_H
+
+#include "posix/socket.h"
+
+struct ld_shares;
+
+/* Make an empty set for workers up to MOST; NULL when memory ran out. */
+struct ld_shares *ld_shares_new(int most);
+
+/* Close all sockets, and remove the files of those that were made here. */
+void ld_shares_free(struct ld_shares *shares);
+
+/* Take over a socket that is bound to a TCP ADDRESS for WORKER, and does not listen yet. It is never closed before
+ * the set. 0 or -ENOMEM. */
+int ld_shares_inherit(struct ld_shares *shares, int worker, int fd, const char *address);
+
+/* Get a new descriptor of the socket of a worker for ADDRESS, which is made if there is none yet; or a negative
+ * errno. A port 0 is the same one for all. Where a worker cannot have one of its own, because the port needs rights
+ * that were given up, it has that of another. */
+int ld_shares_ask(struct ld_shares *shares, int worker, const char *address,
+                  const struct ld_listen_options *options);
+
+/* A worker uses ADDRESS no longer; or nothing, and it has none. */
+void ld_shares_drop(struct ld_shares *shares, int worker, const char *address);
+void ld_shares_drop_all(struct ld_shares *shares, int worker);
+
+/* A new process of a worker begins, and uses nothing yet; it is ready: what it has not asked for by now is dropped. */
+void ld_shares_begin(struct ld_shares *shares, int worker);
+void ld_shares_settle(struct ld_shares *shares, int worker);
+
+/* Send no new client to the sockets of workers above LAST; those that wait in their queues are for them still. Does
+ * what it can: a kernel without SO_ATTACH_REUSEPORT_CBPF sends some. All get clients again with LAST 0. */
+void ld_shares_limit(struct ld_shares *shares, int last);
+
+/* How many clients wait in the queues that only WORKER has. */
+unsigned ld_shares_waiting(const struct ld_shares *shares, int worker);
+
+#endif
