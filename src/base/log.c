@@ -511,6 +511,9 @@ static void log_message(enum ld_log_level level, const struct ld_text *text, con
     struct ld_text message = {0};
     va_list again;
     va_copy(again, args);
+    if (logger.config.worker > 0) {
+        ld_text_format(&message, "worker %d: ", logger.config.worker);
+    }
     ld_text_vformat(&message, format, args);
     if (text != NULL) {
         ld_text_append(&message, text);

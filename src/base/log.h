@@ -25,6 +25,7 @@ struct ld_log_config {
     int fd;            /* of a stderr sink: where else to write; 0: to stderr */
     const char *path;  /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
     const char *ident; /* of a syslog sink; copied */
+    int worker;        /* which of the workers that share the log this process is: messages of lunad say so; 0: none */
     uint64_t
         max_size; /* of a file sink: it is rotated before a line makes it larger; 0: it is not */
     ld_log_opener *opener; /* how a file sink is opened; NULL: by path */

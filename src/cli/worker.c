@@ -1,5 +1,5 @@
 /* lunad worker: a worker, started by its master. See daemon/worker_start.h. */
-#include <stdlib.h>
+#include <sys/prctl.h>
 
 #include "base/say.h"
 #include "cli/prepare.h"
@@ -16,6 +16,9 @@ static int run_with(const struct ld_call *call, struct ld_worker_facts *facts) {
     struct ld_text why = {0};
     struct ld_service service = {
         .daemon = json_is_true(json_object_get(facts->fields, "daemon")), .is_bare = true};
+    if (!json_is_true(json_object_get(facts->fields, "dropped"))) {
+        prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+    }
     int status = ld_service_init(&service, call->options, call->argv, call->operand, &why);
     status = status == 0 ? ld_worker_start_apply(facts, &service, &why) : status;
     if (status == 0) {
@@ -34,6 +37,7 @@ static int run_with(const struct ld_call *call, struct ld_worker_facts *facts) {
 static int run(const struct ld_call *call) {
     struct ld_worker_facts facts;
     struct ld_text why = {0};
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* others of the user that a master has dropped to must not trace it */
     ld_inherit_seal_fds(true, LD_WORKER_CHANNEL);
     int status = ld_worker_start_receive(&facts, &why);
     if (status != 0) {

@@ -113,6 +113,7 @@ int ld_hold_log_take(struct ld_service *service, struct ld_text *why) {
                                    .fd = service->log_fd,
                                    .path = service->log_path,
                                    .ident = service->name,
+                                   .worker = service->worker,
                                    .max_size = service->options->log_max_size,
                                    .opener = service->worker > 0 ? ld_keeper_channel_open_log
                                                              : ld_hold_log_open,

@@ -324,7 +324,7 @@ static int find_workers(struct ld_service *service, struct ld_text *why) {
     own->recycle_memory = 0;
     own->slow = 0;
     own->on_error = LD_ON_ERROR_CONTINUE;
-    own->start_timeout = 2 * own->start_timeout + MASTER_S; /* the first one begins alone */
+    own->start_timeout = 4 * own->start_timeout + MASTER_S; /* to give a state and to load, the first one alone */
     own->stop_timeout += MASTER_S;
     service->options = own;
     return 0;

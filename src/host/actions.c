@@ -7,6 +7,7 @@
 #include "daemon/keeper_channel.h"
 #include "host/internal.h"
 #include "host/status_text.h"
+#include "host/workers.h"
 #include "posix/inherit.h"
 #include "posix/reserve.h"
 
@@ -14,7 +15,8 @@
 #define CHECK_MS         50
 
 /* Reopen the log, and say so in it. */
-int ld_actions_reopen_log(void) {
+int ld_actions_reopen_log(struct ld_host *host) {
+    ld_master_tell_reopen(host);
     ld_reserve_lend();
     int rc = ld_log_reopen();
     ld_reserve_take_back();

@@ -392,8 +392,8 @@ void ld_actions_hang_up(struct ld_host *host);
 /* Stop, after a SIGHUP, if the terminal has gone. */
 void ld_actions_watch_terminal(struct ld_host *host);
 
-/* Reopen the log, and say so in it; 0 or a negative errno. */
-int ld_actions_reopen_log(void);
+/* Reopen the log, here and in all workers, and say so in it; 0 or a negative errno. */
+int ld_actions_reopen_log(struct ld_host *host);
 
 /* Rotate the log: its rotator. ARG is the service. */
 int ld_actions_rotate_log(void *arg);

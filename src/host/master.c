@@ -283,6 +283,13 @@ void ld_master_close(struct ld_host *host) {
     }
 }
 
+/* Have the workers open the log again. */
+void ld_master_tell_reopen(struct ld_host *host) {
+    if (host->master.channels != NULL) {
+        ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_REOPEN, 0);
+    }
+}
+
 /* Let the workers commit. */
 void ld_master_commit(struct ld_host *host) {
     if (host->master.channels == NULL) {

@@ -23,8 +23,7 @@ static json_t *answer_stop(void *arg) {
 
 /* Answer "reopen". */
 static json_t *answer_reopen(void *arg) {
-    (void)arg;
-    int rc = ld_actions_reopen_log();
+    int rc = ld_actions_reopen_log(arg);
     return rc < 0 ? json_pack("{s:b, s:s}", "ok", 0, "error", strerror(-rc))
                   : json_pack("{s:b}", "ok", 1);
 }

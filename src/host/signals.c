@@ -76,7 +76,7 @@ static void do_default(struct ld_host *host, int signo) {
         lose_reader(host);
         break;
     case SIGUSR1:
-        ld_actions_reopen_log();
+        ld_actions_reopen_log(host);
         break;
     case SIGUSR2:
         ld_actions_log_status(host);

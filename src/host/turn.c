@@ -109,7 +109,7 @@ static void take_socket(struct ld_host *host) {
 static void serve_lobby(struct ld_host *host) {
     ld_control_take_over(host->control);
     if (ld_lobby_wants_reopen(host->lobby)) {
-        ld_actions_reopen_log();
+        ld_actions_reopen_log(host);
     }
     if (ld_lobby_wants_stop(host->lobby) &&
         (host->state == LD_HOST_RUNNING || host->state == LD_HOST_STARTING)) {

@@ -95,7 +95,7 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
         abandon(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {
-        ld_actions_reopen_log();
+        ld_log_reopen();
     } else if (strcmp(packet->word, LD_KEEPER_WORD_SOCKET) == 0 && packet->fd >= 0) {
         if (host->service->listener >= 0) {
             close(host->service->listener);

@@ -40,6 +40,9 @@
 int ld_master_open(struct ld_host *host);
 void ld_master_close(struct ld_host *host);
 
+/* Have the workers of a master open the log again. Does nothing for others. */
+void ld_master_tell_reopen(struct ld_host *host);
+
 /* The reload of a master: what its workers hold becomes the service, or is given up. */
 void ld_master_commit(struct ld_host *host);
 void ld_master_abandon(struct ld_host *host);
