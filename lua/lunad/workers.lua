@@ -1,7 +1,7 @@
--- The script of a master: it starts the workers, starts those that crash again, and reloads and stops all of them.
--- It is a generation like those of any script. A reload makes a new one, which has the first worker make the new
--- code ready and hold it, then all others; when it is ready itself, the host of the master tells all of them to
--- commit. If one refuses, it fails, and nothing has changed anywhere.
+-- The script of a master: it starts the workers, starts those that crash again, and reloads and stops all of
+-- them. It is a generation like those of any script. A reload makes a new one, which has the first worker make
+-- the new code ready and hold it, then all others; when it is ready itself, the host of the master tells all
+-- of them to commit. If one refuses, it fails, and nothing has changed anywhere.
 --
 -- A slot is where a worker runs. Its state:
 --
@@ -14,6 +14,7 @@ local core, lunad = ...
 
 local FIRST_DELAY, MOST_DELAY = 0.1, 30 -- seconds before a worker that crashed is started again
 local HEALTHY = 10 -- seconds; a worker that lived longer is not in a restart loop
+local DRAIN_LOOK, DRAIN_MOST = 0.02, 5 -- seconds, for the queue of a worker that is to go
 local STARTS = 5 -- starts in a row that fail, of all workers: then the master gives up
 
 local master = {}
@@ -60,23 +61,9 @@ local function schedule(slot, why)
   end)
 end
 
--- Whether a worker serves, or is about to.
-local function is_any_left()
-  for _, slot in pairs(slots) do
-    if slot.state ~= "ended" then
-      return true
-    end
-  end
-  return false
-end
-
--- Stop the master when no worker is left, or when none can be started.
+-- Stop the master when no worker can be started.
 local function check_end(slot)
   if is_stopping then
-    return
-  end
-  if not is_any_left() then
-    lunad.stop(0)
     return
   end
   local is_up = false
@@ -102,17 +89,18 @@ local function on_exit(slot, exit)
   how = how:gsub("^was exited", "exited")
   if is_stopping then
     slot.state = "ended"
-  elseif slot.is_told_to_stop or (exit.ok and before == "ready") then
+  elseif slot.is_told_to_stop or (exit.ok and (before == "ready" or slot.has_finished)) then
     slot.state = "ended"
     core.forget_worker(slot.worker)
-    core.log.info(("worker %d %s"):format(slot.worker, slot.is_told_to_stop and "was stopped" or "has finished"))
+    local what = slot.is_told_to_stop and "was stopped" or "has finished"
+    core.log.info(("worker %d %s"):format(slot.worker, what))
   elseif lunad.generation > 1 or master.is_ready then
     schedule(slot, how)
   else
     slot.state = "ended"
   end
   slot.is_told_to_stop = false
-  resolve(slot, "ready", false, why or "it " .. how)
+  resolve(slot, "ready", exit.ok and slot.has_finished, why or "it " .. how)
   resolve(slot, "answer", false, "it " .. how)
   resolve(slot, "end")
   check_end(slot)
@@ -141,11 +129,15 @@ function start(slot)
     command.fds = { [3] = fd }
   end
   local child
+  command.stdin = core.script_text()
   if fd or core.is_connected(slot.worker) then
     child, err = core.spawn(command)
   end
   if fd then
     core.close_end(fd)
+  end
+  if command.stdin then
+    core.close_end(command.stdin)
   end
   if not child then
     if fd then
@@ -155,9 +147,19 @@ function start(slot)
     on_exit(slot, { ok = false, error = err, seconds = 0 })
     return false, err
   end
-  slot.child = child
-  slot.state = child.adopted and "ready" or "starting"
+  slot.child, slot.has_finished = child, false
+  slot.state = child.adopted and core.is_serving(slot.worker) and "ready" or "starting"
   return true
+end
+
+-- Start a slot whose process, of the generation before, may still be ending.
+local function start_again(slot)
+  while core.is_connected(slot.worker) and not is_stopping do
+    core.sleep(0.02)
+  end
+  if slot.state == "ended" and not is_stopping then
+    start(slot)
+  end
 end
 
 -- Handle what a worker says.
@@ -169,12 +171,16 @@ local function on_worker(worker, word, text, number)
   if word == "ready" then
     slot.state = "ready"
     resolve(slot, "ready", true)
+  elseif word == "finished" then
+    slot.has_finished = true
   elseif word == "failed" then
     slot.why = text
   elseif word == "stopping" then
     slot.is_told_to_stop = true
   elseif (word == "prepared" or word == "refused") and number == slot.number then
     resolve(slot, "answer", word == "prepared", text)
+  elseif word == "start" and slot.state == "ended" then
+    start(slot)
   elseif word == "uncommitted" then
     core.log.error(("worker %d has not committed the reload, and is started again: %s"):format(worker, text))
     slot.child:kill("KILL")
@@ -208,8 +214,12 @@ local function start_and_wait(slot)
   return ok, why
 end
 
--- Have a worker make the next generation ready, and hold it.
+-- Have a worker make the next generation ready, and hold it. One that cannot start with the old code is
+-- started with the new.
 local function prepare(slot)
+  if slot.state == "starting" and not wait_for(slot, "ready") then
+    return true
+  end
   last_number = last_number + 1
   slot.number = lunad.generation * 100000 + last_number
   local sent, why = core.tell_worker(slot.worker, "prepare", tostring(master.count), slot.number)
@@ -219,24 +229,13 @@ local function prepare(slot)
   return wait_for(slot, "answer")
 end
 
--- Fail, in the words of a worker.
-local function fail(slot, why)
-  error(("worker %d: %s"):format(slot.worker, why), 0)
-end
-
--- Let some slots do something, the first one alone; fail if one fails.
+-- Let some slots do something, the first one alone; returns nil, or the first slot that failed and why.
 local function first_then_all(list, fn)
-  local first = table.remove(list, 1)
-  if first then
-    local ok, why = fn(first)
-    if not ok then
-      fail(first, why)
-    end
+  local failed, why = for_all({ list[1] }, fn)
+  if not failed then
+    failed, why = for_all({ table.unpack(list, 2) }, fn)
   end
-  local failed, why = for_all(list, fn)
-  if failed then
-    fail(failed, why)
-  end
+  return failed, why
 end
 
 -- Tell all processes to stop, and wait until they have ended.
@@ -272,27 +271,69 @@ local function begin()
   for worker = 1, master.count do
     list[worker] = add_slot(worker)
   end
-  local ok, why = pcall(first_then_all, list, start_and_wait)
-  if not ok then
+  local failed, why = first_then_all(list, start_and_wait)
+  if failed then
     stop_all()
-    error(why, 0)
+  end
+  return failed, why
+end
+
+-- Drain the queue of a worker that is to go, and stop it.
+local function retire(slot)
+  local deadline = core.now() + DRAIN_MOST
+  local empty = 0
+  while slot.child and empty < 3 and core.now() < deadline do -- a connection may be about to be made
+    empty = core.count_waiting(slot.worker) == 0 and empty + 1 or 0
+    core.sleep(DRAIN_LOOK)
+  end
+  slot.is_told_to_stop = true
+  if slot.child then
+    core.tell_worker(slot.worker, "stop")
+    wait_for(slot, "end")
   end
 end
 
--- Take over the workers that run, and have them make the next generation ready.
+-- End the workers that are too many now, after no client comes to them any more.
+local function retire_all(surplus)
+  if #surplus > 0 then
+    core.limit_workers(master.count)
+    for_all(surplus, function(slot)
+      retire(slot)
+      return true
+    end)
+    core.limit_workers(0)
+  end
+end
+
+-- Take over the workers that run, have them make the next generation ready, and start those that there were
+-- not before. Returns the slot that failed and why, or nil; then those to be started, those to be stopped, and
+-- the workers that have no process and are not to have one.
 local function continue()
-  local up, down = {}, {}
-  for worker = 1, master.count do
-    local slot = add_slot(worker)
-    if core.is_connected(worker) then
+  local up, new, down, surplus, gone = {}, {}, {}, {}, {}
+  for worker = 1, core.MOST_WORKERS do
+    local is_meant = worker <= master.count
+    local is_up = core.is_connected(worker)
+    local slot = (is_meant or is_up) and add_slot(worker)
+    if is_up then
       start(slot)
-      up[#up + 1] = slot
-    else
-      down[#down + 1] = slot
+      table.insert(is_meant and up or surplus, slot)
+    elseif is_meant then
+      table.insert(worker > core.workers_now and new or down, slot)
+    elseif worker <= core.workers_now then
+      table.insert(gone, worker)
     end
   end
-  first_then_all(up, prepare)
-  return down
+  local failed, why
+  if #up > 0 then
+    failed, why = first_then_all(up, prepare)
+  else
+    core.start_from_disk()
+    new, down = down, {}
+  end
+  if not failed then
+    failed, why = for_all(new, start_and_wait)
+  end
+  return failed, why, down, surplus, gone
 end
 
 -- Run the master.
@@ -304,17 +345,27 @@ function master.run()
       stop_all()
     end
   end)
-  local down = {}
+  local failed, why, down, surplus, gone
   if lunad.generation == 1 then
-    begin()
+    failed, why = begin()
   else
-    down = continue()
+    failed, why, down, surplus, gone = continue()
+  end
+  if failed then
+    core.fail(("worker %d: %s"):format(failed.worker, why))
+    return
   end
   master.is_ready = true
   lunad.ready()
-  core.sleep(0)
-  for _, slot in ipairs(down) do
-    start(slot)
+  if down then
+    core.sleep(0)
+    for _, worker in ipairs(gone) do
+      core.forget_worker(worker)
+    end
+    for _, slot in ipairs(down) do
+      start_again(slot)
+    end
+    retire_all(surplus)
   end
 end
 

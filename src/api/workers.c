@@ -3,10 +3,12 @@
 
 #include <errno.h>
 #include <lauxlib.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "api/core.h"
 #include "api/module.h"
+#include "engine/shares.h"
 #include "engine/workers.h"
 #include "script/luax.h"
 #include "script/task.h"
@@ -77,6 +79,57 @@ static int l_tell_worker(lua_State *L) {
     return 1;
 }
 
+/* limit_workers(last): no new client comes to the workers above it; 0: to all again. */
+static int l_limit_workers(lua_State *L) {
+    ld_shares_limit(ld_state_script(L)->setup->shares, (int)luaL_checkinteger(L, 1));
+    return 0;
+}
+
+/* count_waiting(worker) -> how many clients wait in its own queues */
+static int l_count_waiting(lua_State *L) {
+    lua_pushinteger(L, ld_shares_waiting(ld_state_script(L)->setup->shares, check_worker(L, 1)));
+    return 1;
+}
+
+/* is_serving(worker) -> boolean */
+static int l_is_serving(lua_State *L) {
+    lua_pushboolean(L, ld_workers_is_serving(channels_of(L), check_worker(L, 1)));
+    return 1;
+}
+
+/* start_from_disk(): workers that are started from now on, until the reload is over, are not made from a memory. */
+static int l_start_from_disk(lua_State *L) {
+    *ld_state_script(L)->setup->from_disk = true;
+    return 0;
+}
+
+/* fail(text): this generation cannot be the service, for a reason that is not an error of its code. */
+static int l_fail(lua_State *L) {
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    struct ld_errors *errors = &ld_state_script(L)->errors;
+    if (ld_text_is_empty(&errors->first)) {
+        ld_text_add(&errors->first, text, size);
+    }
+    return 0;
+}
+
+/* script_text() -> a descriptor that the script can be read from, which the caller closes, if it was given on stdin | nil */
+static int l_script_text(lua_State *L) {
+    const struct ld_text *text = ld_state_script(L)->setup->text;
+    int fd = text != NULL ? memfd_create("lunad-script", MFD_CLOEXEC) : -1;
+    if (fd < 0) {
+        return 0;
+    }
+    if (write(fd, ld_text_string(text), text->size) != (ssize_t)text->size ||
+        lseek(fd, 0, SEEK_SET) < 0) {
+        close(fd);
+        return luaL_error(L, "the script cannot be handed to a worker");
+    }
+    lua_pushinteger(L, fd);
+    return 1;
+}
+
 /* worker_words() -> the words that a worker is started by, but for its name */
 static int l_worker_words(lua_State *L) {
     char *const *words = ld_state_script(L)->setup->worker_words;
@@ -124,6 +177,12 @@ static const luaL_Reg own[] = {
     {"disconnect_worker", l_disconnect_worker},
     {"forget_worker", l_forget_worker},
     {"tell_worker", l_tell_worker},
+    {"limit_workers", l_limit_workers},
+    {"count_waiting", l_count_waiting},
+    {"is_serving", l_is_serving},
+    {"start_from_disk", l_start_from_disk},
+    {"fail", l_fail},
+    {"script_text", l_script_text},
     {"worker_words", l_worker_words},
     {"on_worker", l_on_worker},
     {NULL, NULL},
@@ -141,6 +200,10 @@ static int set_up(lua_State *L) {
         luaL_setfuncs(L, own, 0);
         lua_pushboolean(L, 1);
         lua_setfield(L, -2, "is_master");
+        lua_pushinteger(L, setup->workers_now);
+        lua_setfield(L, -2, "workers_now");
+        lua_pushinteger(L, ld_workers_most(setup->channels));
+        lua_setfield(L, -2, "MOST_WORKERS");
         lua_pop(L, 1);
     }
     return 0;

@@ -54,7 +54,10 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
-    json_t *body = call->options->check ? json_pack("{s:b}", "check", 1) : NULL;
+    json_t *body = json_pack("{s:b}", "check", call->options->check);
+    if (call->options->workers > 0) {
+        json_object_set_new(body, "workers", json_integer(call->options->workers));
+    }
     struct ld_request request =
         ld_target_timed_request(call, &target, "reload", reload_seconds(&target));
     request.body = body;

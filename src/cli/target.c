@@ -404,6 +404,17 @@ static void close_pidfd(int pidfd, bool wait) {
     }
 }
 
+/* Whether a daemon is the worker of a master, which is not its keeper though it holds its files. */
+static bool is_worker(const struct ld_target *target) {
+    struct ld_record record;
+    bool is = false;
+    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
+        is = json_is_integer(json_object_get(record.fields, "worker"));
+        ld_record_fini(&record);
+    }
+    return is;
+}
+
 /* Stop a daemon. The lock is released a moment before the processes end, so wait for host and
  * keeper as well. */
 int ld_target_stop(const struct ld_target *target, double seconds) {
@@ -414,7 +425,9 @@ int ld_target_stop(const struct ld_target *target, double seconds) {
         keeper.pid = ld_process_parent(keeper.pid);
     }
     stop.host = ld_pidfile_open_holder(&stop.target.holder, target->dir->fd, target->name);
-    stop.keeper = ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
+    stop.keeper = is_worker(target)
+                      ? -1
+                      : ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
     int status = stop_in(&stop, seconds);
     close_pidfd(stop.host, status == 0);
     close_pidfd(stop.keeper, status == 0);

@@ -74,7 +74,7 @@ static int take(struct ld_service *service, int worker, struct ld_text *why) {
     if (status != 0) {
         ld_hold_worker_drop(service, worker);
     } else {
-        ld_hold_worker_wait(service, worker, getpid());
+        ld_hold_worker_wait(service, worker);
     }
     return status;
 }
@@ -113,11 +113,9 @@ int ld_hold_worker_socket(const struct ld_service *service, int worker) {
 }
 
 /* Show that a worker has no process. */
-void ld_hold_worker_wait(const struct ld_service *service, int worker, pid_t holder) {
-    struct ld_hold_worker *held = find(service, worker);
+void ld_hold_worker_wait(const struct ld_service *service, int worker) {
+    const struct ld_hold_worker *held = find(service, worker);
     if (held != NULL) {
-        held->pid = holder;
-        ld_pidfile_write(&held->files.pidfile, holder);
         ld_pidfile_show_waiting(&held->files.pidfile, true);
     }
 }

@@ -17,8 +17,9 @@ int ld_hold_worker_lock(struct ld_service *service, int worker, pid_t pid);
 /* The control socket of a worker whose files are held: a new descriptor, or a negative errno. */
 int ld_hold_worker_socket(const struct ld_service *service, int worker);
 
-/* Show that a worker whose files are held has no process now; HOLDER is to start the next one. */
-void ld_hold_worker_wait(const struct ld_service *service, int worker, pid_t holder);
+/* Show that a worker whose files are held has no process now. The pid of the last one stays: it means nothing without
+ * the witness, where that of another process would be taken for the worker's. */
+void ld_hold_worker_wait(const struct ld_service *service, int worker);
 
 /* Remove the files of a worker; does nothing if they are not held. */
 void ld_hold_worker_drop(struct ld_service *service, int worker);

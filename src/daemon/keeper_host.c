@@ -115,7 +115,7 @@ static void obey_master(struct ld_keeper *keeper, const struct ld_packet *packet
     } else if (strcmp(packet->word, LD_KEEPER_WORD_CONTROL) == 0) {
         answer(keeper, packet->number, ld_hold_worker_socket(service, (int)worker));
     } else if (strcmp(packet->word, LD_KEEPER_WORD_DOWN) == 0) {
-        ld_hold_worker_wait(service, (int)worker, keeper->host);
+        ld_hold_worker_wait(service, (int)worker);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_DROP) == 0) {
         ld_hold_worker_drop(service, (int)worker);
     }

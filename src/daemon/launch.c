@@ -21,7 +21,7 @@ static int fail(struct ld_service *service, int status, const char *text) {
     } else if (service->channel >= 0) {
         ld_start_report_send(service->channel, LD_START_REPORT_FAILED, status, text);
     }
-    if (!service->daemon) {
+    if (!service->daemon && service->worker == 0) { /* else the master says it */
         ld_say_error("%s", text);
     }
     return status;
@@ -44,7 +44,7 @@ static int run_host(struct ld_service *service, ld_launch_host *run, struct ld_t
         return fail(service, status, ld_text_string(why));
     }
     status = run(service, why);
-    if (!ld_text_is_empty(why) && !service->daemon) {
+    if (!ld_text_is_empty(why) && !service->daemon && service->worker == 0) {
         ld_say_error("%s", ld_text_string(why));
         ld_excerpt_print(ld_text_string(why), service->script);
     }

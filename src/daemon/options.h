@@ -77,7 +77,7 @@ struct ld_options {
     int on_error;  /* enum ld_on_error */
     int hup;       /* enum ld_hup */
     int restart;   /* enum ld_restart */
-    int workers;   /* processes behind one name; 1 without the option */
+    int workers;   /* processes behind one name; 0: not given */
     int notify_fd; /* -1: none */
     const char *path;
     const char *cpath;

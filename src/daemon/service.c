@@ -305,7 +305,7 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
 static int find_workers(struct ld_service *service, struct ld_text *why) {
     struct ld_options *own = &service->master_options;
     char last[LD_NAME_MAX + 16];
-    service->workers = service->options->workers;
+    service->workers = service->options->workers > 0 ? service->options->workers : 1;
     service->is_master = service->workers > 1 && !service->is_bare && service->spec == NULL;
     if (!service->is_master) {
         return 0;

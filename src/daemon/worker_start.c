@@ -90,6 +90,7 @@ static void add_log(struct list *list, const struct ld_service *service) {
 /* Add the script and its arguments. */
 static void add_script(struct list *list, const struct ld_service *service) {
     char **rest = service->words + service->script_word;
+    rest += *rest != NULL;
     if (service->options->chunk != NULL) {
         add(list, strdup("-e"));
         add(list, strdup(service->options->chunk));
@@ -97,7 +98,6 @@ static void add_script(struct list *list, const struct ld_service *service) {
     } else {
         add(list, strdup("--"));
         add(list, strdup(service->script != NULL ? service->script : "-"));
-        rest += *rest != NULL;
     }
     for (; *rest != NULL; rest++) {
         add(list, strdup(*rest));

@@ -15,6 +15,7 @@ struct channel {
     struct ld_workers *workers;
     int worker;
     int fd;
+    bool is_serving;
 };
 
 struct ld_workers {
@@ -145,6 +146,19 @@ int ld_workers_connect(struct ld_workers *workers, int worker) {
 /* Check whether a worker has a channel. */
 bool ld_workers_is_connected(const struct ld_workers *workers, int worker) {
     return find(workers, worker) != NULL;
+}
+
+/* Note that a worker serves. */
+void ld_workers_note_serving(struct ld_workers *workers, int worker) {
+    if (find(workers, worker) != NULL) {
+        find(workers, worker)->is_serving = true;
+    }
+}
+
+/* Check whether a worker serves. */
+bool ld_workers_is_serving(const struct ld_workers *workers, int worker) {
+    const struct channel *channel = find(workers, worker);
+    return channel != NULL && channel->is_serving;
 }
 
 /* Send a packet with a text. */

@@ -36,6 +36,10 @@ int ld_workers_connect(struct ld_workers *workers, int worker);
 /* Whether a worker has a channel. */
 bool ld_workers_is_connected(const struct ld_workers *workers, int worker);
 
+/* Note that the worker serves; whether it does. */
+void ld_workers_note_serving(struct ld_workers *workers, int worker);
+bool ld_workers_is_serving(const struct ld_workers *workers, int worker);
+
 /* Receive what a worker that has ended had sent; the owner is told. */
 void ld_workers_drain(struct ld_workers *workers, int worker);
 

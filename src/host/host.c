@@ -60,7 +60,11 @@ static void fill_setup(struct ld_host *host) {
     host->setup = (struct ld_setup){
         .worker = service->worker,
         .workers = service->workers,
+        .workers_now = service->workers,
         .channels = host->master.channels,
+        .shares = host->master.shares,
+        .text = service->script == NULL && service->options->chunk == NULL ? &service->text : NULL,
+        .from_disk = &host->master.from_disk,
         .worker_words = service->worker_words,
         .loop = &host->loop,
         .children = host->children,

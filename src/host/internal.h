@@ -175,7 +175,9 @@ struct ld_host {
         struct ld_workers *channels; /* NULL: this is no master */
         struct ld_master_worker *workers;
         struct ld_shares *shares;
+        bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
+        int wanted;        /* how many workers there are to be after the next reload; 0: as many as now */
     } master;
     struct {
         struct ld_waiter waiter; /* for the reload that the master has asked for */
@@ -183,6 +185,7 @@ struct ld_host {
         bool is_asked;           /* it is under way */
         bool is_held;            /* the new generation is ready */
         bool was_told;           /* to commit it */
+        bool is_said_by_master;  /* why the reload is refused */
         int before;              /* how many workers there were */
         size_t told;             /* how many files the memory had that the master was told of */
     } worker;

@@ -170,8 +170,13 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
     }
     if (strcmp(copy.word, LD_KEEPER_WORD_READY) == 0) {
         ld_shares_settle(host->master.shares, worker);
+        ld_workers_note_serving(host->master.channels, worker);
     }
-    if (strcmp(copy.word, LD_WORKERS_WORD_RELOAD) == 0) {
+    bool have_changed = strcmp(copy.word, LD_WORKERS_WORD_CHANGED) == 0;
+    if (have_changed && host->reload.phase != LD_RELOAD_NONE) {
+        return; /* another worker was faster; what changes now, this one sees after its reload */
+    }
+    if (have_changed || strcmp(copy.word, LD_WORKERS_WORD_RELOAD) == 0) {
         host->master.wants_reload = true;
         ld_alarm_wake_at(host, 0);
         return;
@@ -190,7 +195,7 @@ static void on_gone(void *arg, int worker) {
     if (host->service->keeper >= 0) {
         tell_keeper(host, LD_KEEPER_WORD_DOWN, worker);
     } else {
-        ld_hold_worker_wait(host->service, worker, getpid());
+        ld_hold_worker_wait(host->service, worker);
     }
     tell_chunks(host, &(struct ld_api_workers_event){.worker = worker, .word = "gone", .text = ""});
 }
@@ -208,11 +213,14 @@ static void on_forget(void *arg, int worker) {
     }
 }
 
-/* Find what a new process of a worker is made from: what it was made of, or another one is. */
+/* Find what a new process of a worker is made from: what it was made of, or else another one, which may hold what is to
+ * be in force. */
 static int find_memory(const struct ld_host *host, int worker) {
-    int memory = host->master.workers[worker].memory;
-    for (int i = 1; memory < 0 && i <= ld_workers_most(host->master.channels); i++) {
-        memory = host->master.workers[i].memory;
+    bool from_disk = host->master.from_disk;
+    int memory = from_disk ? -1 : host->master.workers[worker].memory;
+    for (int i = 1; !from_disk && memory < 0 && i <= LD_WORKERS_MAX; i++) {
+        const struct ld_master_worker *other = &host->master.workers[i];
+        memory = other->next >= 0 ? other->next : other->memory;
     }
     return memory;
 }
@@ -290,19 +298,27 @@ void ld_master_tell_reopen(struct ld_host *host) {
     }
 }
 
+/* Have the next generation be for as many workers as were asked for. */
+void ld_master_begin(struct ld_host *host) {
+    if (host->master.wanted > 0) {
+        host->setup.workers = host->master.wanted;
+        host->master.wanted = 0;
+    }
+}
+
 /* Let the workers commit. */
 void ld_master_commit(struct ld_host *host) {
     if (host->master.channels == NULL) {
         return;
     }
+    host->service->workers = host->setup.workers_now = host->setup.workers;
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         struct ld_master_worker *known = &host->master.workers[worker];
-        if (known->next >= 0) {
-            keep(&known->memory, known->next);
-            known->next = -1;
-        }
+        keep(&known->memory, known->next); /* without one it is made from that of another one */
+        known->next = -1;
     }
+    host->master.from_disk = false;
 }
 
 /* Have them give it up. */
@@ -314,4 +330,9 @@ void ld_master_abandon(struct ld_host *host) {
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         keep(&host->master.workers[worker].next, -1);
     }
+    for (int worker = host->service->workers + 1; worker <= host->setup.workers; worker++) {
+        ld_workers_forget(host->master.channels, worker);
+    }
+    host->setup.workers = host->service->workers;
+    host->master.from_disk = false;
 }

@@ -177,8 +177,9 @@ static void refuse(struct ld_host *host) {
                     "reload checked: it would be refused, generation %u keeps running: ",
                     host->script->generation);
     } else {
-        ld_log_with(LD_LOG_ERROR, &reload->why,
+        ld_log_with(host->worker.is_said_by_master ? LD_LOG_DEBUG : LD_LOG_ERROR, &reload->why,
                     "reload refused, generation %u keeps running: ", host->script->generation);
+        host->worker.is_said_by_master = false;
         note_end(host, false);
     }
     tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
@@ -264,6 +265,7 @@ static void begin(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
     take_request(reload);
+    ld_master_begin(host);
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
     ld_sentry_note_state(host->sentry, ld_snapshot_state(host));

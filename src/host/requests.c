@@ -37,7 +37,16 @@ static json_t *failure(const char *message) {
 static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
     const json_t *check = json_object_get(request, "check");
     const json_t *hold = json_object_get(request, "hold");
+    const json_t *workers = json_object_get(request, "workers");
+    struct ld_host *host = arg;
     (void)fd;
+    if (workers != NULL && !host->service->is_master) {
+        return failure("it has no workers: start it with --workers");
+    }
+    if (workers != NULL && (json_integer_value(workers) < 1 ||
+                            json_integer_value(workers) > LD_WORKERS_MAX)) {
+        return failure("\"workers\" must be a number from 1 to 256");
+    }
     if (check != NULL && !json_is_boolean(check)) {
         return failure("\"check\" must be true or false");
     }
@@ -47,6 +56,8 @@ static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *req
     if (json_is_true(check) && json_is_true(hold)) {
         return failure("a reload that is only checked cannot be held");
     }
+    host->master.wanted =
+        workers != NULL ? (int)json_integer_value(workers) : host->master.wanted;
     if (json_is_true(check)) {
         ld_reload_ask_trial(arg, waiter);
     } else if (json_is_true(hold)) {

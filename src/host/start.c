@@ -19,8 +19,9 @@ static void fail_start(struct ld_host *host, const struct ld_text *text) {
     if (!host->failed_start) {
         host->failed_start = true;
         ld_text_append_plain(host->why, text);
-        if (host->service->daemon ||
-            ld_log_sink() != LD_LOG_STDERR) { /* else it is said at the end */
+        bool is_said = host->service->worker > 0 || /* by the master, or at the end */
+                       (!host->service->daemon && ld_log_sink() == LD_LOG_STDERR);
+        if (!is_said) {
             ld_log_with(LD_LOG_ERROR, text, "start failed: ");
         }
     }

@@ -37,7 +37,7 @@ static void do_wants(struct ld_host *host) {
         }
         ld_stop_begin(host, "stop", script->exit_status);
     } else if ((wants & LD_WANT_RELOAD) != 0) {
-        if (!ld_worker_ask_reload(host)) {
+        if (!ld_worker_ask_reload(host, false)) {
             ld_reload_ask(host, NULL);
         }
     }

@@ -278,7 +278,7 @@ static void look(struct ld_host *host) {
     }
     if (count > 0) {
         ld_log_with(LD_LOG_INFO, &text, "reloading: ");
-        if (!ld_worker_ask_reload(host)) { /* which reloads all of them */
+        if (!ld_worker_ask_reload(host, true)) { /* which reloads all of them */
             ld_reload_ask(host, NULL);
         }
     }

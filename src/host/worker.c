@@ -57,9 +57,10 @@ void ld_worker_tell_memory(struct ld_host *host) {
 }
 
 /* Ask the master for a reload. */
-bool ld_worker_ask_reload(struct ld_host *host) {
+bool ld_worker_ask_reload(struct ld_host *host, bool have_changed) {
     return host->service->worker > 0 && host->service->keeper >= 0 &&
-           ld_worker_tell(host, 0, LD_WORKERS_WORD_RELOAD, "", -1) == 0;
+           ld_worker_tell(host, 0, have_changed ? LD_WORKERS_WORD_CHANGED : LD_WORKERS_WORD_RELOAD,
+                          "", -1) == 0;
 }
 
 /* Read the memory that the master has handed to this worker. */

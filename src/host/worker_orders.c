@@ -56,6 +56,7 @@ static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     }
     host->worker.is_asked = true;
     host->worker.is_held = host->worker.was_told = false;
+    host->worker.is_said_by_master = true;
     host->worker.number = packet->number;
     host->worker.before = host->setup.workers;
     host->setup.workers = (int)workers;
@@ -82,6 +83,7 @@ static void abandon(struct ld_host *host) {
 static void commit(struct ld_host *host) {
     if (host->worker.is_asked) {
         host->worker.was_told = true;
+        host->worker.is_said_by_master = false;
         ld_reload_commit(host, &host->worker.waiter);
     }
 }

@@ -31,6 +31,9 @@
 #define LD_WORKERS_WORD_MEMORY "memory"
 #define LD_WORKERS_WORD_RELOAD "reload"
 
+/* The same, because files on the disk have changed: each worker sees that. */
+#define LD_WORKERS_WORD_CHANGED "changed"
+
 /* From the master: open the log again. */
 #define LD_WORKERS_WORD_REOPEN "reopen"
 
@@ -43,7 +46,8 @@ void ld_master_close(struct ld_host *host);
 /* Have the workers of a master open the log again. Does nothing for others. */
 void ld_master_tell_reopen(struct ld_host *host);
 
-/* The reload of a master: what its workers hold becomes the service, or is given up. */
+/* The reload of a master: it begins; what its workers hold becomes the service, or is given up. */
+void ld_master_begin(struct ld_host *host);
 void ld_master_commit(struct ld_host *host);
 void ld_master_abandon(struct ld_host *host);
 
@@ -58,8 +62,9 @@ int ld_worker_send_memory(const struct ld_host *host, unsigned long number, cons
 /* Send the master what this worker is made of now. Does nothing for others. */
 void ld_worker_tell_memory(struct ld_host *host);
 
-/* Ask the master for a reload of the service; false if this is no worker. */
-bool ld_worker_ask_reload(struct ld_host *host);
+/* Ask the master for a reload of the service, as a script does or because files HAVE_CHANGED; false if this is no
+ * worker. */
+bool ld_worker_ask_reload(struct ld_host *host, bool have_changed);
 
 /* Read the memory that the first generation is made from into *MEMORY, which is held; NULL if there is none. 0 or a
  * negative errno with the reason in WHY. */

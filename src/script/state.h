@@ -27,6 +27,7 @@ struct ld_mail;
 struct ld_mail_drafts;
 struct ld_parcels;
 struct ld_script;
+struct ld_shares;
 struct ld_workers;
 struct ld_written;
 
@@ -48,6 +49,10 @@ struct ld_setup {
     int worker;                 /* which of the workers this is, from 1 on; 1 without workers */
     int workers;                /* how many there are, or are to be with the next generation */
     struct ld_workers *channels; /* of a master to its workers; NULL for all others */
+    bool *from_disk;             /* of a master: set: a worker that is started now is not made from a memory */
+    struct ld_shares *shares;    /* of a master: the sockets of its workers */
+    int workers_now;             /* of a master: how many there are until the next generation is the service */
+    const struct ld_text *text;  /* of a master: the script, if it is neither a file nor one of the words; or NULL */
     char *const *worker_words;   /* of a master: what a worker is started by */
     bool daemon;                /* not in the foreground */
     bool dropped;               /* a keeper has the rights that were given up */
