@@ -67,6 +67,8 @@ struct ld_options {
     uint64_t memory_limit;   /* bytes; 0: none */
     double recycle_every;    /* seconds; 0: not */
     uint64_t recycle_memory; /* bytes; 0: not */
+    const char *state;       /* the file, or NULL */
+    double state_every;      /* seconds */
     double start_timeout;
     double stop_timeout;
     double stuck_after; /* 0: report nothing */

@@ -330,6 +330,16 @@ static int find_workers(struct ld_service *service, struct ld_text *why) {
     return 0;
 }
 
+/* Find the file of --state. A master has none: its workers have one each. */
+static int find_state(struct ld_service *service, struct ld_text *why) {
+    const char *path = service->options->state;
+    if (path == NULL || service->is_master) {
+        return 0;
+    }
+    service->state_path = ld_paths_absolute(path);
+    return service->state_path != NULL ? 0 : no_path(path, why);
+}
+
 /* Take steps. */
 int ld_service_take_steps(struct ld_service *service, ld_service_step *const *steps,
                           struct ld_text *why) {
@@ -344,7 +354,8 @@ int ld_service_take_steps(struct ld_service *service, ld_service_step *const *st
 int ld_service_init(struct ld_service *service, const struct ld_options *options, char **argv,
                     int operand, struct ld_text *why) {
     static ld_service_step *const steps[] = {
-        note_origin, find_name, find_log, find_script, find_user, find_paths, find_workers, NULL,
+        note_origin, find_name,    find_log,   find_script, find_user,
+        find_paths,  find_workers, find_state, NULL,
     };
     *service = (struct ld_service){.options = options,
                                    .daemon = service->daemon,
@@ -379,6 +390,7 @@ void ld_service_fini(struct ld_service *service) {
     free(service->script);
     ld_text_fini(&service->text);
     free(service->log_path);
+    free(service->state_path);
     free(service->crash_path);
     free(service->path);
     free(service->cpath);

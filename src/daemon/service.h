@@ -35,8 +35,9 @@ struct ld_service {
     char fd_title[32];      /* the latter */
     char **words;           /* the command line, and the index of the script in it */
     int script_word;
-    char *log_path; /* of a file sink */
-    int log_fd;     /* of a sink that is open already */
+    char *log_path;   /* of a file sink */
+    int log_fd;       /* of a sink that is open already */
+    char *state_path; /* of --state, absolute, or NULL */
     enum ld_log_sink sink;
     char *path; /* --path and --cpath as templates, or NULL */
     char *cpath;

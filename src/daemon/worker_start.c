@@ -188,6 +188,19 @@ static int ask_for_files(struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? 1 : 0;
 }
 
+/* Give each worker a file of --state: the first has the one that was given. */
+static bool number_state(struct ld_service *service) {
+    char *path = service->state_path;
+    if (path == NULL || service->worker == 1) {
+        return true;
+    }
+    if (asprintf(&service->state_path, "%s.%d", path, service->worker) < 0) {
+        service->state_path = NULL;
+    }
+    free(path);
+    return service->state_path != NULL;
+}
+
 /* Make a service a worker. */
 int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *service,
                           struct ld_text *why) {
@@ -202,7 +215,7 @@ int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *serv
     service->memory_fd = facts->memory;
     facts->memory = -1;
     service->notify_fd = -1;
-    if (service->master == NULL || service->run_dir == NULL) {
+    if (service->master == NULL || service->run_dir == NULL || !number_state(service)) {
         ld_text_puts(why, strerror(ENOMEM));
         return 1;
     }

@@ -380,6 +380,7 @@ static void close_host(struct ld_host *host) {
     ld_evals_abandon(host);
     ld_profiling_abandon(host);
     ld_heap_copy_abandon(host);
+    ld_saving_abandon(host);
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
@@ -480,6 +481,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         ld_reserve_open(); /* a script may come to have these numbers */
         ld_start_begin(&host);
         uv_run(&host.loop, UV_RUN_DEFAULT);
+        ld_saving_finish(&host);
     } else {
         host.failed_start = true;
         host.exit_status = 1;
@@ -499,6 +501,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     service->was_stopped = host.asked_to_stop;
     ld_text_fini(&host.reload.why);
     ld_text_fini(&host.reload.last_error);
+    ld_text_fini(&host.saving.error);
     ld_host_crash_close();
     return host.exit_status;
 }

@@ -1,7 +1,8 @@
 /* The host's own parts. Each file calls only those before it:
  *
  *     crash             the report of a crash
- *     alarm, snapshot   when the loop has to turn; the status report
+ *     alarm, saving     when the loop has to turn; --state
+ *     snapshot          the status report
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
  *     mailing           messages between workers
@@ -32,6 +33,7 @@
 #include "engine/readiness.h"
 #include "engine/reaper.h"
 #include "host/control.h"
+#include "host/copy.h"
 #include "host/lobby.h"
 #include "host/recycle.h"
 #include "host/sentry.h"
@@ -55,6 +57,7 @@ enum ld_reload_phase {
 };
 
 enum ld_stop_phase {
+    LD_STOP_ASKING,   /* the on_reload function runs, for --state */
     LD_STOP_SCRIPT,   /* on_stop functions run */
     LD_STOP_CHILDREN, /* children have got SIGTERM */
     LD_STOP_KILL,     /* everything has got SIGKILL */
@@ -101,6 +104,23 @@ struct ld_stop {
     enum ld_stop_phase phase;
     const char *reason;
     uint64_t deadline; /* uv_now */
+};
+
+/* What --state saves; see saving.c. */
+struct ld_saving {
+    struct ld_task *asking;   /* runs the on_reload function, or NULL */
+    struct ld_copy *copy;     /* writes, or NULL */
+    struct ld_script *script; /* for the copy: what it packs */
+    bool is_last;             /* the daemon stops */
+    bool has_last;            /* what is written at the end is on the shelf of the script */
+    uint64_t due;             /* uv_now; 0: not known yet */
+    uint64_t deadline;        /* uv_now; of what is under way */
+    uint64_t started;         /* ld_time_monotonic */
+    uint64_t size;            /* of the file, in bytes */
+    double time;              /* when it was right; Unix time; 0: there is none yet */
+    double ms;                /* how long the last one took */
+    double fork_ms;           /* and for how much of it the service stood still */
+    struct ld_text error;     /* why the last one failed; empty: it did not */
 };
 
 /* What --watch watches; see watching.c. */
@@ -162,6 +182,7 @@ struct ld_host {
     struct ld_reload reload;
     struct ld_stop stop;
     struct ld_recycle recycle;
+    struct ld_saving saving;
     struct ld_watching watch;
     struct ld_evals evals;
     struct {
@@ -234,6 +255,32 @@ bool ld_mailing_settle(struct ld_host *host);
 
 /* Report what was sent and received, a new reference; NULL when memory ran out. */
 json_t *ld_mailing_report(const struct ld_host *host);
+
+/* saving.c */
+
+/* Give the first generation, which has not run yet, what is in the file of --state. 0, or -1 with the reason in WHY:
+ * then it may not start. */
+int ld_saving_load(struct ld_host *host, struct ld_script *script, struct ld_text *why);
+
+/* Save when it is time. */
+void ld_saving_step(struct ld_host *host);
+
+/* At a reload: keep the first of the RESULTS of the on_reload function, at the top of CO; and when the reload is
+ * committed, save that and what OLD keeps. */
+void ld_saving_hold(const struct ld_host *host, lua_State *co, int results);
+void ld_saving_commit(struct ld_host *host, struct ld_script *old);
+
+/* At a stop: ask for the state; whether that is still under way (with IS_LATE it is given up); and at the very end,
+ * when nothing of the script runs any more, write it. */
+void ld_saving_begin_last(struct ld_host *host);
+bool ld_saving_is_asking(struct ld_host *host, bool is_late);
+void ld_saving_finish(struct ld_host *host);
+
+/* Give up what is under way. */
+void ld_saving_abandon(struct ld_host *host);
+
+/* Report on the file, a new reference: null without --state; NULL when memory ran out. */
+json_t *ld_saving_report(const struct ld_host *host);
 
 /* snapshot.c */
 

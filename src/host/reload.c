@@ -237,6 +237,7 @@ static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results)
     reload->asking = NULL;
     reload->answered = true;
     if (outcome == LD_OUTCOME_OK) {
+        ld_saving_hold(host, task->co, results);
         take_state(host, task->co, results);
     } else if (outcome == LD_OUTCOME_FAILED) {
         ld_text_puts(&reload->why, "its on_reload function failed: ");
@@ -352,6 +353,7 @@ static void commit(struct ld_host *host) {
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
+    ld_saving_commit(host, old);
     ld_retired_begin(host,
                      old); /* before the waiters are told: its own listeners are closed then */
     tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",

@@ -253,9 +253,10 @@ static const char *find_reason(const struct ld_sentry *sentry) {
                : "interrupted by a stop, as it held the loop";
 }
 
-/* Say, once, that a call cannot be interrupted. */
+/* Say, once, that a call of the script cannot be interrupted. */
 static void say_c(struct ld_sentry *sentry, uint64_t now) {
-    if (sentry->said_c || sentry->sight_at == 0 || !sentry->sight.is_c) {
+    if (sentry->said_c || sentry->sight_at == 0 || !sentry->sight.is_c ||
+        sentry->where[0] == '\0') {
         return;
     }
     sentry->said_c = true;

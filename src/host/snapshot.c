@@ -291,6 +291,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "watch",
         host->service->options->watch ? json_pack("{s:i}", "files", (int)host->watch.loaded)
                                       : json_null());
+    add(&report, "state_file", ld_saving_report(host));
     add(&report, "memory", report_memory(script));
     add(&report, "messages", ld_mailing_report(host));
     add(&report, "loop", report_loop(host));

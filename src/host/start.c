@@ -116,7 +116,8 @@ void ld_start_begin(struct ld_host *host) {
     host->start_deadline = ld_alarm_deadline(host, timeout);
     ld_reserve_lend(); /* what suffices for a start suffices for a reload */
     bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
-                  recall(host, &why) == 0 && ld_script_load(host->script, &why) == 0;
+                  recall(host, &why) == 0 && ld_script_load(host->script, &why) == 0 &&
+                  ld_saving_load(host, host->script, &why) == 0;
     ld_reserve_take_back();
     if (!loaded) {
         fail_start(host, &why);

@@ -181,6 +181,28 @@ static void add_watch(struct ld_text *text, const json_t *report) {
     }
 }
 
+/* Add the file of --state, if the option is given. */
+static void add_state_file(struct ld_text *text, const json_t *report) {
+    const json_t *file = json_object_get(report, "state_file");
+    if (!json_is_object(file)) {
+        return;
+    }
+    ld_status_rows_member(text, "\n  state     ", file, "file");
+    if (json_is_number(json_object_get(file, "time"))) {
+        double ago = (double)ld_time_real() / LD_TIME_SECOND - number_of(file, "time");
+        ld_text_puts(text, ", ");
+        ld_status_text_bytes(text, number_of(file, "size"));
+        ld_text_puts(text, ", saved ");
+        ld_status_text_duration(text, ago);
+        ld_text_puts(text, " ago");
+    } else {
+        ld_text_puts(text, ", not saved yet");
+    }
+    if (json_is_string(json_object_get(file, "error"))) {
+        add_lines(text, "; ", file, "error");
+    }
+}
+
 /* Add what the process uses. */
 static void add_resources(struct ld_text *text, const json_t *report) {
     const json_t *memory = json_object_get(report, "memory");
@@ -288,6 +310,7 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     add_restarts(text, report);
     add_history(text, report);
     add_watch(text, report);
+    add_state_file(text, report);
     add_resources(text, report);
     add_timers(text, report);
     add_others(text, report);

@@ -126,16 +126,25 @@ static void enter(struct ld_host *host, int status) {
     }
 }
 
+/* Run the on_stop functions when the state was asked for: what they do to it is saved at the end. */
+static void step_asking(struct ld_host *host, bool late) {
+    if (host->stop.phase == LD_STOP_ASKING && !ld_saving_is_asking(host, late)) {
+        host->stop.phase = LD_STOP_SCRIPT;
+        ld_api_life_run_on_stop(host->script, host->stop.reason);
+    }
+}
+
 /* Stop for a reason. */
 void ld_stop_begin(struct ld_host *host, const char *reason, int status) {
     if (host->state == LD_HOST_STOPPING || host->state == LD_HOST_ENDED) {
         return;
     }
     enter(host, status);
-    host->stop.phase = LD_STOP_SCRIPT;
+    host->stop.phase = LD_STOP_ASKING;
     host->stop.reason = reason;
     host->stop.deadline = ld_alarm_deadline(host, host->service->options->stop_timeout);
-    ld_api_life_run_on_stop(host->script, reason);
+    ld_saving_begin_last(host);
+    step_asking(host, false);
 }
 
 /* Stop at once. */
@@ -164,6 +173,7 @@ static void step_kill(struct ld_host *host) {
 /* Continue the stop. */
 void ld_stop_step(struct ld_host *host) {
     bool late = uv_now(&host->loop) >= host->stop.deadline;
+    step_asking(host, late);
     if (host->stop.phase == LD_STOP_SCRIPT &&
         (late || (host->script->on_stop.done && !ld_retired_is_stopping(host)))) {
         begin_children(host);

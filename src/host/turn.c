@@ -162,6 +162,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         host->master.wants_reload = false;
         ld_reload_ask(host, NULL);
     }
+    ld_saving_step(host);
     ld_reload_step(host);
     ld_watching_step(host);
     left |= ld_mailing_settle(host);

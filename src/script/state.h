@@ -90,6 +90,7 @@ enum ld_shelf {
     LD_SHELF_SIGNALS,       /* a table of what handles signals */
     LD_SHELF_TIMER_NAMES,   /* a table of the names of timers, by the timer */
     LD_SHELF_BOX_NAMES,     /* a table of the names of what scripts hold, by that; weak */
+    LD_SHELF_HANDED,        /* what on_reload has returned, until it is saved; or nil */
     LD_SHELF_END,
 };
 
