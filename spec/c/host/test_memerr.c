@@ -309,6 +309,8 @@ static int run_host(const char *script, const char *name, struct ld_text *why) {
                                  .run_fd = -1,
                                  .notify_fd = -1,
                                  .log_place = {.dir = -1},
+                                 .mailbox = -1,
+                                 .memory_fd = -1,
                                  .pidfile = {.fd = -1},
                                  .claim = -1,
                                  .file_watch = -1,
