@@ -163,29 +163,34 @@ static bool is_full(int rc) {
     return rc == -EAGAIN || rc == -ENOBUFS || rc == -ENOMEM;
 }
 
+/* Send the message that a peer's letters begin with, or the rest of it; 0 or a negative errno. */
+static int send_first(struct peer *peer) {
+    const struct ld_mail *mail = peer->mail;
+    struct letter *letter = STAILQ_FIRST(&peer->letters);
+    const struct ld_mail_packet whole = {.kind = LD_MAIL_PART,
+                                         .from = mail->self,
+                                         .pid = mail->pid,
+                                         .to_all = letter->to_all,
+                                         .topic = letter->topic,
+                                         .total = letter->size,
+                                         .bytes = letter->bytes,
+                                         .fd = -1};
+    return send_parts(peer, &whole, &letter->sent);
+}
+
 /* Send what waits for a peer, as far as its box has room; false if some is left. */
 static bool flush(struct peer *peer) {
-    const struct ld_mail *mail = peer->mail;
-    struct letter *letter;
-    while ((letter = STAILQ_FIRST(&peer->letters)) != NULL) {
-        const struct ld_mail_packet whole = {.kind = LD_MAIL_PART,
-                                             .from = mail->self,
-                                             .pid = mail->pid,
-                                             .to_all = letter->to_all,
-                                             .topic = letter->topic,
-                                             .total = letter->size,
-                                             .bytes = letter->bytes,
-                                             .fd = -1};
-        int rc = send_parts(peer, &whole, &letter->sent);
-        if (rc < 0) {
-            if (!is_full(rc)) {
-                lose_peer(peer);
-            }
-            return !is_full(rc);
+    int rc = 0;
+    while (rc == 0 && !STAILQ_EMPTY(&peer->letters)) {
+        rc = send_first(peer);
+        if (rc == 0) {
+            drop_first(peer);
         }
-        drop_first(peer);
     }
-    return true;
+    if (rc < 0 && !is_full(rc)) {
+        lose_peer(peer);
+    }
+    return !is_full(rc);
 }
 
 /* The peer of a handle. */
@@ -558,13 +563,17 @@ static size_t free_peer(struct peer *peer) {
 /* Close an end. */
 void ld_mail_close(struct ld_mail *mail, size_t *unsent) {
     struct letter *letter;
+    struct peer *next_peer;
+    struct partial *next_partial;
     *unsent = 0;
     close_own_box(mail);
-    while (!LIST_EMPTY(&mail->peers)) {
-        *unsent += free_peer(LIST_FIRST(&mail->peers));
+    for (struct peer *at = LIST_FIRST(&mail->peers); at != NULL; at = next_peer) {
+        next_peer = LIST_NEXT(at, link);
+        *unsent += free_peer(at);
     }
-    while (!LIST_EMPTY(&mail->partials)) {
-        drop_partial(LIST_FIRST(&mail->partials));
+    for (struct partial *at = LIST_FIRST(&mail->partials); at != NULL; at = next_partial) {
+        next_partial = LIST_NEXT(at, link);
+        drop_partial(at);
     }
     while ((letter = STAILQ_FIRST(&mail->own)) != NULL) {
         STAILQ_REMOVE_HEAD(&mail->own, next);

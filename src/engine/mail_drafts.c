@@ -41,8 +41,11 @@ static void drop(struct ld_mail_drafts *drafts, struct draft *draft) {
 
 /* Free a set. */
 void ld_mail_drafts_free(struct ld_mail_drafts *drafts) {
-    while (drafts != NULL && !TAILQ_EMPTY(&drafts->list)) {
-        drop(drafts, TAILQ_FIRST(&drafts->list));
+    struct draft *next;
+    for (struct draft *at = drafts != NULL ? TAILQ_FIRST(&drafts->list) : NULL; at != NULL;
+         at = next) {
+        next = TAILQ_NEXT(at, link);
+        drop(drafts, at);
     }
     free(drafts);
 }
