@@ -4,6 +4,8 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
+#include "cli/crew_report.h"
 #include "cli/rundir.h"
 #include "cli/screen.h"
 #include "cli/status_report.h"
@@ -43,8 +45,11 @@ static bool add_one(const char *name, void *arg) {
     if (ld_pidfile_inspect(&target.holder, list->dir->fd, name) == 0) {
         bool is_alive = target.holder.state == LD_HOLDER_ALIVE;
         double seconds = list->silent < SILENT_MAX ? LD_CLIENT_SECONDS : SHORT_SECONDS;
-        json_t *report = is_alive ? ld_status_report_ask(&target, seconds) : NULL;
-        list->silent += json_object_get(report, "error") != NULL;
+        bool waits = target.holder.waiting && ld_crew_worker(list->dir, name) > 0;
+        json_t *report = waits      ? ld_crew_report_waiting(&target)
+                         : is_alive ? ld_status_report_ask(&target, seconds)
+                                    : NULL;
+        list->silent += !waits && json_object_get(report, "error") != NULL;
         report = target.holder.state == LD_HOLDER_ALIVE ? report : dead_report(&target);
         if (report != NULL) {
             json_array_append_new(list->reports, report);
@@ -55,8 +60,8 @@ static bool add_one(const char *name, void *arg) {
 
 /* Take from a report what a list shows; what a silent daemon does not say is null. */
 static json_t *shorten_one(const json_t *report) {
-    static const char *const keys[] = {"name",       "pid",    "script",   "mode", "state",
-                                       "generation", "uptime", "restarts", "error"};
+    static const char *const keys[] = {"name",       "pid",    "script",   "mode",   "state",
+                                       "generation", "uptime", "restarts", "worker", "error"};
     json_t *item = json_object();
     for (size_t i = 0; i < LD_COUNT(keys); i++) {
         json_t *value = json_object_get(report, keys[i]);

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew_report.h"
 #include "cli/screen.h"
 #include "cli/status_report.h"
 #include "cli/target.h"
@@ -75,6 +76,7 @@ static int show_one(const struct ld_call *call, const struct ld_rundir *dir, con
     if (target.holder.state != LD_HOLDER_ALIVE) {
         return show_dead(call, &target);
     }
+    ld_crew_report_add(report, &target, LD_CLIENT_SECONDS);
     if (call->options->json) {
         json_array_append(reports, report);
     } else {

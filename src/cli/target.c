@@ -12,6 +12,7 @@
 #include "base/say.h"
 #include "base/time.h"
 #include "cli/config.h"
+#include "cli/crew.h"
 #include "daemon/hold.h"
 #include "daemon/record.h"
 #include "posix/family.h"
@@ -404,17 +405,6 @@ static void close_pidfd(int pidfd, bool wait) {
     }
 }
 
-/* Whether a daemon is the worker of a master, which is not its keeper though it holds its files. */
-static bool is_worker(const struct ld_target *target) {
-    struct ld_record record;
-    bool is = false;
-    if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
-        is = json_is_integer(json_object_get(record.fields, "worker"));
-        ld_record_fini(&record);
-    }
-    return is;
-}
-
 /* Stop a daemon. The lock is released a moment before the processes end, so wait for host and
  * keeper as well. */
 int ld_target_stop(const struct ld_target *target, double seconds) {
@@ -424,10 +414,9 @@ int ld_target_stop(const struct ld_target *target, double seconds) {
     if (!keeper.waiting) {
         keeper.pid = ld_process_parent(keeper.pid);
     }
+    bool is_worker = ld_crew_worker(target->dir, target->name) > 0; /* its master is to go on */
     stop.host = ld_pidfile_open_holder(&stop.target.holder, target->dir->fd, target->name);
-    stop.keeper = is_worker(target)
-                      ? -1
-                      : ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
+    stop.keeper = is_worker ? -1 : ld_pidfile_open_holder(&keeper, target->dir->fd, target->name);
     int status = stop_in(&stop, seconds);
     close_pidfd(stop.host, status == 0);
     close_pidfd(stop.keeper, status == 0);
@@ -471,6 +460,9 @@ static bool walk_on(const char *name, void *arg) {
     struct ld_holder holder;
     bool is_alive = ld_pidfile_inspect(&holder, walk->dir->fd, name) < 0 || /* EACH will say why */
                     holder.state == LD_HOLDER_ALIVE;
+    if (ld_crew_has_master(walk->dir, name)) {
+        return true; /* what is done to its master is for it too */
+    }
     if (is_alive || (walk->flags & LD_TARGET_RUNNING) == 0) {
         int status = walk->each(walk->call, walk->dir, name);
         walk->worst = status > walk->worst ? status : walk->worst;

@@ -23,6 +23,9 @@ struct letter {
     char bytes[];
 };
 
+/* How much a message that waits counts: small ones need more memory than they have bytes. */
+#define COST(size) (sizeof(struct letter) + (size))
+
 STAILQ_HEAD(letters, letter);
 
 /* A worker that messages go to. */
@@ -115,7 +118,7 @@ static uv_poll_t *open_poll(struct ld_mail *mail, int fd, int *rc) {
 static void drop_first(struct peer *peer) {
     struct letter *letter = STAILQ_FIRST(&peer->letters);
     STAILQ_REMOVE_HEAD(&peer->letters, next);
-    peer->bytes -= letter->size;
+    peer->bytes -= COST(letter->size);
     peer->count--;
     free(letter);
 }
@@ -178,19 +181,21 @@ static int send_first(struct peer *peer) {
     return send_parts(peer, &whole, &letter->sent);
 }
 
-/* Send what waits for a peer, as far as its box has room; false if some is left. */
+/* Send what waits for a peer, as far as its box has room and for a moment; false if some is left. */
 static bool flush(struct peer *peer) {
+    uint64_t until = ld_time_coarse() + LD_TURN_NS;
     int rc = 0;
     while (rc == 0 && !STAILQ_EMPTY(&peer->letters)) {
         rc = send_first(peer);
         if (rc == 0) {
             drop_first(peer);
+            rc = ld_time_coarse() < until ? 0 : -EAGAIN;
         }
     }
     if (rc < 0 && !is_full(rc)) {
         lose_peer(peer);
     }
-    return !is_full(rc);
+    return STAILQ_EMPTY(&peer->letters);
 }
 
 /* The peer of a handle. */
@@ -257,7 +262,7 @@ static struct letter *copy(const struct ld_mail_message *message) {
 
 /* Keep a message of the worker to itself. */
 static int send_to_self(struct ld_mail *mail, const struct ld_mail_message *message) {
-    if (mail->own_bytes + message->topic_size + message->size > LD_MAIL_QUEUE_MAX) {
+    if (mail->own_bytes + COST(message->topic_size + message->size) > LD_MAIL_QUEUE_MAX) {
         return -EAGAIN;
     }
     struct letter *letter = copy(message);
@@ -265,7 +270,7 @@ static int send_to_self(struct ld_mail *mail, const struct ld_mail_message *mess
         return -ENOMEM;
     }
     STAILQ_INSERT_TAIL(&mail->own, letter, next);
-    mail->own_bytes += letter->size;
+    mail->own_bytes += COST(letter->size);
     mail->own_count++;
     return 0;
 }
@@ -278,7 +283,7 @@ static int send_to_peer(struct peer *peer, const struct ld_mail_message *message
     }
     bool waits = !STAILQ_EMPTY(&peer->letters);
     STAILQ_INSERT_TAIL(&peer->letters, letter, next);
-    peer->bytes += letter->size;
+    peer->bytes += COST(letter->size);
     peer->count++;
     if (!waits && peer->box >= 0 && !flush(peer)) {
         await_room(peer);
@@ -297,7 +302,7 @@ int ld_mail_send(struct ld_mail *mail, unsigned to, const struct ld_mail_message
     } else if (rc == 0 && peer->is_gone) {
         rc = -ESRCH;
     } else if (rc == 0) {
-        bool fits = peer->bytes + message->topic_size + message->size <= LD_MAIL_QUEUE_MAX;
+        bool fits = peer->bytes + COST(message->topic_size + message->size) <= LD_MAIL_QUEUE_MAX;
         rc = fits ? send_to_peer(peer, message) : -EAGAIN;
     }
     mail->counts.sent += rc == 0;
@@ -522,7 +527,7 @@ void ld_mail_step(struct ld_mail *mail) {
         struct ld_mail_message message = split(letter->bytes, letter->size, letter->topic);
         message.from = mail->self;
         STAILQ_REMOVE_HEAD(&mail->own, next);
-        mail->own_bytes -= letter->size;
+        mail->own_bytes -= COST(letter->size);
         mail->own_count--;
         pass(mail, &message);
         free(letter);

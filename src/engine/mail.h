@@ -16,7 +16,7 @@
 
 struct ld_mail;
 
-/* What waits in the sender for one worker at most, in bytes: what is more is refused. */
+/* What waits in the sender for one worker at most, in bytes of memory: what is more is refused. */
 #define LD_MAIL_QUEUE_MAX ((size_t)16 << 20)
 
 /* A message. Its bytes belong to the caller of what it is passed to. */

@@ -35,7 +35,7 @@ struct ld_mail_drafts *ld_mail_drafts_new(struct ld_mail *mail) {
 /* Forget a draft. */
 static void drop(struct ld_mail_drafts *drafts, struct draft *draft) {
     TAILQ_REMOVE(&drafts->list, draft, link);
-    drafts->bytes -= draft->topic_size + draft->size;
+    drafts->bytes -= sizeof *draft + draft->topic_size + draft->size;
     free(draft);
 }
 
@@ -57,7 +57,7 @@ int ld_mail_drafts_keep(struct ld_mail_drafts *drafts, const void *owner, unsign
     if (message->size > LD_MAIL_DATA_MAX) {
         return -EMSGSIZE;
     }
-    if (drafts->bytes + size > LD_MAIL_QUEUE_MAX) {
+    if (drafts->bytes + sizeof(struct draft) + size > LD_MAIL_QUEUE_MAX) {
         return -EAGAIN;
     }
     struct draft *draft = malloc(sizeof *draft + size);
@@ -74,7 +74,7 @@ int ld_mail_drafts_keep(struct ld_mail_drafts *drafts, const void *owner, unsign
         memcpy(draft->bytes + message->topic_size, message->data, message->size);
     }
     TAILQ_INSERT_TAIL(&drafts->list, draft, link);
-    drafts->bytes += size;
+    drafts->bytes += sizeof *draft + size;
     return 0;
 }
 

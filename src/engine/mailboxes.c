@@ -16,15 +16,13 @@ enum news { NEWS_NONE, NEWS_PEER, NEWS_GONE };
 struct box {
     uv_poll_t room; /* tells when news can be put into it */
     struct ld_mailboxes *boxes;
-    unsigned number;
     int ends[2];                                 /* to read and to write */
     unsigned char news[LD_MAIL_WORKERS_MAX + 1]; /* of enum news, about each worker */
 };
 
 struct ld_mailboxes {
     uv_loop_t *loop;
-    struct box **box; /* COUNT of them; worker 1 is at 0 */
-    unsigned count;
+    struct box *box[LD_MAIL_WORKERS_MAX + 1]; /* by the number of the worker; NULL: it has none */
     unsigned open_handles;
     bool is_closed;
 };
@@ -41,7 +39,6 @@ struct ld_mailboxes *ld_mailboxes_new(uv_loop_t *loop) {
 /* Free the set after its last handle is closed. */
 static void release(struct ld_mailboxes *boxes) {
     if (boxes->is_closed && boxes->open_handles == 0) {
-        free(boxes->box);
         free(boxes);
     }
 }
@@ -63,7 +60,7 @@ static void close_box(struct box *box) {
 }
 
 /* Make the box of a worker; NULL with a negative errno in *RC. */
-static struct box *open_box(struct ld_mailboxes *boxes, unsigned number, int *rc) {
+static struct box *open_box(struct ld_mailboxes *boxes, int *rc) {
     struct box *box = calloc(1, sizeof *box);
     *rc = box == NULL ? -ENOMEM : ld_mail_packet_open(box->ends);
     if (*rc < 0) {
@@ -71,7 +68,6 @@ static struct box *open_box(struct ld_mailboxes *boxes, unsigned number, int *rc
         return NULL;
     }
     box->boxes = boxes;
-    box->number = number;
     *rc = uv_poll_init(boxes->loop, &box->room, box->ends[1]);
     if (*rc < 0) {
         close(box->ends[0]);
@@ -87,12 +83,11 @@ static struct box *open_box(struct ld_mailboxes *boxes, unsigned number, int *rc
 /* Put the news about worker ABOUT into a box; false if there is no room. What the box cannot take for
  * another reason than that is dropped. */
 static bool tell_one(struct box *box, unsigned about) {
-    const struct ld_mailboxes *boxes = box->boxes;
-    struct ld_mail_packet packet = {.kind = LD_MAIL_GONE, .from = about, .fd = -1};
-    if (box->news[about] == NEWS_PEER && about <= boxes->count) {
-        packet.kind = LD_MAIL_PEER;
-        packet.fd = boxes->box[about - 1]->ends[1];
-    }
+    const struct box *other = box->boxes->box[about];
+    bool is_there = box->news[about] == NEWS_PEER && other != NULL;
+    const struct ld_mail_packet packet = {.kind = is_there ? LD_MAIL_PEER : LD_MAIL_GONE,
+                                          .from = about,
+                                          .fd = is_there ? other->ends[1] : -1};
     int rc = ld_mail_packet_send(box->ends[1], &packet);
     bool is_full = rc == -EAGAIN || rc == -ENOBUFS || rc == -ENOMEM || rc == -ETOOMANYREFS;
     if (!is_full) {
@@ -128,56 +123,45 @@ static void on_room(uv_poll_t *room, int status, int events) {
 
 /* Tell all workers but one NEWS about that one. */
 static void tell_others(struct ld_mailboxes *boxes, unsigned about, enum news news) {
-    for (unsigned i = 0; i < boxes->count; i++) {
-        struct box *box = boxes->box[i];
-        if (box->number != about) {
+    for (unsigned number = 1; number <= LD_MAIL_WORKERS_MAX; number++) {
+        struct box *box = boxes->box[number];
+        if (box != NULL && number != about) {
             box->news[about] = news;
             tell(box);
         }
     }
 }
 
-/* Have so many boxes. */
-int ld_mailboxes_resize(struct ld_mailboxes *boxes, unsigned count) {
-    unsigned before = boxes->count;
-    int rc = 0;
-    if (count > before) {
-        struct box **grown = realloc(boxes->box, count * sizeof(struct box *));
-        if (grown == NULL) {
-            return -ENOMEM;
-        }
-        boxes->box = grown;
-    }
-    while (boxes->count < count && rc == 0) {
-        struct box *box = open_box(boxes, boxes->count + 1, &rc);
-        if (box != NULL) {
-            boxes->box[boxes->count++] = box;
-        }
-    }
-    unsigned wanted = rc == 0 ? count : before;
-    while (boxes->count > wanted) {
-        close_box(boxes->box[--boxes->count]);
-        if (boxes->count < before) {
-            tell_others(boxes, boxes->count + 1, NEWS_GONE);
-        }
-    }
-    for (unsigned number = before + 1; number <= boxes->count; number++) {
-        tell_others(boxes, number, NEWS_PEER);
-    }
-    return rc;
-}
-
 /* Tell a new process of a worker about the others. */
 int ld_mailboxes_hand_out(struct ld_mailboxes *boxes, unsigned number) {
-    if (number < 1 || number > boxes->count) {
-        return -ENOENT;
+    int rc = 0;
+    if (number < 1 || number > LD_MAIL_WORKERS_MAX) {
+        return -EINVAL;
     }
-    struct box *box = boxes->box[number - 1];
-    for (unsigned about = 1; about <= boxes->count; about++) {
-        box->news[about] = about != number ? NEWS_PEER : NEWS_NONE;
+    if (boxes->box[number] == NULL) {
+        boxes->box[number] = open_box(boxes, &rc);
+        if (rc < 0) {
+            return rc;
+        }
+        tell_others(boxes, number, NEWS_PEER);
+    }
+    struct box *box = boxes->box[number];
+    for (unsigned about = 1; about <= LD_MAIL_WORKERS_MAX; about++) {
+        bool is_other = about != number && boxes->box[about] != NULL;
+        box->news[about] = is_other ? NEWS_PEER : NEWS_NONE;
     }
     tell(box);
     return box->ends[0];
+}
+
+/* Close the box of a worker. */
+void ld_mailboxes_drop(struct ld_mailboxes *boxes, unsigned number) {
+    struct box *box = number <= LD_MAIL_WORKERS_MAX ? boxes->box[number] : NULL;
+    if (box != NULL) {
+        boxes->box[number] = NULL;
+        close_box(box);
+        tell_others(boxes, number, NEWS_GONE);
+    }
 }
 
 /* Close all boxes. */
@@ -185,8 +169,11 @@ void ld_mailboxes_close(struct ld_mailboxes *boxes) {
     if (boxes == NULL) {
         return;
     }
-    while (boxes->count > 0) {
-        close_box(boxes->box[--boxes->count]);
+    for (unsigned number = 1; number <= LD_MAIL_WORKERS_MAX; number++) {
+        if (boxes->box[number] != NULL) {
+            close_box(boxes->box[number]);
+            boxes->box[number] = NULL;
+        }
     }
     boxes->is_closed = true;
     release(boxes);
@@ -194,8 +181,11 @@ void ld_mailboxes_close(struct ld_mailboxes *boxes) {
 
 /* Give everything up. */
 void ld_mailboxes_give_up(const struct ld_mailboxes *boxes, int blank) {
-    for (unsigned i = 0; i < boxes->count; i++) {
-        dup3(blank, boxes->box[i]->ends[0], O_CLOEXEC);
-        dup3(blank, boxes->box[i]->ends[1], O_CLOEXEC);
+    for (unsigned number = 1; number <= LD_MAIL_WORKERS_MAX; number++) {
+        const struct box *box = boxes->box[number];
+        if (box != NULL) {
+            dup3(blank, box->ends[0], O_CLOEXEC);
+            dup3(blank, box->ends[1], O_CLOEXEC);
+        }
     }
 }

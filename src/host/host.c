@@ -14,6 +14,7 @@
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
 #include "engine/crash.h"
+#include "engine/mailboxes.h"
 #include "engine/pulse.h"
 #include "engine/signals.h"
 #include "engine/uv_memory.h"
@@ -193,6 +194,9 @@ static void give_up(void *arg) {
     }
     if (host->master.channels != NULL) {
         ld_workers_give_up(host->master.channels, blank);
+    }
+    if (host->master.boxes != NULL) {
+        ld_mailboxes_give_up(host->master.boxes, blank);
     }
     ld_parcels_give_up(host->parcels, blank);
     ld_mail_give_up(host->mailing.mail, blank);

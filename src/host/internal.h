@@ -140,6 +140,7 @@ struct ld_watching {
 TAILQ_HEAD(ld_evals, ld_eval_call);
 
 struct ld_heap_copy;
+struct ld_mailboxes;
 
 struct ld_host {
     struct ld_service *service;
@@ -194,6 +195,7 @@ struct ld_host {
     struct ld_heap_copy *heap_copy; /* NULL: no walk over the heap is under way */
     struct {
         struct ld_workers *channels; /* NULL: this is no master */
+        struct ld_mailboxes *boxes;  /* with messages for the workers */
         struct ld_master_worker *workers;
         struct ld_shares *shares;
         bool from_disk;    /* a worker that is started now is not made from a memory */

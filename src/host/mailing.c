@@ -44,9 +44,6 @@ static bool is_held(const struct ld_host *host) {
 
 /* Deliver what has come, or hold it back. */
 void ld_mailing_step(struct ld_host *host) {
-    if (host->service->mailbox >= 0) {
-        take_box(host);
-    }
     ld_mail_hold(host->mailing.mail, is_held(host));
     ld_mail_step(host->mailing.mail);
 }
@@ -54,6 +51,9 @@ void ld_mailing_step(struct ld_host *host) {
 /* Let messages come in the next turn, or not. */
 bool ld_mailing_settle(struct ld_host *host) {
     bool holds = is_held(host);
+    if (host->service->mailbox >= 0) {
+        take_box(host);
+    }
     ld_mail_hold(host->mailing.mail, holds);
     return !holds && ld_mail_has_own(host->mailing.mail);
 }

@@ -7,12 +7,14 @@
 #include <unistd.h>
 
 #include "api/workers.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "daemon/hold_log.h"
 #include "daemon/hold_worker.h"
 #include "daemon/keeper_channel.h"
 #include "daemon/worker_start.h"
+#include "engine/mailboxes.h"
 #include "engine/shares.h"
 #include "engine/workers.h"
 #include "host/workers.h"
@@ -206,6 +208,7 @@ static void on_forget(void *arg, int worker) {
     keep(&host->master.workers[worker].memory, -1);
     keep(&host->master.workers[worker].next, -1);
     ld_shares_drop_all(host->master.shares, worker);
+    ld_mailboxes_drop(host->master.boxes, (unsigned)worker);
     if (host->service->keeper >= 0) {
         tell_keeper(host, LD_KEEPER_WORD_DROP, worker);
     } else {
@@ -238,6 +241,12 @@ static void on_connect(void *arg, int worker) {
         ld_workers_send_fd(host->master.channels, worker, 0, LD_WORKER_WORD_MEMORY, memory);
     }
     free(facts);
+    int box = ld_mailboxes_hand_out(host->master.boxes, (unsigned)worker);
+    if (box >= 0) {
+        ld_workers_send_fd(host->master.channels, worker, 0, LD_WORKERS_WORD_MAIL, box);
+    } else {
+        ld_log(LD_LOG_ERROR, "worker %d gets no messages of others: %s", worker, strerror(-box));
+    }
 }
 
 /* Take over the sockets that were bound for the workers before. */
@@ -263,7 +272,9 @@ int ld_master_open(struct ld_host *host) {
     host->master.workers = calloc(LD_WORKERS_MAX + 1, sizeof *host->master.workers);
     host->master.channels = ld_workers_new(&host->loop, LD_WORKERS_MAX, &ops, host);
     host->master.shares = ld_shares_new(LD_WORKERS_MAX);
-    if (host->master.shares == NULL || host->master.workers == NULL || host->master.channels == NULL ||
+    host->master.boxes = ld_mailboxes_new(&host->loop);
+    if (host->master.shares == NULL || host->master.workers == NULL ||
+        host->master.channels == NULL || host->master.boxes == NULL ||
         !ld_worker_start_make_words(host->service)) {
         return -ENOMEM;
     }
@@ -285,6 +296,8 @@ void ld_master_close(struct ld_host *host) {
         ld_workers_close(host->master.channels);
         host->master.channels = NULL;
     }
+    ld_mailboxes_close(host->master.boxes);
+    host->master.boxes = NULL;
     if (host->master.shares != NULL) {
         ld_shares_free(host->master.shares);
         host->master.shares = NULL;
@@ -335,4 +348,21 @@ void ld_master_abandon(struct ld_host *host) {
     }
     host->setup.workers = host->service->workers;
     host->master.from_disk = false;
+}
+
+/* List the workers. */
+json_t *ld_master_report(const struct ld_host *host) {
+    if (host->master.channels == NULL) {
+        return json_null();
+    }
+    json_t *list = json_array();
+    for (int worker = 1; worker <= host->service->workers; worker++) {
+        char name[LD_NAME_MAX + 16];
+        bool is_up = ld_workers_is_connected(host->master.channels, worker);
+        snprintf(name, sizeof name, "%s-%d", host->service->name, worker);
+        json_array_append_new(list,
+                              json_pack("{s:o, s:i, s:s}", "name", ld_json_string(name), "worker",
+                                        worker, "state", is_up ? "running" : "waiting"));
+    }
+    return list;
 }

@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/reserve.h"
 
 #define ARGUMENT_MOST 500 /* bytes of an argument */
@@ -284,6 +285,9 @@ json_t *ld_snapshot_take(struct ld_host *host) {
         host->state != LD_HOST_STARTING, "text", json_text_or_null(&script->status_text), "uptime",
         (double)(uv_hrtime() - host->started) / 1e9, "generation", (int)script->generation);
     size_t lent = ld_reserve_lend(); /* to read about the process itself */
+    add(&report, "worker",
+        host->service->worker > 0 ? json_integer(host->service->worker) : json_null());
+    add(&report, "workers", ld_master_report(host));
     add(&report, "args", report_args(&host->setup));
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));

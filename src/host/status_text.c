@@ -296,6 +296,59 @@ static void add_others(struct ld_text *text, const json_t *report) {
     ld_status_rows_handles(text, report);
 }
 
+/* Add a worker, whatever is known of it. */
+static void add_worker(struct ld_text *text, const json_t *worker) {
+    ld_status_rows_member(text, "\n  worker    ", worker, "name");
+    ld_status_rows_member(text, ", ", worker, "state");
+    if (json_is_integer(json_object_get(worker, "pid"))) {
+        ld_text_format(text, ", pid %lld", integer_of(worker, "pid"));
+    }
+    if (json_is_string(json_object_get(worker, "error"))) {
+        ld_status_rows_member(text, ": ", worker, "error");
+    }
+    if (json_is_object(json_object_get(worker, "memory"))) {
+        const json_t *memory = json_object_get(worker, "memory");
+        ld_text_puts(text, ", up ");
+        ld_status_text_duration(text, number_of(worker, "uptime"));
+        ld_text_format(text, ", generation %lld, ", integer_of(worker, "generation"));
+        ld_status_text_bytes(text, number_of(memory, "lua"));
+        ld_text_puts(text, " Lua, ");
+        ld_status_text_bytes(text, number_of(memory, "rss"));
+        ld_text_puts(text, " resident, errors: ");
+        ld_text_add_count(text, (uint64_t)integer_of(json_object_get(worker, "errors"), "count"));
+    }
+}
+
+/* Add the workers of a master: what each of them has is in its own report. */
+static void add_workers(struct ld_text *text, const json_t *workers) {
+    size_t index;
+    const json_t *worker;
+    json_array_foreach(workers, index, worker) {
+        add_worker(text, worker);
+    }
+}
+
+/* Add messages, if there were any. */
+static void add_messages(struct ld_text *text, const json_t *report) {
+    static const char *const others[] = {"waiting", "refused", "unheard", "lost"};
+    const json_t *messages = json_object_get(report, "messages");
+    if (integer_of(messages, "sent") + integer_of(messages, "received") == 0) {
+        return;
+    }
+    ld_text_puts(text, "\n  messages  ");
+    ld_text_add_count(text, (uint64_t)integer_of(messages, "sent"));
+    ld_text_puts(text, " sent, ");
+    ld_text_add_count(text, (uint64_t)integer_of(messages, "received"));
+    ld_text_puts(text, " received");
+    for (size_t i = 0; i < LD_COUNT(others); i++) {
+        if (integer_of(messages, others[i]) > 0) {
+            ld_text_puts(text, ", ");
+            ld_text_add_count(text, (uint64_t)integer_of(messages, others[i]));
+            ld_text_format(text, " %s", others[i]);
+        }
+    }
+}
+
 /* Add the report. */
 void ld_status_text(struct ld_text *text, const json_t *report) {
     if (ld_status_text_is_between(report)) {
@@ -312,6 +365,11 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     add_watch(text, report);
     add_state_file(text, report);
     add_resources(text, report);
+    add_messages(text, report);
+    if (json_is_array(json_object_get(report, "workers"))) {
+        add_workers(text, json_object_get(report, "workers"));
+        return;
+    }
     add_timers(text, report);
     add_others(text, report);
 }

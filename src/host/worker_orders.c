@@ -103,6 +103,9 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
             close(host->service->listener);
         }
         host->service->listener = packet->fd; /* taken in this turn */
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_MAIL) == 0 && packet->fd >= 0 &&
+               host->service->mailbox < 0) {
+        host->service->mailbox = packet->fd; /* likewise */
     } else if (packet->fd >= 0) {
         close(packet->fd); /* an answer that came too late */
     }

@@ -37,6 +37,9 @@
 /* From the master: open the log again. */
 #define LD_WORKERS_WORD_REOPEN "reopen"
 
+/* From the master, first of all: the box with messages of other workers (engine/mail.h). */
+#define LD_WORKERS_WORD_MAIL "mail"
+
 /* master.c */
 
 /* Make the channels of a master; 0 or a negative errno. To be closed in either case. Does nothing for others. */
@@ -45,6 +48,9 @@ void ld_master_close(struct ld_host *host);
 
 /* Have the workers of a master open the log again. Does nothing for others. */
 void ld_master_tell_reopen(struct ld_host *host);
+
+/* List the workers of a master, a new reference: null for others. */
+json_t *ld_master_report(const struct ld_host *host);
 
 /* The reload of a master: it begins; what its workers hold becomes the service, or is given up. */
 void ld_master_begin(struct ld_host *host);

@@ -78,7 +78,6 @@ static void make(unsigned count) {
     uv_timer_start(&alive, do_nothing, 3600000, 0);
     boxes = ld_mailboxes_new(&loop);
     REQUIRE(boxes != NULL);
-    CHECK_INT(0, ld_mailboxes_resize(boxes, count));
     for (unsigned i = 1; i <= count; i++) {
         begin(i);
     }

@@ -22,7 +22,9 @@ static void make(unsigned count) {
     uv_timer_start(&alive, do_nothing, 3600000, 0);
     boxes = ld_mailboxes_new(&loop);
     REQUIRE(boxes != NULL);
-    CHECK_INT(0, ld_mailboxes_resize(boxes, count));
+    for (unsigned number = 1; number <= count; number++) {
+        CHECK(ld_mailboxes_hand_out(boxes, number) >= 0);
+    }
 }
 
 static void unmake(void) {
@@ -32,11 +34,10 @@ static void unmake(void) {
     CHECK_INT(0, uv_loop_close(&loop));
 }
 
-/* Receive the news in the box of a worker: 1 if its next packet is of KIND about worker ABOUT. */
-static int hears(unsigned number, int box, enum ld_mail_kind kind, unsigned about) {
+/* Receive the news in a box: 1 if its next packet is of KIND about worker ABOUT. */
+static int hears(int box, enum ld_mail_kind kind, unsigned about) {
     struct ld_mail_packet packet;
     int rc = ld_mail_packet_receive(box, &packet);
-    (void)number;
     if (packet.fd >= 0) {
         close(packet.fd);
     }
@@ -47,19 +48,23 @@ static void test_news(void) {
     make(2);
     int one = ld_mailboxes_hand_out(boxes, 1);
     REQUIRE(one >= 0);
-    CHECK_INT(1, hears(1, one, LD_MAIL_PEER, 2)); /* when its box was made */
-    CHECK_INT(1, hears(1, one, LD_MAIL_PEER, 2)); /* and for its process */
-    CHECK_INT(-EAGAIN, hears(1, one, LD_MAIL_PEER, 2));
-    CHECK_INT(0, ld_mailboxes_resize(boxes, 4));
-    CHECK_INT(1, hears(1, one, LD_MAIL_PEER, 3));
-    CHECK_INT(1, hears(1, one, LD_MAIL_PEER, 4));
-    CHECK_INT(0, ld_mailboxes_resize(boxes, 1));
-    CHECK_INT(1, hears(1, one, LD_MAIL_GONE, 4));
-    CHECK_INT(1, hears(1, one, LD_MAIL_GONE, 3));
-    CHECK_INT(1, hears(1, one, LD_MAIL_GONE, 2));
-    CHECK_INT(-EAGAIN, hears(1, one, LD_MAIL_GONE, 1));
-    CHECK_INT(-ENOENT, ld_mailboxes_hand_out(boxes, 2));
-    CHECK_INT(-ENOENT, ld_mailboxes_hand_out(boxes, 0));
+    CHECK_INT(1, hears(one, LD_MAIL_PEER, 2)); /* when its box was made */
+    CHECK_INT(1, hears(one, LD_MAIL_PEER, 2)); /* and for its process */
+    CHECK_INT(-EAGAIN, hears(one, LD_MAIL_PEER, 2));
+    int four = ld_mailboxes_hand_out(boxes, 4);
+    CHECK_INT(1, hears(one, LD_MAIL_PEER, 4));
+    CHECK_INT(1, hears(four, LD_MAIL_PEER, 1));
+    CHECK_INT(1, hears(four, LD_MAIL_PEER, 2));
+    CHECK_INT(-EAGAIN, hears(four, LD_MAIL_PEER, 3));
+    ld_mailboxes_drop(boxes, 2);
+    ld_mailboxes_drop(boxes, 2);
+    ld_mailboxes_drop(boxes, 3);
+    CHECK_INT(1, hears(one, LD_MAIL_GONE, 2));
+    CHECK_INT(-EAGAIN, hears(one, LD_MAIL_GONE, 3));
+    CHECK(ld_mailboxes_hand_out(boxes, 2) >= 0);
+    CHECK_INT(1, hears(one, LD_MAIL_PEER, 2));
+    CHECK_INT(-EINVAL, ld_mailboxes_hand_out(boxes, 0));
+    CHECK_INT(-EINVAL, ld_mailboxes_hand_out(boxes, LD_MAIL_WORKERS_MAX + 1));
     unmake();
 }
 
@@ -75,7 +80,7 @@ static void test_full_box(void) {
         .kind = LD_MAIL_PART, .from = 2, .topic = 1, .total = 1, .bytes = "x", .size = 1, .fd = -1};
     while (ld_mail_packet_send(end, &packet) == 0) {
     }
-    CHECK_INT(0, ld_mailboxes_resize(boxes, 3));
+    CHECK(ld_mailboxes_hand_out(boxes, 3) >= 0);
     uv_run(&loop, UV_RUN_NOWAIT);
     int peers = 0;
     int rc = 1;
@@ -99,9 +104,8 @@ static void grow_without_descriptors(void) {
     if (!deny_descriptors()) {
         return;
     }
-    CHECK_INT(-EMFILE, ld_mailboxes_resize(boxes, 3));
+    CHECK_INT(-EMFILE, ld_mailboxes_hand_out(boxes, 2));
     CHECK(ld_mailboxes_hand_out(boxes, 1) >= 0);
-    CHECK_INT(-ENOENT, ld_mailboxes_hand_out(boxes, 2));
 }
 
 static void test_no_descriptors(void) {

@@ -1,17 +1,17 @@
-#include "cli/family_report.h"
+#include "cli/crew_report.h"
 
 #include <string.h>
 
 #include "base/json.h"
-#include "cli/family.h"
+#include "cli/crew.h"
 #include "cli/status_report.h"
 
 #define SHORT_SECONDS 0.2 /* for an answer, after one worker did not give one */
 
 /* Make the report of a worker without a process. */
-json_t *ld_family_report_waiting(const struct ld_target *worker) {
+json_t *ld_crew_report_waiting(const struct ld_target *worker) {
     return json_pack("{s:o, s:i, s:n, s:s, s:s}", "name", ld_json_string(worker->name), "worker",
-                     (int)ld_family_worker(worker->dir, worker->name), "pid", "state", "waiting",
+                     (int)ld_crew_worker(worker->dir, worker->name), "pid", "state", "waiting",
                      "error", "it is about to be started again");
 }
 
@@ -115,30 +115,44 @@ static void add_worker(json_t *report, const json_t *worker) {
 }
 
 /* Ask a worker for its report, a new reference. */
-static json_t *ask(struct ld_target *worker, double seconds) {
-    json_t *report = ld_family_is_up(worker) ? ld_status_report_ask(worker, seconds) : NULL;
-    return report != NULL ? report : ld_family_report_waiting(worker);
+static json_t *ask(const struct ld_target *master, unsigned number, double seconds) {
+    struct ld_target worker;
+    json_t *report = NULL;
+    if (ld_crew_find(&worker, master, number) == 0 && ld_crew_is_up(&worker)) {
+        report = ld_status_report_ask(&worker, seconds);
+    }
+    if (report == NULL) {
+        return ld_crew_report_waiting(&worker);
+    }
+    if (!json_is_integer(json_object_get(report, "worker"))) { /* it does not answer */
+        json_object_set_new(report, "worker", json_integer((json_int_t)number));
+    }
+    return report;
+}
+
+/* Whether a report is one that a process has made. */
+static bool is_whole(const json_t *report) {
+    return json_is_object(json_object_get(report, "totals"));
 }
 
 /* Add the workers. */
-void ld_family_report_add(json_t *report, const struct ld_target *target, double seconds) {
-    unsigned count = ld_family_count(target);
+void ld_crew_report_add(json_t *report, const struct ld_target *target, double seconds) {
+    unsigned count = ld_crew_count(target);
     json_t *workers = count > 0 ? json_array() : NULL;
-    bool answers = json_is_object(json_object_get(report, "totals"));
-    if (workers != NULL && answers) {
+    if (workers == NULL) {
+        return;
+    }
+    if (is_whole(report)) {
         clear(report);
     }
-    for (unsigned number = 1; workers != NULL && number <= count; number++) {
-        struct ld_target worker;
-        json_t *one = ld_family_find(&worker, target, number) == 0 ? ask(&worker, seconds) : NULL;
-        bool is_silent = one != NULL && json_is_object(json_object_get(one, "totals")) == false;
-        if (one != NULL && answers && !is_silent) {
-            add_worker(report, one);
+    for (unsigned number = 1; number <= count; number++) {
+        json_t *worker = ask(target, number, seconds);
+        if (is_whole(report) && is_whole(worker)) {
+            add_worker(report, worker);
+        } else if (!is_whole(worker) && json_is_integer(json_object_get(worker, "pid"))) {
+            seconds = SHORT_SECONDS;
         }
-        seconds = is_silent && ld_family_is_up(&worker) ? SHORT_SECONDS : seconds;
-        json_array_append_new(workers, one);
+        json_array_append_new(workers, worker);
     }
-    if (workers != NULL) {
-        json_object_set_new(report, "workers", workers);
-    }
+    json_object_set_new(report, "workers", workers);
 }
