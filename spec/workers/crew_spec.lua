@@ -79,7 +79,7 @@ describe("workers", function()
       end
       assert(code == "EAGAIN", code)
       assert(err:find("worker 2 does not keep up, too much waits for it", 1, true), err)
-      ok, err, code = lunad.broadcast("n", 1)
+      ok, err, code = lunad.broadcast("n", ("x"):rep(100))
       assert(not ok and code == "EAGAIN", err)
       return i]]))
     assert.is_true(count > 10000)
