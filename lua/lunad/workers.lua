@@ -358,7 +358,9 @@ function master.run()
   master.is_ready = true
   lunad.ready()
   if down then
-    core.sleep(0)
+    while not core.is_service() do -- what follows is made from what is in force then
+      core.sleep(0.005)
+    end
     for _, worker in ipairs(gone) do
       core.forget_worker(worker)
     end

@@ -97,6 +97,12 @@ static int l_is_serving(lua_State *L) {
     return 1;
 }
 
+/* is_service() -> boolean: whether this generation has become the service */
+static int l_is_service(lua_State *L) {
+    lua_pushboolean(L, !ld_stage_is_new(ld_state_script(L)->stage));
+    return 1;
+}
+
 /* start_from_disk(): workers that are started from now on, until the reload is over, are not made from a memory. */
 static int l_start_from_disk(lua_State *L) {
     *ld_state_script(L)->setup->from_disk = true;
@@ -180,6 +186,7 @@ static const luaL_Reg own[] = {
     {"limit_workers", l_limit_workers},
     {"count_waiting", l_count_waiting},
     {"is_serving", l_is_serving},
+    {"is_service", l_is_service},
     {"start_from_disk", l_start_from_disk},
     {"fail", l_fail},
     {"script_text", l_script_text},

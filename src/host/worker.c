@@ -63,6 +63,17 @@ bool ld_worker_ask_reload(struct ld_host *host, bool have_changed) {
                           "", -1) == 0;
 }
 
+/* Read all of an image. The other workers have the same open file, so its offset is left alone. */
+static int read_image(int fd, struct ld_text *bytes) {
+    char part[65536];
+    ssize_t size;
+    while ((size = pread(fd, part, sizeof part, (off_t)bytes->size)) > 0 &&
+           bytes->size <= LD_MEMORY_IMAGE_MAX) {
+        ld_text_add(bytes, part, (size_t)size);
+    }
+    return size < 0 ? -errno : bytes->failed ? -ENOMEM : 0;
+}
+
 /* Read the memory that the master has handed to this worker. */
 int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_text *why) {
     struct ld_text bytes = {0};
@@ -72,7 +83,7 @@ int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_
         return 0;
     }
     host->service->memory_fd = -1;
-    int rc = lseek(fd, 0, SEEK_SET) < 0 ? -errno : ld_file_read(fd, &bytes);
+    int rc = read_image(fd, &bytes);
     if (rc == 0) {
         rc = ld_memory_image_read(host->texts, ld_text_string(&bytes), bytes.size, memory, why);
     } else {

@@ -1,0 +1,100 @@
+-- The reload of a service of several processes is one transaction.
+
+local support = require "support"
+local workers = require "support.workers"
+
+describe("a reload of workers", function()
+  local box = support.with_box(before_each, after_each)
+
+  local function generations(...)
+    local list = {}
+    for i, name in ipairs { ... } do
+      list[i] = box:status(name).generation
+    end
+    return list
+  end
+
+  it("reloads all of them in place, with the state of each", function()
+    workers.start(box, 2, "lunad.on_reload(function() return lunad.worker * 10 end)")
+    local before = { workers.pid(box, 1), workers.pid(box, 2) }
+    assert.equal(0, box:reload("print('state', lunad.state)").code)
+    assert.same(before, { workers.pid(box, 1), workers.pid(box, 2) })
+    box:wait_log("s", "s%-1: state\t10")
+    box:wait_log("s", "s%-2: state\t20")
+    support.wait_for("all commits", function()
+      return table.concat(generations("s", "s-1", "s-2"), " ") == "2 2 2"
+    end)
+    support.kill(box:status("s").pid, "sighup")
+    support.wait_for("a reload by a signal", function()
+      return table.concat(generations("s", "s-1", "s-2"), " ") == "3 3 3"
+    end)
+  end)
+
+  it("changes nothing anywhere when one worker refuses", function()
+    workers.start(box, 3, "")
+    local result = box:reload("print('new', lunad.worker) if lunad.worker == 2 then error 'no' end")
+    assert.equal(1, result.code)
+    assert.matches("not reloaded, the old code keeps running: worker 2: .*s%.lua:1: no", result.err)
+    assert.same({ 1, 1, 1, 1 }, generations("s", "s-1", "s-2", "s-3"))
+    assert.matches("s%-1: new\t1.*s%-%d: new", box:log "s")
+    support.wait_for("all to be as before", function()
+      return box:status("s-1").state == "running" and box:status("s-3").state == "running"
+    end)
+    local _, errors = box:log("s"):gsub("Z error ", "")
+    assert.equal(1, errors)
+    result = box:reload("error 'not one'")
+    assert.matches("worker 1: .*s%.lua:1: not one", result.err)
+    box:write("s.lua", support.BEAT)
+    assert.matches("would reload, ready in", box:ok("reload", "--check", "s"))
+    assert.same({ 1, 1, 1, 1 }, generations("s", "s-1", "s-2", "s-3"))
+    assert.equal(0, box:reload("").code)
+  end)
+
+  it("can be asked for by a worker, and is that of all", function()
+    workers.start(box, 2, 'lunad.signal("USR2", function() lunad.reload() end)')
+    box:ok("signal", "s-2", "USR2")
+    box:wait_log("s", "worker 1: reloaded: generation 2")
+    box:wait_log("s", "worker 2: reloaded: generation 2")
+  end)
+
+  it("happens once for all when a file changes, with --watch", function()
+    box:write("m.lua", "return 1")
+    workers.start(box, 2, "print('module', require 'm')", "--watch")
+    box:write("m.lua", "return 2")
+    box:wait_log("s", "s%-1: module\t2")
+    box:wait_log("s", "s%-2: module\t2")
+    box:write("m.lua", "return 3")
+    box:wait_log("s", "s%-1: module\t3")
+    box:wait_log("s", "s%-2: module\t3")
+  end)
+
+  it("changes how many workers there are, and every client is answered", function()
+    workers.start(box, 2, workers.SERVE .. 'serve("127.0.0.1:0") print("of", lunad.workers)')
+    local port = tonumber((box:wait_log("s", "port (%d+)")))
+    box:ok("reload", "--workers", "4", "s")
+    assert.truthy(workers.pid(box, 4))
+    box:wait_log("s", "s%-1: of\t4")
+    local counts = workers.count_answers(port, 100)
+    assert.same({ true, true, true, true },
+      { counts[1] ~= nil, counts[2] ~= nil, counts[3] ~= nil, counts[4] ~= nil })
+    box:ok("reload", "--workers", "1", "s")
+    workers.count_answers(port, 100)
+    support.wait_for("the others to go", function()
+      return not (box:read "run/s-2.pid" or box:read "run/s-3.pid" or box:read "run/s-4.pid")
+    end)
+    assert.same({ 20 }, workers.count_answers(port, 20))
+    assert.matches("it has no workers", box:refused(1, "reload", "--workers", "2", "s-1"))
+  end)
+
+  it("brings back workers that only crashed with the old code", function()
+    workers.start(box, 2, "if lunad.worker == 2 then lunad.after(0.01, function() os.exit(1) end) end")
+    box:wait_log("s", "worker 2 exited with status 1; starting it again in 0.2 s")
+    support.wait_for("a reload that worker 2 does not hinder", function()
+      return box:reload("print('good', lunad.worker)").code == 0
+    end)
+    box:wait_log("s", "s%-2: good\t2")
+    support.wait_for("worker 2", function()
+      return box:lunad("status", "s-2").code == 0
+    end)
+  end)
+end)
