@@ -1,7 +1,7 @@
 -- The script of a master: it starts the workers, starts those that crash again, and reloads and stops all of
 -- them. It is a generation like those of any script. A reload makes a new one, which has the first worker make
--- the new code ready and hold it, then all others; when it is ready itself, the host of the master tells all
--- of them to commit. If one refuses, it fails, and nothing has changed anywhere.
+-- the new code ready and hold it, then all others; when it is ready itself, its host tells all of them to
+-- commit. If one refuses, it fails, and nothing has changed anywhere.
 --
 -- A slot is where a worker runs. Its state:
 --
@@ -306,7 +306,7 @@ local function retire_all(surplus)
 end
 
 -- Take over the workers that run, have them make the next generation ready, and start those that there were
--- not before. Returns the slot that failed and why, or nil; then those to be started, those to be stopped, and
+-- not before. Returns the slot that failed and why, or nil; those to be started, those to be stopped, and
 -- the workers that have no process and are not to have one.
 local function continue()
   local up, new, down, surplus, gone = {}, {}, {}, {}, {}

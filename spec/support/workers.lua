@@ -25,7 +25,7 @@ workers.SERVE = [[
   end
 ]]
 
--- Start "s" with a number of workers; the last word is its script, others are options. Returns the master's pid.
+-- Start "s" with a number of workers; the other words are options. Returns the master's pid.
 function workers.start(box, count, text, ...)
   return box:serve(text, "--workers", tostring(count), ...)
 end
