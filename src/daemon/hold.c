@@ -397,14 +397,39 @@ void ld_hold_release(struct ld_service *service, bool died) {
     ld_hold_files_release(service, died);
 }
 
-/* Remove what a dead daemon left. */
+/* Remove the files of a dead daemon, whose pidfile this process has locked. */
+static void remove_files(struct ld_pidfile *file, int dir, const char *name) {
+    char socket[LD_NAME_MAX + 24];
+    snprintf(socket, sizeof socket, "%s" LD_PATHS_SOCKET, name);
+    ld_file_remove(dir, socket);
+    ld_record_remove(dir, name);
+    ld_pidfile_remove(file);
+}
+
+/* Whether the record of a daemon says that it is this worker. */
+static bool is_worker(int dir, const char *name, int worker) {
+    struct ld_record record;
+    bool is = false;
+    if (ld_record_load(&record, dir, name) == 0) {
+        is = json_integer_value(json_object_get(record.fields, "worker")) == worker;
+        ld_record_fini(&record);
+    }
+    return is;
+}
+
+/* Remove what a dead daemon left, and with a master what its workers left. */
 void ld_hold_remove_stale(int dir, const char *name) {
     struct ld_pidfile file;
-    char socket[LD_NAME_MAX + 8];
-    if (ld_pidfile_acquire(&file, dir, name) == 0) {
-        snprintf(socket, sizeof socket, "%s" LD_PATHS_SOCKET, name);
-        ld_file_remove(dir, socket);
-        ld_record_remove(dir, name);
-        ld_pidfile_remove(&file);
+    struct ld_pidfile other;
+    char worker[LD_NAME_MAX + 16];
+    if (ld_pidfile_acquire(&file, dir, name) < 0) {
+        return;
     }
+    for (int number = 1; number <= LD_WORKERS_MAX; number++) {
+        snprintf(worker, sizeof worker, "%s-%d", name, number);
+        if (is_worker(dir, worker, number) && ld_pidfile_acquire(&other, dir, worker) == 0) {
+            remove_files(&other, dir, worker);
+        }
+    }
+    remove_files(&file, dir, name);
 }

@@ -30,8 +30,8 @@ void ld_hold_forget_death(const struct ld_service *service);
 /* Remove the files and close what is held. The record of a service that DIED is kept. */
 void ld_hold_release(struct ld_service *service, bool died);
 
-/* Remove pidfile, control socket and record that a dead daemon left in the run directory DIR; does
- * nothing while a process holds the lock. */
+/* Remove pidfile, control socket and record that a dead daemon left in the run directory DIR, and those of its
+ * workers; does nothing while a process holds the lock. */
 void ld_hold_remove_stale(int dir, const char *name);
 
 #endif
