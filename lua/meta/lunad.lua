@@ -361,7 +361,8 @@ function supervisor:children() end
 -- Life
 
 ---Hand what `fn()` returns, plain data, to the next generation. `lunad reload --check` and --state call it too,
----after which this generation goes on. A later call replaces the function.
+---after which this generation goes on; code that has failed its probation is asked by `fn("rollback")`. A later
+---call replaces the function.
 ---@param fn lunad.callable
 function lunad.on_reload(fn) end
 

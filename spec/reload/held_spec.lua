@@ -73,9 +73,10 @@ describe("a reload that is held", function()
 
   it("is refused with the reason if the new code fails, before it is ready or held", function()
     box:serve(OLD)
-    local client, answer = hold "error 'no database'"
+    local _, answer = hold "error 'no database'"
     assert.is_false(answer.ok)
     assert.matches("s%.lua:1: no database", answer.error)
+    local client
     client, answer = hold [[ lunad.after(0.05, function() error "it broke" end) ]]
     assert.is_true(answer.held)
     answer = client:answer()

@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include "api/child_box.h"
+#include "api/child_keep.h"
 #include "api/spawn_request.h"
 #include "posix/family.h"
 #include "posix/process.h"
@@ -28,12 +29,12 @@ void ld_api_child_end_discard(struct ld_script *script) {
     ld_pids_fini(&roots);
 }
 
-/* Call EACH for every running child of a script that ends with it. */
+/* Call EACH, which may part the two, for every running child of a script that ends with it. */
 static void each_child(struct ld_script *script,
-                       void (*each)(const struct ld_child_half *half, void *arg), void *arg) {
+                       void (*each)(struct ld_child_half *half, void *arg), void *arg) {
     struct ld_child *child = NULL;
     while ((child = ld_children_next(script->setup->children, child)) != NULL) {
-        const struct ld_child_half *owner = ld_child_owner(child);
+        struct ld_child_half *owner = ld_child_owner(child);
         struct ld_child_facts facts;
         ld_child_describe(child, &facts);
         if (owner != NULL && owner->handle.script == script && facts.running && !facts.detached) {
@@ -42,10 +43,18 @@ static void each_child(struct ld_script *script,
     }
 }
 
-/* End a child that is not a command, and was started before the script was replaced. */
-static void end_early(const struct ld_child_half *half, void *arg) {
-    (void)arg;
-    if (!half->late && !half->command) {
+/* End a child that is not a command, and was started before the script was replaced; or hold it, if it is kept and
+ * may be asked for again. */
+static void end_early(struct ld_child_half *half, void *arg) {
+    const struct ld_setup *setup = arg;
+    struct ld_child_facts facts;
+    ld_child_describe(half->child, &facts);
+    if (half->late || half->command) {
+        return;
+    }
+    if (facts.keep && setup->holds_kept) {
+        ld_api_child_keep_park(half);
+    } else {
         ld_child_end(half->child);
     }
 }
@@ -53,11 +62,11 @@ static void end_early(const struct ld_child_half *half, void *arg) {
 /* End the children that a script had when it was replaced. */
 void ld_api_child_end_retire(struct ld_script *old, struct ld_script *next) {
     (void)next;
-    each_child(old, end_early, NULL);
+    each_child(old, end_early, (void *)old->setup);
 }
 
 /* Name a child that has not been told to end. */
-static void name_one(const struct ld_child_half *half, void *arg) {
+static void name_one(struct ld_child_half *half, void *arg) {
     if (half->late || half->command) {
         ld_text_format(arg, "%s%s %s (pid %d)", ld_text_is_empty(arg) ? "" : ", ",
                        half->command ? "command" : "child", half->box->name, (int)half->box->pid);

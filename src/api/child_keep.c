@@ -35,6 +35,13 @@ static bool is_as_asked(const struct ld_child *child, const struct ld_spawn_requ
            (request->config.ready_kind != LD_READY_BY_NOTIFY || facts.has_ready_socket);
 }
 
+/* Whether a child is held for a generation that asks for it. */
+static bool is_parked(const struct ld_child *child) {
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    return facts.parked;
+}
+
 /* Find the child to claim. */
 struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_request *request) {
     const struct ld_script *script = ld_state_script(L);
@@ -43,16 +50,17 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_requ
     while ((child = ld_children_next(script->setup->children, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         const struct ld_child_half *claimant = ld_child_claimant(child);
-        if (owner == NULL || !is_kept_as(child, request->name)) {
+        if (!is_kept_as(child, request->name)) {
             continue;
         }
-        bool is_ours = owner->handle.script == script ||
+        bool is_ours = (owner != NULL && owner->handle.script == script) ||
                        (claimant != NULL && claimant->handle.script == script);
         if (is_ours) {
             lx_error(L, "option 'keep': the name '%s' is in use by another child", request->name);
         }
-        if (owner->handle.script->stage == LD_STAGE_SERVICE && claimant == NULL &&
-            is_as_asked(child, request)) {
+        bool is_free =
+            owner == NULL ? is_parked(child) : owner->handle.script->stage == LD_STAGE_SERVICE;
+        if (is_free && claimant == NULL && is_as_asked(child, request)) {
             found = child;
         }
     }
@@ -78,7 +86,7 @@ static int take_partial(lua_State *L) {
 
 /* Take the unfinished line of a stream from the old owner. */
 static void take_line(struct ld_child *child, struct partial *partial) {
-    if (partial->half->to_log[partial->stream - 1]) {
+    if (partial->half == NULL || partial->half->to_log[partial->stream - 1]) {
         ld_child_take_line(child, partial->stream, &partial->text);
     } else {
         ld_state_protect(partial->half->handle.script, take_partial, partial, NULL);
@@ -118,7 +126,9 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
     for (int i = 0; i < 2; i++) {
         take_line(child, &partials[i]);
     }
-    close_half(old);
+    if (old != NULL) {
+        close_half(old);
+    }
     claimant->claims = false;
     ld_child_hand_over(child, claimant->to_log, claimant->ready_kind);
     if (claimant->ready != LD_READY_UNKNOWN) {
@@ -139,6 +149,21 @@ static void change_hands(struct ld_child *child, struct ld_child_half *claimant)
         ld_api_child_events.on_ready(claimant);
     }
     ld_child_settle(child);
+}
+
+/* Hold a child that its owner keeps. */
+void ld_api_child_keep_park(struct ld_child_half *half) {
+    struct ld_child *child = half->child;
+    struct partial partials[2] = {{.half = half, .stream = 1}, {.half = half, .stream = 2}};
+    struct ld_text texts[2] = {{0}};
+    for (int i = 0; i < 2; i++) {
+        if (!half->to_log[i]) {
+            take_line(child, &partials[i]);
+            texts[i] = partials[i].text;
+        }
+    }
+    close_half(half);
+    ld_child_park(child, texts);
 }
 
 /* Make the script the owner of what it claims. */

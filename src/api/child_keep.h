@@ -14,6 +14,9 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_requ
  * half is freed if it does. */
 bool ld_api_child_keep_drop_claim(struct ld_child_half *half);
 
+/* Hold the child of a half, which is kept, for a generation that claims it, instead of ending it; the half is freed. */
+void ld_api_child_keep_park(struct ld_child_half *half);
+
 /* Make the script, which has become the service, the owner of the children that it claims. */
 void ld_api_child_keep_take_over(struct ld_script *script);
 

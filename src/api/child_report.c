@@ -29,7 +29,10 @@ static json_t *report_child(const struct ld_child *child) {
     ld_child_describe(child, &facts);
     return json_pack("{s:s, s:i, s:o, s:s, s:f, s:o, s:i, s:b, s:o}", "name", facts.name, "pid",
                      (int)facts.pid, "command", report_command(facts.command), "state",
-                     facts.running ? "running" : "exited", "seconds", facts.seconds, "ready",
+                     !facts.running ? "exited"
+                     : facts.parked ? "held"
+                                    : "running",
+                     "seconds", facts.seconds, "ready",
                      facts.ready == LD_READY_UNKNOWN ? json_null()
                                                      : json_boolean(facts.ready == LD_READY_NOW),
                      "restarts", (int)facts.restarts, "keep", facts.keep, "last_exit",

@@ -49,14 +49,30 @@ static int l_keep(lua_State *L) {
     return 1;
 }
 
+/* Copy what a generation keeps. */
+int ld_api_keep_copy(struct ld_script *from, lua_State *to, uint64_t deadline,
+                     struct ld_text *why) {
+    lua_rawgetp(from->L, LUA_REGISTRYINDEX, &kept_key);
+    int rc = ld_transfer_value(from->L, to, deadline, "keep", why);
+    lua_pop(from->L, 1);
+    return rc;
+}
+
 /* Copy what a generation keeps into the next one. */
 int ld_api_keep_hand_on(struct ld_script *from, struct ld_script *to, uint64_t deadline,
                         struct ld_text *why) {
-    lua_rawgetp(from->L, LUA_REGISTRYINDEX, &kept_key);
-    int rc = ld_transfer_value(from->L, to->L, deadline, "keep", why);
-    lua_pop(from->L, 1);
+    int rc = ld_api_keep_copy(from, to->L, deadline, why);
     if (rc == 0) {
         lua_rawsetp(to->L, LUA_REGISTRYINDEX, &before_key); /* the key is there */
+    }
+    return rc;
+}
+
+/* Give a generation what was copied. */
+int ld_api_keep_set(struct ld_script *to, lua_State *from, uint64_t deadline, struct ld_text *why) {
+    int rc = ld_transfer_value(from, to->L, deadline, "keep", why);
+    if (rc == 0) {
+        lua_rawsetp(to->L, LUA_REGISTRYINDEX, &before_key);
     }
     return rc;
 }

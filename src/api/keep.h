@@ -22,4 +22,9 @@ int ld_api_keep_unpack(struct ld_script *script, const struct ld_text *packed, s
  * given by ld_api_keep_unpack or by the generation before, and has not asked for yet. Never raises. */
 void ld_api_keep_push(const struct ld_script *script, bool is_asked);
 
+/* Copy what FROM keeps to the top of the Lua state TO; give TO, as what the generation before it has kept, a copy of
+ * the value at the top of FROM. Both as above. */
+int ld_api_keep_copy(struct ld_script *from, lua_State *to, uint64_t deadline, struct ld_text *why);
+int ld_api_keep_set(struct ld_script *to, lua_State *from, uint64_t deadline, struct ld_text *why);
+
 #endif

@@ -22,6 +22,7 @@ static const char on_reload_key;    /* of the on_reload function */
 static const char on_stop_key;      /* of the list of on_stop functions */
 static const char reload_place_key; /* of the place where on_reload was called, as text */
 static const char error_place_key;  /* the same of on_error */
+static const char rollback_key;     /* of the argument of on_reload at a rollback */
 
 /* reload() */
 static int l_reload(lua_State *L) {
@@ -169,7 +170,7 @@ static int l_on_stop(lua_State *L) {
 }
 
 /* Take a task that calls the on_reload function. */
-int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task) {
+int ld_api_life_take_on_reload(struct ld_script *script, bool is_rollback, struct ld_task **task) {
     lua_State *L = script->L;
     bool any = lua_rawgetp(L, LUA_REGISTRYINDEX, &on_reload_key) != LUA_TNIL;
     *task = any ? ld_task_take(script, "the on_reload function") : NULL;
@@ -179,7 +180,10 @@ int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task) 
     }
     (*task)->heap_user = LD_HEAP_LAST;
     lua_xmove(L, (*task)->co, 1);
-    return 0;
+    if (is_rollback) {
+        lua_rawgetp((*task)->co, LUA_REGISTRYINDEX, &rollback_key);
+    }
+    return is_rollback;
 }
 
 /* Set lunad.state to the value below the argument. Runs protected. */
@@ -320,6 +324,8 @@ static int set_up(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &module_key);
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &on_stop_key);
+    lua_pushliteral(L, "rollback"); /* now: where it is needed, nothing may raise */
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &rollback_key);
     set_facts(L);
     set_arg(L);
     lua_getglobal(L, "os");

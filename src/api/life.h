@@ -5,9 +5,9 @@
 #include "script/script.h"
 #include "script/task.h"
 
-/* Take a task that is to be started without arguments and calls the script's on_reload function;
- * NULL in *TASK if there is no such function. 0 or -ENOMEM. */
-int ld_api_life_take_on_reload(struct ld_script *script, struct ld_task **task);
+/* Take a task that calls the script's on_reload function, and is to be started with as many arguments as this
+ * returns: none, or with IS_ROLLBACK one, "rollback". NULL in *TASK if there is no such function. Or -ENOMEM. */
+int ld_api_life_take_on_reload(struct ld_script *script, bool is_rollback, struct ld_task **task);
 
 /* Set lunad.state to a copy of the value at the top of FROM, made before DEADLINE (uv_hrtime); 0, or -1
  * with the reason in WHY, or -ETIME. */

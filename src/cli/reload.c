@@ -1,5 +1,6 @@
 /* lunad reload */
 #include <errno.h>
+#include <string.h>
 
 #include "base/say.h"
 #include "cli/client.h"
@@ -10,16 +11,20 @@
 #define DEFAULT_SECONDS 65.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   5.0  /* "and a little" */
 
+static const char rolled_back[] = "rolled back after "; /* begins such an answer */
+
 /* Compute how long a reload may take: the old code returns its state, then the new code becomes
- * ready, each within the --start-timeout of the record. */
-static double reload_seconds(const struct ld_target *target) {
+ * ready, each within the --start-timeout of the record; with a PROBATION (below 0: that of the record), so long, and
+ * the way back. */
+static double reload_seconds(const struct ld_target *target, double probation) {
     struct ld_record record;
     double seconds = DEFAULT_SECONDS;
     if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
         seconds = 2 * record.start_timeout + SLACK_SECONDS;
+        probation = probation < 0 ? record.probation : probation;
         ld_record_fini(&record);
     }
-    return seconds;
+    return probation > 0 ? 2 * seconds + probation : seconds;
 }
 
 /* Say how a reload, or its trial, succeeded. */
@@ -29,6 +34,10 @@ static void say_success(const struct ld_target *target, const json_t *answer) {
     if (json_is_true(json_object_get(answer, "check"))) {
         ld_say("%s: would reload, ready in %.1f ms; generation %d keeps running", target->name, ms,
                generation);
+    } else if (json_is_number(json_object_get(answer, "probation"))) {
+        ld_say("%s: reloaded, generation %d in %.1f ms; passed its probation of %.10g s",
+               target->name, generation, ms,
+               json_number_value(json_object_get(answer, "probation")));
     } else {
         ld_say("%s: reloaded, generation %d in %.1f ms", target->name, generation, ms);
     }
@@ -41,6 +50,10 @@ static void say_failure(const struct ld_target *target, bool check, int rc, cons
                                             "would not reload, the old code keeps running"},
                                            {"not reloaded yet", "not checked yet"}};
     size_t row = target->holder.waiting ? 0 : rc == -EREMOTEIO ? 1 : rc == -ETIMEDOUT ? 2 : 0;
+    if (rc == -EREMOTEIO && strncmp(why, rolled_back, strlen(rolled_back)) == 0) {
+        ld_say_error("%s: %s", target->name, why);
+        return;
+    }
     ld_say_error("%s: %s: %s", target->name, words[row][check], why);
 }
 
@@ -54,12 +67,16 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
+    double probation = call->options->probation;
     json_t *body = json_pack("{s:b}", "check", call->options->check);
     if (call->options->workers > 0) {
         json_object_set_new(body, "workers", json_integer(call->options->workers));
     }
+    if (probation >= 0 && !call->options->check) {
+        json_object_set_new(body, "probation", json_real(probation));
+    }
     struct ld_request request =
-        ld_target_timed_request(call, &target, "reload", reload_seconds(&target));
+        ld_target_timed_request(call, &target, "reload", reload_seconds(&target, probation));
     request.body = body;
     int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {

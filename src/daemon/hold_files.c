@@ -80,12 +80,12 @@ static void tell_last_death(const struct ld_service *service) {
 static int write_record(struct ld_service *service, struct ld_text *why) {
     const struct ld_options *options = service->options;
     tell_last_death(service);
-    service->record =
-        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f}", "words", to_strings(service->words),
-                  "environment", to_strings(service->environment), "cwd",
-                  ld_json_bytes(service->cwd), "script", ld_json_bytes(service->script), "text",
-                  ld_json_bytes(options->chunk), "log", ld_json_bytes(service->log_path),
-                  "start_timeout", options->start_timeout, "stop_timeout", options->stop_timeout);
+    service->record = json_pack(
+        "{s:o, s:o, s:o, s:o, s:o, s:o, s:f, s:f, s:f}", "words", to_strings(service->words),
+        "environment", to_strings(service->environment), "cwd", ld_json_bytes(service->cwd),
+        "script", ld_json_bytes(service->script), "text", ld_json_bytes(options->chunk), "log",
+        ld_json_bytes(service->log_path), "start_timeout", options->start_timeout, "stop_timeout",
+        options->stop_timeout, "probation", options->probation);
     if (service->worker > 0) {
         json_object_set_new(service->record, "worker", json_integer(service->worker));
     }

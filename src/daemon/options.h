@@ -17,7 +17,7 @@ enum ld_option_group {
     LD_OPTIONS_ASK = 1 << 3,     /* --timeout for an answer */
     LD_OPTIONS_JSON = 1 << 4,    /* --json */
     LD_OPTIONS_TAIL = 1 << 5,    /* --follow, --lines, --since and --level */
-    LD_OPTIONS_TRIAL = 1 << 6,   /* --check */
+    LD_OPTIONS_TRIAL = 1 << 6,   /* --check, and --probation of reload */
     LD_OPTIONS_CONFIG = 1 << 7,  /* --config */
     LD_OPTIONS_ALL = 1 << 8,     /* --all */
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
@@ -73,6 +73,8 @@ struct ld_options {
     double stop_timeout;
     double stuck_after; /* 0: report nothing */
     double slow;        /* 0: nothing is slow */
+    double
+        probation; /* of new code, in seconds; 0: none; of the verb reload below 0: the daemon's own */
     bool wait_ready;
     bool watch;
     bool no_new_privs;

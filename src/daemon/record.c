@@ -260,6 +260,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     record->log = ld_json_take_bytes(json_object_get(fields, "log"));
     record->start_timeout = json_number_value(json_object_get(fields, "start_timeout"));
     record->stop_timeout = json_number_value(json_object_get(fields, "stop_timeout"));
+    record->probation = json_number_value(json_object_get(fields, "probation"));
     record->died = json_number_value(json_object_get(fields, "died"));
     record->death = ld_json_take_bytes(json_object_get(fields, "death"));
     record->report = ld_json_take_bytes(json_object_get(fields, "report"));
@@ -267,7 +268,7 @@ int ld_record_load(struct ld_record *record, int dir, const char *name) {
     bool is_whole = record->words != NULL && record->words[0] != NULL && record->words[1] != NULL &&
                     record->environment != NULL;
     if (!is_whole || !is_time(record->died) || !is_time(record->start_timeout) ||
-        !is_time(record->stop_timeout)) {
+        !is_time(record->stop_timeout) || !is_time(record->probation)) {
         ld_record_fini(record);
         return -EPROTO;
     }

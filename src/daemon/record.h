@@ -20,6 +20,7 @@ struct ld_record {
     char *log;    /* the path of the log file, or NULL */
     double start_timeout;
     double stop_timeout;
+    double probation;
     double died;    /* Unix time of a death that was seen; 0: unknown */
     char *death;    /* "killed by SIGKILL"; NULL: unknown */
     char *report;   /* the path of the crash report, or NULL */

@@ -53,7 +53,9 @@ struct ld_child {
     bool detached;
     const struct ld_child_ops *ops; /* NULL: released */
     void *owner;
-    void *claimant; /* or NULL */
+    void *claimant;             /* or NULL */
+    bool parked;                /* it has no owner, and may get one; the ops are the claimant's */
+    struct ld_text partials[2]; /* while it is parked */
     char *name;
     char *command;
     char *identity; /* or NULL */
@@ -96,6 +98,8 @@ static void free_if_done(struct ld_child *child) {
     }
     ld_log_lines_fini(&child->lines[0]);
     ld_log_lines_fini(&child->lines[1]);
+    ld_text_fini(&child->partials[0]);
+    ld_text_fini(&child->partials[1]);
     free(child->name);
     free(child->command);
     free(child->identity);
@@ -123,9 +127,14 @@ static void close_all(struct ld_child *child) {
     uv_close((uv_handle_t *)&child->timer, on_timer_closed);
 }
 
+/* Whether the child has an owner to be told. */
+static bool has_owner(const struct ld_child *child) {
+    return child->ops != NULL && !child->parked;
+}
+
 /* Hand on what a stream (1 or 2) brought; NULL at its end. */
 static void deliver(struct ld_child *child, int stream, const char *bytes, size_t size) {
-    if (child->to_log[stream - 1] || child->ops == NULL) {
+    if (child->to_log[stream - 1] || !has_owner(child)) {
         ld_log_lines_add(&child->lines[stream - 1], bytes, size);
     } else {
         child->ops->on_output(child->owner, stream, bytes, size);
@@ -140,7 +149,10 @@ static void finish(struct ld_child *child) {
     close_all(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
-    if (ops != NULL) {
+    if (child->parked) {
+        child->parked = false;
+        child->ops = NULL;
+    } else if (ops != NULL) {
         ops->on_finished(child->owner);
     }
     if (ops != NULL && claimant != NULL) {
@@ -155,7 +167,7 @@ static bool is_over(const struct ld_outlet *output) {
 
 /* Whether an output may still bring something that is handed on. */
 static bool is_flowing(const struct ld_outlet *output) {
-    return !is_over(output) && (output->holds & LD_HOLD_PAUSE) == 0;
+    return !is_over(output) && (output->holds & (LD_HOLD_PAUSE | LD_HOLD_PARKED)) == 0;
 }
 
 /* Whether a stop has to wait for the child. */
@@ -259,7 +271,7 @@ static void on_output(struct ld_outlet *output, const char *bytes, size_t size) 
 /* Handle that nothing waits to be written. */
 static void on_drained(struct ld_inlet *input) {
     struct ld_child *child = input->owner;
-    if (child->ops != NULL) {
+    if (has_owner(child)) {
         child->ops->on_drained(child->owner);
     }
 }
@@ -267,7 +279,7 @@ static void on_drained(struct ld_inlet *input) {
 /* Hand on a line that may say that the child is ready. */
 static void on_line(void *owner, const char *bytes, size_t size) {
     struct ld_child *child = owner;
-    if (child->ops != NULL) {
+    if (has_owner(child)) {
         child->ops->on_line(child->owner, bytes, size);
     }
 }
@@ -275,7 +287,7 @@ static void on_line(void *owner, const char *bytes, size_t size) {
 /* Hand on that the child is ready. */
 static void on_ready(void *owner) {
     struct ld_child *child = owner;
-    if (child->ops != NULL) {
+    if (has_owner(child)) {
         child->ops->on_ready(child->owner);
     }
 }
@@ -476,6 +488,7 @@ int ld_child_start(struct ld_children *children, const struct ld_child_config *c
 void ld_child_release(struct ld_child *child) {
     child->ops = NULL;
     child->owner = NULL;
+    child->parked = false;
     if (child->life == LIFE_FINISHED) {
         free_if_done(child);
         return;
@@ -485,9 +498,49 @@ void ld_child_release(struct ld_child *child) {
     ld_child_unhold(child, 2, ~0U);
 }
 
+/* Park a child. The lines that go to the log still do. */
+void ld_child_park(struct ld_child *child, struct ld_text partials[2]) {
+    child->owner = NULL;
+    child->parked = true;
+    for (int i = 0; i < 2; i++) {
+        child->partials[i] = partials[i];
+        partials[i] = (struct ld_text){0};
+        if (!child->to_log[i]) {
+            ld_pipes_hold(&child->outputs[i], LD_HOLD_PARKED);
+        }
+        ld_pipes_unhold(&child->outputs[i], ~(unsigned)LD_HOLD_PARKED);
+    }
+}
+
+/* Put what a parked child has said before the output that follows, to the log. */
+static void log_partials(struct ld_child *child) {
+    for (int i = 0; i < 2; i++) {
+        if (child->partials[i].size > 0) {
+            ld_log_lines_add(&child->lines[i], child->partials[i].data, child->partials[i].size);
+            ld_text_fini(&child->partials[i]);
+        }
+    }
+}
+
+/* Release the parked children. Releasing one may finish it. */
+void ld_children_release_parked(struct ld_children *children, bool ends) {
+    struct ld_child *next;
+    for (struct ld_child *child = TAILQ_FIRST(&children->list); child != NULL; child = next) {
+        next = TAILQ_NEXT(child, link);
+        if (child->parked && child->claimant == NULL) {
+            log_partials(child);
+            if (ends) {
+                ld_child_end(child);
+            }
+            ld_child_release(child);
+        }
+    }
+}
+
 /* Forget a child that outlives this process. */
 void ld_child_abandon(struct ld_child *child) {
     child->ops = NULL;
+    child->parked = false;
     ld_reaper_unwatch(child->children->reaper, &child->watch);
     finish(child);
 }
@@ -503,6 +556,7 @@ void ld_child_describe(const struct ld_child *child, struct ld_child_facts *fact
                                      .running = child->life == LIFE_RUNNING,
                                      .detached = child->detached,
                                      .keep = child->identity != NULL,
+                                     .parked = child->parked,
                                      .restarts = child->restarts,
                                      .ready = child->ready.state,
                                      .has_ready_socket = child->ready.fd > 0,
@@ -555,6 +609,7 @@ void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
     child->ready.kind = ready_kind;
     child->owner = child->claimant;
     child->claimant = NULL;
+    child->parked = false;
     for (int i = 0; i < 2; i++) {
         child->to_log[i] = to_log[i];
         ld_pipes_unhold(&child->outputs[i], ~0U);
@@ -571,7 +626,9 @@ void ld_child_settle(struct ld_child *child) {
 
 /* Move an unfinished line. */
 void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text) {
-    struct ld_text *rest = &child->lines[stream - 1].rest;
+    bool is_parked = child->parked && !child->to_log[stream - 1];
+    struct ld_text *rest =
+        is_parked ? &child->partials[stream - 1] : &child->lines[stream - 1].rest;
     ld_text_add(text, ld_text_string(rest), rest->size);
     ld_text_clear(rest);
 }

@@ -14,6 +14,7 @@
 
 struct ld_child;
 struct ld_children;
+struct ld_text;
 
 /* What a standard stream of a child is connected to. */
 enum ld_stream_kind {
@@ -70,6 +71,7 @@ struct ld_child_facts {
     bool running;   /* not reaped yet */
     bool detached;
     bool keep; /* it has an identity */
+    bool parked;
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
     enum ld_ready ready;
@@ -107,6 +109,13 @@ int ld_child_start(struct ld_children *children, const struct ld_child_config *c
  * when it has finished. */
 void ld_child_release(struct ld_child *child);
 
+/* Release the child, but keep it as it is for another owner: what it says to its owner is not read until one has
+ * claimed it; PARTIALS are unfinished lines that its owner has read of streams 1 and 2 (moved). */
+void ld_child_park(struct ld_child *child, struct ld_text partials[2]);
+
+/* No child is parked any longer: release those that none claims, and with ENDS, end them. */
+void ld_children_release_parked(struct ld_children *children, bool ends);
+
 /* Owners, for handing a child over. A claimant is told only of the end. */
 void *ld_child_owner(const struct ld_child *child);
 void *ld_child_claimant(const struct ld_child *child);
@@ -118,8 +127,7 @@ void ld_child_claim(struct ld_child *child, void *claimant);
 void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
                         enum ld_ready_kind ready_kind);
 
-/* Move the beginning of an unfinished line of STREAM, kept for the log, to TEXT. */
-struct ld_text;
+/* Move the beginning of an unfinished line of STREAM, kept for the log or with a parked child, to TEXT. */
 void ld_child_take_line(struct ld_child *child, int stream, struct ld_text *text);
 
 /* Hand BYTES to the owner, or the log, as if the child had said them now. */
@@ -165,8 +173,8 @@ int ld_child_write_error(const struct ld_child *child);
 void ld_child_close_stdin(struct ld_child *child);
 
 /* Why an output stream is not read: its owner is still busy with what it got (the child does not
- * finish before that), or has paused it. */
-enum { LD_HOLD_BUSY = 1, LD_HOLD_PAUSE = 2 };
+ * finish before that), or has paused it, or there is none yet. */
+enum { LD_HOLD_BUSY = 1, LD_HOLD_PAUSE = 2, LD_HOLD_PARKED = 4 };
 
 /* Stop reading stream 1 or 2 until no reason to hold it is left. */
 void ld_child_hold(struct ld_child *child, int stream, unsigned reason);

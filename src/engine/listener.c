@@ -28,6 +28,7 @@ struct listener {
     struct ld_socket_file file; /* of a Unix socket, if that is ours to remove */
     bool by_service;            /* who asked for it */
     bool by_next;
+    bool held; /* the service has not asked for it, the one before had */
 };
 
 /* A descriptor that was given to an owner. */
@@ -198,7 +199,7 @@ static void close_unused(struct ld_listeners *listeners) {
     struct listener **place = &listeners->first;
     while (*place != NULL) {
         struct listener *listener = *place;
-        if (listener->stays || listener->by_service || listener->by_next) {
+        if (listener->stays || listener->by_service || listener->by_next || listener->held) {
             place = &listener->next;
         } else {
             *place = listener->next;
@@ -401,10 +402,19 @@ void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner
 }
 
 /* The next generation is the service. */
-void ld_listeners_commit(struct ld_listeners *listeners) {
+void ld_listeners_commit(struct ld_listeners *listeners, bool holds) {
     for (struct listener *at = listeners->first; at != NULL; at = at->next) {
+        at->held = !at->by_next && (at->held || (holds && at->by_service));
         at->by_service = at->by_next;
         at->by_next = false;
+    }
+    close_unused(listeners);
+}
+
+/* No socket is held any longer. */
+void ld_listeners_release(struct ld_listeners *listeners) {
+    for (struct listener *at = listeners->first; at != NULL; at = at->next) {
+        at->held = false;
     }
     close_unused(listeners);
 }
@@ -434,8 +444,10 @@ bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
         listener = listener->next;
     }
     if (listener != NULL) {
-        *facts = (struct ld_listener_facts){
-            .address = listener->address, .fd = listener->fd, .inherited = listener->inherited};
+        *facts = (struct ld_listener_facts){.address = listener->address,
+                                            .fd = listener->fd,
+                                            .inherited = listener->inherited,
+                                            .held = listener->held && !listener->by_service};
     }
     return listener != NULL;
 }

@@ -68,8 +68,12 @@ void ld_listeners_close_one(struct ld_listeners *listeners, int fd, const void *
 void ld_listeners_close_issued(struct ld_listeners *listeners, const void *owner,
                                bool (*taken)(void *arg, int fd), void *arg);
 
-/* Make the next generation the service: close what it did not ask for. */
-void ld_listeners_commit(struct ld_listeners *listeners);
+/* Make the next generation the service: close what it did not ask for; or with HOLDS, hold that until
+ * ld_listeners_release, with the queue of clients. */
+void ld_listeners_commit(struct ld_listeners *listeners, bool holds);
+
+/* Close what is held and no generation has asked for since. */
+void ld_listeners_release(struct ld_listeners *listeners);
 
 /* Give the next generation up: close what only it asked for. */
 void ld_listeners_abort(struct ld_listeners *listeners);
@@ -82,6 +86,7 @@ struct ld_listener_facts {
     const char *address;
     int fd;
     bool inherited;
+    bool held; /* no generation has asked for it */
 };
 bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
                            struct ld_listener_facts *facts);

@@ -254,6 +254,11 @@ static void replace_older(struct ld_parcels *parcels, const struct ld_parcel *pa
     }
 }
 
+/* Set how long what is handed over is held. */
+void ld_parcels_hold_for(struct ld_parcels *parcels, uint64_t held_ms) {
+    parcels->held_ms = held_ms;
+}
+
 /* End an offer. */
 void ld_parcels_take(struct ld_parcels *parcels, struct ld_parcel *parcel, int fd) {
     uint64_t now = uv_now(parcels->timer.loop);

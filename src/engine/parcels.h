@@ -36,6 +36,9 @@ struct ld_parcel {
 /* Make an empty set on LOOP that holds what nothing claims for HELD_MS; NULL when memory ran out. */
 struct ld_parcels *ld_parcels_new(uv_loop_t *loop, uint64_t held_ms);
 
+/* Hold what is handed over from now on for HELD_MS. */
+void ld_parcels_hold_for(struct ld_parcels *parcels, uint64_t held_ms);
+
 /* Close all that is held. The memory is freed when the loop has closed the set's timer. */
 void ld_parcels_close(struct ld_parcels *parcels);
 

@@ -54,9 +54,8 @@ static void fill_setup(struct ld_host *host) {
                                       .title = service->text_title,
                                       .as_root = geteuid() == 0};
     if (service->is_master) {
-        host->source = (struct ld_source){.text = master_chunk,
-                                          .size = sizeof master_chunk - 1,
-                                          .title = "=" MASTER_TITLE};
+        host->source = (struct ld_source){
+            .text = master_chunk, .size = sizeof master_chunk - 1, .title = "=" MASTER_TITLE};
     }
     host->setup = (struct ld_setup){
         .worker = service->worker,
@@ -313,8 +312,8 @@ static int open_control(struct ld_host *host) {
 /* Make everything around the script; 0 or a negative errno. To be closed in either case. */
 static int open_host(struct ld_host *host) {
     static int (*const steps[])(struct ld_host *) = {
-        ld_host_signals_open, attach_keeper, ld_log_watch_open,
-        attach_file_watch,    open_engine,   ld_master_open,    open_control,
+        ld_host_signals_open, attach_keeper,  ld_log_watch_open, attach_file_watch,
+        open_engine,          ld_master_open, open_control,
     };
     const struct ld_service *service = host->service;
     int rc = 0;
@@ -402,6 +401,7 @@ static void close_host(struct ld_host *host) {
     ld_master_close(host);
     ld_log_watch_close(host);
     ld_watching_close(host);
+    ld_disk_close(host);
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
     }
@@ -465,8 +465,11 @@ static int open_loop(uv_loop_t *loop, struct ld_text *why) {
 
 /* Run the service until it ends. */
 int ld_host_run(struct ld_service *service, struct ld_text *why) {
-    struct ld_host host = {
-        .service = service, .why = why, .started = uv_hrtime(), .log_watch.fd = -1};
+    struct ld_host host = {.service = service,
+                           .why = why,
+                           .started = uv_hrtime(),
+                           .log_watch.fd = -1,
+                           .reload = {.probation = -1, .later_probation = -1}};
     TAILQ_INIT(&host.evals);
     host.tally.script = service->script;
     host.tally.shows_lines = !service->daemon && service->sink == LD_LOG_STDERR;
@@ -506,6 +509,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
     ld_text_fini(&host.reload.why);
     ld_text_fini(&host.reload.last_error);
     ld_text_fini(&host.saving.error);
+    ld_text_fini(&host.probation.why);
     ld_host_crash_close();
     return host.exit_status;
 }

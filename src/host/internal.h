@@ -1,8 +1,10 @@
 /* The host's own parts. Each file calls only those before it:
  *
  *     crash             the report of a crash
- *     alarm, saving     when the loop has to turn; --state
- *     snapshot          the status report
+ *     alarm, disk       when the loop has to turn; whether the code is that of the disk
+ *     saving, snapshot  --state; the status report
+ *     probation         whether new code has failed
+ *     hand_on           what a generation gives to the next
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
  *     mailing           messages between workers
@@ -38,6 +40,7 @@
 #include "host/recycle.h"
 #include "host/sentry.h"
 #include "script/laps.h"
+#include "script/memory.h"
 #include "script/script.h"
 #include "script/tally.h"
 #include "script/written.h"
@@ -74,9 +77,15 @@ struct ld_retired {
 
 struct ld_reload {
     enum ld_reload_phase phase;
-    bool asked;    /* a reload that has not begun */
-    bool is_trial; /* the one under way: the new generation is discarded when it is ready */
-    bool answered; /* the old generation has given its state, or failed to */
+    bool asked;       /* a reload that has not begun */
+    bool is_trial;    /* the one under way: the new generation is discarded when it is ready */
+    bool is_rollback; /* the one under way: it goes back to the code before a failed one */
+    bool keeps_code;  /* the one under way makes the new generation of what this one is made of */
+    bool later_keeps_code; /* the next one, if all that was asked for is one of these */
+    double
+        probation; /* that the one under way was asked for, in seconds; below 0: nothing was said */
+    double later_probation;          /* the same of the next one */
+    bool answered;                   /* the old generation has given its state, or failed to */
     struct ld_task *asking;          /* runs the on_reload function */
     struct ld_script *next;          /* the new generation */
     uint64_t started;                /* uv_hrtime */
@@ -91,13 +100,57 @@ struct ld_reload {
     bool go;                        /* the holder has given its word */
     struct ld_memory *refused;      /* what the last one had loaded, if it was refused; or NULL */
     struct ld_waiter
-        *trial_waiters; /* of the next trial, which was asked for unless this is NULL */
-    uint64_t ok;
-    uint64_t failed;
+        *trial_waiters;   /* of the next trial, which was asked for unless this is NULL */
+    uint64_t ok;          /* one on probation is counted when that is over */
+    uint64_t failed;      /* refused, or undone: */
+    uint64_t rolled_back; /* of them */
+    uint64_t ends;        /* how many have ended, in whatever way, but trials */
     bool last_ok;
+    bool last_rolled_back;
     double last_time; /* Unix time; 0: none yet */
     double last_ms;
     struct ld_text last_error;
+};
+
+enum ld_probation_phase {
+    LD_PROBATION_NONE,
+    LD_PROBATION_ON,   /* the generation that is the service has to prove itself */
+    LD_PROBATION_BACK, /* it has failed: the code before it becomes the service again */
+};
+
+struct ld_probation {
+    enum ld_probation_phase phase;
+    double seconds;
+    uint64_t started;          /* uv_hrtime */
+    uint64_t until;            /* uv_now */
+    struct ld_memory *good;    /* what the last code that has proved itself is made of */
+    unsigned good_generation;  /* that */
+    lua_State *copy;           /* of the state and the values that it has handed on, or NULL */
+    bool from_copy;            /* go back with those */
+    uint64_t allowed;          /* uncaught errors */
+    size_t heap;               /* of the good code */
+    uint64_t heap_look_at;     /* uv_now: its garbage was collected not long before */
+    double failed_after;       /* seconds */
+    unsigned wants;            /* of the failed code, enum ld_want */
+    struct ld_text why;        /* it has failed */
+    struct ld_waiter *waiters; /* for the verdict */
+};
+
+/* What was seen of a file when it was compared. */
+struct ld_disk_seen {
+    ino_t inode; /* 0: that says nothing */
+    off_t size;
+    struct timespec modified;
+    struct timespec changed;
+    bool differs;
+};
+
+struct ld_disk {
+    struct ld_memory *memory; /* whose files these are */
+    struct ld_disk_seen *seen;
+    size_t count;
+    size_t next;  /* the last one that was looked at */
+    size_t found; /* the last one that differed */
 };
 
 struct ld_stop {
@@ -179,8 +232,12 @@ struct ld_host {
     struct ld_setup setup;
     enum ld_host_state state;
     struct ld_script *script; /* the generation that is the service */
+    unsigned
+        code; /* the generation whose code that is; 0: it came from disk, or from another process */
     struct ld_retired *retired;
     struct ld_reload reload;
+    struct ld_probation probation;
+    struct ld_disk disk;
     struct ld_stop stop;
     struct ld_recycle recycle;
     struct ld_saving saving;
@@ -200,7 +257,7 @@ struct ld_host {
         struct ld_shares *shares;
         bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
-        int wanted;        /* how many workers there are to be after the next reload; 0: as many as now */
+        int wanted; /* how many workers there are to be after the next reload; 0: as many as now */
     } master;
     struct {
         struct ld_waiter waiter; /* for the reload that the master has asked for */
@@ -212,8 +269,8 @@ struct ld_host {
         int before;              /* how many workers there were */
         size_t told;             /* how many files the memory had that the master was told of */
     } worker;
-    uint64_t started;               /* uv_hrtime */
-    uint64_t start_deadline;        /* uv_now */
+    uint64_t started;        /* uv_hrtime */
+    uint64_t start_deadline; /* uv_now */
     uint64_t
         terminal_until; /* uv_now: check after a SIGHUP whether the terminal has gone; 0: do not */
     uint64_t
@@ -236,6 +293,13 @@ void ld_alarm_wake_at(struct ld_host *host, uint64_t deadline);
 
 /* The time SECONDS from now (uv_now), as a deadline. */
 uint64_t ld_alarm_deadline(struct ld_host *host, double seconds);
+
+/* disk.c */
+
+/* The path of a file whose text on disk is not what the service is made of, or NULL. Valid until the next call. */
+const char *ld_disk_differs(struct ld_host *host);
+
+void ld_disk_close(struct ld_host *host);
 
 /* crash.c */
 
@@ -292,6 +356,55 @@ json_t *ld_snapshot_take(struct ld_host *host);
 /* The name of the state, static. */
 const char *ld_snapshot_state(const struct ld_host *host);
 
+/* hand_on.c */
+
+/* Ask the old generation what it hands on; reload->answered is set when it has answered, at once or later. */
+void ld_hand_on_ask(struct ld_host *host);
+
+/* At a rollback: stop waiting for the answer, and take what the good code had handed on; or take that without having
+ * asked. */
+void ld_hand_on_give_up(struct ld_host *host);
+void ld_hand_on_take_copy(struct ld_host *host);
+
+/* Hand on what is kept by name. A failure is noted in reload->why. */
+void ld_hand_on_kept(struct ld_host *host);
+
+/* probation.c */
+
+/* How long the reload under way puts its code on probation; 0: not at all. */
+double ld_probation_seconds(const struct ld_host *host);
+
+/* The new generation is the service, in the place of OLD: it is on probation, and those who wait for the reload wait
+ * for the verdict; or it is not, and a probation under way is over without one. */
+void ld_probation_begin(struct ld_host *host, struct ld_script *old);
+void ld_probation_skip(struct ld_host *host);
+
+/* What the code in force is made of: that of the service, or while it is on probation the code before. NULL: not known. */
+struct ld_memory *ld_probation_in_force(const struct ld_host *host);
+
+/* Check how the code on probation does, once in a turn. */
+void ld_probation_step(struct ld_host *host);
+
+/* Decide that it has passed; or that it has failed, WHY: true if the service goes back now or did so before. */
+void ld_probation_pass(struct ld_host *host);
+bool ld_probation_fail(struct ld_host *host, const char *why);
+
+/* Whether the way back is open: reload.c goes it, and says how that ended: the good code is the service, or could not
+ * be loaded, WHY. */
+bool ld_probation_is_back(const struct ld_host *host);
+void ld_probation_add_verdict(const struct ld_host *host, struct ld_text *text);
+void ld_probation_end_back(struct ld_host *host, const struct ld_text *verdict);
+void ld_probation_fail_back(struct ld_host *host, const struct ld_text *why);
+
+/* Log WHY the state of the failed code cannot be had. */
+void ld_probation_log_fallback(const struct ld_host *host, const struct ld_text *why);
+
+/* Drop the copy of what the good code has handed on. */
+void ld_probation_forget_copy(struct ld_host *host);
+
+/* Give it up, because the host stops. */
+void ld_probation_abandon(struct ld_host *host);
+
 /* retired.c */
 
 /* Begin to end SCRIPT, which has been replaced: it is closed at once if it has nothing to finish. */
@@ -313,6 +426,13 @@ bool ld_retired_is_stopping(const struct ld_host *host);
 
 /* Ask for a reload; it begins in the next turn. WAITER may be NULL. */
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter);
+
+/* Note that the code of the next reload is to be on probation for SECONDS at least, 0: not, if nothing else was said. */
+void ld_reload_note_probation(struct ld_host *host, double seconds);
+
+/* Ask for a reload, as ld_reload_ask without a waiter, but if the code is from memory, since that of the disk was undone,
+ * it stays. */
+void ld_reload_ask_again(struct ld_host *host);
 
 /* Ask whether a reload would succeed: the new generation is made, and discarded when it is ready. */
 void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter);

@@ -1,23 +1,12 @@
 /* A service that reloads itself: recycle.c says when. */
-#include <lua.h>
 #include <math.h>
 
 #include "base/log.h"
 #include "host/internal.h"
 
-/* Collect garbage. Runs protected. */
-static int collect(lua_State *L) {
-    lua_gc(L, LUA_GCCOLLECT);
-    return 0;
-}
-
-/* Whether the heap is too large without its garbage. What has a finalizer is freed by the second
- * collection. */
+/* Whether the heap is too large without its garbage. */
 static bool is_too_large(struct ld_script *script, uint64_t memory) {
-    ld_state_protect(script, collect, NULL, NULL);
-    if (script->heap.size >= memory) {
-        ld_state_protect(script, collect, NULL, NULL);
-    }
+    ld_state_collect(script, memory - 1);
     return script->heap.size >= memory;
 }
 
@@ -61,13 +50,13 @@ static void check(struct ld_host *host, uint64_t now) {
     if (ld_recycle_is_old(recycle, now)) {
         if (!is_reloading(host)) {
             log_age(host, now);
-            ld_reload_ask(host, NULL);
+            ld_reload_ask_again(host);
         }
     } else if (!is_reloading(host) &&
                ld_recycle_is_to_compare(recycle, host->script->heap.size, now) &&
                is_too_large(host->script, recycle->memory)) {
         log_heap(host);
-        ld_reload_ask(host, NULL);
+        ld_reload_ask_again(host);
     }
 }
 

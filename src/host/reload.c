@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <lua.h>
 
-#include "api/keep.h"
-#include "api/life.h"
 #include "api/module.h"
 #include "api/parcel.h"
 #include "base/json.h"
@@ -12,6 +10,7 @@
 #include "base/time.h"
 #include "engine/clock.h"
 #include "host/internal.h"
+#include "host/waiters.h"
 #include "host/workers.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
@@ -26,16 +25,30 @@
 void ld_reload_ask(struct ld_host *host, struct ld_waiter *waiter) {
     struct ld_reload *reload = &host->reload;
     reload->asked = true;
+    reload->later_keeps_code = false;
     if (waiter != NULL) {
-        waiter->next = reload->later_waiters;
-        reload->later_waiters = waiter;
+        ld_waiters_add(&reload->later_waiters, waiter);
     }
+}
+
+/* Ask for a new generation of the same code. */
+void ld_reload_ask_again(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    if (!ld_reload_is_asked(host)) {
+        reload->asked = true;
+        reload->later_keeps_code = host->script->recall != NULL;
+    }
+}
+
+/* Note for how long the code of the next reload is on probation: the longest that is asked for counts. */
+void ld_reload_note_probation(struct ld_host *host, double seconds) {
+    struct ld_reload *reload = &host->reload;
+    reload->later_probation = reload->later_probation > seconds ? reload->later_probation : seconds;
 }
 
 /* Ask for a trial. */
 void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter) {
-    waiter->next = host->reload.trial_waiters;
-    host->reload.trial_waiters = waiter;
+    ld_waiters_add(&host->reload.trial_waiters, waiter);
 }
 
 /* Ask for a reload that is held. */
@@ -47,8 +60,8 @@ void ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter) {
         return;
     }
     reload->later_holder = waiter;
-    waiter->next = reload->later_waiters;
-    reload->later_waiters = waiter;
+    reload->later_keeps_code = false;
+    ld_waiters_add(&reload->later_waiters, waiter);
 }
 
 /* Give the word for the reload that is held. */
@@ -64,24 +77,16 @@ bool ld_reload_commit(struct ld_host *host, const struct ld_waiter *waiter) {
 
 /* Whether a reload was asked for. */
 bool ld_reload_is_asked(const struct ld_host *host) {
-    return host->reload.asked || host->reload.later_holder != NULL;
-}
-
-/* Take a waiter out of a list. */
-static void take_out(struct ld_waiter **list, const struct ld_waiter *waiter) {
-    while (*list != NULL && *list != waiter) {
-        list = &(*list)->next;
-    }
-    if (*list != NULL) {
-        *list = waiter->next;
-    }
+    return host->reload.asked || host->reload.later_holder != NULL ||
+           host->probation.phase == LD_PROBATION_BACK;
 }
 
 /* Forget a waiter. */
 void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
-    take_out(&host->reload.waiters, waiter);
-    take_out(&host->reload.later_waiters, waiter);
-    take_out(&host->reload.trial_waiters, waiter);
+    ld_waiters_remove(&host->reload.waiters, waiter);
+    ld_waiters_remove(&host->reload.later_waiters, waiter);
+    ld_waiters_remove(&host->reload.trial_waiters, waiter);
+    ld_waiters_remove(&host->probation.waiters, waiter);
     if (host->reload.later_holder == waiter) {
         host->reload.later_holder = NULL;
     }
@@ -90,16 +95,6 @@ void ld_reload_forget(struct ld_host *host, struct ld_waiter *waiter) {
         ld_text_puts(&host->reload.why, "the client that was to commit it has gone");
         ld_alarm_wake_at(host, 0);
     }
-}
-
-/* Tell all waiters in a list how the reload ended. */
-static void tell(struct ld_waiter **list, json_t *answer) {
-    struct ld_waiter *waiter;
-    while ((waiter = *list) != NULL) {
-        *list = waiter->next;
-        waiter->done(waiter, json_incref(answer));
-    }
-    json_decref(answer);
 }
 
 /* Note that no reload is under way any more; how long it took, in milliseconds. */
@@ -115,8 +110,11 @@ static void note_end(struct ld_host *host, bool ok) {
     struct ld_reload *reload = &host->reload;
     reload->last_ms = end_phase(host);
     reload->last_ok = ok;
+    reload->last_rolled_back = reload->is_rollback;
+    reload->rolled_back += reload->is_rollback;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
-    reload->ok += ok;
+    reload->ends++;
+    reload->ok += ok && ld_probation_seconds(host) == 0;
     reload->failed += !ok;
     ld_text_clear(&reload->last_error);
     ld_text_append(&reload->last_error, &reload->why);
@@ -126,8 +124,10 @@ static void note_end(struct ld_host *host, bool ok) {
 /* Note that a reload was refused before it began. */
 void ld_reload_note_refused(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
+    reload->ends++;
     reload->failed++;
     reload->last_ok = false;
+    reload->last_rolled_back = false;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     reload->last_ms = 0;
     ld_text_clear(&reload->last_error);
@@ -164,13 +164,19 @@ static void forget_refused(struct ld_reload *reload) {
 /* Refuse the reload for the reason in reload->why. */
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
-    if (!reload->is_trial) {
+    if (!reload->is_trial && !reload->is_rollback) {
         forget_refused(reload);
         reload->refused = reload->next != NULL && reload->next->memory != NULL
                               ? ld_memory_hold(reload->next->memory)
                               : NULL;
     }
     close_next(host);
+    if (reload->is_rollback) {
+        end_phase(host);
+        ld_notify_send("READY=1");
+        ld_probation_fail_back(host, &reload->why);
+        return;
+    }
     if (reload->is_trial) {
         end_phase(host);
         ld_log_with(LD_LOG_WARN, &reload->why,
@@ -182,8 +188,9 @@ static void refuse(struct ld_host *host) {
         host->worker.is_said_by_master = false;
         note_end(host, false);
     }
-    tell(&reload->waiters, json_pack("{s:b, s:o}", "ok", 0, "error",
-                                     ld_json_text(ld_text_string(&reload->why), reload->why.size)));
+    ld_waiters_tell(&reload->waiters,
+                    json_pack("{s:b, s:o}", "ok", 0, "error",
+                              ld_json_text(ld_text_string(&reload->why), reload->why.size)));
 }
 
 /* Give up the reload under way. */
@@ -194,62 +201,25 @@ void ld_reload_abandon(struct ld_host *host) {
     reload->phase = LD_RELOAD_NONE;
     reload->holder = reload->later_holder = NULL;
     close_next(host);
+    ld_probation_abandon(host);
     static const char message[] = "the daemon is stopping";
     forget_refused(reload);
     if (under_way) {
         ld_log(LD_LOG_INFO, "reload given up: %s", message);
     }
-    tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
-    tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
-    tell(&reload->trial_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    ld_waiters_tell(&reload->waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    ld_waiters_tell(&reload->later_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    ld_waiters_tell(&reload->trial_waiters, json_pack("{s:b, s:s}", "ok", 0, "error", message));
 }
 
-/* Copy the first of the results on CO into the new generation, in the time that the on_reload
- * function has left. */
-static void take_state(struct ld_host *host, lua_State *co, int results) {
+/* Take the request that is served now: the way back to good code, a reload, or if none was asked for a trial. */
+static void take_request(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
-    double timeout = host->service->options->start_timeout;
-    uint64_t deadline = reload->asked_at + (uint64_t)(timeout * 1e9);
-    struct ld_text why = {0};
-    if (results == 0) {
+    reload->is_rollback = ld_probation_is_back(host);
+    if (reload->is_rollback) {
+        reload->is_trial = false;
         return;
     }
-    lua_settop(co, lua_gettop(co) - (results - 1));
-    int rc = ld_api_life_set_state(reload->next, co, deadline, &why);
-    if (rc == -ETIME) {
-        ld_text_format(&reload->why,
-                       "its state is too large: on_reload and the copying took longer than %.10g s",
-                       timeout);
-    } else if (rc < 0) {
-        ld_text_format(&reload->why, "its state cannot be handed on: %s", ld_text_string(&why));
-    }
-    ld_text_fini(&why);
-}
-
-/* Take over the old generation's state, or note why there is none. */
-static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
-    struct ld_host *host = task->owner;
-    struct ld_reload *reload = &host->reload;
-    if (reload->asking != task) {
-        return outcome == LD_OUTCOME_FAILED; /* too late: it was given up */
-    }
-    ld_guard_stop();
-    reload->asking = NULL;
-    reload->answered = true;
-    if (outcome == LD_OUTCOME_OK) {
-        ld_saving_hold(host, task->co, results);
-        take_state(host, task->co, results);
-    } else if (outcome == LD_OUTCOME_FAILED) {
-        ld_text_puts(&reload->why, "its on_reload function failed: ");
-        ld_text_append(&reload->why, task->trace);
-    } else {
-        ld_text_puts(&reload->why, "its on_reload function was cancelled");
-    }
-    return true;
-}
-
-/* Take the request that is served now: a reload, or if none was asked for a trial. */
-static void take_request(struct ld_reload *reload) {
     bool is_asked = reload->asked || reload->later_holder != NULL;
     struct ld_waiter **waiters = is_asked ? &reload->later_waiters : &reload->trial_waiters;
     reload->is_trial = !is_asked;
@@ -257,15 +227,32 @@ static void take_request(struct ld_reload *reload) {
     reload->holder = reload->later_holder;
     reload->later_holder = NULL;
     reload->go = false;
+    reload->probation = reload->later_probation;
+    reload->later_probation = -1;
+    reload->keeps_code = reload->later_keeps_code;
+    reload->later_keeps_code = false;
     reload->waiters = *waiters;
     *waiters = NULL;
+}
+
+/* Make the new generation, and compile it; false with the reason noted if that fails. */
+static bool make_next(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    struct ld_memory *memory = reload->is_rollback  ? host->probation.good
+                               : reload->keeps_code ? host->script->memory
+                                                    : NULL;
+    int rc = ld_script_new(&reload->next, &host->setup, host->script->generation + 1, &reload->why);
+    if (rc == 0 && memory != NULL) {
+        ld_script_recall(reload->next, memory);
+    }
+    return rc == 0 && ld_script_load(reload->next, &reload->why) == 0;
 }
 
 /* Begin: compile, and ask the old generation for its state. */
 static void begin(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     double timeout = host->service->options->start_timeout;
-    take_request(reload);
+    take_request(host);
     ld_master_begin(host);
     reload->started = uv_hrtime();
     reload->phase = LD_RELOAD_ASKING;
@@ -277,43 +264,18 @@ static void begin(struct ld_host *host) {
     }
     ld_api_parcel_begin(host->script);
     ld_reserve_lend();
-    bool loaded = ld_script_new(&reload->next, &host->setup, host->script->generation + 1,
-                                &reload->why) == 0 &&
-                  ld_script_load(reload->next, &reload->why) == 0;
+    bool loaded = make_next(host);
     ld_reserve_take_back();
     if (!loaded) {
         reload->answered = true;
         return;
     }
     reload->deadline = ld_alarm_deadline(host, timeout);
-    reload->asked_at = uv_hrtime();
-    if (ld_api_life_take_on_reload(host->script, &reload->asking) < 0) {
-        ld_text_puts(&reload->why, "its on_reload function cannot be called: not enough memory");
+    if (reload->is_rollback && (host->probation.from_copy || host->script->exited)) {
+        ld_hand_on_take_copy(host);
+    } else {
+        ld_hand_on_ask(host);
     }
-    if (reload->asking == NULL) {
-        reload->answered = true;
-        return;
-    }
-    reload->asking->owner = host;
-    reload->asking->on_end = on_state;
-    ld_guard_start(host->script, reload->asking, timeout, "the on_reload function");
-    ld_task_start(reload->asking, 0);
-}
-
-/* Hand on what the old generation keeps by name, or note why that fails. */
-static void hand_on_kept(struct ld_host *host) {
-    struct ld_reload *reload = &host->reload;
-    double timeout = host->service->options->start_timeout;
-    struct ld_text why = {0};
-    int rc = ld_api_keep_hand_on(host->script, reload->next,
-                                 uv_hrtime() + (uint64_t)(timeout * 1e9), &why);
-    if (rc == -ETIME) {
-        ld_text_format(&reload->why,
-                       "what it keeps is too large: the copying took longer than %.10g s", timeout);
-    } else if (rc < 0) {
-        ld_text_format(&reload->why, "what it keeps cannot be handed on: %s", ld_text_string(&why));
-    }
-    ld_text_fini(&why);
 }
 
 /* Run the new generation beside the old one. */
@@ -329,35 +291,98 @@ static void load(struct ld_host *host) {
     ld_reserve_take_back();
 }
 
+/* How long connections that were handed on are held: as long as the old generation may take to finish, or until the
+ * code that did not take them has proved itself, or was undone. */
+static uint64_t find_hold_ms(const struct ld_host *host) {
+    const struct ld_options *options = host->service->options;
+    double probation = ld_probation_seconds(host);
+    double held = probation > 0 ? probation + 2 * options->start_timeout : 0;
+    return (uint64_t)((held > options->stop_timeout ? held : options->stop_timeout) * 1e3);
+}
+
+/* Make NEXT the service in the place of OLD. What it did not ask for of children and sockets is held if it has yet
+ * to prove itself. */
+static void swap(struct ld_host *host, struct ld_script *old, bool is_unproved) {
+    struct ld_script *next = host->reload.next;
+    host->script = next;
+    host->reload.next = NULL;
+    host->setup.holds_kept = is_unproved;
+    ld_script_serve(next);
+    ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
+    ld_stage_move(&old->stage, LD_STAGE_REPLACED);
+    if (next->status_text.size == 0) { /* it has said nothing: what was said stands */
+        ld_text_append(&next->status_text, &old->status_text);
+    }
+    ld_parcels_hold_for(host->parcels, find_hold_ms(host));
+    ld_api_parcel_commit(old, next);
+    ld_api_module_take_over(next);
+    ld_master_commit(host);
+    if (!is_unproved) { /* else when it has passed */
+        ld_worker_tell_memory(host);
+    }
+    ld_listeners_commit(host->listeners, is_unproved);
+    ld_listeners_unmute(host->listeners, next);
+}
+
+/* Tell the holder that its reload is committed: the answer comes when the probation is over. */
+static void tell_committed(const struct ld_host *host, struct ld_waiter *holder) {
+    if (holder != NULL) {
+        holder->tell(holder, json_pack("{s:b, s:b, s:i, s:f, s:f}", "ok", 1, "committed", 1,
+                                       "generation", (int)host->script->generation, "ms",
+                                       host->reload.last_ms, "probation", host->probation.seconds));
+    }
+}
+
 /* Let the new generation be the service. */
 static void commit(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     struct ld_script *old = host->script;
+    struct ld_waiter *holder = reload->holder;
+    bool is_unproved = ld_probation_seconds(host) > 0;
     ld_guard_stop();
     ld_api_parcel_offer_last(old);
-    host->script = reload->next;
-    ld_script_serve(host->script);
-    ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
-    ld_stage_move(&old->stage, LD_STAGE_REPLACED);
-    if (host->script->status_text.size == 0) { /* it has said nothing: what was said stands */
-        ld_text_append(&host->script->status_text, &old->status_text);
-    }
-    ld_api_parcel_commit(old, host->script);
-    ld_api_module_take_over(host->script);
-    ld_master_commit(host);
-    ld_worker_tell_memory(host);
-    ld_listeners_commit(host->listeners);
-    ld_listeners_unmute(host->listeners, host->script);
-    reload->next = NULL;
+    swap(host, old, is_unproved);
     forget_refused(reload);
+    host->code = reload->keeps_code ? host->code : 0;
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
+    if (is_unproved) {
+        ld_probation_begin(host, old);
+    }
     ld_saving_commit(host, old);
     ld_retired_begin(host,
                      old); /* before the waiters are told: its own listeners are closed then */
-    tell(&reload->waiters, json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
-                                     (int)host->script->generation, "ms", reload->last_ms));
+    if (is_unproved) {
+        tell_committed(host, holder);
+        return;
+    }
+    ld_probation_skip(host);
+    ld_waiters_tell(&reload->waiters,
+                    json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
+                              (int)host->script->generation, "ms", reload->last_ms));
+}
+
+/* Let good code be the service again. What the disk has is as refused. */
+static void go_back(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    struct ld_script *old = host->script;
+    ld_guard_stop();
+    ld_api_parcel_offer_last(old);
+    swap(host, old, false);
+    forget_refused(reload);
+    reload->refused = ld_memory_hold(old->memory);
+    ld_memory_fill(host->script->memory, host->script->recall);
+    host->code = host->probation.good_generation;
+    ld_text_clear(&reload->why);
+    ld_probation_add_verdict(host, &reload->why);
+    note_end(host, false);
+    ld_log_with(LD_LOG_WARN, &reload->why, "%s", "");
+    if (!host->probation.from_copy) { /* else the file has it already */
+        ld_saving_commit(host, old);
+    }
+    ld_retired_begin(host, old);
+    ld_probation_end_back(host, &reload->why);
 }
 
 /* Discard a new generation that could be the service: this was a trial. */
@@ -368,8 +393,9 @@ static void pass_trial(struct ld_host *host) {
     ld_log(LD_LOG_INFO,
            "reload checked: the new code was ready after %.1f ms, generation %u keeps running", ms,
            host->script->generation);
-    tell(&reload->waiters, json_pack("{s:b, s:b, s:i, s:f}", "ok", 1, "check", 1, "generation",
-                                     (int)host->script->generation, "ms", ms));
+    ld_waiters_tell(&reload->waiters,
+                    json_pack("{s:b, s:b, s:i, s:f}", "ok", 1, "check", 1, "generation",
+                              (int)host->script->generation, "ms", ms));
 }
 
 /* Note why the new generation cannot become the service; false if it can, or may yet. */
@@ -400,13 +426,17 @@ static bool has_failed(struct ld_host *host) {
 /* Check whether the old generation has given its state. */
 static void step_asking(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
-    if (!reload->answered && uv_now(&host->loop) >= reload->deadline) {
+    bool late = !reload->answered && uv_now(&host->loop) >= reload->deadline;
+    if (late && reload->is_rollback) {
+        ld_hand_on_give_up(host);
+    } else if (late) {
         ld_text_format(&reload->why, "its on_reload function took longer than %.10g s",
                        host->service->options->start_timeout);
     }
-    bool asks_to_stop = (host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    bool asks_to_stop =
+        (host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0 && !reload->is_rollback;
     if (ld_text_is_empty(&reload->why) && reload->answered && !asks_to_stop) {
-        hand_on_kept(host);
+        ld_hand_on_kept(host);
     }
     if (!ld_text_is_empty(&reload->why)) {
         refuse(host);
@@ -478,6 +508,8 @@ static void step_loading(struct ld_host *host) {
         }
         if (reload->is_trial) {
             pass_trial(host);
+        } else if (reload->is_rollback) {
+            go_back(host);
         } else if (reload->holder != NULL) {
             hold(host);
         } else {
@@ -488,8 +520,36 @@ static void step_loading(struct ld_host *host) {
     }
 }
 
+/* Put the reload under way off: the code that runs has failed its probation, and is undone first. */
+static void put_off(struct ld_host *host) {
+    struct ld_reload *reload = &host->reload;
+    struct ld_waiter *holder = reload->holder;
+    static const char message[] =
+        "the code that runs has failed its probation, and is undone first";
+    if (reload->is_trial) {
+        ld_waiters_move(&reload->trial_waiters, &reload->waiters);
+    } else {
+        if (holder != NULL) {
+            ld_waiters_remove(&reload->waiters, holder);
+        }
+        reload->asked = reload->asked || holder == NULL || reload->waiters != NULL;
+        ld_reload_note_probation(host, reload->probation);
+        ld_waiters_move(&reload->later_waiters, &reload->waiters);
+        ld_log(LD_LOG_INFO, "reload put off: %s", message);
+    }
+    close_next(host);
+    end_phase(host);
+    if (holder != NULL) {
+        holder->done(holder, json_pack("{s:b, s:s}", "ok", 0, "error", message));
+    }
+}
+
 /* Continue a reload, or begin one. */
 void ld_reload_step(struct ld_host *host) {
+    if (host->reload.phase != LD_RELOAD_NONE && !host->reload.is_rollback &&
+        ld_probation_is_back(host)) {
+        put_off(host);
+    }
     bool is_asked = ld_reload_is_asked(host) || host->reload.trial_waiters != NULL;
     if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE && is_asked) {
         begin(host);

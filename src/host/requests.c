@@ -4,6 +4,8 @@
 
 #include "host/internal.h"
 
+#define SECONDS_MOST (3650 * 86400.0)
+
 /* Answer "status". */
 static json_t *answer_status(void *arg) {
     json_t *report = ld_snapshot_take(arg);
@@ -39,12 +41,14 @@ static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *req
     const json_t *hold = json_object_get(request, "hold");
     const json_t *workers = json_object_get(request, "workers");
     struct ld_host *host = arg;
+    const json_t *probation = json_object_get(request, "probation");
+    double seconds = json_number_value(probation);
     (void)fd;
     if (workers != NULL && !host->service->is_master) {
         return failure("it has no workers: start it with --workers");
     }
-    if (workers != NULL && (json_integer_value(workers) < 1 ||
-                            json_integer_value(workers) > LD_WORKERS_MAX)) {
+    if (workers != NULL &&
+        (json_integer_value(workers) < 1 || json_integer_value(workers) > LD_WORKERS_MAX)) {
         return failure("\"workers\" must be a number from 1 to 256");
     }
     if (check != NULL && !json_is_boolean(check)) {
@@ -56,8 +60,14 @@ static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *req
     if (json_is_true(check) && json_is_true(hold)) {
         return failure("a reload that is only checked cannot be held");
     }
-    host->master.wanted =
-        workers != NULL ? (int)json_integer_value(workers) : host->master.wanted;
+    host->master.wanted = workers != NULL ? (int)json_integer_value(workers) : host->master.wanted;
+    if (probation != NULL &&
+        !(json_is_number(probation) && seconds >= 0 && seconds <= SECONDS_MOST)) {
+        return failure("\"probation\" must be a number of seconds from 0 to ten years");
+    }
+    if (probation != NULL && !json_is_true(check)) {
+        ld_reload_note_probation(arg, seconds);
+    }
     if (json_is_true(check)) {
         ld_reload_ask_trial(arg, waiter);
     } else if (json_is_true(hold)) {

@@ -229,7 +229,7 @@ static bool on_answer(struct ld_task *task, enum ld_outcome outcome, int results
 static void ask(struct ld_host *host, double seconds) {
     struct ld_saving *saving = &host->saving;
     clear_shelf(host->script);
-    int rc = ld_api_life_take_on_reload(host->script, &saving->asking);
+    int rc = ld_api_life_take_on_reload(host->script, false, &saving->asking);
     if (rc < 0) {
         note_failure_saying(host, "its on_reload function cannot be called: not enough memory");
     } else if (saving->asking != NULL) {

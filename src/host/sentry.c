@@ -45,7 +45,8 @@ struct ld_sentry {
     atomic_ullong stop_deadline; /* 0: no stop is under way */
     atomic_bool has_refused;
     atomic_bool was_asked_to_stop;
-    atomic_bool is_for_script; /* SIGTERM or SIGINT has come to a script that handles it */
+    atomic_bool is_on_probation; /* the service is */
+    atomic_bool is_for_script;   /* SIGTERM or SIGINT has come to a script that handles it */
     atomic_bool is_hup_for_script;
     atomic_bool is_rung; /* for a signal, and the thread has not looked since */
     atomic_uint stops;   /* SIGTERM and SIGINT that the script does not handle */
@@ -179,7 +180,8 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
 static uint64_t find_interruption(const struct ld_sentry *sentry) {
     uint64_t deadline = atomic_load(&sentry->stop_deadline);
     uint64_t late = sentry->call_since + sentry->patience;
-    uint64_t at = NEVER;
+    bool is_stuck = atomic_load(&sentry->is_on_probation) && sentry->config.stuck_after > 0;
+    uint64_t at = is_stuck ? late : NEVER;
     if (sentry->again_at != 0) {
         at = sentry->again_at;
     } else if (sentry->stop_at != 0) {
@@ -243,6 +245,12 @@ static bool is_reload(const struct ld_sentry *sentry) {
            atomic_load(&sentry->stop_deadline) == 0;
 }
 
+/* Whether somebody waits for the end of the call that is watched. */
+static bool is_awaited(const struct ld_sentry *sentry) {
+    return sentry->again_at != 0 || sentry->stop_at != 0 || sentry->reload_at != 0 ||
+           sentry->signal_at != 0 || atomic_load(&sentry->stop_deadline) != 0;
+}
+
 /* The reason of an interruption. */
 static const char *find_reason(const struct ld_sentry *sentry) {
     if (is_reload(sentry)) {
@@ -288,15 +296,16 @@ static void shoot(struct ld_sentry *sentry, uint64_t now) {
         sentry->shots = sentry->wants == 0 ? 0 : sentry->shots;
         sentry->wants |= LD_SHOT_TRACE;
     }
-    shot.wants =
-        sentry->wants | (interrupts ? LD_SHOT_INTERRUPT : 0) | (has_due ? LD_SHOT_CALLER : 0);
+    bool is_asked = is_awaited(sentry);
+    unsigned how = is_asked ? LD_SHOT_INTERRUPT : LD_SHOT_STUCK;
+    shot.wants = sentry->wants | (interrupts ? how : 0) | (has_due ? LD_SHOT_CALLER : 0);
     if (sentry->wants != 0 && sentry->shots++ >= SHOTS_MAX) {
         sentry->wants = 0;
     }
     if (shot.wants != 0) {
         ld_shot_send(&shot);
     }
-    if (interrupts) {
+    if (interrupts && is_asked) {
         say_c(sentry, now);
     }
 }
@@ -522,6 +531,13 @@ void ld_sentry_note_stop(struct ld_sentry *sentry, uint64_t deadline) {
     if (sentry != NULL) {
         atomic_store(&sentry->stop_deadline, deadline);
         ld_pulse_ring();
+    }
+}
+
+/* Note a probation. */
+void ld_sentry_note_probation(struct ld_sentry *sentry, bool is_on) {
+    if (sentry != NULL) {
+        atomic_store(&sentry->is_on_probation, is_on);
     }
 }
 

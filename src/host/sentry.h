@@ -38,6 +38,10 @@ void ld_sentry_stop(struct ld_sentry *sentry);
 void ld_sentry_note_state(struct ld_sentry *sentry, const char *state);
 void ld_sentry_note_stop(struct ld_sentry *sentry, uint64_t deadline);
 
+/* In the loop; NULL does nothing: whether a callback that holds the loop longer than stuck_after is interrupted, as its
+ * code is on probation. */
+void ld_sentry_note_probation(struct ld_sentry *sentry, bool is_on);
+
 /* In the loop: whether a reload was refused because a C function did not return. */
 bool ld_sentry_has_refused(struct ld_sentry *sentry);
 

@@ -39,15 +39,36 @@ const char *ld_snapshot_state(const struct ld_host *host) {
 static json_t *report_reloads(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     json_t *report =
-        json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed", (json_int_t)reload->failed);
+        json_pack("{s:I, s:I, s:I}", "ok", (json_int_t)reload->ok, "failed",
+                  (json_int_t)reload->failed, "rolled_back", (json_int_t)reload->rolled_back);
     json_t *last = json_null();
     if (reload->last_time > 0) {
-        last = json_pack("{s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "error",
-                         json_text_or_null(&reload->last_error), "time", reload->last_time, "ms",
-                         reload->last_ms);
+        last = json_pack("{s:b, s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "rolled_back",
+                         reload->last_rolled_back, "error", json_text_or_null(&reload->last_error),
+                         "time", reload->last_time, "ms", reload->last_ms);
     }
     json_object_set_new(report, "last", last);
     return report;
+}
+
+/* Report how long the code is on probation, null if it is not. */
+static json_t *report_probation(const struct ld_host *host) {
+    const struct ld_probation *probation = &host->probation;
+    uint64_t now = uv_now(&host->loop);
+    double left = probation->until > now ? (double)(probation->until - now) / 1e3 : 0;
+    return probation->phase == LD_PROBATION_NONE
+               ? json_null()
+               : json_pack("{s:f, s:f, s:i}", "seconds", probation->seconds, "left", left, "good",
+                           (int)probation->good_generation);
+}
+
+/* Report where the code is from: that of which generation it is, and a file that is another on disk. */
+static json_t *report_code(struct ld_host *host) {
+    const char *differs = ld_disk_differs(host);
+    return json_pack("{s:i, s:b, s:b, s:o}", "generation",
+                     (int)(host->code != 0 ? host->code : host->script->generation), "from_memory",
+                     host->script->recall != NULL, "disk_differs", differs != NULL, "file",
+                     differs != NULL ? ld_json_string(differs) : json_null());
 }
 
 /* Compare two places: the one with more errors comes first, then the later one. */
@@ -194,9 +215,9 @@ static json_t *report_listeners(const struct ld_host *host) {
     struct ld_listener_facts facts;
     for (size_t i = 0; i < LD_REPORT_MOST && ld_listeners_describe(host->listeners, i, &facts);
          i++) {
-        json_array_append_new(list,
-                              json_pack("{s:o, s:i, s:b}", "address", ld_json_string(facts.address),
-                                        "fd", facts.fd, "inherited", facts.inherited));
+        json_array_append_new(list, json_pack("{s:o, s:i, s:b, s:b}", "address",
+                                              ld_json_string(facts.address), "fd", facts.fd,
+                                              "inherited", facts.inherited, "held", facts.held));
     }
     return list;
 }
@@ -291,6 +312,8 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "args", report_args(&host->setup));
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));
+    add(&report, "probation", report_probation(host));
+    add(&report, "code", report_code(host));
     add(&report, "errors", report_errors(host));
     add(&report, "watch",
         host->service->options->watch ? json_pack("{s:i}", "files", (int)host->watch.loaded)

@@ -45,7 +45,7 @@ static void become_ready(struct ld_host *host) {
     ld_script_serve(host->script);
     ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_api_module_take_over(host->script);
-    ld_listeners_commit(host->listeners);
+    ld_listeners_commit(host->listeners, false);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
     bool follows = service->keeper >= 0 && ld_service_restarts(service, 0);

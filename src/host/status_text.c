@@ -143,18 +143,51 @@ static void add_places(struct ld_text *text, const json_t *errors) {
     }
 }
 
+/* Add that the code is on probation, and that it is not what the disk has. */
+static void add_code(struct ld_text *text, const json_t *report) {
+    const json_t *probation = json_object_get(report, "probation");
+    const json_t *code = json_object_get(report, "code");
+    bool from_memory = json_is_true(json_object_get(code, "from_memory"));
+    bool differs = json_is_true(json_object_get(code, "disk_differs"));
+    if (json_is_object(probation)) {
+        ld_text_format(text,
+                       "\n  probation %.1f of %.10g s left, then generation %lld is forgotten",
+                       number_of(probation, "left"), number_of(probation, "seconds"),
+                       integer_of(probation, "good"));
+    }
+    if (from_memory || differs) {
+        ld_text_puts(text, "\n  code      ");
+        if (from_memory && integer_of(code, "generation") != integer_of(report, "generation")) {
+            ld_text_format(text, "that of generation %lld, from memory; ",
+                           integer_of(code, "generation"));
+        } else if (from_memory) {
+            ld_text_puts(text, "from memory; ");
+        }
+        if (differs) {
+            add_lines(text, "disk differs: ", code, "file");
+        } else {
+            ld_text_puts(text, "the disk has the same");
+        }
+    }
+}
+
 /* Add reloads and errors, if there were any. */
 static void add_history(struct ld_text *text, const json_t *report) {
     const json_t *reloads = json_object_get(report, "reloads");
     const json_t *errors = json_object_get(report, "errors");
     const json_t *last = json_object_get(reloads, "last");
     if (json_is_object(last)) {
+        long long undone = integer_of(reloads, "rolled_back");
+        bool was_undone = json_is_true(json_object_get(last, "rolled_back"));
         ld_text_format(text, "\n  reloads   %lld ok, %lld refused", integer_of(reloads, "ok"),
-                       integer_of(reloads, "failed"));
+                       integer_of(reloads, "failed") - undone);
+        if (undone > 0) {
+            ld_text_format(text, ", %lld undone", undone);
+        }
         ld_text_puts(text, "; the last ");
         ld_status_rows_moment(text, number_of(last, "time"));
         if (json_is_false(json_object_get(last, "ok"))) {
-            add_lines(text, " was refused: ", last, "error");
+            add_lines(text, was_undone ? " was undone: " : " was refused: ", last, "error");
         } else {
             ld_text_format(text, " in %.1f ms", number_of(last, "ms"));
         }
@@ -361,6 +394,7 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     }
     add_headline(text, report);
     add_restarts(text, report);
+    add_code(text, report);
     add_history(text, report);
     add_watch(text, report);
     add_state_file(text, report);

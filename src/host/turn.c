@@ -25,11 +25,27 @@ static void tell_status(struct ld_host *host) {
     }
 }
 
+/* Whether what the script wants is not done: its code has failed its probation, or fails it by this. */
+static bool is_overruled(struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    char why[64];
+    if (ld_probation_is_back(host)) {
+        return true;
+    }
+    bool is_exit = (script->wants & LD_WANT_EXIT) != 0;
+    bool is_end = is_exit || (script->wants & LD_WANT_STOP) != 0;
+    snprintf(why, sizeof why, "it asked to %s with status %d", is_exit ? "exit" : "stop",
+             script->exit_status);
+    return is_end && script->exit_status != 0 && ld_probation_fail(host, why);
+}
+
 /* Do what the script wants. */
 static void do_wants(struct ld_host *host) {
     struct ld_script *script = host->script;
     unsigned wants = script->wants;
-    if ((wants & LD_WANT_EXIT) != 0) {
+    if (wants != 0 && is_overruled(host)) {
+        script->wants = 0;
+    } else if ((wants & LD_WANT_EXIT) != 0) {
         ld_stop_now(host, script->exit_status);
     } else if ((wants & LD_WANT_STOP) != 0) {
         if (host->state == LD_HOST_RUNNING && !host->service->is_console) {
@@ -44,12 +60,20 @@ static void do_wants(struct ld_host *host) {
     script->wants = 0;
 }
 
+/* Say why a script is over. */
+static const char *nothing_left(const struct ld_script *script) {
+    return script->chunk == LD_CHUNK_FAILED ? "the script has failed, and nothing of it is left"
+           : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
+                             : "nothing of the script is left to wait for";
+}
+
 /* Stop after an error with --on-error exit, or when nothing is left to wait for. */
 static void check_end(struct ld_host *host) {
     const struct ld_script *script = host->script;
     if (host->tally.count > host->seen_errors) {
         host->seen_errors = host->tally.count;
-        if (host->service->options->on_error == LD_ON_ERROR_EXIT) {
+        if (host->service->options->on_error == LD_ON_ERROR_EXIT &&
+            !ld_probation_fail(host, "an uncaught error, with --on-error exit")) {
             ld_log(LD_LOG_ERROR, "stopping after an uncaught error in %s at %s (--on-error exit)",
                    host->tally.last_what, host->tally.last_where);
             ld_stop_begin(host, "stop", 1);
@@ -57,14 +81,10 @@ static void check_end(struct ld_host *host) {
         }
     }
     if (!ld_script_is_alive(script) && !host->service->is_console &&
-        host->reload.phase == LD_RELOAD_NONE && !ld_reload_is_asked(host)) {
+        host->reload.phase == LD_RELOAD_NONE && !ld_reload_is_asked(host) &&
+        !ld_probation_fail(host, nothing_left(script))) {
         bool failed = script->chunk == LD_CHUNK_FAILED || script->gave_up;
-        ld_stop_finish(
-            host,
-            script->chunk == LD_CHUNK_FAILED ? "the script has failed, and nothing of it is left"
-            : script->gave_up ? "a supervisor has given up, and nothing of the script is left"
-                              : "nothing of the script is left to wait for",
-            failed ? 1 : 0);
+        ld_stop_finish(host, nothing_left(script), failed ? 1 : 0);
     }
 }
 
@@ -163,6 +183,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         ld_reload_ask(host, NULL);
     }
     ld_saving_step(host);
+    ld_probation_step(host);
     ld_reload_step(host);
     ld_watching_step(host);
     left |= ld_mailing_settle(host);

@@ -215,7 +215,7 @@ static void refresh(struct ld_host *host) {
     struct ld_watching *watch = &host->watch;
     const struct ld_reload *reload = &host->reload;
     const struct ld_memory *memory = host->script->memory;
-    uint64_t ends = reload->ok + reload->failed + 1;
+    uint64_t ends = reload->ends + 1;
     size_t from = watch->count;
     bool ok = true;
     if (ends != watch->ends) {
@@ -292,7 +292,7 @@ void ld_watching_step(struct ld_host *host) {
         host->reload.phase != LD_RELOAD_NONE || ld_reload_is_asked(host)) {
         return;
     }
-    if (watch->ends != host->reload.ok + host->reload.failed + 1 ||
+    if (watch->ends != host->reload.ends + 1 ||
         watch->taken != ld_memory_count(host->script->memory)) {
         refresh(host);
     }

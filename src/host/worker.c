@@ -34,14 +34,15 @@ static int make_image(const struct ld_memory *memory) {
 
 /* Send WORD with an image of a memory; without one if it cannot be made: then the disk has to do. */
 int ld_worker_send_memory(const struct ld_host *host, unsigned long number, const char *word,
-                       const struct ld_memory *memory) {
+                          const struct ld_memory *memory) {
     int fd = make_image(memory);
     int rc = ld_worker_tell(host, number, word, "", fd < 0 ? -1 : fd);
     if (fd < 0) {
-        ld_log(LD_LOG_WARN,
-               "what the code is made of cannot be handed to the master: %s: this worker is started "
-               "again with what is on the disk then",
-               strerror(-fd));
+        ld_log(
+            LD_LOG_WARN,
+            "what the code is made of cannot be handed to the master: %s: this worker is started "
+            "again with what is on the disk then",
+            strerror(-fd));
     } else {
         close(fd);
     }
@@ -51,8 +52,9 @@ int ld_worker_send_memory(const struct ld_host *host, unsigned long number, cons
 /* Tell the master what this worker is made of. */
 void ld_worker_tell_memory(struct ld_host *host) {
     if (host->service->worker > 0 && host->service->keeper >= 0) {
-        host->worker.told = ld_memory_count(host->script->memory);
-        ld_worker_send_memory(host, 0, LD_WORKERS_WORD_MEMORY, host->script->memory);
+        const struct ld_memory *memory = ld_probation_in_force(host);
+        host->worker.told = ld_memory_count(memory);
+        ld_worker_send_memory(host, 0, LD_WORKERS_WORD_MEMORY, memory);
     }
 }
 
@@ -93,7 +95,6 @@ int ld_worker_recall(struct ld_host *host, struct ld_memory **memory, struct ld_
     ld_text_fini(&bytes);
     return rc;
 }
-
 
 /* Ask the master for a listening socket. */
 static int ask_for_socket(void *arg, const char *address, const struct ld_listen_options *options) {

@@ -13,10 +13,14 @@
 /* Note that the next generation is held, and tell the master. */
 static bool tell_held(struct ld_waiter *waiter, json_t *part) {
     struct ld_host *host = LD_CONTAINER_OF(waiter, struct ld_host, worker.waiter);
+    bool is_committed = json_is_true(json_object_get(part, "committed"));
     json_decref(part);
+    if (is_committed) { /* and on probation: the verdict follows */
+        return ld_worker_tell(host, 0, LD_WORKERS_WORD_COMMITTED, "", -1) == 0;
+    }
     host->worker.is_held = true;
     return ld_worker_send_memory(host, host->worker.number, LD_WORKERS_WORD_PREPARED,
-                       host->reload.next->memory) == 0;
+                                 host->reload.next->memory) == 0;
 }
 
 /* Whether the master can be told that: always. */
@@ -37,7 +41,8 @@ static void tell_end(struct ld_waiter *waiter, json_t *verdict) {
     } else {
         host->setup.workers = host->worker.before;
         ld_worker_tell(host, host->worker.number,
-             host->worker.was_told ? LD_WORKERS_WORD_FAILED : LD_WORKERS_WORD_REFUSED, error, -1);
+                       host->worker.was_told ? LD_WORKERS_WORD_FAILED : LD_WORKERS_WORD_REFUSED,
+                       error, -1);
     }
     json_decref(verdict);
 }
@@ -50,8 +55,9 @@ static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     if (host->worker.is_asked || host->state != LD_HOST_RUNNING ||
         !ld_parse_whole(text, 1, LD_WORKERS_MAX, &workers)) {
         ld_worker_tell(host, packet->number, LD_WORKERS_WORD_REFUSED,
-             host->worker.is_asked ? "it is still busy with the reload before" : "it is stopping",
-             -1);
+                       host->worker.is_asked ? "it is still busy with the reload before"
+                                             : "it is stopping",
+                       -1);
         return;
     }
     host->worker.is_asked = true;
@@ -145,7 +151,7 @@ bool ld_worker_orders_step(struct ld_host *host) {
     bool is_over = ld_keeper_channel_is_behind() && ld_worker_orders_hear(host);
     bool is_whole = host->was_ready && host->reload.phase == LD_RELOAD_NONE;
     if (is_whole && host->state == LD_HOST_RUNNING &&
-        ld_memory_count(host->script->memory) != host->worker.told) {
+        ld_memory_count(ld_probation_in_force(host)) != host->worker.told) {
         ld_worker_tell_memory(host);
     }
     return is_over;

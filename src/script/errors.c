@@ -1,6 +1,7 @@
 #include "script/errors.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -35,6 +36,32 @@ static void find_place(struct ld_error *error, char *where, size_t size) {
     }
 }
 
+/* Keep when an error was. */
+static void note_time(struct ld_errors *errors, uint64_t now) {
+    if (errors->times == NULL) {
+        errors->times = calloc(LD_ERRORS_TIMES, sizeof(uint64_t));
+    }
+    if (errors->times != NULL) {
+        errors->times[errors->count % LD_ERRORS_TIMES] = now;
+    }
+}
+
+/* Count the errors of a span of time. */
+uint64_t ld_errors_count_since(const struct ld_errors *errors, uint64_t ns) {
+    uint64_t now = ld_time_coarse();
+    uint64_t kept = errors->count < LD_ERRORS_TIMES ? errors->count : LD_ERRORS_TIMES;
+    uint64_t found = 0;
+    uint64_t oldest = now;
+    for (uint64_t i = 0; errors->times != NULL && i < kept; i++) {
+        bool is_recent = now - errors->times[i] <= ns;
+        found += is_recent;
+        oldest = is_recent && errors->times[i] < oldest ? errors->times[i] : oldest;
+    }
+    bool is_all = found < LD_ERRORS_TIMES;
+    uint64_t span = now - oldest > 0 ? now - oldest : 1;
+    return is_all ? found : (uint64_t)((double)found * ((double)ns / (double)span));
+}
+
 /* Log, count and keep an error. */
 void ld_errors_note(struct ld_errors *errors, const struct ld_error *error) {
     const struct ld_text *trace = error->trace;
@@ -47,6 +74,7 @@ void ld_errors_note(struct ld_errors *errors, const struct ld_error *error) {
     } else if (!is_first || !errors->holds_first) {
         ld_log_with(LD_LOG_ERROR, trace, "uncaught error in %s: ", error->what);
     }
+    note_time(errors, ld_time_coarse());
     errors->count++;
     errors->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     set_text(&errors->last, ld_text_string(trace), error->message_size);
@@ -59,4 +87,5 @@ void ld_errors_note(struct ld_errors *errors, const struct ld_error *error) {
 void ld_errors_fini(struct ld_errors *errors) {
     ld_text_fini(&errors->last);
     ld_text_fini(&errors->first);
+    free(errors->times);
 }

@@ -8,7 +8,8 @@
 
 #include "base/text.h"
 
-#define LD_ERROR_WHERE 272
+#define LD_ERROR_WHERE  272
+#define LD_ERRORS_TIMES 1024
 
 /* An error that nothing caught. */
 struct ld_error {
@@ -30,10 +31,15 @@ struct ld_errors {
     struct ld_text first; /* with its traceback */
     struct ld_text last;  /* without */
     double last_time;     /* Unix time */
+    uint64_t *
+        times; /* of the last LD_ERRORS_TIMES, ld_time_coarse, in a ring; NULL: there were none, or no memory */
 };
 
 /* Log, count and keep an error. */
 void ld_errors_note(struct ld_errors *errors, const struct ld_error *error);
+
+/* How many there were in the last NS nanoseconds. Where so many times are not kept, their rate is taken for all. */
+uint64_t ld_errors_count_since(const struct ld_errors *errors, uint64_t ns);
 
 /* Free what is kept. */
 void ld_errors_fini(struct ld_errors *errors);

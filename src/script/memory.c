@@ -188,6 +188,13 @@ int ld_memory_add(struct ld_memory *memory, const struct ld_memory_file *file) {
     return 0;
 }
 
+/* Add the files of another memory. */
+void ld_memory_fill(struct ld_memory *memory, const struct ld_memory *other) {
+    for (size_t i = 0; i < other->count; i++) {
+        ld_memory_add(memory, other->files[i]); /* unless it is there */
+    }
+}
+
 /* Whether what is missing is noted. */
 bool ld_memory_wants_missing(const struct ld_memory *memory) {
     return memory->wants_missing;

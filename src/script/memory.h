@@ -48,6 +48,9 @@ int ld_memory_note(struct ld_memory *memory, enum ld_memory_kind kind, const cha
  * that was noted, -E2BIG if there is no room. */
 int ld_memory_add(struct ld_memory *memory, const struct ld_memory_file *file);
 
+/* Add the files of OTHER that were not noted here; what there is no room or memory for is left out. */
+void ld_memory_fill(struct ld_memory *memory, const struct ld_memory *other);
+
 /* Whether what is missing is noted. */
 bool ld_memory_wants_missing(const struct ld_memory *memory);
 

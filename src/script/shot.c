@@ -14,6 +14,9 @@
 #include "script/caller.h"
 #include "script/interrupt.h"
 
+static const char stuck_reason[] =
+    "interrupted, as it held the loop while its code is on probation";
+
 /* Who may use the trace. */
 enum owner { SHOOTER_HAS_NONE, SHOOTER_HAS_ONE };
 
@@ -170,7 +173,10 @@ static const char *find_reason(const struct ld_script *script, unsigned wants) {
     if ((wants & LD_SHOT_CALLER) != 0 && caller != NULL && atomic_load(&caller->is_due)) {
         return caller->reason;
     }
-    return (wants & LD_SHOT_INTERRUPT) != 0 ? atomic_load(&shot.reason) : NULL;
+    if ((wants & LD_SHOT_INTERRUPT) != 0) {
+        return atomic_load(&shot.reason);
+    }
+    return (wants & LD_SHOT_STUCK) != 0 && script->on_probation ? stuck_reason : NULL;
 }
 
 /* Be shot. */
@@ -188,6 +194,7 @@ static void be_shot(void) {
     bool is_c = shot.last_call == atomic_load(&shot.call) && hits == shot.last_hits;
     const char *reason = find_reason(script, wants);
     if (reason != NULL) {
+        script->was_stuck = script->was_stuck || reason == stuck_reason;
         script->interruption.reason = reason;
         ld_interrupt(script);
     } else if (script->interruption.running != NULL) {

@@ -17,6 +17,7 @@ enum {
     LD_SHOT_REPORT = 2,    /* log that too, once */
     LD_SHOT_INTERRUPT = 4, /* interrupt it */
     LD_SHOT_CALLER = 8,    /* interrupt it if it runs for a caller that is due */
+    LD_SHOT_STUCK = 16,    /* interrupt it if its script is on probation, which notes it */
 };
 
 /* What is to be done with the call number CALL (see ld_interrupt_calls), if it still runs. */

@@ -92,6 +92,20 @@ int ld_state_protect(struct ld_script *script, lua_CFunction function, void *arg
     return rc;
 }
 
+/* Collect all garbage. Runs protected. */
+static int collect(lua_State *L) {
+    lua_gc(L, LUA_GCCOLLECT);
+    return 0;
+}
+
+/* Collect garbage. */
+void ld_state_collect(struct ld_script *script, size_t enough) {
+    ld_state_protect(script, collect, NULL, NULL);
+    if (script->heap.size > enough) {
+        ld_state_protect(script, collect, NULL, NULL);
+    }
+}
+
 /* Make the shelf, empty. */
 static void make_shelf(lua_State *L, struct ld_script *script) {
     static const char key; /* of it in the registry, which keeps it */

@@ -43,19 +43,21 @@ struct ld_setup {
     struct ld_mail *mail; /* messages between workers; NULL once the host closes */
     struct ld_mail_drafts *mail_drafts;
     const struct ld_source *source;
-    const char *name;           /* the daemon's */
-    const char *run_dir;        /* of its pidfile; NULL: none */
-    const char *place;          /* the script's path, "(command line)" or "stdin" */
-    int worker;                 /* which of the workers this is, from 1 on; 1 without workers */
-    int workers;                /* how many there are, or are to be with the next generation */
+    const char *name;            /* the daemon's */
+    const char *run_dir;         /* of its pidfile; NULL: none */
+    const char *place;           /* the script's path, "(command line)" or "stdin" */
+    int worker;                  /* which of the workers this is, from 1 on; 1 without workers */
+    int workers;                 /* how many there are, or are to be with the next generation */
     struct ld_workers *channels; /* of a master to its workers; NULL for all others */
     bool *from_disk;             /* of a master: set: a worker that is started now is not made from a memory */
     struct ld_shares *shares;    /* of a master: the sockets of its workers */
     int workers_now;             /* of a master: how many there are until the next generation is the service */
     const struct ld_text *text;  /* of a master: the script, if it is neither a file nor one of the words; or NULL */
     char *const *worker_words;   /* of a master: what a worker is started by */
-    bool daemon;                /* not in the foreground */
-    bool dropped;               /* a keeper has the rights that were given up */
+    bool daemon;                 /* not in the foreground */
+    bool
+        holds_kept; /* the children that a generation keeps and the next did not ask for are held */
+    bool dropped;   /* a keeper has the rights that were given up */
     bool wait_ready;            /* ready only by lunad.ready() */
     char *const *words;         /* the command line: the script's arguments follow words[script] */
     int script;                 /* index of the script in words */
@@ -201,10 +203,12 @@ struct ld_script {
     } messages;
 
     enum ld_chunk chunk;
-    bool said_ready;        /* lunad.ready() was called */
-    bool gave_up;           /* a supervisor of it has */
-    bool is_being_replaced; /* a reload is under way: what it hands on is not read */
-    bool exited;            /* by os.exit, in whatever stage: nothing of it runs from then on */
+    bool said_ready;         /* lunad.ready() was called */
+    bool gave_up;            /* a supervisor of it has */
+    bool is_being_replaced;  /* a reload is under way: what it hands on is not read */
+    bool on_probation;       /* the service, until it has proved itself; read by a signal handler */
+    volatile bool was_stuck; /* then: a callback was interrupted, as it held the loop */
+    bool exited;             /* by os.exit, in whatever stage: nothing of it runs from then on */
     bool halted; /* nothing of it is called until it is closed: the loop turns for the last time */
     unsigned wants;  /* of enum ld_want */
     int exit_status; /* that it wants */
@@ -218,6 +222,10 @@ struct ld_script {
 /* Make the Lua state of a script, with all libraries; 0 or -ENOMEM, with the reason in WHY. It is to be
  * closed in either case. */
 int ld_state_open(struct ld_script *script, struct ld_text *why);
+
+/* Collect garbage: once, and if the heap has more than ENOUGH bytes then, once more, which frees what had a
+ * finalizer. Outside of any task. */
+void ld_state_collect(struct ld_script *script, size_t enough);
 
 /* Close it, if there is one. */
 void ld_state_close(struct ld_script *script);

@@ -89,10 +89,10 @@ static void test_reload(void) {
     int new = ask("new", true);
     CHECK(is_same(kept, same));
     CHECK_INT(3, count());
-    ld_listeners_commit(set);
+    ld_listeners_commit(set, false);
     CHECK_INT(2, count());
     CHECK(exists("kept") && exists("new") && !exists("old"));
-    ld_listeners_commit(set); /* a generation that asks for nothing */
+    ld_listeners_commit(set, false); /* a generation that asks for nothing */
     CHECK_INT(0, count());
     CHECK(!exists("kept") && !exists("new"));
     close(kept);
@@ -124,7 +124,7 @@ static void test_queue_lives_on(void) {
     int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(connect(client, (struct sockaddr *)&address, sizeof address) == 0);
     int fd = ask("a", true);
-    ld_listeners_commit(set);
+    ld_listeners_commit(set, false);
     int accepted = accept(fd, NULL, NULL);
     CHECK(accepted >= 0);
     close(accepted);
@@ -146,7 +146,7 @@ static void test_inherited(void) {
     CHECK_INT(1, count());
     CHECK(ld_listeners_describe(set, 0, &facts) && facts.inherited);
     CHECK_STR("fd:http", facts.address);
-    ld_listeners_commit(set); /* it stays although it was not asked for */
+    ld_listeners_commit(set, false); /* it stays although it was not asked for */
     CHECK_INT(1, count());
     close(by_name);
     close(by_address);
@@ -183,9 +183,9 @@ static void test_number(void) {
     CHECK((fcntl(fd, F_GETFL) & O_NONBLOCK) != 0);
     CHECK(ld_listeners_describe(set, 0, &facts) && facts.inherited && facts.fd != fd);
     CHECK_INT(1, count());
-    ld_listeners_commit(set);
+    ld_listeners_commit(set, false);
     CHECK_INT(1, count());
-    ld_listeners_commit(set); /* a generation that does not ask for it */
+    ld_listeners_commit(set, false); /* a generation that does not ask for it */
     CHECK_INT(0, count());
     int third = ask_number(fd, false); /* but the process still has it */
     CHECK(is_same(third, fd));
