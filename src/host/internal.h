@@ -106,7 +106,6 @@ struct ld_reload {
     uint64_t rolled_back; /* of them */
     uint64_t ends;        /* how many have ended, in whatever way, but trials */
     bool last_ok;
-    bool last_rolled_back;
     double last_time; /* Unix time; 0: none yet */
     double last_ms;
     struct ld_text last_error;

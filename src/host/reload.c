@@ -110,7 +110,6 @@ static void note_end(struct ld_host *host, bool ok) {
     struct ld_reload *reload = &host->reload;
     reload->last_ms = end_phase(host);
     reload->last_ok = ok;
-    reload->last_rolled_back = reload->is_rollback;
     reload->rolled_back += reload->is_rollback;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     reload->ends++;
@@ -127,7 +126,6 @@ void ld_reload_note_refused(struct ld_host *host) {
     reload->ends++;
     reload->failed++;
     reload->last_ok = false;
-    reload->last_rolled_back = false;
     reload->last_time = (double)ld_time_real() / LD_TIME_SECOND;
     reload->last_ms = 0;
     ld_text_clear(&reload->last_error);

@@ -39,13 +39,12 @@ const char *ld_snapshot_state(const struct ld_host *host) {
 static json_t *report_reloads(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     json_t *report =
-        json_pack("{s:I, s:I, s:I}", "ok", (json_int_t)reload->ok, "failed",
-                  (json_int_t)reload->failed, "rolled_back", (json_int_t)reload->rolled_back);
+        json_pack("{s:I, s:I}", "ok", (json_int_t)reload->ok, "failed", (json_int_t)reload->failed);
     json_t *last = json_null();
     if (reload->last_time > 0) {
-        last = json_pack("{s:b, s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "rolled_back",
-                         reload->last_rolled_back, "error", json_text_or_null(&reload->last_error),
-                         "time", reload->last_time, "ms", reload->last_ms);
+        last = json_pack("{s:b, s:o, s:f, s:f}", "ok", reload->last_ok, "error",
+                         json_text_or_null(&reload->last_error), "time", reload->last_time, "ms",
+                         reload->last_ms);
     }
     json_object_set_new(report, "last", last);
     return report;
@@ -65,9 +64,10 @@ static json_t *report_probation(const struct ld_host *host) {
 /* Report where the code is from: that of which generation it is, and a file that is another on disk. */
 static json_t *report_code(struct ld_host *host) {
     const char *differs = ld_disk_differs(host);
-    return json_pack("{s:i, s:b, s:b, s:o}", "generation",
+    return json_pack("{s:i, s:b, s:I, s:b, s:o}", "generation",
                      (int)(host->code != 0 ? host->code : host->script->generation), "from_memory",
-                     host->script->recall != NULL, "disk_differs", differs != NULL, "file",
+                     host->script->recall != NULL, "rolled_back",
+                     (json_int_t)host->reload.rolled_back, "disk_differs", differs != NULL, "file",
                      differs != NULL ? ld_json_string(differs) : json_null());
 }
 

@@ -177,8 +177,10 @@ static void add_history(struct ld_text *text, const json_t *report) {
     const json_t *errors = json_object_get(report, "errors");
     const json_t *last = json_object_get(reloads, "last");
     if (json_is_object(last)) {
-        long long undone = integer_of(reloads, "rolled_back");
-        bool was_undone = json_is_true(json_object_get(last, "rolled_back"));
+        static const char words[] = "rolled back ";
+        long long undone = integer_of(json_object_get(report, "code"), "rolled_back");
+        const char *error = json_string_value(json_object_get(last, "error"));
+        bool was_undone = error != NULL && strncmp(error, words, strlen(words)) == 0;
         ld_text_format(text, "\n  reloads   %lld ok, %lld refused", integer_of(reloads, "ok"),
                        integer_of(reloads, "failed") - undone);
         if (undone > 0) {
