@@ -27,6 +27,7 @@ struct header {
     unsigned long long time; /* Unix time in milliseconds */
     unsigned long long sizes[LD_STATE_PARTS];
     unsigned long long sum;
+    size_t length; /* of the line; 0: it is damaged */
 };
 
 #define FORMAT 1
@@ -60,19 +61,20 @@ static size_t write_header(const struct header *header, char line[HEADER_MOST]) 
     return (size_t)size;
 }
 
-/* Read the first line from the beginning of a file, SIZE bytes of it: its length, 0 if there is none. No other line
- * is taken than the one that would be written. */
-static size_t read_header(struct header *header, const char *bytes, size_t size) {
+/* Read the first line from the beginning of a file, SIZE bytes of it. No other line is taken than the one that would be
+ * written. */
+static void read_header(struct header *header, const char *bytes, size_t size) {
     char text[HEADER_MOST] = "";
     char again[HEADER_MOST];
     memcpy(text, bytes, size < sizeof text ? size : sizeof text - 1);
+    header->length = 0;
     if (sscanf(text, "lunad-state %u %64s %llu %llx %llx %llx %llx", &header->format, header->name,
                &header->time, &header->sizes[0], &header->sizes[1], &header->sizes[2],
-               &header->sum) != 7) {
-        return 0;
+               &header->sum) == 7) {
+        size_t length = write_header(header, again);
+        bool is_same = strncmp(text, again, length) == 0 && ld_parse_is_name(header->name);
+        header->length = is_same ? length : 0;
     }
-    size_t length = write_header(header, again);
-    return strncmp(text, again, length) == 0 && ld_parse_is_name(header->name) ? length : 0;
 }
 
 /* Check what a file is before anything of it is read: not a pipe that waits, not what another user has made for us,
@@ -99,26 +101,24 @@ static int open_file(int dir, const char *name) {
     return fd < 0 ? -errno : fd;
 }
 
-/* Check that the text of a file begins as one of SERVICE does; its first line, and the length of that. */
+/* Check that the text of a file begins as one of SERVICE does; its first line. */
 static int check_owner(const struct ld_text *text, const char *path, const char *service,
-                       struct header *header, size_t *length, struct ld_text *why) {
+                       struct header *header, struct ld_text *why) {
     size_t size = sizeof mark - 1;
-    *length = 0;
     if (text->size < size || memcmp(text->data, mark, size) != 0) {
         return refuse(-EPERM, path, "it is not a state file of lunad: it is left as it is", why);
     }
-    *length = read_header(header, text->data, text->size);
-    if (*length > 0 && header->format != FORMAT) {
+    read_header(header, text->data, text->size);
+    if (header->length > 0 && header->format != FORMAT) {
         ld_text_format(why, "%s: it has format %u, and this lunad reads format %d", path,
                        header->format, FORMAT);
         return -EPERM;
     }
-    if (*length > 0 && strcmp(header->name, service) != 0) {
-        ld_text_format(
-            why,
-            "%s: it is the state of \"%s\", not of \"%s\": give another file (or, to take it over, "
-            "change the name in its first line)",
-            path, header->name, service);
+    if (header->length > 0 && strcmp(header->name, service) != 0) {
+        ld_text_format(why,
+                       "%s: it is the state of \"%s\", not of \"%s\": give another file (or, to "
+                       "take it over, change the name in its first line)",
+                       path, header->name, service);
         return -EPERM;
     }
     return 0;
@@ -126,18 +126,19 @@ static int check_owner(const struct ld_text *text, const char *path, const char 
 
 /* Find the parts in the text of a file. */
 static int find_parts(struct ld_state_file *file, const char *path, const struct header *header,
-                      size_t length, struct ld_text *why) {
-    uint64_t left = file->text.size - length;
-    char *at = file->text.data + length;
+                      struct ld_text *why) {
+    uint64_t left = file->text.size - header->length;
+    char *at = file->text.data + header->length;
     for (int i = 0; i < LD_STATE_PARTS; i++) {
-        if (length == 0 || header->sizes[i] > left) {
+        if (header->length == 0 || header->sizes[i] > left) {
             return refuse(-EBADMSG, path, "it is damaged: it is cut off", why);
         }
         file->parts[i] = (struct ld_text){.data = at, .size = (size_t)header->sizes[i]};
         at += header->sizes[i];
         left -= header->sizes[i];
     }
-    uint64_t sum = add_to_sum(SUM_START, file->text.data + length, file->text.size - length);
+    uint64_t sum =
+        add_to_sum(SUM_START, file->text.data + header->length, file->text.size - header->length);
     if (left > 0 || sum != header->sum) {
         return refuse(-EBADMSG, path, "it is damaged: its bytes are not those that were written",
                       why);
@@ -151,7 +152,6 @@ static int read_file(struct ld_state_file *file, int fd, const char *path, const
                      struct ld_text *why) {
     struct stat facts;
     struct header header = {0};
-    size_t length;
     int rc = check_facts(fd, path, &facts, why);
     if (rc < 0) {
         return rc;
@@ -160,8 +160,8 @@ static int read_file(struct ld_state_file *file, int fd, const char *path, const
     if (rc < 0) {
         return fail(rc, path, "it cannot be read", why);
     }
-    rc = check_owner(&file->text, path, service, &header, &length, why);
-    return rc == 0 ? find_parts(file, path, &header, length, why) : rc;
+    rc = check_owner(&file->text, path, service, &header, why);
+    return rc == 0 ? find_parts(file, path, &header, why) : rc;
 }
 
 /* Read a state file. */
@@ -270,41 +270,50 @@ static int put_aside(const struct ld_state_draft *draft, struct ld_text *why) {
     return rc < 0 ? fail(rc, draft->path, "it is damaged, and cannot be put aside", why) : 0;
 }
 
-/* Look at what has the name now: 1 if it has the same parts, 0 if it may be replaced. What is not ours never is. */
-static int compare(const struct ld_state_draft *draft, struct ld_text *why) {
-    struct header header = {0};
-    struct stat facts;
+/* Read the first line of what has the name now, if it is ours, and the size of the whole. */
+static int look(const struct ld_state_draft *draft, int fd, struct header *header, uint64_t *size,
+                struct ld_text *why) {
+    struct stat facts = {0};
     char bytes[HEADER_MOST];
-    size_t length;
-    int fd = open_file(draft->dir, draft->name);
-    if (fd < 0) {
-        return fd == -ENOENT
-                   ? 0
-                   : fail(fd, draft->path, "it cannot be opened, and is not replaced", why);
-    }
     int rc = check_facts(fd, draft->path, &facts, why);
-    ssize_t size = rc == 0 ? read(fd, bytes, sizeof bytes) : 0;
-    close(fd);
-    if (rc == 0 && size < 0) {
-        rc = fail(-errno, draft->path, "it cannot be read, and is not replaced", why);
-    }
-    if (rc == 0) {
-        const struct ld_text text = {.data = bytes, .size = (size_t)size};
-        rc = check_owner(&text, draft->path, draft->service, &header, &length, why);
-    }
     if (rc < 0) {
         return rc;
     }
-    if (length == 0) { /* it was damaged since it was read */
+    *size = (uint64_t)facts.st_size;
+    ssize_t count = read(fd, bytes, sizeof bytes);
+    if (count < 0) {
+        return fail(-errno, draft->path, "it cannot be read, and is not replaced", why);
+    }
+    const struct ld_text text = {.data = bytes, .size = (size_t)count};
+    return check_owner(&text, draft->path, draft->service, header, why);
+}
+
+/* Compare what has the name now: 1 if it has the same parts, 0 if it may be replaced. What is not ours never is. */
+static int compare(const struct ld_state_draft *draft, struct ld_text *why) {
+    struct header header = {0};
+    uint64_t size = 0;
+    int fd = open_file(draft->dir, draft->name);
+    if (fd == -ENOENT) {
+        return 0;
+    }
+    if (fd < 0) {
+        return fail(fd, draft->path, "it cannot be opened, and is not replaced", why);
+    }
+    int rc = look(draft, fd, &header, &size, why);
+    close(fd);
+    if (rc < 0) {
+        return rc;
+    }
+    if (header.length == 0) { /* it was damaged since it was read */
         return put_aside(draft, why);
     }
-    uint64_t total = length;
+    uint64_t total = header.length;
     bool is_same = header.sum == draft->sum;
     for (int i = 0; i < LD_STATE_PARTS; i++) {
         total += draft->sizes[i];
         is_same = is_same && header.sizes[i] == draft->sizes[i];
     }
-    return is_same && (uint64_t)facts.st_size == total;
+    return is_same && size == total;
 }
 
 /* Bring the draft to the disk, and give it its name. */

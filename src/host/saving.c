@@ -339,7 +339,7 @@ void ld_saving_finish(struct ld_host *host) {
     struct ld_saving *saving = &host->saving;
     const char *path = host->service->state_path;
     struct ld_text why = {0};
-    uint64_t size;
+    uint64_t size = 0;
     if (path == NULL || !host->was_ready || host->script == NULL) {
         return;
     }

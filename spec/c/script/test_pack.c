@@ -35,10 +35,11 @@ static void end(void) {
 
 /* Push what a chunk returns in FROM. */
 static void push(const char *chunk) {
-    if (luaL_dostring(from, chunk) != LUA_OK || lua_gettop(from) != 2) {
+    bool ok = luaL_dostring(from, chunk) == LUA_OK && lua_gettop(from) == 2;
+    if (!ok) {
         printf("    %s: %s\n", chunk, lua_tostring(from, -1));
-        REQUIRE(false);
     }
+    REQUIRE(ok);
 }
 
 /* Pack what a chunk returns. */
@@ -100,7 +101,7 @@ static void check_damage(const char *bytes, size_t size, const char *expected) {
     free(copy);
 }
 
-#define CHECK_DAMAGE(bytes, expected) check_damage("LDP\1" bytes, sizeof bytes + 3, expected)
+#define CHECK_DAMAGE(bytes, expected) check_damage("LDP\1" bytes, sizeof(bytes) + 3, expected)
 
 static void test_plain(void) {
     begin();
@@ -323,6 +324,12 @@ static void test_damage(void) {
     end();
 }
 
+/* Flip a bit. */
+static void flip(struct ld_text *bytes, size_t bit) {
+    unsigned char *byte = (unsigned char *)bytes->data + bit / 8;
+    *byte = (unsigned char)(*byte ^ 1U << bit % 8);
+}
+
 /* Every beginning of packed data is refused, and every byte may be any other without harm. */
 static void test_torn(void) {
     struct ld_text bytes = {0};
@@ -337,10 +344,10 @@ static void test_torn(void) {
         ld_text_clear(&why);
     }
     for (size_t i = 0; i < bytes.size * 8; i++) {
-        bytes.data[i / 8] ^= (char)(1 << i % 8);
+        flip(&bytes, i);
         int rc = ld_unpack_value(to, bytes.data, bytes.size, &why);
         CHECK(rc == 0 ? ld_text_is_empty(&why) : !ld_text_is_empty(&why));
-        bytes.data[i / 8] ^= (char)(1 << i % 8);
+        flip(&bytes, i);
         lua_settop(to, 1);
         ld_text_clear(&why);
     }
