@@ -167,10 +167,13 @@ describe("--state", function()
     for i = 1, 2 do
       local torn = file():sub(1, -1 - i)
       box:write("data/s.state", torn)
-      start()
+      local restart = i == 1 and "always" or "no"
+      local result = box:lunad("start", "--state", "data/s.state", "--restart", restart, "s.lua")
       assert.equal("begun 1, stops nil, sessions 1, stopped nil, shared true", ask "report()")
       local kept = box:path "data/s.state.damaged." .. i
-      local words = "it is damaged: it is cut off; it is kept as " .. kept
+      local words = "it is damaged: it is cut off; it is kept as " .. kept .. ", and this start has no state"
+      assert.equal(0, result.code)
+      assert.truthy(result.err:find("lunad: s: " .. box:path "data/s.state: " .. words, 1, true), result.err)
       assert.truthy(box:status("s").state_file.error:find(words, 1, true))
       assert.equal(torn, support.read(kept))
       box:ok("stop", "s")

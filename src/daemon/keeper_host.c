@@ -60,9 +60,10 @@ void ld_keeper_host_report(struct ld_keeper *keeper, enum ld_start_report_kind k
     }
 }
 
-/* Note that the host is ready, and tell everyone who waits for that. The service manager is told by this
- * process, because it may listen to no other: this is the main process until it knows the host. */
-static void note_ready(struct ld_keeper *keeper) {
+/* Note that the host is ready, and tell everyone who waits for that; TEXT is what a person should know of it.
+ * The service manager is told by this process, because it may listen to no other: this is the main process
+ * until it knows the host. */
+static void note_ready(struct ld_keeper *keeper, const char *text) {
     struct ld_service *service = keeper->service;
     if (!keeper->ready) {
         keeper->ready = true;
@@ -73,7 +74,7 @@ static void note_ready(struct ld_keeper *keeper) {
         ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_TOLD, "", 0, -1);
         ld_service_announce(service);
     }
-    ld_keeper_host_report(keeper, LD_START_REPORT_READY, "");
+    ld_keeper_host_report(keeper, LD_START_REPORT_READY, text);
 }
 
 /* Note why the host could not start. */
@@ -130,7 +131,7 @@ static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
         answer(keeper, packet->number, ld_hold_log_rotate(keeper->service));
         ld_log_reopen(); /* the old file is not to be held by this process, which has it too */
     } else if (strcmp(packet->word, LD_KEEPER_WORD_READY) == 0) {
-        note_ready(keeper);
+        note_ready(keeper, packet->text);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FINISHED) == 0) {
         ld_keeper_host_report(keeper, LD_START_REPORT_FINISHED, "");
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FAILED) == 0) {

@@ -10,7 +10,7 @@
 #include "base/text.h"
 
 enum ld_start_report_kind {
-    LD_START_REPORT_READY = 'r',    /* status: the daemon's pid, for people */
+    LD_START_REPORT_READY = 'r', /* status: the daemon's pid; text: a warning, or ""; for people */
     LD_START_REPORT_FINISHED = 'f', /* the script has already finished */
     LD_START_REPORT_FAILED = 'e',   /* status: the exit status to take; text: why */
     LD_START_REPORT_BORN = 'b',     /* the first: the kernel says who sends it */

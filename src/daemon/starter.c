@@ -125,6 +125,9 @@ static int conclude(struct start *start) {
     const struct ld_start_report *report = &start->report;
     switch (report->kind) {
     case LD_START_REPORT_READY:
+        if (!ld_text_is_empty(&report->text)) {
+            ld_say_error("%s: %s", name, ld_text_string(&report->text));
+        }
         ld_say("%s: started (pid %d)", name, report->status);
         return 0;
     case LD_START_REPORT_FINISHED:
