@@ -52,6 +52,15 @@ describe("--state", function()
     box:wait_gone(pid)
   end
 
+  -- Wait until the keeper has started a second host.
+  local function wait_next(pid, keeper)
+    support.wait_for("the next host", function()
+      local next = math.tointeger(tonumber(box:read "run/s.pid" or ""))
+      local _, starts = box:log("s"):gsub("lunad: started", "")
+      return next and next ~= pid and next ~= keeper and starts == 2
+    end)
+  end
+
   it("hands what is there at the end of a stop to the next start", function()
     start()
     local status = box:status "s"
@@ -83,12 +92,25 @@ describe("--state", function()
     wait_saved("s", wait_saved("s", box:status("s").state_file.time).time) -- one that began after it
     assert.truthy(box:ok("status", "s"):find("data/s.state, 1 KiB, saved [%d.]+s ago\n"))
     kill(pid)
-    support.wait_for("the next host", function()
-      local next = math.tointeger(tonumber(box:read "run/s.pid" or ""))
-      local _, starts = box:log("s"):gsub("lunad: started", "")
-      return next and next ~= pid and next ~= keeper and starts == 2
-    end)
+    wait_next(pid, keeper)
     assert.equal("begun 2, stops nil, sessions 3, stopped nil, shared true", ask "report()")
+  end)
+
+  it("saves nothing of code that is on probation", function()
+    local pid = start(nil, "--state-every", "0.05", "--restart", "always", "--probation", "60")
+    local keeper = support.parent_of(pid)
+    wait_saved()
+    box:write("s.lua", COUNTER .. "state.begun = 1000")
+    box:ok("signal", "s", "HUP")
+    box:wait_log("s", "generation 2 is on probation")
+    box:write("s.lua", COUNTER .. "state.begun = 2000")
+    box:ok("signal", "s", "HUP")
+    box:wait_log("s", "generation 3 is on probation")
+    ask "lunad.sleep(0.3)" -- many intervals
+    box:write("s.lua", COUNTER)
+    kill(pid)
+    wait_next(pid, keeper)
+    assert.equal("begun 2, stops nil, sessions 2, stopped nil, shared true", ask "report()")
   end)
 
   it("leaves a file as it is when nothing has changed", function()

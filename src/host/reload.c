@@ -345,10 +345,12 @@ static void commit(struct ld_host *host) {
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);
+    if (!is_unproved || host->probation.phase == LD_PROBATION_NONE) { /* else OLD is unproved too */
+        ld_saving_commit(host, old);
+    }
     if (is_unproved) {
         ld_probation_begin(host, old);
     }
-    ld_saving_commit(host, old);
     ld_retired_begin(host,
                      old); /* before the waiters are told: its own listeners are closed then */
     if (is_unproved) {

@@ -259,7 +259,8 @@ static void give_up_asking(struct ld_host *host) {
  * proved itself. */
 static bool is_unsettled(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
-    return reload->phase != LD_RELOAD_NONE || reload->asked || reload->later_holder != NULL;
+    return reload->phase != LD_RELOAD_NONE || reload->asked || reload->later_holder != NULL ||
+           host->probation.phase != LD_PROBATION_NONE;
 }
 
 /* End what takes too long. */
