@@ -24,7 +24,7 @@ struct row {
     setter *set;
     size_t offset;
     const char *wants; /* what a good value is; for a choice, the choices separated by "|" */
-    const char *help;  /* NULL: it is not shown */
+    const char *help;
 };
 
 /* The field of a row in OPTIONS. */
@@ -282,9 +282,9 @@ static const struct row rows[] = {
     {"restart", 0, "no|on-failure|always", SERVICE, set_choice, AT(restart), "no|on-failure|always",
      "a keeper starts it again when it has failed, or also when it has finished (default: no)"},
     {"workers", 0, "N|auto", SERVICE, set_workers, AT(workers), workers_wants,
-     NULL},
+     "run N processes of it behind one name, or one for each processor (default: 1)"},
     {"workers", 0, "N|auto", LD_OPTIONS_TRIAL, set_workers, AT(workers), workers_wants,
-     NULL},
+     "have so many workers from now on (default: as many as now)"},
     {"notify-fd", 0, "FD", SERVICE, set_fd, AT(notify_fd), "a descriptor above 2",
      "write a newline to this inherited descriptor when ready (s6, dinit), and close it"},
     {"path", 0, "PATH", SERVICE | LD_OPTIONS_SEARCH, set_text, AT(path), path_wants,
@@ -563,7 +563,7 @@ void ld_options_fini(struct ld_options *options) {
 void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_option_form *option),
                      void *arg) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
-        if (belongs(&rows[i], groups) && rows[i].help != NULL) {
+        if (belongs(&rows[i], groups)) {
             each(arg, &(struct ld_option_form){.name = rows[i].name,
                                                .letter = rows[i].letter,
                                                .value = rows[i].value,
@@ -577,7 +577,7 @@ void ld_options_each(unsigned groups, void (*each)(void *arg, const struct ld_op
 void ld_options_add_help(struct ld_text *help, unsigned groups) {
     for (size_t i = 0; i < LD_COUNT(rows); i++) {
         const struct row *row = &rows[i];
-        if (!belongs(row, groups) || row->help == NULL) {
+        if (!belongs(row, groups)) {
             continue;
         }
         char left[64] = "    ";
