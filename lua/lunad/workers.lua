@@ -165,8 +165,8 @@ end
 -- Handle what a worker says.
 local function on_worker(worker, word, text, number)
   local slot = slots[worker]
-  if not slot then
-    return
+  if not slot or (not slot.child and word ~= "start") then
+    return -- the process may be one that the generation before has started
   end
   if word == "ready" then
     slot.state = "ready"
