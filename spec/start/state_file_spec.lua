@@ -213,9 +213,10 @@ describe("--state", function()
       box:write("data/s.state", text)
       uv.fs_chmod(box:path "data/s.state", tonumber("600", 8))
       local err = box:refused(1, "start", "--state", "data/s.state", box:write("s.lua", COUNTER))
-      assert.truthy(err:find(box:path "data/s.state: " .. words, 1, true), err)
+      assert.truthy(err:find("lunad: --state: " .. box:path "data/s.state: " .. words, 1, true), err)
       assert.equal(text, file())
     end
+    box:refused(2, "start", "--state", "data/s.state", "-") -- which has no name
     uv.fs_chmod(box:path "data/s.state", tonumber("666", 8))
     local err = box:refused(1, "start", "--state", "data/s.state", "s.lua")
     assert.truthy(err:find("others may write it", 1, true), err)

@@ -324,7 +324,8 @@ static int find_workers(struct ld_service *service, struct ld_text *why) {
     own->recycle_memory = 0;
     own->slow = 0;
     own->on_error = LD_ON_ERROR_CONTINUE;
-    own->start_timeout = 4 * own->start_timeout + MASTER_S; /* to give a state and to load, the first one alone */
+    own->start_timeout =
+        4 * own->start_timeout + MASTER_S; /* to give a state and to load, the first one alone */
     own->stop_timeout += MASTER_S;
     service->options = own;
     return 0;
@@ -333,7 +334,17 @@ static int find_workers(struct ld_service *service, struct ld_text *why) {
 /* Find the file of --state. A master has none: its workers have one each. */
 static int find_state(struct ld_service *service, struct ld_text *why) {
     const char *path = service->options->state;
-    if (path == NULL || service->is_master) {
+    const char *operand = operand_of(service);
+    if (path == NULL) {
+        return 0;
+    }
+    if (service->options->name == NULL && (operand == NULL || is_stream(operand))) {
+        ld_text_puts(why,
+                     "--state: the next start of this script would have another name, as it is "
+                     "not in a file: give one by --name");
+        return 2;
+    }
+    if (service->is_master) {
         return 0;
     }
     service->state_path = ld_paths_absolute(path);

@@ -403,24 +403,31 @@ static int probe(const struct ld_service *service, struct ld_text *why) {
     return rc < 0 ? -1 : 0;
 }
 
-/* Read the file for the first generation. */
-int ld_saving_load(struct ld_host *host, struct ld_script *script, struct ld_text *why) {
+/* Take what was read. */
+static int take_file(struct ld_host *host, struct ld_script *script,
+                     const struct ld_state_file *file, struct ld_text *why) {
+    struct ld_text reason = {0};
+    host->saving.size = file->text.size;
+    host->saving.time = file->time;
+    int rc = hand_over(script, file, &reason);
+    if (rc == 0) {
+        ld_log(LD_LOG_INFO, "state of %.1f s ago: %zu bytes",
+               (double)ld_time_real() / LD_TIME_SECOND - file->time, file->text.size);
+    } else {
+        ld_text_format(why, "%s: it cannot be handed to the script: %s", host->service->state_path,
+                       ld_text_string(&reason));
+    }
+    ld_text_fini(&reason);
+    return rc;
+}
+
+/* Read the file for the first generation; the reason without what it is about. */
+static int load(struct ld_host *host, struct ld_script *script, struct ld_text *why) {
     const struct ld_service *service = host->service;
     struct ld_state_file file;
-    if (service->state_path == NULL) {
-        return 0;
-    }
     int rc = ld_state_file_read(&file, service->state_path, find_owner(service), why);
     if (rc == 0) {
-        rc = hand_over(script, &file, why);
-        host->saving.size = file.text.size;
-        host->saving.time = file.time;
-        if (rc == 0) {
-            ld_log(LD_LOG_INFO, "state of %.1f s ago: %zu bytes",
-                   (double)ld_time_real() / LD_TIME_SECOND - file.time, file.text.size);
-        } else {
-            ld_text_format(why, " (of the state in %s)", service->state_path);
-        }
+        rc = take_file(host, script, &file, why);
     } else if (rc == -EBADMSG) {
         rc = put_aside(host, why);
     } else if (rc == -ENOENT) {
@@ -428,6 +435,17 @@ int ld_saving_load(struct ld_host *host, struct ld_script *script, struct ld_tex
     }
     ld_state_file_fini(&file);
     return rc == 0 ? probe(service, why) : -1;
+}
+
+/* Read the file for the first generation. */
+int ld_saving_load(struct ld_host *host, struct ld_script *script, struct ld_text *why) {
+    struct ld_text reason = {0};
+    int rc = host->service->state_path != NULL ? load(host, script, &reason) : 0;
+    if (rc < 0) {
+        ld_text_format(why, "--state: %s", ld_text_string(&reason));
+    }
+    ld_text_fini(&reason);
+    return rc;
 }
 
 /* Report on the file. */
