@@ -95,6 +95,9 @@ local function on_exit(slot, exit)
     local what = slot.is_told_to_stop and "was stopped" or "has finished"
     core.log.info(("worker %d %s"):format(slot.worker, what))
   elseif lunad.generation > 1 or master.is_ready then
+    if core.is_service() then
+      core.note_unproved(("worker %d %s"):format(slot.worker, how))
+    end
     schedule(slot, how)
   else
     slot.state = "ended"
@@ -222,7 +225,7 @@ local function prepare(slot)
   end
   last_number = last_number + 1
   slot.number = lunad.generation * 100000 + last_number
-  local sent, why = core.tell_worker(slot.worker, "prepare", tostring(master.count), slot.number)
+  local sent, why = core.prepare_worker(slot.worker, slot.number)
   if not sent then
     return false, why
   end
@@ -324,7 +327,9 @@ local function continue()
     end
   end
   local failed, why
-  if #up > 0 then
+  if core.is_rollback() then -- each goes back by itself
+    core.log.debug("the workers go back to the code before")
+  elseif #up > 0 then
     failed, why = first_then_all(up, prepare)
   else
     core.start_from_disk()

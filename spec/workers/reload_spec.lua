@@ -86,6 +86,25 @@ describe("a reload of workers", function()
     assert.matches("it has no workers", box:refused(1, "reload", "--workers", "2", "s-1"))
   end)
 
+  it("is undone in all of them when the code of one fails its probation, or that one is killed", function()
+    workers.start(box, 2, "print('good', lunad.worker) lunad.on_reload(function() return 1 end)")
+    local function undo(text, why)
+      box:write("s.lua", support.BEAT .. text)
+      local message = box:refused(1, "reload", "--probation", "30", "s")
+      assert.matches("rolled back after .-: generation %d has the code of generation %d: worker 2 ?:? ?" .. why, message)
+      support.wait_for("all to be as before", function()
+        local _, one = box:log("s"):gsub("s%-1: good", "")
+        local _, two = box:log("s"):gsub("s%-2: good", "")
+        return one == two and one > 1
+      end)
+    end
+    undo("if lunad.worker == 2 then lunad.after(0.01, function() error 'boom' end) end", ".*s%.lua:1: boom")
+    assert.same({ 3, 3, 3 }, generations("s", "s-1", "s-2"))
+    undo("if lunad.worker == 2 then lunad.after(0.01, function() lunad.kill(lunad.pid, 'KILL') end) end",
+      "was killed by SIGKILL")
+    assert.equal("running", box:status("s").state)
+  end)
+
   it("brings back workers that only crashed with the old code", function()
     workers.start(box, 2, "if lunad.worker == 2 then lunad.after(0.01, function() os.exit(1) end) end")
     box:wait_log("s", "worker 2 exited with status 1; starting it again in 0.2 s")

@@ -103,6 +103,32 @@ static int l_is_service(lua_State *L) {
     return 1;
 }
 
+/* prepare_worker(worker, number) -> true | nil, error, code: have it make the next generation ready, and hold it. */
+static int l_prepare_worker(lua_State *L) {
+    int worker = check_worker(L, 1);
+    int rc = ld_workers_send(channels_of(L), worker, (unsigned long)luaL_checkinteger(L, 2),
+                             "prepare", ld_state_script(L)->setup->prepare);
+    if (rc < 0) {
+        return lx_fail(L, rc, "worker %d", worker);
+    }
+    lua_pushboolean(L, 1);
+    return 1;
+}
+
+/* is_rollback() -> boolean: whether this generation goes back to the code before */
+static int l_is_rollback(lua_State *L) {
+    lua_pushboolean(L, *ld_state_script(L)->setup->is_rollback);
+    return 1;
+}
+
+/* note_unproved(text): a worker has ended; if its code is on probation, it has failed that. */
+static int l_note_unproved(lua_State *L) {
+    struct ld_text *unproved = ld_state_script(L)->setup->unproved;
+    ld_text_clear(unproved);
+    ld_text_puts(unproved, luaL_checkstring(L, 1));
+    return 0;
+}
+
 /* start_from_disk(): workers that are started from now on, until the reload is over, are not made from a memory. */
 static int l_start_from_disk(lua_State *L) {
     *ld_state_script(L)->setup->from_disk = true;
@@ -186,6 +212,9 @@ static const luaL_Reg own[] = {
     {"limit_workers", l_limit_workers},
     {"count_waiting", l_count_waiting},
     {"is_serving", l_is_serving},
+    {"prepare_worker", l_prepare_worker},
+    {"is_rollback", l_is_rollback},
+    {"note_unproved", l_note_unproved},
     {"is_service", l_is_service},
     {"start_from_disk", l_start_from_disk},
     {"fail", l_fail},

@@ -256,6 +256,8 @@ struct ld_host {
         struct ld_shares *shares;
         bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
+        struct ld_text unproved; /* not empty: why the code of a worker has failed its probation */
+        char prepare[48];        /* what workers are told when they are to prepare */
         int wanted; /* how many workers there are to be after the next reload; 0: as many as now */
     } master;
     struct {
@@ -265,6 +267,7 @@ struct ld_host {
         bool is_held;            /* the new generation is ready */
         bool was_told;           /* to commit it */
         bool is_said_by_master;  /* why the reload is refused */
+        struct ld_text unproved; /* not empty: the code has failed its probation, and the master does not know */
         int before;              /* how many workers there were */
         size_t told;             /* how many files the memory had that the master was told of */
     } worker;

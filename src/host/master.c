@@ -174,6 +174,12 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
         ld_shares_settle(host->master.shares, worker);
         ld_workers_note_serving(host->master.channels, worker);
     }
+    if (strcmp(copy.word, LD_WORKERS_WORD_UNPROVED) == 0) {
+        ld_text_clear(&host->master.unproved);
+        ld_text_format(&host->master.unproved, "worker %d: %s", worker, copy.text);
+        ld_alarm_wake_at(host, 0);
+        return;
+    }
     bool have_changed = strcmp(copy.word, LD_WORKERS_WORD_CHANGED) == 0;
     if (have_changed && host->reload.phase != LD_RELOAD_NONE) {
         return; /* another worker was faster; what changes now, this one sees after its reload */
@@ -292,6 +298,8 @@ void ld_master_close(struct ld_host *host) {
     }
     free(host->master.workers);
     host->master.workers = NULL;
+    ld_text_fini(&host->master.unproved);
+    ld_text_fini(&host->worker.unproved);
     if (host->master.channels != NULL) {
         ld_workers_close(host->master.channels);
         host->master.channels = NULL;
@@ -317,6 +325,14 @@ void ld_master_begin(struct ld_host *host) {
         host->setup.workers = host->master.wanted;
         host->master.wanted = 0;
     }
+    snprintf(host->master.prepare, sizeof host->master.prepare, "%d %.3f", host->setup.workers,
+             ld_probation_seconds(host));
+    if (host->master.channels != NULL && host->reload.is_rollback) {
+        for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+            ld_workers_send(host->master.channels, worker, 0, LD_WORKERS_WORD_UNPROVED,
+                            ld_text_string(&host->probation.why));
+        }
+    }
 }
 
 /* Let the workers commit. */
@@ -324,10 +340,15 @@ void ld_master_commit(struct ld_host *host) {
     if (host->master.channels == NULL) {
         return;
     }
+    bool is_unproved = ld_probation_seconds(host) > 0;
     host->service->workers = host->setup.workers_now = host->setup.workers;
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         struct ld_master_worker *known = &host->master.workers[worker];
+        if (host->reload.is_rollback || (is_unproved && known->memory >= 0)) {
+            keep(&known->next, -1); /* in force is what was, until a worker says otherwise */
+            continue;
+        }
         keep(&known->memory, known->next); /* without one it is made from that of another one */
         known->next = -1;
     }

@@ -127,6 +127,10 @@ bool ld_probation_fail(struct ld_host *host, const char *why) {
     probation->wants = host->script->wants;
     ld_text_clear(&probation->why);
     ld_text_puts(&probation->why, why);
+    if (host->service->worker > 0) { /* then all workers go back */
+        ld_text_clear(&host->worker.unproved);
+        ld_text_puts(&host->worker.unproved, why);
+    }
     ld_sentry_note_probation(host->sentry, false);
     ld_log_with(LD_LOG_ERROR, &probation->why,
                 "generation %u failed its probation after %.1f s, going back to the code of "

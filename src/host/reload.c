@@ -36,7 +36,7 @@ void ld_reload_ask_again(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
     if (!ld_reload_is_asked(host)) {
         reload->asked = true;
-        reload->later_keeps_code = host->script->recall != NULL;
+        reload->later_keeps_code = host->script->recall != NULL || host->service->worker > 0;
     }
 }
 

@@ -178,6 +178,10 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (ld_worker_orders_step(host)) {
         ld_host_signals_on_stop(host);
     }
+    if (!ld_text_is_empty(&host->master.unproved)) {
+        ld_probation_fail(host, ld_text_string(&host->master.unproved));
+        ld_text_clear(&host->master.unproved);
+    }
     if (host->master.wants_reload) {
         host->master.wants_reload = false;
         ld_reload_ask(host, NULL);

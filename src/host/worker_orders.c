@@ -15,7 +15,9 @@ static bool tell_held(struct ld_waiter *waiter, json_t *part) {
     struct ld_host *host = LD_CONTAINER_OF(waiter, struct ld_host, worker.waiter);
     bool is_committed = json_is_true(json_object_get(part, "committed"));
     json_decref(part);
-    if (is_committed) { /* and on probation: the verdict follows */
+    if (is_committed) { /* and on probation: all of them, as one */
+        host->worker.is_asked = false;
+        ld_reload_forget(host, waiter);
         return ld_worker_tell(host, 0, LD_WORKERS_WORD_COMMITTED, "", -1) == 0;
     }
     host->worker.is_held = true;
@@ -47,13 +49,25 @@ static void tell_end(struct ld_waiter *waiter, json_t *verdict) {
     json_decref(verdict);
 }
 
+/* Read "WORKERS PROBATION"; false for anything else. */
+static bool read_prepare(const struct ld_packet *packet, long *workers, double *probation) {
+    char text[48] = "";
+    memcpy(text, packet->text, packet->size < sizeof text ? packet->size : 0);
+    char *space = strchr(text, ' ');
+    if (space == NULL) {
+        return false;
+    }
+    *space = '\0';
+    return ld_parse_whole(text, 1, LD_WORKERS_MAX, workers) &&
+           ld_parse_seconds(space + 1, probation);
+}
+
 /* Begin to prepare a reload. */
 static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     long workers;
-    char text[16] = "";
-    memcpy(text, packet->text, packet->size < sizeof text ? packet->size : 0);
+    double probation;
     if (host->worker.is_asked || host->state != LD_HOST_RUNNING ||
-        !ld_parse_whole(text, 1, LD_WORKERS_MAX, &workers)) {
+        !read_prepare(packet, &workers, &probation)) {
         ld_worker_tell(host, packet->number, LD_WORKERS_WORD_REFUSED,
                        host->worker.is_asked ? "it is still busy with the reload before"
                                              : "it is stopping",
@@ -68,6 +82,7 @@ static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     host->setup.workers = (int)workers;
     host->worker.waiter =
         (struct ld_waiter){.done = tell_end, .can_tell = can_tell, .tell = tell_held};
+    ld_reload_note_probation(host, probation);
     ld_reload_ask_held(host, &host->worker.waiter);
 }
 
@@ -102,6 +117,9 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
         commit(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
         abandon(host);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_UNPROVED) == 0) {
+        ld_probation_fail(host, packet->text);
+        ld_text_clear(&host->worker.unproved);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {
         ld_log_reopen();
     } else if (strcmp(packet->word, LD_KEEPER_WORD_SOCKET) == 0 && packet->fd >= 0) {
@@ -149,6 +167,11 @@ bool ld_worker_orders_step(struct ld_host *host) {
         return false;
     }
     bool is_over = ld_keeper_channel_is_behind() && ld_worker_orders_hear(host);
+    if (!ld_text_is_empty(&host->worker.unproved)) {
+        ld_worker_tell(host, 0, LD_WORKERS_WORD_UNPROVED, ld_text_string(&host->worker.unproved),
+                       -1);
+        ld_text_clear(&host->worker.unproved);
+    }
     bool is_whole = host->was_ready && host->reload.phase == LD_RELOAD_NONE;
     if (is_whole && host->state == LD_HOST_RUNNING &&
         ld_memory_count(ld_probation_in_force(host)) != host->worker.told) {

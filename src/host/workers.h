@@ -6,7 +6,8 @@
 
 #include "host/internal.h"
 
-/* From the master, with a number: make the next generation ready, for as many workers as the text says, and hold it. */
+/* From the master, with a number: make the next generation ready, and hold it; the text is "WORKERS PROBATION", how
+ * many there are to be, and for how many seconds the code is on probation. */
 #define LD_WORKERS_WORD_PREPARE "prepare"
 
 /* From the worker, with that number: it is held, with an image of its memory; or it is refused, for the reason in the
@@ -26,6 +27,10 @@
  * any more. */
 #define LD_WORKERS_WORD_LISTEN   "listen"
 #define LD_WORKERS_WORD_UNLISTEN "unlisten"
+
+/* From the worker: its code has failed its probation, for the reason in the text. From the master: that of a worker
+ * has, and all go back. */
+#define LD_WORKERS_WORD_UNPROVED "unproved"
 
 /* From the worker: what it is made of now, as an image; and that the service is to be reloaded. */
 #define LD_WORKERS_WORD_MEMORY "memory"

@@ -49,6 +49,9 @@ struct ld_setup {
     int worker;                  /* which of the workers this is, from 1 on; 1 without workers */
     int workers;                 /* how many there are, or are to be with the next generation */
     struct ld_workers *channels; /* of a master to its workers; NULL for all others */
+    const char *prepare;         /* of a master: what workers are told when they are to prepare */
+    const bool *is_rollback;     /* of a master: the next generation goes back to the code before */
+    struct ld_text *unproved;    /* of a master: why the code of a worker has failed its probation */
     bool *from_disk;             /* of a master: set: a worker that is started now is not made from a memory */
     struct ld_shares *shares;    /* of a master: the sockets of its workers */
     int workers_now;             /* of a master: how many there are until the next generation is the service */
