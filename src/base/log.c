@@ -609,6 +609,11 @@ int ld_log_rotated_fd(uint64_t *count) {
     return logger.limit < UINT64_MAX ? logger.fd : -1;
 }
 
+/* The descriptor of the file. */
+int ld_log_fd(void) {
+    return logger.open && logger.config.sink == LD_LOG_FILE ? logger.fd : -1;
+}
+
 /* Whether lines go to a regular file. */
 bool ld_log_is_file(void) {
     return logger.open && logger.config.sink == LD_LOG_FILE && !logger.may_block;

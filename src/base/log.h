@@ -25,7 +25,7 @@ struct ld_log_config {
     int fd;            /* of a stderr sink: where else to write; 0: to stderr */
     const char *path;  /* of a file sink, or of the socket of syslog (NULL: /dev/log); copied */
     const char *ident; /* of a syslog sink; copied */
-    int worker;        /* which of the workers that share the log this process is: messages of lunad say so; 0: none */
+    int worker; /* which of the workers that share the log this process is: messages of lunad say so; 0: none */
     uint64_t
         max_size; /* of a file sink: it is rotated before a line makes it larger; 0: it is not */
     ld_log_opener *opener; /* how a file sink is opened; NULL: by path */
@@ -47,6 +47,9 @@ void ld_log_set_rotator(ld_log_opener *rotator, void *arg);
 /* Rotate the file if that is due because of what others have written to it: what goes to descriptors 1 and 2
  * by other ways is not counted. */
 void ld_log_check_size(void);
+
+/* The descriptor of a file sink, or -1. */
+int ld_log_fd(void);
 
 /* The descriptor of a file sink that is rotated, or -1, with how many files were opened so far. */
 int ld_log_rotated_fd(uint64_t *count);

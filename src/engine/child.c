@@ -8,70 +8,19 @@
  *
  * A stream may outlive the child, because grandchildren inherit it: so we never wait for
  * its end alone. A stream that we are not reading at the moment is never given up. */
-#include "engine/child.h"
+#include "engine/child_state.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/base.h"
-#include "base/text.h"
-#include "engine/log_lines.h"
-#include "engine/pipes.h"
 #include "posix/process.h"
 
 #define LINGER_MS 1000
-
-enum life { LIFE_RUNNING, LIFE_LINGERING, LIFE_FINISHED };
-
-/* What the timer is for. */
-enum deadline { TO_TERM, TO_KILL, TO_GIVE_UP };
-
-struct ld_child {
-    struct ld_children *children;
-    TAILQ_ENTRY(ld_child) link;
-    struct ld_watch watch;
-    uv_timer_t timer;
-    struct ld_inlet input;
-    struct ld_outlet outputs[2];  /* stdout, stderr */
-    struct ld_log_lines lines[2]; /* what of them goes to the log */
-    struct ld_child_ready ready;
-    bool to_log[2];
-    unsigned open_handles;
-    enum life life;
-    enum deadline deadline;
-    uint64_t kill_after_ms;
-    uint64_t mark;
-    uint64_t started;
-    uint64_t ended;
-    struct ld_exit exit;
-    bool timed_out;
-    bool detached;
-    const struct ld_child_ops *ops; /* NULL: released */
-    void *owner;
-    void *claimant;             /* or NULL */
-    bool parked;                /* it has no owner, and may get one; the ops are the claimant's */
-    struct ld_text partials[2]; /* while it is parked */
-    char *name;
-    char *command;
-    char *identity; /* or NULL */
-    unsigned restarts;
-    bool has_last;
-    struct ld_exit last;
-};
-
-struct ld_children {
-    uv_loop_t *loop;
-    struct ld_reaper *reaper;
-    TAILQ_HEAD(, ld_child) list;
-    size_t count;
-    int null_fd;
-    char *name;
-};
 
 /* Make the set of children. */
 struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, const char *name) {
@@ -93,13 +42,14 @@ struct ld_children *ld_children_new(uv_loop_t *loop, struct ld_reaper *reaper, c
 
 /* Free a child when nothing refers to it. */
 static void free_if_done(struct ld_child *child) {
-    if (child->life != LIFE_FINISHED || child->open_handles > 0 || child->ops != NULL) {
+    if (child->life != LD_CHILD_FINISHED || child->open_handles > 0 || child->ops != NULL) {
         return;
     }
     ld_log_lines_fini(&child->lines[0]);
     ld_log_lines_fini(&child->lines[1]);
     ld_text_fini(&child->partials[0]);
     ld_text_fini(&child->partials[1]);
+    ld_text_fini(&child->held_input);
     free(child->name);
     free(child->command);
     free(child->identity);
@@ -119,7 +69,7 @@ static void on_timer_closed(uv_handle_t *handle) {
 }
 
 /* Close everything that is still open. */
-static void close_all(struct ld_child *child) {
+void ld_child_state_close(struct ld_child *child) {
     ld_pipes_close_inlet(&child->input);
     ld_pipes_close_outlet(&child->outputs[0]);
     ld_pipes_close_outlet(&child->outputs[1]);
@@ -143,10 +93,10 @@ static void deliver(struct ld_child *child, int stream, const char *bytes, size_
 
 /* Finish a child that is reaped and whose output is all handed on. */
 static void finish(struct ld_child *child) {
-    child->life = LIFE_FINISHED;
+    child->life = LD_CHILD_FINISHED;
     TAILQ_REMOVE(&child->children->list, child, link);
     child->children->count--;
-    close_all(child);
+    ld_child_state_close(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
     if (child->parked) {
@@ -155,7 +105,10 @@ static void finish(struct ld_child *child) {
     } else if (ops != NULL) {
         ops->on_finished(child->owner);
     }
-    if (ops != NULL && claimant != NULL) {
+    if (ops == NULL && claimant != NULL) { /* of an earlier program: nobody else is told */
+        ops = child->claim_ops;
+    }
+    if (claimant != NULL && ops != NULL) {
         ops->on_finished(claimant);
     }
 }
@@ -172,11 +125,11 @@ static bool is_flowing(const struct ld_outlet *output) {
 
 /* Whether a stop has to wait for the child. */
 bool ld_child_is_awaited(const struct ld_child *child) {
-    if (child->life == LIFE_LINGERING) {
+    if (child->life == LD_CHILD_LINGERING) {
         bool flows = is_flowing(&child->outputs[0]) || is_flowing(&child->outputs[1]);
         return flows && uv_hrtime() - child->ended < LINGER_MS * UINT64_C(1000000);
     }
-    return child->life == LIFE_RUNNING;
+    return child->life == LD_CHILD_RUNNING;
 }
 
 /* Whether one of them must be waited for. */
@@ -190,9 +143,20 @@ bool ld_children_are_awaited(struct ld_children *children) {
     return false;
 }
 
+/* Whether one lingers. */
+bool ld_children_are_lingering(const struct ld_children *children) {
+    const struct ld_child *child;
+    TAILQ_FOREACH(child, &children->list, link) {
+        if (child->life == LD_CHILD_LINGERING) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Finish the child if it is reaped and no output is to come. */
 static void finish_if_over(struct ld_child *child) {
-    if (child->life == LIFE_LINGERING && is_over(&child->outputs[0]) &&
+    if (child->life == LD_CHILD_LINGERING && is_over(&child->outputs[0]) &&
         is_over(&child->outputs[1])) {
         finish(child);
     }
@@ -201,7 +165,8 @@ static void finish_if_over(struct ld_child *child) {
 static void on_timer(uv_timer_t *timer);
 
 /* Set what happens to the child in MS milliseconds. */
-static void set_deadline(struct ld_child *child, enum deadline deadline, uint64_t ms) {
+void ld_child_state_set_deadline(struct ld_child *child, enum ld_child_deadline deadline,
+                                 uint64_t ms) {
     child->deadline = deadline;
     uv_update_time(child->timer.loop);
     uv_timer_start(&child->timer, on_timer, ms + 1, 0); /* whole milliseconds: never early */
@@ -224,7 +189,7 @@ static void give_up_outputs(struct ld_child *child) {
         is_held |= output->open && !was_held;
     }
     if (is_held) {
-        set_deadline(child, TO_GIVE_UP, LINGER_MS);
+        ld_child_state_set_deadline(child, LD_CHILD_TO_GIVE_UP, LINGER_MS);
     }
     finish_if_over(child);
 }
@@ -233,27 +198,27 @@ static void give_up_outputs(struct ld_child *child) {
 static void on_timer(uv_timer_t *timer) {
     struct ld_child *child = timer->data;
     switch (child->deadline) {
-    case TO_TERM:
+    case LD_CHILD_TO_TERM:
         child->timed_out = true;
         ld_child_end(child);
         break;
-    case TO_KILL:
+    case LD_CHILD_TO_KILL:
         ld_child_kill(child, SIGKILL);
         break;
-    case TO_GIVE_UP:
+    case LD_CHILD_TO_GIVE_UP:
         give_up_outputs(child);
         break;
     }
 }
 
 /* Handle the reaping. */
-static void on_reaped(struct ld_watch *watch, const struct ld_exit *exit) {
+void ld_child_state_on_reaped(struct ld_watch *watch, const struct ld_exit *exit) {
     struct ld_child *child = LD_CONTAINER_OF(watch, struct ld_child, watch);
     child->exit = *exit;
     child->ended = uv_hrtime();
-    child->life = LIFE_LINGERING;
+    child->life = LD_CHILD_LINGERING;
     uv_timer_stop(&child->timer);
-    set_deadline(child, TO_GIVE_UP, LINGER_MS);
+    ld_child_state_set_deadline(child, LD_CHILD_TO_GIVE_UP, LINGER_MS);
     finish_if_over(child);
 }
 
@@ -333,7 +298,7 @@ static int spawn_and_watch(struct ld_child *child, const struct ld_spawn *spawn,
     child->started = uv_hrtime();
     int rc = ld_spawn_start(spawn, &pid, &pidfd, step);
     if (rc == 0) {
-        child->watch.on_exit = on_reaped;
+        child->watch.on_exit = ld_child_state_on_reaped;
         child->ready.pid = pid;
         rc = ld_reaper_watch(child->children->reaper, &child->watch, pid, pidfd);
         if (rc < 0) { /* its end would go unnoticed: kill it */
@@ -395,8 +360,8 @@ static char *join_words(char *const *argv) {
 }
 
 /* Make a child that does not run yet; NULL when memory ran out. */
-static struct ld_child *make_child(struct ld_children *children,
-                                   const struct ld_child_config *config) {
+struct ld_child *ld_child_state_make(struct ld_children *children,
+                                     const struct ld_child_config *config) {
     struct ld_child *child = calloc(1, sizeof *child);
     if (child == NULL) {
         return NULL;
@@ -450,7 +415,7 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
         ld_pipes_read(&child->outputs[i]);
     }
     if (config->timeout_ms > 0) {
-        set_deadline(child, TO_TERM, config->timeout_ms);
+        ld_child_state_set_deadline(child, LD_CHILD_TO_TERM, config->timeout_ms);
     }
 }
 
@@ -458,13 +423,13 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
 int ld_child_start(struct ld_children *children, const struct ld_child_config *config,
                    struct ld_child **out, const char **step) {
     *step = "malloc";
-    struct ld_child *child = make_child(children, config);
+    struct ld_child *child = ld_child_state_make(children, config);
     struct ld_spawn_fd *fds = calloc(config->spawn.fd_count + 3, sizeof *fds);
     if (child == NULL || fds == NULL) {
         free(fds);
         if (child != NULL) {
-            child->life = LIFE_FINISHED;
-            close_all(child);
+            child->life = LD_CHILD_FINISHED;
+            ld_child_state_close(child);
         }
         return -ENOMEM;
     }
@@ -475,8 +440,8 @@ int ld_child_start(struct ld_children *children, const struct ld_child_config *c
     close_their_ends(child, fds);
     free(fds);
     if (rc < 0) {
-        child->life = LIFE_FINISHED;
-        close_all(child);
+        child->life = LD_CHILD_FINISHED;
+        ld_child_state_close(child);
         return rc;
     }
     enter_set(child, config);
@@ -489,7 +454,7 @@ void ld_child_release(struct ld_child *child) {
     child->ops = NULL;
     child->owner = NULL;
     child->parked = false;
-    if (child->life == LIFE_FINISHED) {
+    if (child->life == LD_CHILD_FINISHED) {
         free_if_done(child);
         return;
     }
@@ -547,18 +512,19 @@ void ld_child_abandon(struct ld_child *child) {
 
 /* Fill in the facts of a child. */
 void ld_child_describe(const struct ld_child *child, struct ld_child_facts *facts) {
-    uint64_t until = child->life == LIFE_RUNNING ? uv_hrtime() : child->ended;
+    uint64_t until = child->life == LD_CHILD_RUNNING ? uv_hrtime() : child->ended;
     *facts = (struct ld_child_facts){.name = child->name,
                                      .command = child->command,
                                      .pid = child->watch.pid,
                                      .mark = child->mark,
                                      .start = child->started,
-                                     .running = child->life == LIFE_RUNNING,
+                                     .running = child->life == LD_CHILD_RUNNING,
                                      .detached = child->detached,
                                      .keep = child->identity != NULL,
                                      .parked = child->parked,
                                      .restarts = child->restarts,
                                      .ready = child->ready.state,
+                                     .is_relic = child->is_relic,
                                      .has_ready_socket = child->ready.fd > 0,
                                      .has_last = child->has_last,
                                      .last = child->last,
@@ -603,10 +569,28 @@ void ld_child_claim(struct ld_child *child, void *claimant) {
     child->claimant = claimant;
 }
 
+/* Write what could not be written to a child of an earlier program before its new owner was known. */
+static void write_held(struct ld_child *child) {
+    struct ld_text held = child->held_input;
+    child->held_input = (struct ld_text){0};
+    child->is_relic = false;
+    if (held.size > 0) {
+        ld_child_write(child, held.data, held.size);
+    }
+    if (child->held_end) {
+        ld_pipes_finish(&child->input);
+    }
+    if (held.size > 0 && ld_child_unwritten(child) == 0) {
+        on_drained(&child->input);
+    }
+    ld_text_fini(&held);
+}
+
 /* Make the claimant the owner. */
 void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
                         enum ld_ready_kind ready_kind) {
     child->ready.kind = ready_kind;
+    child->ops = child->ops != NULL ? child->ops : child->claim_ops;
     child->owner = child->claimant;
     child->claimant = NULL;
     child->parked = false;
@@ -614,12 +598,24 @@ void ld_child_hand_over(struct ld_child *child, const bool to_log[2],
         child->to_log[i] = to_log[i];
         ld_pipes_unhold(&child->outputs[i], ~0U);
     }
+    if (child->is_relic) {
+        write_held(child);
+    }
+}
+
+/* Give up a relic: end it, and log its output. */
+void ld_child_state_end_relic(struct ld_child *child) {
+    write_held(child);
+    if (!child->detached) {
+        ld_child_end(child);
+    }
+    ld_child_release(child);
 }
 
 /* Continue after a hand-over. */
 void ld_child_settle(struct ld_child *child) {
-    if (child->life == LIFE_LINGERING) {
-        set_deadline(child, TO_GIVE_UP, LINGER_MS);
+    if (child->life == LD_CHILD_LINGERING) {
+        ld_child_state_set_deadline(child, LD_CHILD_TO_GIVE_UP, LINGER_MS);
     }
     finish_if_over(child);
 }
@@ -640,7 +636,11 @@ void ld_child_put_output(struct ld_child *child, int stream, const char *bytes, 
 
 /* Signal the child's group. Once the child is reaped, its pid may belong to another process. */
 int ld_child_kill(struct ld_child *child, int signo) {
-    return child->life == LIFE_RUNNING ? ld_process_kill_group(child->watch.pid, signo) : -ESRCH;
+    if (child->is_foreign) {
+        return child->watch.pidfd >= 0 ? ld_process_signal(child->watch.pidfd, signo) : -ESRCH;
+    }
+    return child->life == LD_CHILD_RUNNING ? ld_process_kill_group(child->watch.pid, signo)
+                                           : -ESRCH;
 }
 
 /* Ask the child to end. A stopped one must be continued to see the signal. */
@@ -651,21 +651,26 @@ void ld_child_terminate(struct ld_child *child) {
 
 /* End the child. */
 void ld_child_end(struct ld_child *child) {
-    bool is_ending = uv_is_active((uv_handle_t *)&child->timer) && child->deadline == TO_KILL;
-    if (child->life == LIFE_RUNNING && !is_ending) {
+    bool is_ending =
+        uv_is_active((uv_handle_t *)&child->timer) && child->deadline == LD_CHILD_TO_KILL;
+    if (child->life == LD_CHILD_RUNNING && !is_ending) {
         ld_child_terminate(child);
-        set_deadline(child, TO_KILL, child->kill_after_ms);
+        ld_child_state_set_deadline(child, LD_CHILD_TO_KILL, child->kill_after_ms);
     }
 }
 
 /* Write to the child. */
 int ld_child_write(struct ld_child *child, const char *bytes, size_t size) {
-    return child->life == LIFE_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
+    if (child->is_relic && child->input.open) {
+        ld_text_add(&child->held_input, bytes, size);
+        return child->held_input.failed ? -ENOMEM : 0;
+    }
+    return child->life == LD_CHILD_RUNNING ? ld_pipes_write(&child->input, bytes, size) : -EPIPE;
 }
 
 /* Return the size of what is not written yet. */
 size_t ld_child_unwritten(const struct ld_child *child) {
-    return ld_pipes_unwritten(&child->input);
+    return child->held_input.size + ld_pipes_unwritten(&child->input);
 }
 
 /* Return the error that ended the writing. */
@@ -675,7 +680,11 @@ int ld_child_write_error(const struct ld_child *child) {
 
 /* Close stdin when everything is written. */
 void ld_child_close_stdin(struct ld_child *child) {
-    ld_pipes_finish(&child->input);
+    if (child->is_relic) {
+        child->held_end = true;
+    } else {
+        ld_pipes_finish(&child->input);
+    }
 }
 
 /* Hold an output back. */
@@ -703,7 +712,7 @@ size_t ld_children_count(const struct ld_children *children) {
 /* Find a running child by its pid. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid) {
     struct ld_watch *watch = ld_reaper_find(children->reaper, pid);
-    bool is_ours = watch != NULL && watch->on_exit == on_reaped;
+    bool is_ours = watch != NULL && watch->on_exit == ld_child_state_on_reaped;
     return is_ours ? LD_CONTAINER_OF(watch, struct ld_child, watch) : NULL;
 }
 

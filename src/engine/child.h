@@ -75,6 +75,7 @@ struct ld_child_facts {
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
     enum ld_ready ready;
+    bool is_relic; /* an earlier program in this process has started it, and nobody owns it */
     bool has_ready_socket; /* it was started with LD_READY_BY_NOTIFY */
     bool has_last;         /* it ran before, and ended like this: */
     struct ld_exit last;
@@ -97,6 +98,9 @@ size_t ld_children_count(const struct ld_children *children);
 
 /* Whether one that is not detached has not ended, or its owner has not been told of the end. */
 bool ld_children_are_awaited(struct ld_children *children);
+
+/* Whether one has ended whose output is still read. */
+bool ld_children_are_lingering(const struct ld_children *children);
 
 /* The running child PID, which leads a group of its own; NULL if it is not in the set. */
 struct ld_child *ld_children_find(struct ld_children *children, pid_t pid);

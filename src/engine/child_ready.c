@@ -170,12 +170,17 @@ static void on_handle_closed(uv_handle_t *handle) {
 /* Open the socket. */
 int ld_child_ready_open(struct ld_child_ready *ready, uv_loop_t *loop, const char *address) {
     int fd = make_socket(address);
-    if (fd < 0) {
-        return fd;
+    int rc = fd >= 0 ? ld_child_ready_adopt(ready, loop, fd) : fd;
+    if (rc < 0 && fd >= 0 && ready->fd != fd) {
+        close(fd);
     }
+    return rc;
+}
+
+/* Adopt a socket. */
+int ld_child_ready_adopt(struct ld_child_ready *ready, uv_loop_t *loop, int fd) {
     int rc = uv_poll_init(loop, &ready->poll, fd);
     if (rc < 0) {
-        close(fd);
         return rc;
     }
     ready->fd = fd;

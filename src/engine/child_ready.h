@@ -50,6 +50,9 @@ int ld_child_ready_make_address(char address[LD_READY_ADDRESS_SIZE]);
  * negative errno; it is to be closed in either case. */
 int ld_child_ready_open(struct ld_child_ready *ready, uv_loop_t *loop, const char *address);
 
+/* Use a socket that an earlier program in this process has opened; FD is taken over unless this fails. */
+int ld_child_ready_adopt(struct ld_child_ready *ready, uv_loop_t *loop, int fd);
+
 /* Close it, and forget the lines. */
 void ld_child_ready_close(struct ld_child_ready *ready);
 

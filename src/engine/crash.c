@@ -33,6 +33,7 @@ static struct {
     atomic_int owner;        /* the thread that reports its crash; 0: none */
     atomic_bool has_stopped; /* the main thread */
     struct ld_crash crash;
+    void (*divert)(int signo);
     jmp_buf recovery;             /* out of the part that is being written */
     volatile sig_atomic_t inside; /* a part */
 } state;
@@ -218,6 +219,11 @@ static void on_crash(int signo, siginfo_t *info, void *context) {
     } else if (is_sent(info) && self != state.thread) {
         pass_to_main(signo, info);
         errno = saved;
+    } else if (state.divert != NULL && self != atomic_load(&state.owner)) {
+        void (*divert)(int) = state.divert;
+        state.divert = NULL;
+        divert(signo);
+        let_die(signo, info); /* there was no other way */
     } else if (atomic_compare_exchange_strong(&state.owner, &nobody, self)) {
         state.crash = (struct ld_crash){.signo = signo,
                                         .info = info,
@@ -263,6 +269,11 @@ static int make_stack(void) {
     state.stack = stack;
     state.guard = guard;
     return 0;
+}
+
+/* Do something else than to report. */
+void ld_crash_divert(void (*function)(int signo)) {
+    state.divert = function;
 }
 
 /* Restore the actions. */

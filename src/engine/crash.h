@@ -54,4 +54,7 @@ bool ld_crash_stop_main(const struct ld_crash *crash);
 bool ld_crash_sigaction(int signo, const struct sigaction *action, struct sigaction *before,
                         int *result);
 
+/* In place of the report of the next crash, call FUNCTION in its handler, which need not return; NULL: report. */
+void ld_crash_divert(void (*function)(int signo));
+
 #endif

@@ -186,6 +186,11 @@ bool ld_guest_is_alive(const struct ld_guest *guest) {
     return uv_loop_alive(&guest->loop);
 }
 
+/* Whether a request is pending. */
+bool ld_guest_has_requests(const struct ld_guest *guest) {
+    return guest->loop.active_reqs.count > 0;
+}
+
 /* What a walk over the handles looks for, and finds. */
 struct search {
     int fd;

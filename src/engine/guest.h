@@ -28,6 +28,9 @@ void ld_guest_arm_all(void);
 /* Whether anything is left on it that keeps a loop alive: handles, requests, handles that close. */
 bool ld_guest_is_alive(const struct ld_guest *guest);
 
+/* Whether a request on it is pending: what a thread does (a file, a name), or a write. */
+bool ld_guest_has_requests(const struct ld_guest *guest);
+
 /* How many handles are open on it. */
 size_t ld_guest_count(const struct ld_guest *guest);
 

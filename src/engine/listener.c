@@ -124,6 +124,40 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, int number, con
     return 0;
 }
 
+/* Note the file of a socket again, if it is still the same. */
+static void note_file_again(struct listener *listener, const struct ld_listener_facts *facts) {
+    struct ld_address address;
+    struct ld_socket_file *file = &listener->file;
+    if (facts->has_file && ld_address_parse(facts->address, &address) &&
+        ld_socket_file_note(file, &address, NULL) &&
+        (file->device != (dev_t)facts->device || file->inode != (ino_t)facts->inode)) {
+        ld_socket_file_forget(file);
+    }
+}
+
+/* Take over a socket from an earlier program. */
+int ld_listeners_restore(struct ld_listeners *listeners, const struct ld_listener_facts *facts) {
+    struct listener *listener = add(listeners, facts->fd, facts->address);
+    if (listener == NULL) {
+        return -ENOMEM;
+    }
+    listener->number = facts->number;
+    listener->inherited = facts->inherited;
+    listener->by_service = true; /* until the new generation is the service */
+    note_file_again(listener, facts);
+    return 0;
+}
+
+/* Close all sockets, whose files stay. */
+void ld_listeners_leave(struct ld_listeners *listeners) {
+    while (listeners->first != NULL) {
+        struct listener *listener = listeners->first;
+        listeners->first = listener->next;
+        ld_socket_file_forget(&listener->file);
+        free_listener(listener);
+    }
+}
+
 /* The number in "fd:NUMBER", or -1. */
 static int number_of(const char *text) {
     long number;
@@ -259,9 +293,9 @@ int ld_listeners_ask(struct ld_listeners *listeners, const char *address,
     if (listener == NULL) {
         int number = number_of(address);
         int rc = listeners->source != NULL ? obtain(listeners, address, options, &listener)
-                 : number >= 0 ? adopt(listeners, address, number, &listener)
-                 : is_named  ? -ENOENT
-                             : make(listeners, address, &parsed, options, &listener);
+                 : number >= 0             ? adopt(listeners, address, number, &listener)
+                 : is_named                ? -ENOENT
+                                           : make(listeners, address, &parsed, options, &listener);
         if (listener == NULL) {
             return rc;
         }
@@ -447,7 +481,12 @@ bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
         *facts = (struct ld_listener_facts){.address = listener->address,
                                             .fd = listener->fd,
                                             .inherited = listener->inherited,
-                                            .held = listener->held && !listener->by_service};
+                                            .held = listener->held && !listener->by_service,
+                                            .stays = listener->stays,
+                                            .number = listener->number,
+                                            .has_file = listener->file.noted,
+                                            .device = listener->file.device,
+                                            .inode = listener->file.inode};
     }
     return listener != NULL;
 }

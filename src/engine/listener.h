@@ -37,6 +37,14 @@ int ld_listeners_inherit(struct ld_listeners *listeners, int fd, int number, con
 /* Whether a socket that existed before is bound to ADDRESS, or is named by it. */
 bool ld_listeners_has(const struct ld_listeners *listeners, const char *address);
 
+/* Take over a socket that an earlier program in this process has listened on, as ld_listeners_describe
+ * said; its generation is to ask for it. 0 or a negative errno. */
+struct ld_listener_facts;
+int ld_listeners_restore(struct ld_listeners *listeners, const struct ld_listener_facts *facts);
+
+/* In a process that shares the sockets with another, which goes on with them: close all. */
+void ld_listeners_leave(struct ld_listeners *listeners);
+
 /* Get a new descriptor for ADDRESS, making the socket if there is none yet; or for an inherited socket,
  * "fd:NAME" or "fd:NUMBER". NEXT: for the generation that is not the service yet. A descriptor, or a
  * negative errno: -EINVAL for an invalid address, -ENOENT for a name that was not passed; for a number
@@ -87,6 +95,11 @@ struct ld_listener_facts {
     int fd;
     bool inherited;
     bool held; /* no generation has asked for it */
+    bool stays;    /* it existed before the set, which was told so */
+    int number;    /* that the process was started with, or -1 */
+    bool has_file; /* of a Unix socket, which is ours to remove: */
+    unsigned long long device;
+    unsigned long long inode;
 };
 bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
                            struct ld_listener_facts *facts);

@@ -17,9 +17,11 @@
 #define PIECE_MAX 0x40000000U /* libuv counts bytes in an unsigned */
 
 /* A write that did not go through at once. */
-struct pending {
+struct ld_pipes_pending {
     uv_write_t request;
+    STAILQ_ENTRY(ld_pipes_pending) link;
     struct ld_inlet *inlet;
+    size_t size;
     char bytes[];
 };
 
@@ -42,6 +44,18 @@ static int open_pipe(uv_loop_t *loop, uv_pipe_t *pipe, bool writing, int *theirs
 static void on_outlet_closed(uv_handle_t *handle) {
     struct ld_outlet *outlet = LD_CONTAINER_OF(handle, struct ld_outlet, pipe);
     outlet->on_closed(outlet->owner);
+}
+
+/* Give our end of a pipe that exists to libuv; 0 or a negative errno. */
+static int adopt_pipe(uv_loop_t *loop, uv_pipe_t *pipe, int fd) {
+    uv_pipe_init(loop, pipe, 0);
+    return uv_pipe_open(pipe, fd);
+}
+
+/* Adopt an outlet. */
+int ld_pipes_adopt_outlet(struct ld_outlet *outlet, uv_loop_t *loop, int fd) {
+    outlet->open = true;
+    return adopt_pipe(loop, &outlet->pipe, fd);
 }
 
 /* Open an outlet. */
@@ -130,7 +144,15 @@ static void on_inlet_closed(uv_handle_t *handle) {
 int ld_pipes_open_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs) {
     int rc = open_pipe(loop, &inlet->pipe, true, theirs);
     inlet->open = *theirs >= 0;
+    STAILQ_INIT(&inlet->pending);
     return rc;
+}
+
+/* Adopt an inlet. */
+int ld_pipes_adopt_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int fd) {
+    inlet->open = true;
+    STAILQ_INIT(&inlet->pending);
+    return adopt_pipe(loop, &inlet->pipe, fd);
 }
 
 /* Close an inlet. */
@@ -159,8 +181,9 @@ static void settle(struct ld_inlet *inlet) {
 
 /* Handle the end of a write. */
 static void on_written(uv_write_t *request, int status) {
-    struct pending *pending = LD_CONTAINER_OF(request, struct pending, request);
+    struct ld_pipes_pending *pending = LD_CONTAINER_OF(request, struct ld_pipes_pending, request);
     struct ld_inlet *inlet = pending->inlet;
+    STAILQ_REMOVE_HEAD(&inlet->pending, link); /* writes end in the order in which they began */
     free(pending);
     if (status == UV_ECANCELED) {
         return; /* it is closing */
@@ -171,18 +194,20 @@ static void on_written(uv_write_t *request, int status) {
 
 /* Queue what could not be written at once; its size, or a negative errno. */
 static int write_later(struct ld_inlet *inlet, const char *bytes, size_t size) {
-    struct pending *pending = malloc(sizeof *pending + size);
+    struct ld_pipes_pending *pending = malloc(sizeof *pending + size);
     if (pending == NULL) {
         return -ENOMEM;
     }
     memcpy(pending->bytes, bytes, size);
     pending->inlet = inlet;
+    pending->size = size;
     uv_buf_t buffer = uv_buf_init(pending->bytes, (unsigned)size);
     int rc = uv_write(&pending->request, (uv_stream_t *)&inlet->pipe, &buffer, 1, on_written);
     if (rc < 0) {
         free(pending);
         return rc;
     }
+    STAILQ_INSERT_TAIL(&inlet->pending, pending, link);
     return (int)size;
 }
 
@@ -208,6 +233,24 @@ int ld_pipes_write(struct ld_inlet *inlet, const char *bytes, size_t size) {
         size -= (size_t)taken;
     }
     return 0;
+}
+
+/* Add the bytes that wait: the last of those that were queued. */
+void ld_pipes_copy_unwritten(const struct ld_inlet *inlet, struct ld_text *text) {
+    const struct ld_pipes_pending *at;
+    size_t queued = 0;
+    if (!inlet->open) {
+        return;
+    }
+    STAILQ_FOREACH(at, &inlet->pending, link) {
+        queued += at->size;
+    }
+    size_t written = queued - ld_pipes_unwritten(inlet);
+    STAILQ_FOREACH(at, &inlet->pending, link) {
+        size_t skip = written < at->size ? written : at->size;
+        ld_text_add(text, at->bytes + skip, at->size - skip);
+        written -= skip;
+    }
 }
 
 /* Close when everything is written. */

@@ -5,7 +5,10 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <uv.h>
+
+#include "base/text.h"
 
 /* Called when a pipe's handle is closed. */
 typedef void ld_pipes_closed(void *owner);
@@ -21,8 +24,11 @@ struct ld_outlet {
     ld_pipes_closed *on_closed;
 };
 
+struct ld_pipes_pending;
+
 struct ld_inlet {
     uv_pipe_t pipe;
+    STAILQ_HEAD(, ld_pipes_pending) pending; /* writes that have not ended, if it is open */
     bool open;
     bool closing; /* when everything is written */
     int error;    /* what ended the writing */
@@ -35,6 +41,10 @@ struct ld_inlet {
  * to be closed in either case if it is open then. The callbacks and the owner must be set. */
 int ld_pipes_open_outlet(struct ld_outlet *outlet, uv_loop_t *loop, int *theirs);
 int ld_pipes_open_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int *theirs);
+
+/* The same with a pipe that exists: FD is our end, and is taken over unless this fails. */
+int ld_pipes_adopt_outlet(struct ld_outlet *outlet, uv_loop_t *loop, int fd);
+int ld_pipes_adopt_inlet(struct ld_inlet *inlet, uv_loop_t *loop, int fd);
 
 void ld_pipes_close_outlet(struct ld_outlet *outlet);
 void ld_pipes_close_inlet(struct ld_inlet *inlet);
@@ -56,6 +66,9 @@ int ld_pipes_write(struct ld_inlet *inlet, const char *bytes, size_t size);
 
 /* How many bytes wait. */
 size_t ld_pipes_unwritten(const struct ld_inlet *inlet);
+
+/* Add the bytes that wait to TEXT; they still wait. */
+void ld_pipes_copy_unwritten(const struct ld_inlet *inlet, struct ld_text *text);
 
 /* Close when everything is written. */
 void ld_pipes_finish(struct ld_inlet *inlet);

@@ -25,6 +25,7 @@ struct ld_reaper {
     struct epoll_event ended[BATCH]; /* those that are being handled */
     int ended_count;
     bool use_pidfds;
+    bool holds; /* no walk */
     uint64_t next_walk;
     bool (*is_foreign)(pid_t pid);
     struct ld_watch **buckets;
@@ -200,6 +201,9 @@ static void walk(struct ld_reaper *reaper) {
 /* Walk now, and note when the next walk may be. */
 static void walk_now(struct ld_reaper *reaper) {
     uint64_t start = uv_hrtime();
+    if (reaper->holds) {
+        return;
+    }
     walk(reaper);
     uint64_t end = uv_hrtime();
     reaper->next_walk = end + (end - start) * RATION;
@@ -218,6 +222,14 @@ void ld_reaper_sweep(struct ld_reaper *reaper) {
         walk_now(reaper);
     } else if (!uv_is_active((uv_handle_t *)&reaper->timer)) {
         uv_timer_start(&reaper->timer, on_timer, (reaper->next_walk - now) / 1000000 + 1, 0);
+    }
+}
+
+/* Hold back walks. */
+void ld_reaper_hold(struct ld_reaper *reaper, bool holds) {
+    reaper->holds = holds && reaper->use_pidfds;
+    if (!reaper->holds) {
+        walk_now(reaper);
     }
 }
 

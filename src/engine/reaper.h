@@ -48,6 +48,9 @@ void ld_reaper_unwatch(struct ld_reaper *reaper, struct ld_watch *watch);
 /* Block until a watched child ends; its on_exit is not called. */
 void ld_reaper_wait(struct ld_reaper *reaper, struct ld_watch *watch, struct ld_exit *exit);
 
+/* Leave children that are not watched unreaped while HOLDS; then those that have ended are reaped. */
+void ld_reaper_hold(struct ld_reaper *reaper, bool holds);
+
 /* Reap what has ended. Call it after SIGCHLD has arrived. */
 void ld_reaper_sweep(struct ld_reaper *reaper);
 

@@ -183,6 +183,21 @@ void ld_signals_forget(int signo) {
     atomic_fetch_and(&state.from_user, ~flag(signo));
 }
 
+/* Take what has arrived. */
+struct ld_signals_set ld_signals_take(void) {
+    return (struct ld_signals_set){.from_user = atomic_exchange(&state.from_user, 0),
+                                   .from_kernel = atomic_exchange(&state.from_kernel, 0)};
+}
+
+/* Give it back. */
+void ld_signals_give(struct ld_signals_set set) {
+    atomic_fetch_or(&state.from_user, set.from_user);
+    atomic_fetch_or(&state.from_kernel, set.from_kernel);
+    if (is_pending()) {
+        wake();
+    }
+}
+
 /* The first of a set of signals, starting at the one whose turn it is. */
 static int first_of(unsigned long long set) {
     unsigned long long later = set & ~(flag(state.next) - 1);

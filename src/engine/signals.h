@@ -20,6 +20,17 @@ void ld_signals_on_arrival(int signo, void (*function)(int signo));
 bool ld_signals_is_waiting(int signo);
 void ld_signals_forget(int signo);
 
+/* Signals that have arrived, a bit each, 1 << (SIGNO - 1). */
+struct ld_signals_set {
+    unsigned long long from_user;
+    unsigned long long from_kernel;
+};
+
+/* Take what has arrived and was not delivered, with all signals blocked; give it back, also to another
+ * program in this process: it is delivered. */
+struct ld_signals_set ld_signals_take(void);
+void ld_signals_give(struct ld_signals_set set);
+
 /* Start catching; 0 or a negative errno. In a forked child: start again, and forget what had
  * arrived. */
 int ld_signals_open(void);

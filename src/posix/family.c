@@ -175,6 +175,26 @@ void ld_family_spare_children(void) {
     spared = table;
 }
 
+/* Find one of those that are left alone. */
+bool ld_family_spared(size_t index, pid_t *pid, unsigned long long *started) {
+    if (index < spared.count) {
+        *pid = spared.entries[index].process.pid;
+        *started = spared.entries[index].process.started;
+    }
+    return index < spared.count;
+}
+
+/* Leave one alone. */
+bool ld_family_spare(pid_t pid, unsigned long long started) {
+    struct entry *entries = ld_grow(spared.entries, spared.count, sizeof *entries);
+    if (entries == NULL) {
+        return false;
+    }
+    spared.entries = entries;
+    entries[spared.count++] = (struct entry){.process = {.pid = pid, .started = started}};
+    return true;
+}
+
 /* Add one more generation of descendants to the family; whether there was any. */
 static bool extend_family(struct table *table) {
     bool extended = false;

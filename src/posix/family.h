@@ -2,6 +2,7 @@
 #ifndef LD_POSIX_FAMILY_H
 #define LD_POSIX_FAMILY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -35,6 +36,11 @@ int ld_family_find_strays(const struct ld_gone *gone, struct ld_pids *strays);
 /* Leave the children that this process has now, and their descendants, alone: none of these functions
  * counts them. It had them before it was this program. */
 void ld_family_spare_children(void);
+
+/* The INDEX-th of them, and when it started (struct ld_process); false after the last. And the same for one that an
+ * earlier program in this process has left alone; false without memory. */
+bool ld_family_spared(size_t index, pid_t *pid, unsigned long long *started);
+bool ld_family_spare(pid_t pid, unsigned long long started);
 
 /* End ROOT and its family by SIGKILL, without letting one escape by forking meanwhile. PIDFD, which stays
  * the caller's, says which process of that number is meant; -1 for a child that is not reaped. A

@@ -61,6 +61,21 @@ static void add(int fd, enum ld_fd_owner owner) {
     }
 }
 
+/* Find one of an owner. */
+int ld_fds_at(enum ld_fd_owner owner, size_t index) {
+    for (size_t i = 0; i < state.count; i++) {
+        if (state.list[i].owner == owner && is_same(&state.list[i]) && index-- == 0) {
+            return state.list[i].fd;
+        }
+    }
+    return -1;
+}
+
+/* Note one. */
+void ld_fds_note_one(int fd, enum ld_fd_owner owner) {
+    add(fd, owner);
+}
+
 /* Note the open descriptors. */
 void ld_fds_note(enum ld_fd_owner owner) {
     DIR *fds = opendir("/proc/self/fd");

@@ -4,6 +4,8 @@
 #ifndef LD_POSIX_FDS_H
 #define LD_POSIX_FDS_H
 
+#include <stddef.h>
+
 enum ld_fd_owner {
     LD_FD_NOBODY,    /* opened since then */
     LD_FD_INHERITED, /* the process was started with it: it belongs to every generation */
@@ -13,6 +15,10 @@ enum ld_fd_owner {
 /* Note that OWNER has the descriptors above 2 that are open now and not yet noted. Without /proc, or
  * memory, nothing is noted. */
 void ld_fds_note(enum ld_fd_owner owner);
+
+/* The INDEX-th descriptor that OWNER still has; -1 after the last. And the note that OWNER has FD. */
+int ld_fds_at(enum ld_fd_owner owner, size_t index);
+void ld_fds_note_one(int fd, enum ld_fd_owner owner);
 
 /* Find the owner of FD. */
 enum ld_fd_owner ld_fds_owner(int fd);

@@ -11,12 +11,16 @@ const char ld_forked_words[] = "this process is a copy made by fork, and has no 
 static struct {
     bool is_watching;
     bool is_copy;
+    bool is_splitting;
     void (*give_up)(void *arg);
     void *arg;
 } state;
 
 /* Become a copy. */
 static void on_fork(void) {
+    if (state.is_splitting) {
+        return;
+    }
     state.is_copy = true;
     if (state.give_up != NULL) {
         state.give_up(state.arg);
@@ -45,6 +49,14 @@ int ld_forked_watch(void (*give_up)(void *arg), void *arg) {
     }
     state.is_watching = rc == 0;
     return -rc;
+}
+
+/* Fork without making a copy. */
+pid_t ld_forked_split(void) {
+    state.is_splitting = true;
+    pid_t pid = fork();
+    state.is_splitting = false;
+    return pid;
 }
 
 /* Whether this is a copy. */

@@ -26,23 +26,44 @@ static int connect_to_manager(void) {
     return connect(manager.fd, (struct sockaddr *)&manager.address, manager.size) < 0 ? -errno : 0;
 }
 
-/* Remember the manager's socket; "@" means the abstract namespace. */
-void ld_notify_open(const char *socket_name) {
+/* Remember the address of the manager's socket; "@" means the abstract namespace. Its size; 0: it is none. */
+static socklen_t note_address(const char *socket_name) {
     size_t length = socket_name != NULL ? strlen(socket_name) : 0;
-    ld_notify_close();
     if (length < 2 || length >= sizeof manager.address.sun_path) {
-        return;
+        return 0;
     }
     manager.address = (struct sockaddr_un){.sun_family = AF_UNIX};
     memcpy(manager.address.sun_path, socket_name, length);
     if (manager.address.sun_path[0] == '@') {
         manager.address.sun_path[0] = '\0';
     }
+    return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+}
+
+/* Remember the manager's socket. */
+void ld_notify_open(const char *socket_name) {
+    ld_notify_close();
+    socklen_t size = note_address(socket_name);
+    if (size == 0) {
+        return;
+    }
     manager.fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (manager.fd >= 0) {
-        manager.size = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length);
+        manager.size = size;
         connect_to_manager(); /* if that fails, sending tries again */
     }
+}
+
+/* The connection. */
+int ld_notify_fd(void) {
+    return manager.size > 0 ? manager.fd : -1;
+}
+
+/* Use a connection that exists. */
+void ld_notify_adopt(const char *socket_name, int fd) {
+    ld_notify_close();
+    manager.fd = fd;
+    manager.size = fd >= 0 ? note_address(socket_name) : 0;
 }
 
 /* Forget the manager. */

@@ -12,6 +12,11 @@
 void ld_notify_open(const char *socket);
 void ld_notify_close(void);
 
+/* The descriptor of the connection, or -1; and the use of one that an earlier program in this process has opened
+ * to the same SOCKET, which is taken over. */
+int ld_notify_fd(void);
+void ld_notify_adopt(const char *socket, int fd);
+
 /* Send formatted assignments: "READY=1\nSTATUS=…", without waiting for a slow manager: what cannot be sent
  * now is kept, up to a limit, and sent before what comes later. */
 void ld_notify_send(const char *format, ...) LD_PRINTF(1, 2);

@@ -82,6 +82,13 @@ void ld_guard_stop(void) {
     }
 }
 
+/* Forget the timer, which fork has not copied. */
+void ld_guard_renew(void) {
+    guard.made = false;
+    guard.script = NULL;
+    ld_shot_renew();
+}
+
 /* Save what is guarded, and stop. */
 void ld_guard_save(struct ld_guard_state *state) {
     state->script = guard.script;

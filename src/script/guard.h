@@ -16,6 +16,9 @@ int ld_guard_start(struct ld_script *script, const struct ld_task *task, double 
 /* Stop guarding. */
 void ld_guard_stop(void);
 
+/* In a process that was forked and goes on as the daemon did: use a timer of its own. */
+void ld_guard_renew(void);
+
 /* What is guarded, and for how much longer. */
 struct ld_guard_state {
     struct ld_script *script; /* NULL: nothing */

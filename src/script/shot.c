@@ -242,6 +242,11 @@ int ld_shot_open(void) {
     return 0;
 }
 
+/* Aim at this thread. */
+void ld_shot_renew(void) {
+    shot.thread = gettid();
+}
+
 /* Have a function called for a timer. */
 void ld_shot_on_timer(enum ld_shot_timer timer, void (*function)(void)) {
     shot.on_timer[timer] = function;

@@ -31,6 +31,9 @@ struct ld_shot {
 /* In the thread that runs Lua: catch the signal. 0 or a negative errno. */
 int ld_shot_open(void);
 
+/* In a process that was forked: aim at its own thread. */
+void ld_shot_renew(void);
+
 /* POSIX timers that send the signal, each with its number as the value. */
 enum ld_shot_timer { LD_SHOT_TIMER_GUARD, LD_SHOT_TIMER_PROFILE, LD_SHOT_TIMERS };
 

@@ -26,6 +26,7 @@ static void make(void) {
 /* Unmap what was shared. */
 static void done(void) {
     munmap(service.crash_page, sizeof(size_t) + LD_CRASH_FILE_MAX);
+    close(service.crash_fd);
 }
 
 static void test_take(void) {
