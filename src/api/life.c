@@ -254,6 +254,14 @@ static bool on_stop_end(struct ld_task *task, enum ld_outcome outcome, int resul
     return false;
 }
 
+/* Whether there are any. */
+bool ld_api_life_has_on_stop(const struct ld_script *script) {
+    lua_rawgetp(script->L, LUA_REGISTRYINDEX, &on_stop_key);
+    bool any = lua_rawlen(script->L, -1) > 0;
+    lua_pop(script->L, 1);
+    return any;
+}
+
 /* Run the on_stop functions that are left. */
 void ld_api_life_run_on_stop(struct ld_script *script, const char *reason) {
     lua_State *L = script->L;
@@ -293,7 +301,7 @@ static const luaL_Reg own[] = {
 static void set_facts(lua_State *L) {
     const struct ld_script *script = ld_state_script(L);
     const struct ld_setup *setup = script->setup;
-    lua_pushliteral(L, LD_VERSION);
+    lua_pushstring(L, ld_version_text);
     lua_setfield(L, 1, "version");
     lua_pushstring(L, setup->name);
     lua_setfield(L, 1, "name");

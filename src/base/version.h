@@ -2,6 +2,7 @@
 #ifndef LD_BASE_VERSION_H
 #define LD_BASE_VERSION_H
 
-#define LD_VERSION "0.1.0"
+/* As text; only version.c changes with it. */
+extern const char ld_version_text[];
 
 #endif

@@ -335,7 +335,7 @@ static int open_terminal(struct console *console) {
         if (!ld_text_is_empty(&why)) {
             ld_say_error("repl: no history is kept: %s", ld_text_string(&why));
         }
-        ld_say("lunad %s, %s%s. Ctrl-C interrupts, Ctrl-D ends.", LD_VERSION,
+        ld_say("lunad %s, %s%s. Ctrl-C interrupts, Ctrl-D ends.", ld_version_text,
                console->has_host ? "a loop of its own" : "in ",
                console->has_host ? "" : console->target.name);
     }

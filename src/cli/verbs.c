@@ -44,7 +44,7 @@ static int call_parsed(const struct ld_verb *verb, ld_verb_work *work, const str
         return 0;
     }
     if (call->options->version) {
-        ld_say("lunad %s", LD_VERSION);
+        ld_say("lunad %s", ld_version_text);
         return 0;
     }
     return check_operands(verb, call) ? work(call) : 2;

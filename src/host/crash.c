@@ -205,7 +205,9 @@ static void put_service(const struct ld_crash *crash) {
     put(host->reload.next != NULL ? ", and the next one was being loaded\nscript:    "
                                   : "\nscript:    ");
     put_foreign(service->script != NULL ? service->script : service->text_title + 1);
-    put("\nversion:   lunad " LD_VERSION ", " LUA_RELEASE ", libuv ");
+    put("\nversion:   lunad ");
+    put(ld_version_text);
+    put(", " LUA_RELEASE ", libuv ");
     put(uv_version_string());
     put("\nat:        ");
     ld_c_stack_write_address(&report.writer, ld_c_stack_instruction(crash->context));
