@@ -72,12 +72,31 @@ int ld_crash_file_make(int dir, const char *path) {
     return rc;
 }
 
+/* Make the memory, whose size nobody can change: the other process would be killed as it reads. */
+static int make_memory(void) {
+    int fd = memfd_create("lunad-crash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd >= 0 && (ftruncate(fd, sizeof(struct ld_crash_page)) < 0 ||
+                    fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) < 0)) {
+        close(fd);
+        fd = -1;
+    }
+    return fd;
+}
+
+/* Map the memory. */
+void ld_crash_file_adopt(struct ld_service *service) {
+    void *page = service->crash_fd >= 0
+                     ? mmap(NULL, sizeof *service->crash_page, PROT_READ | PROT_WRITE, MAP_SHARED,
+                            service->crash_fd, 0)
+                     : MAP_FAILED;
+    service->crash_page = page != MAP_FAILED ? page : NULL;
+}
+
 /* Share memory with the host. */
 void ld_crash_file_share(struct ld_service *service) {
     if (service->crash_page == NULL) {
-        void *page = mmap(NULL, sizeof *service->crash_page, PROT_READ | PROT_WRITE,
-                          MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-        service->crash_page = page != MAP_FAILED ? page : NULL;
+        service->crash_fd = make_memory();
+        ld_crash_file_adopt(service);
     }
     if (service->crash_page != NULL) {
         atomic_store(&service->crash_page->size, 0);

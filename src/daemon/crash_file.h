@@ -25,6 +25,9 @@ int ld_crash_file_make(int dir, const char *path);
  * Without memory there is no report. */
 void ld_crash_file_share(struct ld_service *service);
 
+/* In a host that goes on as another program: use the memory again that FD, service->crash_fd, is. */
+void ld_crash_file_adopt(struct ld_service *service);
+
 /* In the keeper: write the file from what the host left, which was HOW ("killed by SIGSEGV"), or log it
  * if that fails. Returns the path, owned by the service, or NULL if there is no file. */
 const char *ld_crash_file_take(struct ld_service *service, const char *how);

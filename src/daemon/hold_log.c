@@ -104,22 +104,34 @@ static int blame_log(const struct ld_service *service, int rc, struct ld_text *w
     return 1;
 }
 
+/* Open the log by OPENER; 0 or a negative errno. */
+static int open_by(struct ld_service *service, ld_log_opener *opener, void *arg) {
+    const struct ld_log_config config = {.sink = service->sink,
+                                         .level = (enum ld_log_level)service->options->log_level,
+                                         .json = service->options->log_format == 1,
+                                         .capture = service->daemon,
+                                         .fd = service->log_fd,
+                                         .path = service->log_path,
+                                         .ident = service->name,
+                                         .worker = service->worker,
+                                         .max_size = service->options->log_max_size,
+                                         .opener = opener,
+                                         .opener_arg = arg};
+    return ld_log_open(&config);
+}
+
 /* Open the log. */
 int ld_hold_log_take(struct ld_service *service, struct ld_text *why) {
-    struct ld_log_config config = {.sink = service->sink,
-                                   .level = (enum ld_log_level)service->options->log_level,
-                                   .json = service->options->log_format == 1,
-                                   .capture = service->daemon,
-                                   .fd = service->log_fd,
-                                   .path = service->log_path,
-                                   .ident = service->name,
-                                   .worker = service->worker,
-                                   .max_size = service->options->log_max_size,
-                                   .opener = service->worker > 0 ? ld_keeper_channel_open_log
-                                                             : ld_hold_log_open,
-                                   .opener_arg = service};
-    int rc = ld_log_open(&config);
+    int rc = open_by(service, service->worker > 0 ? ld_keeper_channel_open_log : ld_hold_log_open,
+                     service);
     return rc < 0 ? blame_log(service, rc, why) : 0;
+}
+
+/* Open the log that is open already. */
+int ld_hold_log_resume(struct ld_service *service, ld_log_opener *opener, void *arg) {
+    int rc = open_by(service, opener, arg);
+    ld_log_set_opener(ld_hold_log_open, service);
+    return rc;
 }
 
 /* Remove the log file that a check has made. */

@@ -8,6 +8,10 @@
 /* Open the log of the service. 0, or the exit status to take, with the reason in WHY. */
 int ld_hold_log_take(struct ld_service *service, struct ld_text *why);
 
+/* Open the log of a service that goes on as another program: OPENER gives the descriptor of the file. 0 or a
+ * negative errno. */
+int ld_hold_log_resume(struct ld_service *service, ld_log_opener *opener, void *arg);
+
 /* Check that it can be opened; the file is removed if it did not exist before. As above. */
 int ld_hold_log_check(struct ld_service *service, struct ld_text *why);
 

@@ -1,14 +1,21 @@
 #include "daemon/launch.h"
 
+#include <errno.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/excerpt.h"
 #include "base/log.h"
 #include "base/say.h"
+#include "daemon/crash_file.h"
+#include "daemon/handover.h"
 #include "daemon/hold.h"
+#include "daemon/hold_log.h"
 #include "daemon/keeper.h"
 #include "daemon/keeper_channel.h"
 #include "daemon/start_report.h"
+#include "daemon/way_back.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
 #include "posix/title.h"
@@ -82,6 +89,53 @@ int ld_launch_run(struct ld_service *service, ld_launch_host *run) {
         ld_hold_release(service, false);
     } else {
         status = run_held(service, run, &why);
+    }
+    ld_text_fini(&why);
+    ld_log_close();
+    return status;
+}
+
+/* Open the log that was left; its opener, for once. */
+static int take_log(void *arg) {
+    struct ld_handover *handover = arg;
+    int fd = ld_handover_fd(handover, handover->root, "log_fd");
+    return fd >= 0 ? fd : -EBADF;
+}
+
+/* Open what was open: the log, the connection to the service manager, the memory shared with the keeper. 0 or 1 with the
+ * reason in WHY. */
+static int reopen(struct ld_service *service, struct ld_text *why) {
+    struct ld_handover *handover = service->handover;
+    int rc = ld_hold_log_resume(service, take_log, handover);
+    int notify = ld_handover_fd(handover, handover->root, "notify_fd");
+    ld_notify_adopt(service->notify_socket, notify);
+    ld_crash_file_adopt(service);
+    if (rc < 0) {
+        ld_text_format(why, "the log: %s", strerror(-rc));
+    }
+    ld_text_append(why, &handover->why);
+    return rc < 0 || !ld_text_is_empty(why) ? 1 : 0;
+}
+
+/* Go on with a service. */
+int ld_launch_take_over(struct ld_service *service, ld_launch_host *run) {
+    struct ld_handover *handover = service->handover;
+    struct ld_text why = {0};
+    if (!ld_handover_bool(handover, handover->root, "dumpable")) {
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* an exec has undone it */
+    }
+    set_title(service, "");
+    setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+    int status = reopen(service, &why);
+    if (status != 0) {
+        ld_way_back_go(ld_text_string(&why));
+        fail(service, status, ld_text_string(&why));
+    } else {
+        status = run(service, &why);
+    }
+    ld_notify_close();
+    if (service->keeper < 0) { /* else the keeper does it */
+        ld_hold_release(service, false);
     }
     ld_text_fini(&why);
     ld_log_close();

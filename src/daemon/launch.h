@@ -13,4 +13,8 @@ typedef int ld_launch_host(struct ld_service *service, struct ld_text *why);
  * take. Called with all signals blocked. */
 int ld_launch_run(struct ld_service *service, ld_launch_host *run);
 
+/* Go on with a service that an earlier program in this process has left: SERVICE as ld_handover_read_service
+ * has filled it. Likewise. */
+int ld_launch_take_over(struct ld_service *service, ld_launch_host *run);
+
 #endif

@@ -384,6 +384,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .keeper = -1,
                                    .mailbox = -1,
                                    .memory_fd = -1,
+                                   .crash_fd = -1,
                                    .notify_fd = options->notify_fd};
     int status = ld_service_take_steps(service, steps, why);
     return status == 0 && !service->is_bare ? find_run_dir(service, why) : status;

@@ -14,6 +14,8 @@
 #include "posix/socket.h"
 #include "posix/user.h"
 
+struct ld_handover;
+
 /* Everything but OPTIONS and the words is owned by this. */
 struct ld_service {
     const struct ld_options *options;
@@ -52,15 +54,16 @@ struct ld_service {
     /* With --workers this is the master: its host runs lunad's own chunk, which keeps the workers. Each
      * of those is a host of its own, below the master's as that may be below a keeper. */
     bool is_master;
-    struct ld_options master_options; /* of its own host; the workers have those of the command line */
-    struct ld_hold_worker **held;     /* the files of workers; see hold_worker.h */
+    struct ld_options
+        master_options;           /* of its own host; the workers have those of the command line */
+    struct ld_hold_worker **held; /* the files of workers; see hold_worker.h */
     size_t held_count;
-    char **worker_words;              /* what a worker is started by, but for its name */
-    int worker;    /* which of the workers this is, from 1 on; 0: none */
-    int mailbox; /* for messages of other workers, until the host reads it; -1: none yet */
+    char **worker_words; /* what a worker is started by, but for its name */
+    int worker;          /* which of the workers this is, from 1 on; 0: none */
+    int mailbox;         /* for messages of other workers, until the host reads it; -1: none yet */
     int memory_fd; /* an image of the memory that the first generation is made from (script/memory_image.h); -1: none */
-    int workers;     /* how many there are: 1 without a master */
-    char *master;    /* of a worker: its name */
+    int workers;   /* how many there are: 1 without a master */
+    char *master;  /* of a worker: its name */
     bool is_dropped; /* of a worker: a keeper has the rights that were given up */
 
     long instance;       /* among supervised ones; 0: it is alone */
@@ -93,6 +96,7 @@ struct ld_service {
     /* Of a crash; see crash_file.h. */
     char *crash_path;                 /* where the report goes; NULL: to the log */
     struct ld_crash_page *crash_page; /* shared by keeper and host, or NULL */
+    int crash_fd;                     /* of that memory; -1: none */
 
     /* What is held while it runs. */
     struct ld_place log_place; /* if privileges are dropped; else no directory is open */
@@ -104,6 +108,9 @@ struct ld_service {
     int file_watch; /* readable when a file of ours may have been removed; -1: none */
     int channel;    /* to the process that a person started; -1 in the foreground */
     int keeper;     /* to the keeper; -1: there is none */
+
+    struct ld_handover *
+        handover; /* what an earlier program in this process has left, until the script is ready; or NULL */
 };
 
 /* Look up the script and everything else that the options name. 0, or the exit status to take, with
