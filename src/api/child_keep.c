@@ -26,6 +26,13 @@ static bool is_kept_as(const struct ld_child *child, const char *name) {
     return facts.keep && facts.running && strcmp(facts.name, name) == 0;
 }
 
+/* Whether an earlier program in this process has started the child, and nobody owns it. */
+static bool is_relic(const struct ld_child *child) {
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    return facts.is_relic;
+}
+
 /* Whether a running child is what a request asks for. One that was started without a socket for READY=1
  * cannot get it. */
 static bool is_as_asked(const struct ld_child *child, const struct ld_spawn_request *request) {
@@ -58,8 +65,8 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_requ
         if (is_ours) {
             lx_error(L, "option 'keep': the name '%s' is in use by another child", request->name);
         }
-        bool is_free =
-            owner == NULL ? is_parked(child) : owner->handle.script->stage == LD_STAGE_SERVICE;
+        bool is_free = owner == NULL ? is_parked(child) || is_relic(child)
+                                     : owner->handle.script->stage == LD_STAGE_SERVICE;
         if (is_free && claimant == NULL && is_as_asked(child, request)) {
             found = child;
         }
@@ -84,7 +91,8 @@ static int take_partial(lua_State *L) {
     return 0;
 }
 
-/* Take the unfinished line of a stream from the old owner. */
+/* Take the unfinished line of a stream from the old owner; NULL: an earlier program, whose lines were handed on
+ * with the child. */
 static void take_line(struct ld_child *child, struct partial *partial) {
     if (partial->half == NULL || partial->half->to_log[partial->stream - 1]) {
         ld_child_take_line(child, partial->stream, &partial->text);
@@ -164,6 +172,35 @@ void ld_api_child_keep_park(struct ld_child_half *half) {
     }
     close_half(half);
     ld_child_park(child, texts);
+}
+
+/* Move what a script's own by_line has of an unfinished line. */
+void ld_api_child_keep_take_line(struct ld_child *child, int stream, struct ld_text *text) {
+    struct ld_child_half *half = ld_child_owner(child);
+    struct partial partial = {.half = half, .stream = stream};
+    if (half != NULL && !half->to_log[stream - 1]) {
+        ld_state_protect(half->handle.script, take_partial, &partial, NULL);
+        ld_text_append(text, &partial.text);
+        ld_text_fini(&partial.text);
+    }
+}
+
+/* Forget the children of a script but its commands. */
+void ld_api_child_keep_let_go(struct ld_script *script) {
+    struct ld_child *child = NULL;
+    struct ld_child *next = ld_children_next(script->setup->children, NULL);
+    while ((child = next) != NULL) {
+        struct ld_child_half *half = ld_child_owner(child);
+        next = ld_children_next(script->setup->children, child);
+        struct ld_child_facts facts;
+        ld_child_describe(child, &facts);
+        if (facts.running && (half == NULL || (half->handle.script == script && !half->command))) {
+            if (half != NULL) {
+                close_half(half);
+            }
+            ld_child_abandon(child);
+        }
+    }
 }
 
 /* Make the script the owner of what it claims. */

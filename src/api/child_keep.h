@@ -17,6 +17,14 @@ bool ld_api_child_keep_drop_claim(struct ld_child_half *half);
 /* Hold the child of a half, which is kept, for a generation that claims it, instead of ending it; the half is freed. */
 void ld_api_child_keep_park(struct ld_child_half *half);
 
+/* For an upgrade: move what the script has of an unfinished line of a child that is kept to TEXT, unless it is for
+ * the log; ld_child_put_output gives it back. */
+void ld_api_child_keep_take_line(struct ld_child *child, int stream, struct ld_text *text);
+
+/* In a process beside that of the service: forget the children of the script, which belong to the other, but
+ * the commands of lunad.exec. */
+void ld_api_child_keep_let_go(struct ld_script *script);
+
 /* Make the script, which has become the service, the owner of the children that it claims. */
 void ld_api_child_keep_take_over(struct ld_script *script);
 

@@ -22,4 +22,7 @@ int ld_api_life_unpack_state(struct ld_script *script, const struct ld_text *pac
  * they are done, at once or later. REASON is static. */
 void ld_api_life_run_on_stop(struct ld_script *script, const char *reason);
 
+/* Whether the script has on_stop functions. */
+bool ld_api_life_has_on_stop(const struct ld_script *script);
+
 #endif

@@ -204,6 +204,9 @@ static void run_twin(struct ld_script *script, ld_timer timer) {
 static void hand_over(struct ld_script *old, struct ld_script *next) {
     struct ld_timer_info *info;
     ld_timer timer = 0;
+    if (next == NULL) { /* it is in another program by now, which does this */
+        return;
+    }
     while ((timer = next_cron(old, timer, &info)) != 0) {
         const struct job *job = job_of(old, timer);
         if (job->next > now_in_seconds()) {
@@ -226,6 +229,19 @@ static void hand_over(struct ld_script *old, struct ld_script *next) {
     }
 }
 
+/* Run the jobs that no generation before has run. */
+void ld_api_timer_cron_run_held(struct ld_script *script) {
+    struct ld_timer_info *info;
+    ld_timer timer = 0;
+    while ((timer = next_cron(script, timer, &info)) != 0) {
+        struct job *job = job_of(script, timer);
+        if (job->held) {
+            job->held = false;
+            run(script, timer, info);
+        }
+    }
+}
+
 /* Watch the clock, once in a script that has cron timers. */
 static void watch_clock(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
@@ -235,6 +251,12 @@ static void watch_clock(lua_State *L) {
             lx_error(L, "cron: the clock cannot be watched: %s", uv_strerror(rc));
         }
     }
+}
+
+/* Whether a moment of a new job has gone by while no generation ran. */
+static bool was_silent(const struct ld_script *script, const struct job *job) {
+    time_t since = (time_t)(script->setup->silent_since / SECOND);
+    return since > 0 && is_loading(script) && ld_cron_next(&job->cron, since) <= job->seen;
 }
 
 /* Parse the specification in argument 1; raises with what is wrong. */
@@ -271,6 +293,7 @@ static int l_cron(lua_State *L) {
     lua_pushvalue(L, 3);
     ld_api_timer_cron_arm(L, box->timer);
     lua_pop(L, 1);
+    job->held = was_silent(ld_state_script(L), job);
     return 1;
 }
 

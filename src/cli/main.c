@@ -6,6 +6,7 @@
 #include "base/say.h"
 #include "base/version.h"
 #include "cli/completion.h"
+#include "cli/image.h"
 #include "cli/stand_in.h"
 #include "cli/verbs.h"
 #include "posix/inherit.h"
@@ -25,10 +26,11 @@ static const struct ld_verb completion = {
 
 /* In the order of --help. */
 static const struct ld_verb *const verbs[] = {
-    &ld_verb_run,    &ld_verb_start, &ld_verb_stop, &ld_verb_reload,  &ld_verb_restart,
-    &ld_verb_status, &ld_verb_list,  &ld_verb_logs, &ld_verb_reopen,  &ld_verb_signal,
-    &ld_verb_eval,   &ld_verb_repl,  &completion,   &ld_verb_check,   &ld_verb_profile,
-    &ld_verb_heap,   &ld_verb_new,   &ld_verb_test, &ld_verb_metrics, &ld_verb_unit,
+    &ld_verb_run,     &ld_verb_start,  &ld_verb_stop, &ld_verb_reload, &ld_verb_restart,
+    &ld_verb_upgrade, &ld_verb_status, &ld_verb_list, &ld_verb_logs,   &ld_verb_reopen,
+    &ld_verb_signal,  &ld_verb_eval,   &ld_verb_repl, &completion,     &ld_verb_check,
+    &ld_verb_profile, &ld_verb_heap,   &ld_verb_new,  &ld_verb_test,   &ld_verb_metrics,
+    &ld_verb_unit,
 };
 
 /* Add what lunad can do. */
@@ -137,8 +139,11 @@ static int dispatch(int argc, char **argv) {
         return show_help(0);
     }
     if (strcmp(argv[1], "--version") == 0) {
-        ld_say("lunad %s", LD_VERSION);
+        ld_say("lunad %s", ld_version_text);
         return 0;
+    }
+    if (ld_image_has(argv[1])) {
+        return ld_image_run(argc, argv);
     }
     if (strcmp(argv[1], LD_STAND_IN_WORD) == 0) {
         return ld_stand_in_run(argv + 2);

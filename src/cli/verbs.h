@@ -36,6 +36,7 @@ extern const struct ld_verb ld_verb_start;
 extern const struct ld_verb ld_verb_stop;
 extern const struct ld_verb ld_verb_reload;
 extern const struct ld_verb ld_verb_restart;
+extern const struct ld_verb ld_verb_upgrade;
 extern const struct ld_verb ld_verb_status;
 extern const struct ld_verb ld_verb_list;
 extern const struct ld_verb ld_verb_logs;
@@ -52,7 +53,7 @@ extern const struct ld_verb ld_verb_new;
 extern const struct ld_verb ld_verb_test;
 extern const struct ld_verb ld_verb_test_service; /* not shown: specs start services by it */
 
-extern const struct ld_verb ld_verb_worker;       /* not shown: a master starts its workers by it */
+extern const struct ld_verb ld_verb_worker; /* not shown: a master starts its workers by it */
 
 /* Parse the options that follow argv[0], the verb's name, and do WORK: the verb's run or check. With AGAIN
  * the words are from a record: descriptors that were inherited by the process that they started are not

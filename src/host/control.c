@@ -275,11 +275,8 @@ static void serve_request(struct peer *peer, const json_t *request) {
     const struct {
         const char *verb;
         json_t *(*ask)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
-    } later[] = {{"reload", ops->reload},
-                 {"eval", ops->eval},
-                 {"profile", ops->profile},
-                 {"heap", ops->heap},
-                 {"metrics", ops->metrics}};
+    } later[] = {{"reload", ops->reload}, {"eval", ops->eval},       {"profile", ops->profile},
+                 {"heap", ops->heap},     {"upgrade", ops->upgrade}, {"metrics", ops->metrics}};
     const char *verb = json_string_value(json_object_get(request, "verb"));
     if (verb == NULL) {
         send_answer(peer, failure("a request is an object with a \"verb\""));
@@ -512,12 +509,12 @@ static void welcome(struct ld_control *control, struct peer *peer) {
     }
 }
 
-/* Serve the client on FD, which is taken over. */
-static void add_peer(struct ld_control *control, int fd) {
+/* Serve the client on FD, which is taken over; NULL if it cannot be served. */
+static struct peer *add_peer(struct ld_control *control, int fd) {
     struct peer *peer = calloc(1, sizeof *peer);
     if (peer == NULL) {
         close(fd);
-        return;
+        return NULL;
     }
     make_room(control);
     peer->control = control;
@@ -526,9 +523,10 @@ static void add_peer(struct ld_control *control, int fd) {
     if (uv_pipe_open(&peer->pipe, fd) < 0) {
         close(fd);
         uv_close((uv_handle_t *)&peer->pipe, on_peer_closed);
-        return;
+        return NULL;
     }
     welcome(control, peer);
+    return peer;
 }
 
 /* Accept a client, with a descriptor of the reserve if no other is left; a descriptor or a negative errno.
@@ -641,6 +639,53 @@ void ld_control_take_over(struct ld_control *control) {
     while ((fd = ld_lobby_take(control->lobby)) >= 0) {
         add_peer(control, fd);
     }
+}
+
+/* The descriptor of the socket. */
+int ld_control_fd(const struct ld_control *control) {
+    return control->listener != NULL ? control->fd : -1;
+}
+
+/* Call a function for every client that can be handed on. */
+void ld_control_each(const struct ld_control *control,
+                     void (*each)(void *arg, const struct ld_control_client *client), void *arg) {
+    const struct peer *peer;
+    LIST_FOREACH(peer, &control->peers, link) {
+        struct ld_control_client client = {.input = ld_text_string(&peer->input) + peer->start,
+                                           .size = peer->input.size - peer->start,
+                                           .waiter = peer->waiting ? &peer->waiter : NULL};
+        if (!peer->refused && peer->unsent == 0 &&
+            uv_fileno((const uv_handle_t *)&peer->pipe, &client.fd) == 0) {
+            each(arg, &client);
+        }
+    }
+}
+
+/* Go on with a client. */
+struct ld_waiter *ld_control_restore(struct ld_control *control,
+                                     const struct ld_control_client *client, bool waits) {
+    struct peer *peer = add_peer(control, client->fd);
+    if (peer == NULL || peer->refused) {
+        return NULL;
+    }
+    set_quiet(peer, false);
+    ld_text_add(&peer->input, client->input, client->size);
+    size_t end;
+    if (!waits && !find_line(peer, &end)) {
+        set_quiet(peer, peer->input.size == 0);
+        return NULL;
+    }
+    if (!waits) {
+        uv_read_stop((uv_stream_t *)&peer->pipe);
+        uv_idle_start(&control->backlog, on_backlog);
+        return NULL;
+    }
+    peer->waiting = true;
+    peer->waiter.done = on_verdict;
+    peer->waiter.can_tell = can_tell_part;
+    peer->waiter.tell = tell_part;
+    uv_read_stop((uv_stream_t *)&peer->pipe);
+    return &peer->waiter;
 }
 
 /* Set what requests do. */

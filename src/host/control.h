@@ -38,6 +38,8 @@ struct ld_control_ops {
     json_t *(*heap)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Collect the metrics of the service for a REQUEST of the client on FD; as eval. */
     json_t *(*metrics)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
+    /* Have this process become another program for a REQUEST; as eval. */
+    json_t *(*upgrade)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Interrupt what runs for a waiter of an "interactive" eval, whose client has said that it will send
      * nothing more, or has gone. */
     void (*interrupt)(void *host, struct ld_waiter *waiter);
@@ -62,6 +64,26 @@ void ld_control_take_over(struct ld_control *control);
 
 /* Set what requests do; to be called before the loop turns. */
 void ld_control_serve(struct ld_control *control, const struct ld_control_ops *ops, void *host);
+
+/* The descriptor of the socket; -1: none. */
+int ld_control_fd(const struct ld_control *control);
+
+/* A client that another program in this process can go on with. */
+struct ld_control_client {
+    int fd;
+    const char *input; /* that it has sent and that is not served */
+    size_t size;
+    const struct ld_waiter *waiter; /* NULL: it does not wait for an answer */
+};
+
+/* Call EACH for every such client: not for one that is refused, or does not read its answers. */
+void ld_control_each(const struct ld_control *control,
+                     void (*each)(void *arg, const struct ld_control_client *client), void *arg);
+
+/* Go on with a client that an earlier program had; its descriptor is taken over. NULL unless it WAITS: then what is
+ * to be told. */
+struct ld_waiter *ld_control_restore(struct ld_control *control,
+                                     const struct ld_control_client *client, bool waits);
 
 /* Close the socket and all clients; the loop must turn once to free them. */
 void ld_control_close(struct ld_control *control);

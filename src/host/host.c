@@ -13,6 +13,7 @@
 #include "base/time.h"
 #include "daemon/hold.h"
 #include "daemon/keeper_channel.h"
+#include "daemon/way_back.h"
 #include "engine/crash.h"
 #include "engine/mailboxes.h"
 #include "engine/pulse.h"
@@ -237,51 +238,12 @@ static int open_engine(struct ld_host *host) {
     return rc == 0 ? hand_sockets(host) : rc;
 }
 
-/* End the process, in the thread that watches the loop, because a stop takes too long. Another thread may
- * hold any lock; what waits for one is done last. */
-static void end_process(void *arg, const char *where) {
-    struct ld_host *host = arg;
-    struct ld_service *service = host->service;
-    const char *busy = where[0] != '\0' ? "; it is busy in " : "";
-    if (ld_sentry_was_asked_again(host->sentry)) {
-        ld_log(LD_LOG_ERROR, "%s (pid %d) was asked to stop again: killing it%s%s", service->name,
-               (int)getpid(), busy, where);
-    } else {
-        ld_log(LD_LOG_ERROR, "%s (pid %d) did not stop within %.10g s: killing it%s%s",
-               service->name, (int)getpid(), service->options->stop_timeout, busy, where);
-    }
-    ld_keeper_channel_say_stopping(service);
-    ld_stop_kill_left();
-    if (!host->was_ready) {
-        ld_keeper_channel_report_start(service, LD_START_REPORT_FAILED,
-                                       "it was stopped before it was ready, and did not end");
-    }
-    if (service->keeper < 0) {
-        ld_hold_release(service, false);
-    }
-    ld_stop_kill_left();
-    kill(getpid(), SIGKILL);
-}
-
 /* Watch the loop. Where no thread can be made, do without. */
 static void open_sentry(struct ld_host *host) {
-    const struct ld_service *service = host->service;
-    host->laps.slow_ns = (uint64_t)(service->options->slow * LD_TIME_SECOND);
-    const struct ld_sentry_config config = {
-        .name = service->name,
-        .stuck_after = service->options->stuck_after,
-        .stop_timeout = service->options->stop_timeout,
-        .start_timeout = service->options->start_timeout,
-        .heeds_hup = service->options->hup != LD_HUP_IGNORE && !service->ignores_hup,
-        .keeper = service->keeper,
-        .lobby = host->lobby,
-        .script = &host->script,
-        .end = end_process,
-        .arg = host,
-    };
+    host->laps.slow_ns = (uint64_t)(host->service->options->slow * LD_TIME_SECOND);
     int rc = ld_pulse_open(uv_backend_fd(&host->loop));
     if (rc == 0) {
-        rc = ld_sentry_start(&host->sentry, &config);
+        rc = ld_watchman_open(host);
     }
     if (rc < 0) {
         ld_pulse_close();
@@ -387,6 +349,7 @@ static void close_host(struct ld_host *host) {
     ld_profiling_abandon(host);
     ld_heap_copy_abandon(host);
     ld_saving_abandon(host);
+    ld_upgrade_abandon(host);
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
@@ -472,11 +435,13 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
                            .why = why,
                            .started = uv_hrtime(),
                            .log_watch.fd = -1,
+                           .upgrade.program = -1,
                            .reload = {.probation = -1, .later_probation = -1}};
     TAILQ_INIT(&host.evals);
     host.tally.script = service->script;
     host.tally.shows_lines = !service->daemon && service->sink == LD_LOG_STDERR;
     ld_host_crash_open(&host);
+    ld_crash_divert(ld_way_back_is_open() ? ld_way_back_on_crash : NULL);
     ld_uv_memory_install();
     int rc = open_loop(&host.loop, why);
     if (rc < 0) {
@@ -485,6 +450,10 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         return 1;
     }
     rc = open_host(&host);
+    if (rc == 0 && service->handover != NULL && ld_estate_restore(&host) < 0) {
+        ld_way_back_go(ld_text_string(&service->handover->why));
+        rc = -EPROTO;
+    }
     if (rc == 0) {
         open_sentry(&host);
         ld_fds_note(LD_FD_HOST);
@@ -496,6 +465,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
         host.failed_start = true;
         host.exit_status = 1;
         ld_text_format(why, "the loop: %s", uv_strerror(rc));
+        ld_way_back_go(ld_text_string(why));
     }
     ld_reserve_close();
     close_host(&host);

@@ -11,7 +11,11 @@
  *     metrics, evals    what clients get to count; chunks that they run in the service
  *     profiling         where its time goes, and
  *     heap_copy         what its heap holds, for clients
- *     stop, start       the two ends of the service
+ *     estate            what is left to another program in this process
+ *     stop              the end of the service
+ *     watchman          the thread that watches the loop
+ *     remnant, upgrade  what goes on beside that program; becoming it
+ *     start             the beginning of the service
  *     actions           what a signal or a request makes the host do
  *     signals, requests where those come from
  *     turn, host        once in a turn of the loop; around all of it
@@ -27,6 +31,7 @@
 #include <sys/queue.h>
 #include <uv.h>
 
+#include "daemon/handover.h"
 #include "daemon/service.h"
 #include "engine/lag.h"
 #include "engine/mail.h"
@@ -163,6 +168,7 @@ struct ld_saving {
     struct ld_task *asking;   /* runs the on_reload function, or NULL */
     struct ld_copy *copy;     /* writes, or NULL */
     struct ld_script *script; /* for the copy: what it packs */
+    bool is_barred;           /* nothing is written any more */
     bool is_last;             /* the daemon stops */
     bool has_last;            /* what is written at the end is on the shelf of the script */
     uint64_t due;             /* uv_now; 0: not known yet */
@@ -186,6 +192,36 @@ struct ld_watching {
     uint64_t ends;    /* of reloads that were seen, and 1 */
     uint64_t look_at; /* uv_now: when to see what has changed; 0: nothing has */
     int error;        /* that was logged: not all of them can be watched */
+};
+
+enum ld_upgrade_phase {
+    LD_UPGRADE_NONE,
+    LD_UPGRADE_ASKED,  /* it has not begun */
+    LD_UPGRADE_TRIAL,  /* the other program says whether it could take over */
+    LD_UPGRADE_QUIET,  /* what cannot be handed on is waited for, for a moment */
+    LD_UPGRADE_ASKING, /* the generation is asked for its state */
+};
+
+/* An upgrade: this process becomes another program. */
+struct ld_upgrade {
+    enum ld_upgrade_phase phase;
+    char *path; /* of the program, as its client named it */
+    dev_t device;
+    ino_t inode;
+    int program;                /* O_PATH; -1: not open */
+    struct ld_children *trials; /* the set of the trial */
+    struct ld_child *trial;     /* NULL: it has ended */
+    char token[33];             /* that the trial must say */
+    struct ld_text said;
+    struct ld_task *asking; /* runs the on_reload function */
+    bool answered;
+    struct ld_handover *handover; /* what is being written */
+    struct ld_text why;           /* not empty: it is refused */
+    struct ld_waiter *waiters;
+    uint64_t started;    /* uv_hrtime */
+    uint64_t frozen;     /* uv_hrtime: since then nobody serves */
+    int64_t frozen_real; /* ld_time_real */
+    uint64_t deadline;   /* uv_now */
 };
 
 /* The chunks that clients run; see evals.c. */
@@ -237,6 +273,10 @@ struct ld_host {
     struct ld_reload reload;
     struct ld_probation probation;
     struct ld_disk disk;
+    struct ld_upgrade upgrade;
+    bool remnant_stops; /* it was told to */
+    bool
+        is_remnant; /* it serves the clients of a generation whose process has become another program */
     struct ld_stop stop;
     struct ld_recycle recycle;
     struct ld_saving saving;
@@ -463,6 +503,19 @@ void ld_reload_note_refused(struct ld_host *host);
 /* Give up the reload under way, because the host stops. */
 void ld_reload_abandon(struct ld_host *host);
 
+/* estate.c */
+
+/* Write what the host leaves to another program. Takes signals and unfinished lines, which can be given back. */
+void ld_estate_write(struct ld_host *host, struct ld_handover *handover);
+void ld_estate_give_back(struct ld_host *host, struct ld_handover *handover);
+
+/* Take over what an earlier program has left, before the script is loaded: 0, or -1 with the reason in the
+ * handover. Until the next call it is not used up. */
+int ld_estate_restore(struct ld_host *host);
+
+/* Make it all our own, because the script is the service, or because the daemon stops: there is no way back. */
+void ld_estate_settle(struct ld_host *host);
+
 /* recycling.c */
 
 /* Ask for a reload if the generation is old, or its heap too large. */
@@ -543,6 +596,39 @@ void ld_stop_step(struct ld_host *host);
 
 /* Log that all is over, unless the log says already that the script has finished. */
 void ld_stop_log_end(const struct ld_host *host);
+
+/* watchman.c */
+
+/* Begin to watch the loop by a thread; 0 or a negative errno, and then none does. */
+int ld_watchman_open(struct ld_host *host);
+
+/* remnant.c */
+
+/* Whether something of the service has to go on beside the next program: clients, on_stop functions, generations
+ * that were replaced. */
+bool ld_remnant_is_needed(const struct ld_host *host);
+
+/* In the process forked for that: wait until the exec has happened, which closes the other end of GO, and begin
+ * to end. PARENT is the process of the service. */
+void ld_remnant_begin(struct ld_host *host, int go, pid_t parent);
+
+/* Continue, and leave the process when all is done. */
+void ld_remnant_step(struct ld_host *host);
+
+/* upgrade.c */
+
+/* Become the program of a REQUEST; as ld_evals_ask. */
+json_t *ld_upgrade_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request);
+void ld_upgrade_forget(struct ld_host *host, const struct ld_waiter *waiter);
+
+/* Continue. In the process that is forked here, host->is_remnant is set when this returns. */
+void ld_upgrade_step(struct ld_host *host);
+
+/* Say how it ended, in the program that has taken over: HANDOVER is what was left to it. */
+void ld_upgrade_finish(struct ld_host *host, const struct ld_handover *handover);
+
+/* Give it up, because the host ends. */
+void ld_upgrade_abandon(struct ld_host *host);
 
 /* start.c */
 

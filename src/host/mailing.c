@@ -36,9 +36,10 @@ static void take_box(struct ld_host *host) {
 }
 
 /* Whether messages wait: until there is a generation that is the service and can take one, and from when the old one
- * has given its state for a reload until the next one serves, for what it would do with a message were lost. */
+ * has given its state for a reload or an upgrade until the next one serves, for what it would do with a message were lost. */
 static bool is_held(const struct ld_host *host) {
-    bool changes = host->reload.phase != LD_RELOAD_NONE && host->reload.answered;
+    bool changes = (host->reload.phase != LD_RELOAD_NONE && host->reload.answered) ||
+                   host->upgrade.phase == LD_UPGRADE_ASKING;
     return host->state != LD_HOST_RUNNING || changes || !ld_api_message_is_able(host->script);
 }
 

@@ -551,7 +551,8 @@ void ld_reload_step(struct ld_host *host) {
         put_off(host);
     }
     bool is_asked = ld_reload_is_asked(host) || host->reload.trial_waiters != NULL;
-    if (host->state == LD_HOST_RUNNING && host->reload.phase == LD_RELOAD_NONE && is_asked) {
+    if (host->state == LD_HOST_RUNNING && host->upgrade.phase <= LD_UPGRADE_ASKED &&
+        host->reload.phase == LD_RELOAD_NONE && is_asked) {
         begin(host);
     }
     if (host->reload.phase == LD_RELOAD_ASKING) {

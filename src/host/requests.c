@@ -109,18 +109,25 @@ static json_t *ask_metrics(void *arg, struct ld_waiter *waiter, const json_t *re
     return ld_evals_ask_metrics(arg, waiter, request, fd);
 }
 
+/* Begin to answer "upgrade". */
+static json_t *ask_upgrade(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    (void)fd;
+    return ld_upgrade_ask(arg, waiter, request);
+}
+
 /* Forget a client that waits for an answer. */
 static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_reload_forget(arg, waiter);
     ld_evals_forget(arg, waiter);
     ld_profiling_forget(arg, waiter);
     ld_heap_copy_forget(arg, waiter);
+    ld_upgrade_forget(arg, waiter);
 }
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
-    static const struct ld_control_ops ops = {answer_status, answer_stop, answer_reopen, ask_reload,
-                                              commit_reload, ask_eval,    ask_profile,   ask_heap,
-                                              ask_metrics,   interrupt,   forget_waiter};
+    static const struct ld_control_ops ops = {
+        answer_status, answer_stop, answer_reopen, ask_reload,  commit_reload, ask_eval,
+        ask_profile,   ask_heap,    ask_metrics,   ask_upgrade, interrupt,     forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

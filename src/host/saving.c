@@ -260,7 +260,7 @@ static void give_up_asking(struct ld_host *host) {
 static bool is_unsettled(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     return reload->phase != LD_RELOAD_NONE || reload->asked || reload->later_holder != NULL ||
-           host->probation.phase != LD_PROBATION_NONE;
+           host->probation.phase != LD_PROBATION_NONE || host->upgrade.phase != LD_UPGRADE_NONE;
 }
 
 /* End what takes too long. */
@@ -320,7 +320,7 @@ void ld_saving_commit(struct ld_host *host, struct ld_script *old) {
 void ld_saving_begin_last(struct ld_host *host) {
     struct ld_saving *saving = &host->saving;
     ld_saving_abandon(host);
-    if (host->service->state_path != NULL && host->was_ready) {
+    if (host->service->state_path != NULL && host->was_ready && !saving->is_barred) {
         saving->is_last = true;
         ask(host, host->service->options->stop_timeout);
     }
@@ -341,7 +341,7 @@ void ld_saving_finish(struct ld_host *host) {
     const char *path = host->service->state_path;
     struct ld_text why = {0};
     uint64_t size = 0;
-    if (path == NULL || !host->was_ready || host->script == NULL) {
+    if (path == NULL || !host->was_ready || host->script == NULL || saving->is_barred) {
         return;
     }
     if (!saving->has_last) {

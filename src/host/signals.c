@@ -100,6 +100,10 @@ static void on_signal(void *arg, int signo, bool by_kernel) {
     if (host->state == LD_HOST_ENDED) {
         return; /* it is being closed */
     }
+    if (host->is_remnant) {
+        host->remnant_stops |= signo == SIGTERM || signo == SIGINT;
+        return;
+    }
     if (signo == SIGTERM || signo == SIGINT) {
         if (uv_now(&host->loop) < host->echo_until) {
             host->echo_until = 0;

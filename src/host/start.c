@@ -1,18 +1,36 @@
 /* The start: the first generation becomes the service, or the process ends. */
+#include <stdio.h>
 #include <unistd.h>
 
+#include "api/keep.h"
+#include "api/life.h"
 #include "api/module.h"
+#include "api/timer_cron.h"
 #include "base/log.h"
 #include "daemon/keeper_channel.h"
+#include "daemon/way_back.h"
 #include "host/internal.h"
 #include "host/workers.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
+#include "script/memory_image.h"
+
+/* Bring back the program that this process was before, if it was one. Returns if it was not. */
+static void go_back(struct ld_host *host, const struct ld_text *why) {
+    if (ld_way_back_is_open()) {
+        if (host->script != NULL) {
+            ld_api_module_discard(host->script);
+        }
+        fflush(NULL);
+        ld_way_back_go(ld_text_string(why));
+    }
+}
 
 /* Note that the start has failed; TEXT says why. */
 static void fail_start(struct ld_host *host, const struct ld_text *text) {
     ld_guard_stop();
+    go_back(host, text);
     if (ld_sentry_was_asked_to_stop(host->sentry)) {
         ld_actions_note_stop(host); /* so no other start follows */
     }
@@ -36,6 +54,19 @@ static void fail_start_saying(struct ld_host *host, const char *words) {
     ld_text_fini(&text);
 }
 
+/* Tell everybody how an upgrade ended. */
+static void finish_upgrade(struct ld_host *host) {
+    struct ld_handover *handover = host->service->handover;
+    host->setup.silent_since = 0;
+    ld_estate_settle(host);
+    if (host->script->status_text.size == 0) { /* it has said nothing: what was said stands */
+        ld_handover_text(handover, handover->root, "status_text", &host->script->status_text);
+    }
+    ld_api_timer_cron_run_held(host->script);
+    ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
+    ld_upgrade_finish(host, handover);
+}
+
 /* Make the script the service, and tell the log, the service manager and the starting process. */
 static void become_ready(struct ld_host *host) {
     struct ld_service *service = host->service;
@@ -48,6 +79,10 @@ static void become_ready(struct ld_host *host) {
     ld_listeners_commit(host->listeners, false);
     ld_listeners_unmute(host->listeners, host->script);
     host->was_ready = true;
+    if (service->handover != NULL) {
+        finish_upgrade(host);
+        return;
+    }
     bool follows = service->keeper >= 0 && ld_service_restarts(service, 0);
     if (service->is_console) {
         ld_service_announce(service);
@@ -68,7 +103,7 @@ static void become_ready(struct ld_host *host) {
  * start has failed. */
 static void stop_before_ready(struct ld_host *host) {
     ld_guard_stop();
-    if (host->service->daemon) {
+    if (host->service->daemon || ld_way_back_is_open()) {
         fail_start_saying(host, "the script asked to stop before it was ready");
     } else if ((host->script->wants & LD_WANT_EXIT) != 0) {
         ld_stop_now(host, host->script->exit_status);
@@ -84,6 +119,10 @@ void ld_start_step(struct ld_host *host) {
         fail_start(host, &script->errors.first);
     } else if ((script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0) {
         stop_before_ready(host);
+    } else if (ld_script_is_ready(script) && ld_way_back_is_open() && !ld_script_is_alive(script)) {
+        fail_start_saying(host,
+                          "the script has nothing to wait for: no timer, signal handler, child, "
+                          "task or socket");
     } else if (ld_script_is_ready(script)) {
         become_ready(host);
     } else if (!ld_script_is_alive(script)) {
@@ -99,10 +138,24 @@ void ld_start_step(struct ld_host *host) {
     }
 }
 
-/* Have the first generation made from the memory that it was handed, if there is one. */
+/* Find the memory that the first generation is made from: that of a master, or that of a program which has come back
+ * because the next one failed; NULL for none. 0 or a negative errno with the reason in WHY. */
+static int find_memory(struct ld_host *host, struct ld_memory **memory, struct ld_text *why) {
+    const struct ld_handover *handover = host->service->handover;
+    *memory = NULL;
+    if (handover == NULL) {
+        return ld_worker_recall(host, memory, why);
+    }
+    const struct ld_text *code = &handover->parts[LD_HANDOVER_CODE];
+    return handover->back != NULL && handover->has[LD_HANDOVER_CODE]
+               ? ld_memory_image_read(host->texts, ld_text_string(code), code->size, memory, why)
+               : 0;
+}
+
+/* Have the first generation made from such a memory. */
 static int recall(struct ld_host *host, struct ld_text *why) {
     struct ld_memory *memory;
-    int rc = ld_worker_recall(host, &memory, why);
+    int rc = find_memory(host, &memory, why);
     if (rc == 0 && memory != NULL) {
         ld_script_recall(host->script, memory);
         ld_memory_drop(memory);
@@ -110,15 +163,40 @@ static int recall(struct ld_host *host, struct ld_text *why) {
     return rc;
 }
 
+/* Give the first generation what an earlier program in this process has left to it, or else what the file of
+ * --state has; 0, or -1 with the reason in WHY. */
+static int give_state(struct ld_host *host, struct ld_text *why) {
+    const struct ld_handover *handover = host->service->handover;
+    int rc = 0;
+    if (handover == NULL) {
+        return ld_saving_load(host, host->script, why);
+    }
+    if (handover->has[LD_HANDOVER_STATE]) {
+        rc = ld_api_life_unpack_state(host->script, &handover->parts[LD_HANDOVER_STATE], why);
+    }
+    if (rc == 0 && handover->has[LD_HANDOVER_KEPT]) {
+        rc = ld_api_keep_unpack(host->script, &handover->parts[LD_HANDOVER_KEPT], why);
+    }
+    return rc;
+}
+
+/* The number of the first generation that this program makes. */
+static unsigned first_number(struct ld_host *host) {
+    struct ld_handover *handover = host->service->handover;
+    return handover == NULL ? 1
+                            : 1 + (unsigned)ld_handover_int(handover, handover->root, "generation");
+}
+
 /* Make the first generation and run its chunk. */
 void ld_start_begin(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     struct ld_text why = {0};
+    host->setup.silent_since = host->upgrade.frozen_real;
     host->start_deadline = ld_alarm_deadline(host, timeout);
     ld_reserve_lend(); /* what suffices for a start suffices for a reload */
-    bool loaded = ld_script_new(&host->script, &host->setup, 1, &why) == 0 &&
+    bool loaded = ld_script_new(&host->script, &host->setup, first_number(host), &why) == 0 &&
                   recall(host, &why) == 0 && ld_script_load(host->script, &why) == 0 &&
-                  ld_saving_load(host, host->script, &why) == 0;
+                  give_state(host, &why) == 0;
     ld_reserve_take_back();
     if (!loaded) {
         fail_start(host, &why);

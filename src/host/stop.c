@@ -115,6 +115,10 @@ static void enter(struct ld_host *host, int status) {
     if (host->state != LD_HOST_STOPPING) {
         host->state = LD_HOST_STOPPING;
         host->exit_status = status;
+        if (host->service->handover != NULL) {
+            ld_estate_settle(host);
+            host->saving.is_barred = true; /* the script has not taken over what it was given */
+        }
         ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
         ld_sentry_note_stop(host->sentry,
                             uv_hrtime() +

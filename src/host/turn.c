@@ -100,7 +100,8 @@ static void tell_errors(struct ld_host *host) {
 /* Whether a part has something to do in the next turn. */
 static bool is_due(const struct ld_host *host) {
     bool reload_due = host->state == LD_HOST_RUNNING && ld_reload_is_asked(host) &&
-                      host->reload.phase == LD_RELOAD_NONE;
+                      host->reload.phase == LD_RELOAD_NONE &&
+                      host->upgrade.phase <= LD_UPGRADE_ASKED;
     return reload_due || (host->script != NULL && host->script->wants != 0);
 }
 
@@ -150,6 +151,17 @@ static void halt_scripts(struct ld_host *host) {
     }
 }
 
+/* Continue what goes on beside a service that is another process by now. */
+static void turn_remnant(struct ld_host *host) {
+    bool left = resume_tasks(host);
+    ld_remnant_step(host);
+    uv_update_time(&host->loop);
+    ld_guest_arm_all();
+    if (left) {
+        ld_alarm_wake_at(host, 0);
+    }
+}
+
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
  * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
@@ -158,6 +170,10 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         ld_forked_leave(0);
     }
     ld_laps_turn(&host->laps);
+    if (host->is_remnant) {
+        turn_remnant(host);
+        return;
+    }
     serve_lobby(host);
     bool left = resume_tasks(host);
     ld_mailing_step(host);
@@ -189,6 +205,11 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_saving_step(host);
     ld_probation_step(host);
     ld_reload_step(host);
+    ld_upgrade_step(host);
+    if (host->is_remnant) { /* this is the other process */
+        turn_remnant(host);
+        return;
+    }
     ld_watching_step(host);
     left |= ld_mailing_settle(host);
     if (host->service->listener >= 0) {

@@ -1,0 +1,13 @@
+/* The words that another program in the process of a service is called with, in an upgrade. No verb: nobody types
+ * them. */
+#ifndef LD_CLI_IMAGE_H
+#define LD_CLI_IMAGE_H
+
+/* Whether WORD is one of them. */
+#include <stdbool.h>
+bool ld_image_has(const char *word);
+
+/* Take over, or try to; the exit status. */
+int ld_image_run(int argc, char **argv);
+
+#endif

@@ -1,0 +1,463 @@
+/* What the host leaves to the next program in this process, and how that takes it over: the counters, the control
+ * socket with its clients, the listening sockets, the children, the signals that have arrived. */
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "api/child_events.h"
+#include "api/child_keep.h"
+#include "base/file.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "daemon/handover.h"
+#include "daemon/way_back.h"
+#include "engine/child_relic.h"
+#include "engine/crash.h"
+#include "engine/signals.h"
+#include "host/internal.h"
+#include "posix/family.h"
+#include "posix/fds.h"
+#include "script/memory_image.h"
+
+/* Set a member of the line. */
+static void set(struct ld_handover *handover, const char *key, json_t *value) {
+    json_object_set_new(handover->root, key, value);
+}
+
+/* Write the listening sockets that a script has asked for. */
+static json_t *write_listeners(struct ld_handover *handover, const struct ld_host *host) {
+    json_t *list = json_array();
+    struct ld_listener_facts facts;
+    for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
+        if (!facts.stays) {
+            json_array_append_new(list,
+                                  json_pack("{s:o, s:o, s:b, s:i, s:b, s:I, s:I}", "address",
+                                            ld_json_bytes(facts.address), "fd",
+                                            ld_handover_leave_fd(handover, facts.fd), "inherited",
+                                            facts.inherited, "number", facts.number, "has_file",
+                                            facts.has_file, "device", (json_int_t)facts.device,
+                                            "inode", (json_int_t)facts.inode));
+        }
+    }
+    return list;
+}
+
+/* Write what is needed to go on with a child that is kept. */
+static void write_kept(struct ld_handover *handover, const struct ld_child_relic *relic,
+                       json_t *item) {
+    json_t *streams = json_array();
+    for (int i = 0; i < 2; i++) {
+        json_array_append_new(streams,
+                              json_pack("{s:o, s:b, s:I, s:o}", "fd",
+                                        ld_handover_leave_fd(handover, relic->fds[i + 1]), "to_log",
+                                        relic->to_log[i], "parts", (json_int_t)relic->parts[i],
+                                        "line", ld_handover_bytes(&relic->lines[i])));
+    }
+    json_object_set_new(item, "streams", streams);
+    json_object_set_new(item, "stdin", ld_handover_leave_fd(handover, relic->fds[0]));
+    json_object_set_new(item, "unwritten", ld_handover_bytes(&relic->unwritten));
+    json_object_set_new(item, "input_ends", json_boolean(relic->input_ends));
+    json_object_set_new(item, "timed_out", json_boolean(relic->timed_out));
+    json_object_set_new(item, "deadline", json_integer(relic->deadline));
+    json_object_set_new(item, "left_ms", json_integer((json_int_t)relic->left_ms));
+    json_object_set_new(item, "restarts", json_integer(relic->restarts));
+    json_object_set_new(item, "ready", json_integer(relic->ready));
+    json_object_set_new(item, "ready_fd", ld_handover_leave_fd(handover, relic->ready_fd));
+    json_object_set_new(item, "last",
+                        relic->has_last
+                            ? json_pack("{s:b, s:i, s:b}", "signaled", relic->last.signaled,
+                                        "status", relic->last.status, "core", relic->last.core)
+                            : json_null());
+}
+
+/* Write a child that runs. */
+static json_t *write_child(struct ld_handover *handover, struct ld_child *child) {
+    struct ld_child_relic relic;
+    ld_child_relic_take(child, &relic);
+    for (int i = 0; i < 2 && relic.identity != NULL; i++) {
+        ld_api_child_keep_take_line(child, i + 1, &relic.lines[i]);
+    }
+    json_t *item = json_pack(
+        "{s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:b}", "name", ld_json_bytes(relic.name), "command",
+        ld_json_bytes(relic.command), "identity", ld_json_bytes(relic.identity), "pid",
+        (int)relic.pid, "mark", (json_int_t)relic.mark, "started", (json_int_t)relic.started,
+        "kill_after_ms", (json_int_t)relic.kill_after_ms, "detached", relic.detached);
+    if (relic.identity != NULL && item != NULL) {
+        write_kept(handover, &relic, item);
+    }
+    ld_child_relic_fini(&relic);
+    return item;
+}
+
+/* Write all children that run. */
+static json_t *write_children(struct ld_handover *handover, struct ld_host *host) {
+    json_t *list = json_array();
+    struct ld_child *child = NULL;
+    while ((child = ld_children_next(host->children, child)) != NULL) {
+        struct ld_child_facts facts;
+        ld_child_describe(child, &facts);
+        if (facts.running) {
+            json_array_append_new(list, write_child(handover, child));
+        }
+    }
+    return list;
+}
+
+/* Whether a waiter is in a list. */
+static bool is_in(const struct ld_waiter *list, const struct ld_waiter *waiter) {
+    while (list != NULL && list != waiter) {
+        list = list->next;
+    }
+    return list != NULL;
+}
+
+/* What a client waits for, as a word. */
+static const char *waits_for(const struct ld_host *host, const struct ld_waiter *waiter) {
+    return waiter == NULL                              ? "nothing"
+           : is_in(host->upgrade.waiters, waiter)      ? "upgrade"
+           : host->reload.later_holder == waiter       ? "other"
+           : is_in(host->reload.later_waiters, waiter) ? "reload"
+           : is_in(host->reload.trial_waiters, waiter) ? "check"
+                                                       : "other";
+}
+
+struct clients {
+    const struct ld_host *host;
+    struct ld_handover *handover;
+    json_t *list;
+};
+
+/* Write a client of the control socket. */
+static void write_client(void *arg, const struct ld_control_client *client) {
+    const struct clients *clients = arg;
+    struct ld_text input = {0};
+    ld_text_add(&input, client->input, client->size);
+    json_array_append_new(clients->list,
+                          json_pack("{s:o, s:o, s:s}", "fd",
+                                    ld_handover_leave_fd(clients->handover, client->fd), "input",
+                                    ld_handover_bytes(&input), "waits",
+                                    waits_for(clients->host, client->waiter)));
+    ld_text_fini(&input);
+}
+
+/* Write the clients. */
+static json_t *write_clients(struct ld_handover *handover, const struct ld_host *host) {
+    struct clients clients = {.host = host, .handover = handover, .list = json_array()};
+    ld_control_each(host->control, write_client, &clients);
+    return clients.list;
+}
+
+/* Write the descriptors that the process was started with: they keep their numbers. */
+static json_t *write_inherited(struct ld_handover *handover) {
+    json_t *list = json_array();
+    int fd;
+    for (size_t i = 0; (fd = ld_fds_at(LD_FD_INHERITED, i)) >= 0; i++) {
+        json_array_append_new(list, ld_handover_leave_fd(handover, fd));
+    }
+    return list;
+}
+
+/* Write the processes that are left alone. */
+static json_t *write_spared(void) {
+    json_t *list = json_array();
+    unsigned long long started;
+    pid_t pid;
+    for (size_t i = 0; ld_family_spared(i, &pid, &started); i++) {
+        json_array_append_new(
+            list, json_pack("{s:i, s:I}", "pid", (int)pid, "started", (json_int_t)started));
+    }
+    return list;
+}
+
+/* The pids of our children, as the kernel lists them; "" where it does not. */
+static void list_own_children(struct ld_text *out) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+    ld_file_load(path, out);
+}
+
+/* Write how the reloads and the script's errors were. */
+static json_t *write_history(const struct ld_host *host) {
+    const struct ld_reload *reload = &host->reload;
+    return json_pack("{s:I, s:I, s:b, s:f, s:f, s:o, s:I}", "ok", (json_int_t)reload->ok, "failed",
+                     (json_int_t)reload->failed, "last_ok", reload->last_ok, "last_time",
+                     reload->last_time, "last_ms", reload->last_ms, "last_error",
+                     ld_handover_bytes(&reload->last_error), "errors",
+                     (json_int_t)host->tally.count);
+}
+
+/* Write what the host leaves. */
+void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
+    const struct ld_script *script = host->script;
+    struct ld_text children = {0};
+    list_own_children(&children);
+    set(handover, "own_children", ld_handover_bytes(&children));
+    ld_text_fini(&children);
+    set(handover, "control_fd", ld_handover_leave_fd(handover, ld_control_fd(host->control)));
+    set(handover, "clients", write_clients(handover, host));
+    set(handover, "listeners", write_listeners(handover, host));
+    set(handover, "children", write_children(handover, host));
+    set(handover, "inherited", write_inherited(handover));
+    set(handover, "spared", write_spared());
+    set(handover, "history", write_history(host));
+    set(handover, "generation", json_integer(script->generation));
+    set(handover, "started", json_integer((json_int_t)host->started));
+    set(handover, "said_started", json_boolean(host->said_started));
+    set(handover, "status_text", ld_handover_bytes(&script->status_text));
+    set(handover, "reload_asked", json_boolean(host->reload.asked));
+    set(handover, "asked_at", json_integer((json_int_t)host->upgrade.started));
+    set(handover, "frozen_at", json_integer((json_int_t)host->upgrade.frozen));
+    set(handover, "frozen_real", json_integer((json_int_t)host->upgrade.frozen_real));
+    struct ld_signals_set signals = ld_signals_take();
+    set(handover, "from_user", json_integer((json_int_t)signals.from_user));
+    set(handover, "from_kernel", json_integer((json_int_t)signals.from_kernel));
+    handover->has[LD_HANDOVER_CODE] =
+        script->memory != NULL &&
+        ld_memory_image_write(script->memory, &handover->parts[LD_HANDOVER_CODE]) == 0;
+}
+
+/* Give back the signals that were taken. */
+static void give_signals(const json_t *root) {
+    ld_signals_give((struct ld_signals_set){
+        .from_user = (unsigned long long)json_integer_value(json_object_get(root, "from_user")),
+        .from_kernel =
+            (unsigned long long)json_integer_value(json_object_get(root, "from_kernel"))});
+}
+
+/* Give back what writing has taken from scripts. */
+void ld_estate_give_back(struct ld_host *host, struct ld_handover *handover) {
+    const json_t *item;
+    size_t i;
+    give_signals(handover->root);
+    json_array_foreach(json_object_get(handover->root, "children"), i, item) {
+        pid_t pid = (pid_t)json_integer_value(json_object_get(item, "pid"));
+        struct ld_child *child = ld_children_find(host->children, pid);
+        const json_t *streams = json_object_get(item, "streams");
+        for (size_t k = 0; child != NULL && k < json_array_size(streams); k++) {
+            const json_t *stream = json_array_get(streams, k);
+            struct ld_text line = {0};
+            ld_handover_text(handover, stream, "line", &line);
+            if (line.size > 0 && !json_is_true(json_object_get(stream, "to_log"))) {
+                ld_child_put_output(child, (int)k + 1, line.data, line.size);
+            }
+            ld_text_fini(&line);
+        }
+    }
+}
+
+/* Take over the listening sockets. */
+static void restore_listeners(struct ld_host *host, struct ld_handover *handover) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach(ld_handover_array(handover, handover->root, "listeners"), i, item) {
+        char *address = ld_handover_string(handover, item, "address");
+        struct ld_listener_facts facts = {
+            .address = address != NULL ? address : "",
+            .fd = ld_handover_fd(handover, item, "fd"),
+            .inherited = ld_handover_bool(handover, item, "inherited"),
+            .number = (int)ld_handover_int(handover, item, "number"),
+            .has_file = ld_handover_bool(handover, item, "has_file"),
+            .device = (unsigned long long)ld_handover_int(handover, item, "device"),
+            .inode = (unsigned long long)ld_handover_int(handover, item, "inode")};
+        int rc = facts.fd >= 0 ? ld_listeners_restore(host->listeners, &facts) : 0;
+        if (rc < 0) {
+            ld_text_format(&handover->why, "the socket %s: %s", facts.address, strerror(-rc));
+        }
+        free(address);
+    }
+}
+
+/* Read what is needed to go on with a kept child. */
+static void read_kept(struct ld_handover *handover, const json_t *item,
+                      struct ld_child_relic *relic) {
+    const json_t *streams = ld_handover_array(handover, item, "streams");
+    const json_t *last = json_object_get(item, "last");
+    for (size_t i = 0; i < 2 && i < json_array_size(streams); i++) {
+        const json_t *stream = json_array_get(streams, i);
+        relic->fds[i + 1] = ld_handover_fd(handover, stream, "fd");
+        relic->to_log[i] = ld_handover_bool(handover, stream, "to_log");
+        relic->parts[i] = ld_handover_int(handover, stream, "parts");
+        ld_handover_text(handover, stream, "line", &relic->lines[i]);
+    }
+    relic->fds[0] = ld_handover_fd(handover, item, "stdin");
+    ld_handover_text(handover, item, "unwritten", &relic->unwritten);
+    relic->input_ends = ld_handover_bool(handover, item, "input_ends");
+    relic->timed_out = ld_handover_bool(handover, item, "timed_out");
+    relic->deadline = (int)ld_handover_int(handover, item, "deadline");
+    relic->left_ms = (uint64_t)ld_handover_int(handover, item, "left_ms");
+    relic->restarts = (unsigned)ld_handover_int(handover, item, "restarts");
+    relic->ready = (enum ld_ready)ld_handover_int(handover, item, "ready");
+    relic->ready_fd = ld_handover_fd(handover, item, "ready_fd");
+    relic->has_last = json_is_object(last);
+    if (relic->has_last) {
+        relic->last.signaled = ld_handover_bool(handover, last, "signaled");
+        relic->last.status = (int)ld_handover_int(handover, last, "status");
+        relic->last.core = ld_handover_bool(handover, last, "core");
+    }
+}
+
+/* Take over a child. */
+static void restore_child(struct ld_host *host, struct ld_handover *handover, const json_t *item) {
+    char *name = ld_handover_string(handover, item, "name");
+    char *command = ld_handover_string(handover, item, "command");
+    char *identity = ld_handover_string(handover, item, "identity");
+    struct ld_child_relic relic = {.name = name != NULL ? name : "",
+                                   .command = command != NULL ? command : "",
+                                   .identity = identity,
+                                   .pid = (pid_t)ld_handover_int(handover, item, "pid"),
+                                   .mark = (uint64_t)ld_handover_int(handover, item, "mark"),
+                                   .started = (uint64_t)ld_handover_int(handover, item, "started"),
+                                   .kill_after_ms =
+                                       (uint64_t)ld_handover_int(handover, item, "kill_after_ms"),
+                                   .detached = ld_handover_bool(handover, item, "detached"),
+                                   .fds = {-1, -1, -1},
+                                   .deadline = -1,
+                                   .ready_fd = -1};
+    if (identity != NULL) {
+        read_kept(handover, item, &relic);
+    }
+    int rc = ld_child_relic_restore(host->children, &relic, &ld_api_child_events);
+    if (rc < 0) {
+        ld_text_format(&handover->why, "the child %s: %s", relic.name, strerror(-rc));
+    }
+    ld_child_relic_fini(&relic);
+    free(name);
+    free(command);
+    free(identity);
+}
+
+/* Take over how the reloads and errors were. */
+static void restore_history(struct ld_host *host, struct ld_handover *handover) {
+    const json_t *history = json_object_get(handover->root, "history");
+    struct ld_reload *reload = &host->reload;
+    reload->ok = (uint64_t)ld_handover_int(handover, history, "ok");
+    reload->failed = (uint64_t)ld_handover_int(handover, history, "failed");
+    reload->last_ok = ld_handover_bool(handover, history, "last_ok");
+    reload->last_time = ld_handover_real(handover, history, "last_time");
+    reload->last_ms = ld_handover_real(handover, history, "last_ms");
+    ld_handover_text(handover, history, "last_error", &reload->last_error);
+    host->tally.count = (uint64_t)ld_handover_int(handover, history, "errors");
+    host->tally.elsewhere.count = host->tally.count;
+    host->seen_errors = host->tally.count;
+}
+
+/* Take over what is needed before the script is loaded. */
+int ld_estate_restore(struct ld_host *host) {
+    struct ld_handover *handover = host->service->handover;
+    const json_t *root = handover->root;
+    const json_t *item;
+    size_t i;
+    ld_reaper_hold(host->reaper, true);
+    restore_history(host, handover);
+    restore_listeners(host, handover);
+    json_array_foreach(ld_handover_array(handover, root, "children"), i, item) {
+        restore_child(host, handover, item);
+    }
+    json_array_foreach(ld_handover_array(handover, root, "inherited"), i, item) {
+        ld_fds_note_one((int)json_integer_value(item), LD_FD_INHERITED);
+    }
+    json_array_foreach(ld_handover_array(handover, root, "spared"), i, item) {
+        ld_family_spare((pid_t)ld_handover_int(handover, item, "pid"),
+                        (unsigned long long)ld_handover_int(handover, item, "started"));
+    }
+    host->started = (uint64_t)ld_handover_int(handover, root, "started");
+    host->said_started = ld_handover_bool(handover, root, "said_started");
+    host->upgrade.started = (uint64_t)ld_handover_int(handover, root, "asked_at");
+    host->upgrade.frozen = (uint64_t)ld_handover_int(handover, root, "frozen_at");
+    host->upgrade.frozen_real = ld_handover_int(handover, root, "frozen_real");
+    host->reload.asked = ld_handover_bool(handover, root, "reload_asked");
+    host->was_ready = true;
+    give_signals(root);
+    return ld_text_is_empty(&handover->why) ? 0 : -1;
+}
+
+/* Answer a client that waited for something that is lost. */
+static void fail_waiter(struct ld_waiter *waiter) {
+    waiter->done(waiter, json_pack("{s:b, s:s}", "ok", 0, "error",
+                                   "the daemon went on as another program meanwhile (lunad "
+                                   "upgrade): ask again"));
+}
+
+/* Go on with a client. */
+static void restore_client(struct ld_host *host, struct ld_handover *handover, const json_t *item) {
+    struct ld_text input = {0};
+    char *waits = ld_handover_string(handover, item, "waits");
+    const char *word = waits != NULL ? waits : "nothing";
+    ld_handover_text(handover, item, "input", &input);
+    const struct ld_control_client client = {.fd = ld_handover_fd(handover, item, "fd"),
+                                             .input = ld_text_string(&input),
+                                             .size = input.size};
+    struct ld_waiter *waiter =
+        client.fd >= 0 ? ld_control_restore(host->control, &client, strcmp(word, "nothing") != 0)
+                       : NULL;
+    if (waiter != NULL && strcmp(word, "upgrade") == 0) {
+        waiter->next = host->upgrade.waiters;
+        host->upgrade.waiters = waiter;
+    } else if (waiter != NULL && strcmp(word, "reload") == 0) {
+        ld_reload_ask(host, waiter);
+    } else if (waiter != NULL && strcmp(word, "check") == 0) {
+        ld_reload_ask_trial(host, waiter);
+    } else if (waiter != NULL) {
+        fail_waiter(waiter);
+    }
+    ld_text_fini(&input);
+    free(waits);
+}
+
+/* Whether a pid is in a list of them with spaces between. */
+static bool is_listed(const char *list, pid_t pid) {
+    while (*list != '\0') {
+        char *end;
+        long number = strtol(list, &end, 10);
+        if (end == list || number == pid) {
+            return end != list;
+        }
+        list = end;
+    }
+    return false;
+}
+
+/* End the processes that the program which has failed left: our children now, and not when it began. */
+static void end_leftovers(struct ld_handover *handover) {
+    struct ld_text before = {0};
+    struct ld_text now = {0};
+    struct ld_pids roots = {0};
+    ld_handover_text(handover, handover->root, "own_children", &before);
+    list_own_children(&now);
+    const char *at = ld_text_string(&now);
+    char *end;
+    for (long pid = strtol(at, &end, 10); end != at && before.size > 0;
+         pid = strtol(at, &end, 10)) {
+        at = end;
+        if (pid > 1 && !is_listed(ld_text_string(&before), (pid_t)pid)) {
+            ld_pids_add(&roots, (pid_t)pid);
+        }
+    }
+    if (roots.count > 0) {
+        ld_family_end_all(&roots);
+    }
+    ld_pids_fini(&roots);
+    ld_text_fini(&before);
+    ld_text_fini(&now);
+}
+
+/* Make it all our own. */
+void ld_estate_settle(struct ld_host *host) {
+    struct ld_handover *handover = host->service->handover;
+    const json_t *root = handover->root;
+    const json_t *item;
+    size_t i;
+    ld_way_back_close();
+    ld_crash_divert(NULL);
+    if (handover->back != NULL) {
+        end_leftovers(handover);
+    }
+    ld_child_relic_settle(host->children);
+    ld_control_listen(host->control, ld_handover_fd(handover, root, "control_fd"));
+    json_array_foreach(json_object_get(root, "clients"), i, item) {
+        restore_client(host, handover, item);
+    }
+    ld_handover_close_left(handover);
+    ld_reaper_hold(host->reaper, false);
+    host->service->handover = NULL; /* its owner frees it */
+}

@@ -1,0 +1,611 @@
+/* The upgrade: this process becomes another program. That is first tried in a child, while the service goes on.
+ * Then the script gives its state, all that there is is written down, a fork goes on with the clients that are
+ * connected, and exec. Until then all of it can be undone; afterwards, and until its script is ready, the new program
+ * comes back to this one if it fails. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <lua.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "api/keep.h"
+#include "api/life.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/parse.h"
+#include "base/time.h"
+#include "base/version.h"
+#include "host/internal.h"
+#include "posix/forked.h"
+#include "posix/inherit.h"
+#include "posix/notify.h"
+#include "script/guard.h"
+#include "script/pack.h"
+#include "script/task.h"
+
+#define SAID_MAX      4000
+#define TRIAL_KILL_MS 100
+#define ABOVE_TRIAL   64 /* descriptors below are placed in the trial */
+#define QUIET_MS      500 /* for commands and requests, before the generation is asked for its state */
+#define QUIET_LOOK_MS 5
+
+/* Tell all who wait; the reference is taken over. */
+static void tell(struct ld_host *host, json_t *answer) {
+    struct ld_waiter *waiter;
+    while ((waiter = host->upgrade.waiters) != NULL) {
+        host->upgrade.waiters = waiter->next;
+        waiter->done(waiter, json_incref(answer));
+    }
+    json_decref(answer);
+}
+
+/* Make the answer of a refusal. */
+static json_t *refusal(const struct ld_text *why) {
+    return json_pack("{s:b, s:o}", "ok", 0, "error", ld_json_text(ld_text_string(why), why->size));
+}
+
+/* Forget a waiter. */
+void ld_upgrade_forget(struct ld_host *host, const struct ld_waiter *waiter) {
+    struct ld_waiter **at = &host->upgrade.waiters;
+    while (*at != NULL && *at != waiter) {
+        at = &(*at)->next;
+    }
+    if (*at != NULL) {
+        *at = waiter->next;
+    }
+}
+
+/* Free what was written. */
+static void free_handover(struct ld_upgrade *upgrade) {
+    if (upgrade->handover != NULL) {
+        if (upgrade->handover->paper >= 0) {
+            close(upgrade->handover->paper);
+        }
+        ld_handover_fini(upgrade->handover);
+        free(upgrade->handover);
+        upgrade->handover = NULL;
+    }
+}
+
+/* Make what is to be written, empty; false without memory. */
+static bool make_handover(struct ld_upgrade *upgrade) {
+    free_handover(upgrade);
+    upgrade->handover = calloc(1, sizeof *upgrade->handover);
+    if (upgrade->handover != NULL) {
+        upgrade->handover->paper = -1;
+    }
+    return upgrade->handover != NULL;
+}
+
+/* End the trial, if it runs, and forget it. */
+static void drop_trial(struct ld_upgrade *upgrade) {
+    if (upgrade->trial != NULL) {
+        ld_child_kill(upgrade->trial, SIGKILL);
+        ld_child_abandon(upgrade->trial);
+        upgrade->trial = NULL;
+    }
+    if (upgrade->trials != NULL) {
+        ld_children_close(upgrade->trials);
+        upgrade->trials = NULL;
+    }
+}
+
+/* Undo what was begun. */
+static void clean_up(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    struct ld_task *asking = upgrade->asking;
+    drop_trial(upgrade);
+    upgrade->asking = NULL;
+    upgrade->phase = LD_UPGRADE_NONE;
+    if (asking != NULL) {
+        ld_guard_stop();
+        ld_task_cancel(asking); /* its state is not wanted */
+    }
+    free_handover(upgrade);
+    if (upgrade->program >= 0) {
+        close(upgrade->program);
+        upgrade->program = -1;
+    }
+    free(upgrade->path);
+    upgrade->path = NULL;
+}
+
+/* Refuse, for the reason in upgrade->why. */
+static void refuse(struct ld_host *host) {
+    clean_up(host);
+    ld_log_with(LD_LOG_ERROR, &host->upgrade.why,
+                "upgrade refused, lunad %s keeps running: ", ld_version_text);
+    ld_notify_send("READY=1");
+    tell(host, refusal(&host->upgrade.why));
+}
+
+/* Why this service cannot be upgraded, or NULL. */
+static const char *find_obstacle(const struct ld_host *host) {
+    const struct ld_service *service = host->service;
+    return service->is_bare || service->is_console || service->spec != NULL
+               ? "this process is not a service that can go on as another program"
+           : service->is_master || service->worker > 0
+               ? "a service with workers cannot go on as another program: lunad restart it"
+           : host->state == LD_HOST_STARTING        ? "the daemon is starting"
+           : host->state != LD_HOST_RUNNING         ? "the daemon is stopping"
+           : host->upgrade.phase != LD_UPGRADE_NONE ? "an upgrade is under way"
+                                                    : NULL;
+}
+
+/* Take a request. */
+json_t *ld_upgrade_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    const json_t *device = json_object_get(request, "device");
+    const json_t *inode = json_object_get(request, "inode");
+    char *path = ld_json_take_bytes(json_object_get(request, "program"));
+    const char *obstacle = find_obstacle(host);
+    if (path == NULL || path[0] != '/' || !json_is_integer(device) || !json_is_integer(inode)) {
+        obstacle = "an upgrade needs the \"program\", with its \"device\" and \"inode\"";
+    }
+    if (obstacle != NULL) {
+        free(path);
+        return json_pack("{s:b, s:s}", "ok", 0, "error", obstacle);
+    }
+    upgrade->path = path;
+    upgrade->device = (dev_t)json_integer_value(device);
+    upgrade->inode = (ino_t)json_integer_value(inode);
+    upgrade->phase = LD_UPGRADE_ASKED;
+    waiter->next = upgrade->waiters;
+    upgrade->waiters = waiter;
+    ld_alarm_wake_at(host, 0);
+    return NULL;
+}
+
+/* Note what the trial says. */
+static void on_trial_output(void *owner, int stream, const char *bytes, size_t size) {
+    struct ld_upgrade *upgrade = owner;
+    (void)stream;
+    if (bytes != NULL && upgrade->said.size < SAID_MAX) {
+        size_t room = SAID_MAX - upgrade->said.size;
+        ld_text_add(&upgrade->said, bytes, size < room ? size : room);
+    }
+}
+
+/* Ignore that nothing waits to be written. */
+static void on_trial_drained(void *owner) {
+    (void)owner;
+}
+
+/* Whether the trial has said that it could take over. */
+static bool has_passed(const struct ld_upgrade *upgrade, const struct ld_exit *exit) {
+    struct ld_text token = {0};
+    ld_text_format(&token, "%s%s\n", LD_HANDOVER_TOKEN, upgrade->token);
+    bool said =
+        upgrade->said.size >= token.size &&
+        memcmp(upgrade->said.data + upgrade->said.size - token.size, token.data, token.size) == 0;
+    ld_text_fini(&token);
+    return said && !exit->signaled && exit->status == 0; /* any program may exit with 0 */
+}
+
+/* Note why the trial has failed. */
+static void blame_trial(struct ld_upgrade *upgrade, const struct ld_child_facts *facts) {
+    struct ld_text *said = &upgrade->said;
+    while (said->size > 0 && said->data[said->size - 1] == '\n') {
+        said->size--;
+    }
+    ld_text_format(&upgrade->why, "%s cannot take over: ", upgrade->path);
+    if (facts->timed_out) {
+        ld_text_puts(&upgrade->why, "its trial did not end in time");
+    } else if (facts->exit.signaled) {
+        ld_text_format(&upgrade->why, "its trial was killed by SIG%s",
+                       ld_parse_signal_name(facts->exit.status));
+    } else if (facts->exit.status == 0) {
+        ld_text_puts(&upgrade->why,
+                     "it is not a lunad that knows how (its trial said nothing of it)");
+    } else {
+        ld_text_format(&upgrade->why, "its trial exited with status %d", facts->exit.status);
+    }
+    if (said->size > 0) {
+        ld_text_puts(&upgrade->why, ": ");
+        ld_text_add_escaped(&upgrade->why, said->data, said->size, true);
+    }
+}
+
+/* Note how the trial ended. */
+static void on_trial_finished(void *owner) {
+    struct ld_upgrade *upgrade = owner;
+    struct ld_child_facts facts;
+    ld_child_describe(upgrade->trial, &facts);
+    if (!has_passed(upgrade, &facts.exit)) {
+        blame_trial(upgrade, &facts);
+    }
+    ld_child_release(upgrade->trial);
+    upgrade->trial = NULL;
+}
+
+static const struct ld_child_ops trial_ops = {
+    .on_output = on_trial_output, .on_drained = on_trial_drained, .on_finished = on_trial_finished};
+
+/* Whether a program would have rights that this process has not. */
+static bool gives_rights(int fd, const struct stat *facts) {
+    char path[64];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    return (facts->st_mode & (S_ISUID | S_ISGID)) != 0 ||
+           getxattr(path, "security.capability", NULL, 0) > 0;
+}
+
+/* Open the program. What is opened here is what is tried, and executed. */
+static void open_program(struct ld_upgrade *upgrade) {
+    struct stat facts;
+    const char *wrong = NULL;
+    int fd = open(upgrade->path, O_PATH | O_CLOEXEC);
+    int above = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, ABOVE_TRIAL) : -1;
+    if (above < 0 || fstat(above, &facts) < 0) {
+        wrong = strerror(errno);
+    } else if (!S_ISREG(facts.st_mode)) {
+        wrong = "it is not a file";
+    } else if (facts.st_dev != upgrade->device || facts.st_ino != upgrade->inode) {
+        wrong =
+            "it is not the program that has asked: it was replaced meanwhile, or this process sees "
+            "another file there";
+    } else if (gives_rights(above, &facts)) {
+        wrong =
+            "it would have other rights: it is set-user-id or set-group-id, or has capabilities";
+    }
+    if (wrong != NULL) {
+        ld_text_format(&upgrade->why, "%s: %s", upgrade->path, wrong);
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    upgrade->program = above;
+}
+
+/* Make the token that the trial must say. */
+static void make_token(struct ld_upgrade *upgrade) {
+    uint64_t random[2] = {(uint64_t)ld_time_real(), (uint64_t)getpid()};
+    if (getrandom(random, sizeof random, GRND_NONBLOCK) < 0) {
+        random[1] ^= uv_hrtime();
+    }
+    snprintf(upgrade->token, sizeof upgrade->token, "%016" PRIx64 "%016" PRIx64, random[0],
+             random[1]);
+}
+
+/* Run the program as a child that says whether it could take over; 0 or a negative errno. */
+static int start_trial(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    char path[64];
+    char word[] = LD_HANDOVER_TRIAL_WORD;
+    char three[] = "3";
+    char *argv[] = {path, word, three, NULL};
+    const char *step;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", upgrade->program);
+    const struct ld_spawn_fd fds[] = {{.child = 3, .parent = upgrade->handover->paper}};
+    const struct ld_child_config config = {
+        .spawn = {.argv = argv,
+                  .envp = environ,
+                  .fds = fds,
+                  .fd_count = 1,
+                  .mask = -1,
+                  .identity = {.uid = (uid_t)-1, .gid = (gid_t)-1, .group_count = -1}},
+        .streams = {{.kind = LD_STREAM_NULL}, {.kind = LD_STREAM_PIPE}, {.kind = LD_STREAM_JOIN}},
+        .name = "upgrade",
+        .timeout_ms = (uint64_t)(host->service->options->start_timeout * 1000),
+        .kill_after_ms = TRIAL_KILL_MS,
+        .ops = &trial_ops,
+        .owner = upgrade,
+    };
+    upgrade->trials = ld_children_new(&host->loop, host->reaper, host->service->name);
+    return upgrade->trials == NULL
+               ? -ENOMEM
+               : ld_child_start(upgrade->trials, &config, &upgrade->trial, &step);
+}
+
+/* Begin with the trial. */
+static void begin(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    ld_text_clear(&upgrade->why);
+    ld_text_clear(&upgrade->said);
+    upgrade->answered = false;
+    upgrade->started = uv_hrtime();
+    upgrade->phase = LD_UPGRADE_TRIAL;
+    ld_notify_reloading();
+    open_program(upgrade);
+    if (!ld_text_is_empty(&upgrade->why)) {
+        return;
+    }
+    make_token(upgrade);
+    int rc = make_handover(upgrade) ? ld_handover_begin(upgrade->handover, host->service) : -ENOMEM;
+    if (rc == 0) {
+        json_object_set_new(upgrade->handover->root, "trial", json_string(upgrade->token));
+        rc = ld_handover_write(upgrade->handover, -1);
+    }
+    rc = rc == 0 ? start_trial(host) : rc;
+    if (rc < 0) {
+        ld_text_format(&upgrade->why, "%s cannot be tried: %s", upgrade->path, strerror(-rc));
+    }
+}
+
+/* Pack the first of the results on CO, in the time that the on_reload function has left. */
+static void pack_state(struct ld_host *host, lua_State *co, int results) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    double timeout = host->service->options->start_timeout;
+    struct ld_text why = {0};
+    lua_settop(co, lua_gettop(co) - (results - 1));
+    int rc = ld_pack_value(co, "state", &upgrade->handover->parts[LD_HANDOVER_STATE],
+                           uv_hrtime() + (uint64_t)(timeout * 1e9), &why);
+    if (rc == -ETIME) {
+        ld_text_puts(&upgrade->why, "its state is too large: packing it took too long");
+    } else if (rc < 0) {
+        ld_text_format(&upgrade->why, "its state cannot be handed on: %s", ld_text_string(&why));
+    }
+    upgrade->handover->has[LD_HANDOVER_STATE] = rc == 0;
+    ld_text_fini(&why);
+}
+
+/* Take the script's state, or note why there is none. */
+static bool on_state(struct ld_task *task, enum ld_outcome outcome, int results) {
+    struct ld_host *host = task->owner;
+    struct ld_upgrade *upgrade = &host->upgrade;
+    if (upgrade->asking != task) {
+        return outcome == LD_OUTCOME_FAILED; /* too late: it was given up */
+    }
+    ld_guard_stop();
+    upgrade->asking = NULL;
+    upgrade->answered = true;
+    if (outcome == LD_OUTCOME_OK && results > 0) {
+        pack_state(host, task->co, results);
+    } else if (outcome == LD_OUTCOME_FAILED) {
+        ld_text_puts(&upgrade->why, "its on_reload function failed: ");
+        ld_text_append(&upgrade->why, task->trace);
+    } else if (outcome == LD_OUTCOME_CANCELLED) {
+        ld_text_puts(&upgrade->why, "its on_reload function was cancelled");
+    }
+    return true;
+}
+
+/* Ask the script for its state. */
+static void ask_state(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    double timeout = host->service->options->start_timeout;
+    upgrade->phase = LD_UPGRADE_ASKING;
+    upgrade->deadline = ld_alarm_deadline(host, timeout);
+    if (!make_handover(upgrade)) {
+        ld_text_puts(&upgrade->why, "not enough memory");
+    } else if (ld_api_life_take_on_reload(host->script, false, &upgrade->asking) < 0) {
+        ld_text_puts(&upgrade->why, "its on_reload function cannot be called: not enough memory");
+    }
+    if (upgrade->asking == NULL) {
+        upgrade->answered = true;
+        return;
+    }
+    upgrade->asking->owner = host;
+    upgrade->asking->on_end = on_state;
+    ld_guard_start(host->script, upgrade->asking, timeout, "the on_reload function");
+    ld_task_start(upgrade->asking, 0);
+}
+
+/* Pack what the script keeps by name. */
+static void pack_kept(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    double timeout = host->service->options->start_timeout;
+    struct ld_text why = {0};
+    int rc = ld_api_keep_pack(host->script, &upgrade->handover->parts[LD_HANDOVER_KEPT],
+                              uv_hrtime() + (uint64_t)(timeout * 1e9), &why);
+    if (rc < 0) {
+        ld_text_format(&upgrade->why, "what it keeps cannot be handed on: %s",
+                       rc == -ETIME ? "packing it took too long" : ld_text_string(&why));
+    }
+    upgrade->handover->has[LD_HANDOVER_KEPT] = rc == 0;
+    ld_text_fini(&why);
+}
+
+/* Execute the program. Returns a negative errno. */
+static int execute(const struct ld_upgrade *upgrade) {
+    char word[] = LD_HANDOVER_WORD;
+    char title[] = "lunad: (upgrading)";
+    char number[16];
+    char *argv[] = {title, word, number, NULL};
+    snprintf(number, sizeof number, "%d", upgrade->handover->paper);
+    ld_inherit_seal_fds(true, -1); /* what libraries have opened too */
+    ld_handover_expose(upgrade->handover, true);
+    syscall(SYS_execveat, upgrade->program, "", argv, environ, AT_EMPTY_PATH);
+    int rc = -errno;
+    ld_handover_expose(upgrade->handover, false);
+    return rc;
+}
+
+/* Fork what goes on beside the program, which begins when the other end of *GO is closed. The pid, 0 there, or a
+ * negative errno. */
+static pid_t fork_remnant(struct ld_host *host, int *go) {
+    int ends[2];
+    pid_t parent = getpid();
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    pid_t pid = ld_forked_split();
+    int code = errno;
+    if (pid == 0) {
+        close(ends[1]);
+        ld_remnant_begin(host, ends[0], parent);
+        return 0;
+    }
+    close(ends[0]);
+    *go = ends[1];
+    return pid < 0 ? -code : pid;
+}
+
+/* Write all down and execute the program. Returns a negative errno, or 0 in the remnant. */
+static int leave(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    int go = -1;
+    int own = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+    int rc = own < 0 ? -errno : 0;
+    if (rc == 0 && ld_remnant_is_needed(host)) {
+        pid_t pid = fork_remnant(host, &go);
+        if (pid == 0) {
+            return 0;
+        }
+        rc = pid < 0 ? (int)pid : 0;
+    }
+    rc = rc == 0 ? ld_handover_begin(upgrade->handover, host->service) : rc;
+    if (rc == 0) {
+        ld_estate_write(host, upgrade->handover);
+        rc = ld_handover_write(upgrade->handover, own);
+        rc = rc == 0 ? execute(upgrade) : rc;
+        ld_estate_give_back(host, upgrade->handover);
+    }
+    if (go >= 0 && write(go, "x", 1) == 1) { /* it has happened after all that it shall not go on */
+        close(go);
+    }
+    if (own >= 0) {
+        close(own);
+    }
+    return rc;
+}
+
+/* Become the program. Returns if that failed, or in the remnant. */
+static void become(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    sigset_t all;
+    sigset_t before;
+    upgrade->frozen = uv_hrtime();
+    upgrade->frozen_real = ld_time_real();
+    ld_profiling_abandon(host);
+    ld_heap_copy_abandon(host);
+    ld_saving_abandon(host);
+    ld_sentry_stop(
+        host->sentry); /* fork copies no thread, and no lock that one holds can be opened */
+    host->sentry = NULL;
+    ld_control_take_over(host->control);
+    fflush(NULL);
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    int rc = leave(host);
+    if (host->is_remnant) {
+        return;
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    ld_watchman_open(host);
+    ld_text_format(&upgrade->why, "%s: %s", upgrade->path, strerror(-rc));
+    refuse(host);
+}
+
+/* Whether nothing is under way that the next program could not go on with, or the time for it is over. */
+static bool is_quiet(struct ld_host *host) {
+    const struct ld_script *script = host->script;
+    bool is_busy =
+        script->commands > 0 || (script->guest != NULL && ld_guest_has_requests(script->guest));
+    if (is_busy && uv_now(&host->loop) < host->upgrade.deadline) {
+        ld_alarm_wake_at(host, uv_now(&host->loop) + QUIET_LOOK_MS);
+        return false;
+    }
+    return true;
+}
+
+/* Check whether the trial has ended. */
+static void step_trial(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    if (upgrade->trial != NULL) {
+        return;
+    }
+    drop_trial(upgrade);
+    if (!ld_text_is_empty(&upgrade->why)) {
+        refuse(host);
+    } else {
+        upgrade->phase = LD_UPGRADE_QUIET;
+        upgrade->deadline = uv_now(&host->loop) + QUIET_MS;
+    }
+}
+
+/* Check whether the script has given its state. */
+static void step_asking(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    bool asks_to_stop = (host->script->wants & (LD_WANT_STOP | LD_WANT_EXIT)) != 0;
+    if (!upgrade->answered && uv_now(&host->loop) >= upgrade->deadline) {
+        ld_text_format(&upgrade->why, "its on_reload function took longer than %.10g s",
+                       host->service->options->start_timeout);
+    }
+    if (ld_text_is_empty(&upgrade->why) && upgrade->answered && !asks_to_stop) {
+        pack_kept(host);
+    }
+    if (!ld_text_is_empty(&upgrade->why)) {
+        refuse(host);
+    } else if (asks_to_stop) {
+        return; /* which comes first */
+    } else if (upgrade->answered) {
+        become(host);
+    } else {
+        ld_alarm_wake_at(host, upgrade->deadline);
+    }
+}
+
+/* Give it up, for a reason. */
+static void give_up(struct ld_host *host, const char *why) {
+    ld_text_clear(&host->upgrade.why);
+    ld_text_puts(&host->upgrade.why, why);
+    refuse(host);
+}
+
+/* Give it up, because the host ends. */
+void ld_upgrade_abandon(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    if (upgrade->phase != LD_UPGRADE_NONE) {
+        give_up(host, "the daemon is stopping");
+    }
+    tell(host, json_pack("{s:b, s:s}", "ok", 0, "error", "the daemon is stopping"));
+    ld_text_fini(&upgrade->why);
+    ld_text_fini(&upgrade->said);
+}
+
+/* Continue. */
+void ld_upgrade_step(struct ld_host *host) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    if (upgrade->phase == LD_UPGRADE_NONE) {
+        return;
+    }
+    if (host->state != LD_HOST_RUNNING) {
+        give_up(host, "the daemon is stopping");
+        return;
+    }
+    if (upgrade->phase == LD_UPGRADE_ASKED && host->reload.phase == LD_RELOAD_NONE &&
+        host->probation.phase == LD_PROBATION_NONE) {
+        begin(host);
+    }
+    if (upgrade->phase == LD_UPGRADE_TRIAL) {
+        step_trial(host);
+    }
+    if (upgrade->phase == LD_UPGRADE_QUIET && is_quiet(host)) {
+        ask_state(host);
+    }
+    if (upgrade->phase == LD_UPGRADE_ASKING) {
+        step_asking(host);
+    }
+}
+
+/* Say how it ended. */
+void ld_upgrade_finish(struct ld_host *host, const struct ld_handover *handover) {
+    double ms = (double)(uv_hrtime() - host->upgrade.started) / 1e6;
+    double gap = (double)(uv_hrtime() - host->upgrade.frozen) / 1e6;
+    unsigned generation = host->script->generation;
+    if (handover->back != NULL) {
+        ld_text_clear(&host->upgrade.why);
+        ld_text_puts(&host->upgrade.why, handover->back);
+        ld_log_with(LD_LOG_ERROR, &host->upgrade.why,
+                    "upgrade refused, lunad %s keeps running, as generation %u: ", ld_version_text,
+                    generation);
+        tell(host, refusal(&host->upgrade.why));
+        return;
+    }
+    host->saving.due = 1; /* save what the script has now */
+    char *was = ld_json_take_bytes(json_object_get(handover->root, "version"));
+    ld_log(LD_LOG_INFO,
+           "upgraded: lunad %s, generation %u in %.1f ms (was lunad %s; nobody served for %.1f ms)",
+           ld_version_text, generation, ms, was != NULL ? was : "?", gap);
+    tell(host, json_pack("{s:b, s:s, s:s, s:i, s:f, s:f}", "ok", 1, "version", ld_version_text,
+                         "was", was != NULL ? was : "?", "generation", (int)generation, "ms", ms,
+                         "gap_ms", gap));
+    free(was);
+}
