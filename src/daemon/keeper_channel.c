@@ -46,6 +46,13 @@ void ld_keeper_channel_say_stopping(const struct ld_service *service) {
     }
 }
 
+/* Tell the keeper what the next host is made from. */
+int ld_keeper_channel_tell_memory(const struct ld_service *service, int fd) {
+    return service->keeper >= 0
+               ? ld_packet_send(service->keeper, 0, LD_KEEPER_WORD_MEMORY, "", 0, fd)
+               : -ESRCH;
+}
+
 /* Take what needs no answer of the host: a new pidfile, and that the service manager knows it. Closes the
  * descriptor of any other packet. */
 static void take_note(struct ld_service *service, const struct ld_packet *packet) {

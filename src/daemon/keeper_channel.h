@@ -24,6 +24,11 @@
 #define LD_KEEPER_WORD_FINISHED "finished"
 #define LD_KEEPER_WORD_FAILED   "failed"
 
+/* From the host, without a number: what the next host is to be made from, an image of a memory that is a sealed
+ * descriptor; without one: the disk. The keeper reads none of it. */
+#define LD_KEEPER_WORD_MEMORY "memory"
+#define LD_KEEPER_MEMORY_MAX  ((size_t)128 << 20) /* bytes */
+
 /* From the host, without a number: it was asked to stop. */
 #define LD_KEEPER_WORD_STOPPING "stopping"
 
@@ -53,6 +58,9 @@ void ld_keeper_channel_report_start(struct ld_service *service, enum ld_start_re
 /* In the host: tell the keeper, if there is one, that the service was asked to stop, so that it is not
  * restarted. */
 void ld_keeper_channel_say_stopping(const struct ld_service *service);
+
+/* In the host: tell the keeper by FD what the next host is made from, -1: the disk. 0 or a negative errno. */
+int ld_keeper_channel_tell_memory(const struct ld_service *service, int fd);
 
 /* In the host: ask the keeper to open the log; a descriptor or a negative errno. An opener for the
  * log; ARG is the service. */

@@ -19,6 +19,7 @@
 #include "posix/notify.h"
 #include "posix/packet.h"
 #include "posix/process.h"
+#include "posix/sealed.h"
 
 #define SLACK_MS  5000 /* how much longer than its own limit a stop of the host may take */
 #define BEHIND_MS 100  /* between tries to send to a slow service manager */
@@ -145,6 +146,21 @@ static void obey(struct ld_keeper *keeper, const struct ld_packet *packet) {
     }
 }
 
+/* Take what the next host is made from, in the place of what was taken before; false if it is not what it should be. It
+ * is handed on unread: the next host has no more rights than the one that has sent it. */
+static bool take_memory(struct ld_keeper *keeper, const struct ld_packet *packet) {
+    struct ld_service *service = keeper->service;
+    bool is_sound = packet->fd < 0 || (ld_keeper_host_is_restarted(keeper) &&
+                                       ld_sealed_is_sound(packet->fd, LD_KEEPER_MEMORY_MAX));
+    if (is_sound && service->memory_fd >= 0) {
+        close(service->memory_fd);
+    }
+    if (is_sound) {
+        service->memory_fd = packet->fd;
+    }
+    return is_sound;
+}
+
 /* Receive one packet of the host and serve it. */
 static void serve(struct ld_keeper *keeper) {
     struct ld_packet packet;
@@ -153,7 +169,9 @@ static void serve(struct ld_keeper *keeper) {
         close(keeper->channel);
         keeper->channel = -1;
     } else if (rc == 1) {
-        if (packet.fd >= 0) {
+        bool is_memory = strcmp(packet.word, LD_KEEPER_WORD_MEMORY) == 0;
+        bool is_taken = is_memory && take_memory(keeper, &packet);
+        if (packet.fd >= 0 && !is_taken) {
             close(packet.fd);
         }
         obey(keeper, &packet);

@@ -4,6 +4,7 @@
  *     alarm, disk       when the loop has to turn; whether the code is that of the disk
  *     saving, snapshot  --state; the status report
  *     probation         whether new code has failed
+ *     in_force          what the keeper makes the next host from
  *     hand_on           what a generation gives to the next
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
@@ -186,12 +187,13 @@ struct ld_watching {
     struct ld_path_watch *paths; /* NULL: nothing */
     struct ld_watching_file **files;
     size_t count;
-    size_t loaded;    /* of them: the others are missing */
-    void *by_path;    /* a tree of them */
-    size_t taken;     /* how many files of the memory of the service are among them */
-    uint64_t ends;    /* of reloads that were seen, and 1 */
-    uint64_t look_at; /* uv_now: when to see what has changed; 0: nothing has */
-    int error;        /* that was logged: not all of them can be watched */
+    size_t loaded;       /* of them: the others are missing */
+    void *by_path;       /* a tree of them */
+    size_t taken;        /* how many files of the memory of the service are among them */
+    bool is_from_memory; /* the service: the disk may have other code */
+    uint64_t ends;       /* of reloads that were seen, and 1 */
+    uint64_t look_at;    /* uv_now: when to see what has changed; 0: nothing has */
+    int error;           /* that was logged: not all of them can be watched */
 };
 
 enum ld_upgrade_phase {
@@ -277,6 +279,11 @@ struct ld_host {
     bool remnant_stops; /* it was told to */
     bool
         is_remnant; /* it serves the clients of a generation whose process has become another program */
+    struct {
+        struct ld_memory *told; /* to the keeper: what the next host is made from; NULL: the disk */
+        size_t count;           /* of its files */
+        bool is_known;          /* the keeper was told, by this program */
+    } in_force;
     struct ld_stop stop;
     struct ld_recycle recycle;
     struct ld_saving saving;
@@ -397,6 +404,12 @@ json_t *ld_snapshot_take(struct ld_host *host);
 
 /* The name of the state, static. */
 const char *ld_snapshot_state(const struct ld_host *host);
+
+/* in_force.c */
+
+/* Tell the keeper what the next host is to be made from, if that has changed. */
+void ld_in_force_step(struct ld_host *host);
+void ld_in_force_forget(struct ld_host *host);
 
 /* hand_on.c */
 

@@ -18,7 +18,8 @@
 double ld_probation_seconds(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     const struct ld_probation *probation = &host->probation;
-    if (reload->is_trial || reload->is_rollback) {
+    bool is_proved = reload->keeps_code && probation->phase == LD_PROBATION_NONE;
+    if (reload->is_trial || reload->is_rollback || is_proved) {
         return 0;
     }
     return reload->probation >= 0                  ? reload->probation

@@ -283,6 +283,7 @@ static void load(struct ld_host *host) {
     reload->phase = LD_RELOAD_LOADING;
     reload->shown_by = 0;
     reload->deadline = ld_alarm_deadline(host, timeout);
+    ld_in_force_step(host);
     ld_guard_start(reload->next, NULL, timeout, "the script");
     ld_reserve_lend(); /* not longer, or the old generation would use up what is free */
     ld_script_start(reload->next);
@@ -340,8 +341,12 @@ static void commit(struct ld_host *host) {
     ld_guard_stop();
     ld_api_parcel_offer_last(old);
     swap(host, old, is_unproved);
-    forget_refused(reload);
-    host->code = reload->keeps_code ? host->code : 0;
+    if (reload->keeps_code) {
+        ld_memory_fill(host->script->memory, host->script->recall);
+    } else {
+        forget_refused(reload);
+        host->code = 0;
+    }
     note_end(host, true);
     ld_log(LD_LOG_INFO, "reloaded: generation %u in %.1f ms", host->script->generation,
            reload->last_ms);

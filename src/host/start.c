@@ -74,6 +74,9 @@ static void become_ready(struct ld_host *host) {
     host->state = LD_HOST_RUNNING;
     ld_sentry_note_state(host->sentry, ld_snapshot_state(host));
     ld_script_serve(host->script);
+    if (host->script->recall != NULL) { /* the next generation may want all of it */
+        ld_memory_fill(host->script->memory, host->script->recall);
+    }
     ld_recycle_begin(&host->recycle, ld_alarm_deadline(host, 0));
     ld_api_module_take_over(host->script);
     ld_listeners_commit(host->listeners, false);
@@ -155,8 +158,20 @@ static int find_memory(struct ld_host *host, struct ld_memory **memory, struct l
 /* Have the first generation made from such a memory. */
 static int recall(struct ld_host *host, struct ld_text *why) {
     struct ld_memory *memory;
+    bool is_next = host->service->worker == 0 && host->service->handover == NULL;
     int rc = find_memory(host, &memory, why);
+    if (rc < 0 && is_next) { /* the host before may have sent anything */
+        ld_log_with(LD_LOG_WARN, why,
+                    "the script is loaded from disk, as what was in force is lost: ");
+        ld_text_clear(why);
+        return 0;
+    }
     if (rc == 0 && memory != NULL) {
+        if (is_next) {
+            ld_log(LD_LOG_INFO,
+                   "the code in force is loaded from memory: what is on disk was undone, "
+                   "refused, or not proved");
+        }
         ld_script_recall(host->script, memory);
         ld_memory_drop(memory);
     }

@@ -210,6 +210,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
         turn_remnant(host);
         return;
     }
+    ld_in_force_step(host);
     ld_watching_step(host);
     left |= ld_mailing_settle(host);
     if (host->service->listener >= 0) {

@@ -121,7 +121,8 @@ static struct ld_watching_file *find_file(struct ld_watching *watch, char *path)
     return found != NULL ? *found : add_file(watch, path);
 }
 
-/* Watch a file of a memory; false if memory ran out. */
+/* Watch a file of a memory, that of the service or of code that was refused; false if memory ran out. A service from
+ * memory says nothing about the disk. */
 static bool take_file(struct ld_watching *watch, const struct ld_memory_file *noted,
                       bool is_service) {
     struct ld_watching_file *file = find_file(watch, noted->absolute);
@@ -134,10 +135,11 @@ static bool take_file(struct ld_watching *watch, const struct ld_memory_file *no
     }
     watch->loaded += !file->is_loaded;
     file->is_loaded = true;
-    if (noted->kind == LD_MEMORY_TEXT) {
+    if (noted->kind == LD_MEMORY_TEXT && !(is_service && watch->is_from_memory)) {
         file->print = (struct print){true, noted->text->size, noted->text->hash};
     } else {
-        file->is_library = noted->module != NULL;
+        file->is_library = noted->kind == LD_MEMORY_PATH && noted->module != NULL;
+        file->facts.st_ino = 0;
         file->print = look_at_file(file);
     }
     file->facts.st_ino = 0;
@@ -217,17 +219,20 @@ static void refresh(struct ld_host *host) {
     const struct ld_memory *memory = host->script->memory;
     uint64_t ends = reload->ends + 1;
     size_t from = watch->count;
-    bool ok = true;
-    if (ends != watch->ends) {
-        bool was_refused = reload->refused != NULL;
+    bool is_new = ends != watch->ends;
+    watch->is_from_memory = host->script->recall != NULL;
+    if (is_new) {
+        bool goes_on = reload->refused != NULL && !watch->is_from_memory;
         from = 0;
-        forget(watch, was_refused);
-        watch->taken = was_refused ? watch->taken : 0;
+        forget(watch, goes_on);
+        watch->taken = goes_on ? watch->taken : 0;
         watch->ends = ends;
-        ok = !was_refused || take(watch, reload->refused, 0, false);
     }
-    ok = ok && take(watch, memory, watch->taken, true);
+    bool ok = take(watch, memory, watch->taken, true);
     watch->taken = ld_memory_count(memory);
+    if (is_new && reload->refused != NULL) {
+        ok = take(watch, reload->refused, 0, false) && ok;
+    }
     watch_from(host, from);
     if (!ok) {
         tell_error(watch, -ENOMEM, "");

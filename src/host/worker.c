@@ -2,13 +2,13 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "daemon/keeper_channel.h"
 #include "host/workers.h"
+#include "posix/sealed.h"
 #include "script/memory_image.h"
 
 /* Send a packet to the master. */
@@ -20,16 +20,10 @@ int ld_worker_tell(const struct ld_host *host, unsigned long number, const char 
 /* Make an image of a memory that others can read: a descriptor at its beginning, or a negative errno. */
 static int make_image(const struct ld_memory *memory) {
     struct ld_text bytes = {0};
-    int fd = memfd_create("lunad-memory", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    int rc = fd < 0 ? -errno : memory != NULL ? ld_memory_image_write(memory, &bytes) : -ENOENT;
-    if (rc == 0) {
-        rc = bytes.failed ? -ENOMEM : ld_file_write(fd, ld_text_string(&bytes), bytes.size);
-    }
+    int rc = memory != NULL ? ld_memory_image_write(memory, &bytes) : -ENOENT;
+    int fd = rc == 0 ? ld_sealed_make("lunad-memory", ld_text_string(&bytes), bytes.size) : rc;
     ld_text_fini(&bytes);
-    if (rc < 0 && fd >= 0) {
-        close(fd);
-    }
-    return rc < 0 ? rc : fd;
+    return fd;
 }
 
 /* Send WORD with an image of a memory; without one if it cannot be made: then the disk has to do. */
