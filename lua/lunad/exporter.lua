@@ -142,9 +142,10 @@ local function begin_all(state)
   local dir <close> = setmetatable({ fd = fd, uid = uid }, Descriptor)
   local records, list = {}, {}
   for _, name in ipairs(state.names or list_names(dir)) do
-    local life = core.inspect_daemon(fd, name)
+    local life, worker = core.inspect_daemon(fd, name)
     if (life or state.names) and not records[name] then
       local record = state.records[name] or { name = name }
+      record.worker = worker
       records[name], list[#list + 1] = record, record
       begin(state, dir, record, life)
     end

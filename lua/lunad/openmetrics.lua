@@ -125,7 +125,8 @@ function Page:own(name, kind, help, value, ...)
   end
   if type(value) == "number" and (value >= 0 or kind ~= "counter") then
     local suffix = kind == "counter" and "_total" or kind == "info" and "_info" or ""
-    add_line(family, suffix, { "daemon", self.daemon, ... }, value)
+    local labels = table.move(self.labels, 1, #self.labels, 1, {})
+    add_line(family, suffix, table.move({ ... }, 1, select("#", ...), #labels + 1, labels), value)
   end
 end
 
@@ -192,17 +193,26 @@ local function is_family(item)
     (item.type ~= "histogram" or are_bounds(item.bounds))
 end
 
--- The labels of a series as a list of name and value, with the daemon's; nil if they do not fit its family.
-local function read_labels(daemon, item, series)
+-- The labels of a daemon as a list of name and value. A worker has the name of its service, and its number.
+local function labels_of(target)
+  if target.worker then
+    return { "daemon", target.name:sub(1, -#tostring(target.worker) - 2), "worker", tostring(target.worker) }
+  end
+  return { "daemon", target.name }
+end
+
+-- The labels of a series as a list of name and value, after those of the daemon; nil if they do not fit its family.
+local function read_labels(own, item, series)
   if type(series) ~= "table" or type(series.labels) ~= "table" or #series.labels ~= #item.labels then
     return nil
   end
-  local labels = { "daemon", daemon }
+  local labels = table.move(own, 1, #own, 1, {})
   for i, value in ipairs(series.labels) do
     if type(value) ~= "string" then
       return nil
     end
-    labels[#labels + 1], labels[#labels + 2] = item.labels[i], value
+    local name = item.labels[i] == own[3] and "script_worker" or item.labels[i]
+    labels[#labels + 1], labels[#labels + 2] = name, value
   end
   return labels
 end
@@ -220,8 +230,8 @@ local function are_counts(counts, size)
 end
 
 -- Add a series; false if it is malformed, or there already.
-local function add_series(family, daemon, item, series)
-  local labels = read_labels(daemon, item, series)
+local function add_series(family, own, item, series)
+  local labels = read_labels(own, item, series)
   local shown = labels and show_labels(labels)
   if not labels or family.seen[shown] then
     return false
@@ -258,7 +268,7 @@ function Page:script(list)
     left_out = left_out + (family and 0 or 1)
     for _, series in ipairs(family and item.series or {}) do
       count = count + 1
-      if count > SERIES_MAX or not add_series(family, self.daemon, item, series) then
+      if count > SERIES_MAX or not add_series(family, self.labels, item, series) then
         left_out = left_out + 1
       end
     end
@@ -303,7 +313,7 @@ function Page:lag(lag)
     end
     counts[slot] = counts[slot] + count
   end
-  add_histogram(family, { "daemon", self.daemon }, bounds, counts, sum / 1e3)
+  add_histogram(family, self.labels, bounds, counts, sum / 1e3)
 end
 
 -- Rows of samples: name, type, help, path in the status.
@@ -346,7 +356,7 @@ end
 function Page:daemon_of(target)
   local answer = target.answer
   local has_own = type(at(answer, "families")) == "table"
-  self.daemon = target.name
+  self.labels = labels_of(target)
   self:own("lunad_up", "gauge", "Whether the daemon has answered.", answer ~= nil)
   if not answer then
     self.complaints[#self.complaints + 1] = { target.name, clean(target.error or "it does not answer") }

@@ -87,7 +87,8 @@ local function on_exit(slot, exit)
   end
   local how = why and "failed to start: " .. why:match("^[^\n]*") or "was " .. describe(exit)
   how = how:gsub("^was exited", "exited")
-  if is_stopping then
+  local is_restarted = slot.is_told_to_restart and not is_stopping
+  if is_stopping or is_restarted then
     slot.state = "ended"
   elseif slot.is_told_to_stop or (exit.ok and (before == "ready" or slot.has_finished)) then
     slot.state = "ended"
@@ -106,6 +107,12 @@ local function on_exit(slot, exit)
   resolve(slot, "ready", exit.ok and slot.has_finished, why or "it " .. how)
   resolve(slot, "answer", false, "it " .. how)
   resolve(slot, "end")
+  if is_restarted then
+    slot.failures, slot.is_told_to_restart = 0, false
+    core.log.info(("worker %d is restarted"):format(slot.worker))
+    start(slot)
+    return
+  end
   check_end(slot)
 end
 
@@ -165,6 +172,20 @@ local function start_again(slot)
   end
 end
 
+-- Restart a worker, as a person asks: stop its process, if there is one, and start the next.
+local function restart(slot)
+  if slot.child then
+    slot.is_told_to_restart = true
+    core.tell_worker(slot.worker, "stop")
+    return
+  end
+  if slot.timer then
+    slot.timer:stop()
+    slot.timer, slot.state = nil, "ended"
+  end
+  start_again(slot)
+end
+
 -- Handle what a worker says.
 local function on_worker(worker, word, text, number)
   local slot = slots[worker]
@@ -184,6 +205,8 @@ local function on_worker(worker, word, text, number)
     resolve(slot, "answer", word == "prepared", text)
   elseif word == "start" and slot.state == "ended" then
     start(slot)
+  elseif word == "restart" then
+    restart(slot)
   elseif word == "uncommitted" then
     core.log.error(("worker %d has not committed the reload, and is started again: %s"):format(worker, text))
     slot.child:kill("KILL")

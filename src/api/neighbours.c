@@ -11,6 +11,7 @@
 
 #include "api/module.h"
 #include "base/parse.h"
+#include "daemon/record.h"
 #include "posix/paths.h"
 #include "posix/pidfile.h"
 #include "script/lua_json.h"
@@ -49,7 +50,18 @@ static int l_open_run_dir(lua_State *L) {
     return 2;
 }
 
-/* inspect_daemon(fd of the run directory, name) -> "alive" | "dead" | nil */
+/* Which worker the daemon NAME is, as its record says; 0: none. */
+static unsigned find_worker(int dir, const char *name) {
+    struct ld_record record;
+    if (ld_record_load(&record, dir, name) < 0) {
+        return 0;
+    }
+    unsigned worker = ld_record_worker(&record, name);
+    ld_record_fini(&record);
+    return worker;
+}
+
+/* inspect_daemon(fd of the run directory, name) -> "alive" | "dead" | nil, which worker it is | nil */
 static int l_inspect_daemon(lua_State *L) {
     int dir = (int)luaL_checkinteger(L, 1);
     const char *name = luaL_checkstring(L, 2);
@@ -59,7 +71,12 @@ static int l_inspect_daemon(lua_State *L) {
         return 0;
     }
     lua_pushstring(L, holder.state == LD_HOLDER_ALIVE ? "alive" : "dead");
-    return 1;
+    unsigned worker = find_worker(dir, name);
+    if (worker == 0) {
+        return 1;
+    }
+    lua_pushinteger(L, (lua_Integer)worker);
+    return 2;
 }
 
 /* peer_uid(fd of a connected Unix socket) -> the user who listens there | nil */

@@ -37,22 +37,29 @@ int ld_answer_print(const char *bytes, size_t size) {
     return 0;
 }
 
-/* Print the values in an answer. */
-int ld_answer_print_values(const json_t *answer) {
+/* Make a line of the values in an answer. */
+int ld_answer_values(const json_t *answer, struct ld_text *line) {
     const json_t *values = json_object_get(answer, "values");
-    struct ld_text line = {0};
     bool is_right = json_is_array(values);
     for (size_t i = 0; is_right && i < json_array_size(values); i++) {
         const json_t *value = json_array_get(values, i);
         is_right = json_is_string(value);
         if (is_right) {
-            ld_text_puts(&line, i > 0 ? "\t" : "");
-            ld_text_add(&line, json_string_value(value), json_string_length(value));
+            ld_text_puts(line, i > 0 ? "\t" : "");
+            ld_text_add(line, json_string_value(value), json_string_length(value));
         }
     }
-    int rc = !is_right ? -EPROTO : line.failed ? -ENOMEM : 0;
-    if (rc == 0 && json_array_size(values) > 0) {
-        ld_text_putc(&line, '\n');
+    if (is_right && json_array_size(values) > 0) {
+        ld_text_putc(line, '\n');
+    }
+    return !is_right ? -EPROTO : line->failed ? -ENOMEM : 0;
+}
+
+/* Print the values in an answer. */
+int ld_answer_print_values(const json_t *answer) {
+    struct ld_text line = {0};
+    int rc = ld_answer_values(answer, &line);
+    if (rc == 0 && line.size > 0) {
         rc = ld_answer_print(ld_text_string(&line), line.size);
     }
     ld_text_fini(&line);

@@ -9,32 +9,19 @@
 #include "daemon/options.h"
 #include "daemon/record.h"
 
-/* Which worker a record is of, by its name too. */
-static unsigned worker_of(const struct ld_record *record, const char *name) {
-    char ending[16];
-    json_int_t number = json_integer_value(json_object_get(record->fields, "worker"));
-    if (number < 1 || number > LD_WORKERS_MAX) {
-        return 0;
-    }
-    size_t size = (size_t)snprintf(ending, sizeof ending, "-%d", (int)number);
-    size_t length = strlen(name);
-    bool fits = length > size && strcmp(name + length - size, ending) == 0;
-    return fits ? (unsigned)number : 0;
-}
-
 /* Which worker a daemon is. */
 unsigned ld_crew_worker(const struct ld_rundir *dir, const char *name) {
     struct ld_record record;
     if (dir->fd < 0 || !ld_parse_is_name(name) || ld_record_load(&record, dir->fd, name) < 0) {
         return 0;
     }
-    unsigned worker = worker_of(&record, name);
+    unsigned worker = ld_record_worker(&record, name);
     ld_record_fini(&record);
     return worker;
 }
 
-/* The name of its master: without "-NUMBER". */
-void ld_crew_master(const char *name, unsigned worker, char *master, size_t size) {
+/* The name of the master of a worker: without "-NUMBER". */
+static void name_master(const char *name, unsigned worker, char *master, size_t size) {
     int ending = snprintf(NULL, 0, "-%u", worker);
     snprintf(master, size, "%.*s", (int)strlen(name) - ending, name);
 }
@@ -47,7 +34,7 @@ bool ld_crew_has_master(const struct ld_rundir *dir, const char *name) {
     if (worker == 0) {
         return false;
     }
-    ld_crew_master(name, worker, master, sizeof master);
+    name_master(name, worker, master, sizeof master);
     return ld_pidfile_inspect(&holder, dir->fd, master) == 0 && holder.state == LD_HOLDER_ALIVE;
 }
 
@@ -58,22 +45,45 @@ static bool name_worker(struct ld_target *worker, const struct ld_target *master
     return size < (int)sizeof worker->name && ld_parse_is_name(worker->name);
 }
 
-/* Count the workers of a daemon. */
+/* Find the last worker of a daemon. Some may have been stopped, the first ones too. */
 unsigned ld_crew_count(const struct ld_target *target) {
-    unsigned count = 0;
+    unsigned last = 0;
     struct ld_target worker;
-    while (count < LD_WORKERS_MAX && name_worker(&worker, target, count + 1) &&
-           ld_crew_worker(target->dir, worker.name) == count + 1) {
-        count++;
+    for (unsigned number = 1; number <= LD_WORKERS_MAX && name_worker(&worker, target, number);
+         number++) {
+        if (ld_crew_worker(target->dir, worker.name) == number) {
+            last = number;
+        }
     }
-    return count;
+    return last;
 }
 
 /* Find a worker. */
 int ld_crew_find(struct ld_target *worker, const struct ld_target *master, unsigned number) {
-    return name_worker(worker, master, number)
+    if (!name_worker(worker, master, number)) {
+        return -ENAMETOOLONG;
+    }
+    return ld_crew_worker(worker->dir, worker->name) == number
                ? ld_pidfile_inspect(&worker->holder, worker->dir->fd, worker->name)
-               : -ENAMETOOLONG;
+               : -ENOENT;
+}
+
+/* Find the master of a worker. */
+bool ld_crew_find_master(struct ld_target *master, const struct ld_target *worker,
+                         unsigned *number) {
+    const char *dash = strrchr(worker->name, '-');
+    long value;
+    *master = (struct ld_target){.dir = worker->dir};
+    if (dash == NULL || worker->dir->fd < 0 ||
+        !ld_parse_whole(dash + 1, 1, LD_WORKERS_MAX, &value)) {
+        return false;
+    }
+    *number = (unsigned)value;
+    snprintf(master->name, sizeof master->name, "%.*s", (int)(dash - worker->name), worker->name);
+    return ld_parse_is_name(master->name) &&
+           ld_pidfile_inspect(&master->holder, master->dir->fd, master->name) == 0 &&
+           ld_crew_is_up(master) &&
+           (ld_crew_worker(worker->dir, worker->name) == *number || ld_crew_count(master) > 0);
 }
 
 /* Whether a worker runs. */
@@ -85,8 +95,12 @@ bool ld_crew_is_up(const struct ld_target *worker) {
 static int work_for(const struct ld_target *master, unsigned number, ld_crew_work *work,
                     void *arg) {
     struct ld_target worker;
-    if (ld_crew_find(&worker, master, number) < 0 || !ld_crew_is_up(&worker)) {
-        ld_say_error("%s: it does not run at the moment", worker.name);
+    int rc = ld_crew_find(&worker, master, number);
+    if (rc == -ENOENT) {
+        return 0;
+    }
+    if (rc < 0 || !ld_crew_is_up(&worker)) {
+        ld_say_error("%s: it is about to be started again", worker.name);
         return 1;
     }
     return work(arg, &worker);

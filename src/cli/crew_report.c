@@ -1,5 +1,6 @@
 #include "cli/crew_report.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "base/json.h"
@@ -118,7 +119,12 @@ static void add_worker(json_t *report, const json_t *worker) {
 static json_t *ask(const struct ld_target *master, unsigned number, double seconds) {
     struct ld_target worker;
     json_t *report = NULL;
-    if (ld_crew_find(&worker, master, number) == 0 && ld_crew_is_up(&worker)) {
+    int rc = ld_crew_find(&worker, master, number);
+    if (rc == -ENOENT) {
+        return json_pack("{s:o, s:i, s:n, s:s}", "name", ld_json_string(worker.name), "worker",
+                         (int)number, "pid", "state", "stopped");
+    }
+    if (rc == 0 && ld_crew_is_up(&worker)) {
         report = ld_status_report_ask(&worker, seconds);
     }
     if (report == NULL) {

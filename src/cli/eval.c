@@ -7,6 +7,7 @@
 #include "base/say.h"
 #include "cli/answer.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
@@ -14,13 +15,52 @@
 #define DEFAULT_SECONDS 30.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   3.0  /* "and a little": the daemon says why there is no end */
 
+/* An eval in one process, or in each of several: then its lines begin with the name of the process. */
+struct eval {
+    const struct ld_call *call;
+    const json_t *body;
+    const char *name;    /* of the process, to be shown; NULL: it is alone */
+    bool is_inside_line; /* what was printed last did not end with a newline */
+};
+
+/* Print text of a process. */
+static int print(struct eval *eval, const char *bytes, size_t size) {
+    struct ld_text text = {0};
+    if (eval->name == NULL || size == 0) {
+        return ld_answer_print(bytes, size);
+    }
+    for (size_t i = 0; i < size; i++) {
+        if (!eval->is_inside_line) {
+            ld_text_format(&text, "%s: ", eval->name);
+        }
+        ld_text_putc(&text, bytes[i]);
+        eval->is_inside_line = bytes[i] != '\n';
+    }
+    int rc = text.failed ? -ENOMEM : ld_answer_print(ld_text_string(&text), text.size);
+    ld_text_fini(&text);
+    return rc;
+}
+
 /* Print the output in a part of the answer, or in the answer. */
 static int on_part(void *arg, const json_t *part) {
     const json_t *output = json_object_get(part, "output");
-    (void)arg;
     return json_is_string(output)
-               ? ld_answer_print(json_string_value(output), json_string_length(output))
+               ? print(arg, json_string_value(output), json_string_length(output))
                : 0;
+}
+
+/* Print the values in an answer. */
+static int print_values(struct eval *eval, const json_t *answer) {
+    struct ld_text line = {0};
+    int rc = ld_answer_values(answer, &line);
+    if (rc == 0 && line.size > 0) {
+        rc = print(eval, ld_text_string(&line), line.size);
+    }
+    if (rc == 0 && eval->name != NULL && eval->is_inside_line) {
+        rc = print(eval, "\n", 1);
+    }
+    ld_text_fini(&line);
+    return rc;
 }
 
 /* Read the chunk from stdin, as far as it could be sent; 0 or a negative errno. */
@@ -77,17 +117,22 @@ static double own_seconds(const struct ld_target *target) {
     return seconds;
 }
 
-/* Have the daemon run the chunk, and print what it answers. */
-static int eval(const struct ld_call *call, const struct ld_target *target, const json_t *body) {
+/* Have a process run the chunk, and print what it answers. */
+static int eval_one(void *arg, struct ld_target *target) {
+    struct eval *eval = arg;
     struct ld_text why = {0};
     json_t *answer = NULL;
-    struct ld_request request = ld_target_timed_request(call, target, "eval", own_seconds(target));
+    struct ld_request request =
+        ld_target_timed_request(eval->call, target, "eval", own_seconds(target));
     request.seconds += SLACK_SECONDS;
-    request.body = body;
+    request.body = eval->body;
     request.on_part = on_part;
+    request.arg = eval;
+    eval->name = eval->name != NULL ? target->name : NULL;
+    eval->is_inside_line = false;
     int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {
-        rc = ld_answer_print_values(answer);
+        rc = print_values(eval, answer);
         ld_text_puts(&why, rc == -EPROTO ? "it does not answer as a lunad does" : "");
         ld_text_format(&why, "%s", rc < 0 && rc != -EPROTO ? strerror(-rc) : "");
     }
@@ -111,7 +156,9 @@ static int run(const struct ld_call *call) {
     }
     json_t *body = status == 0 ? make_body(call) : NULL;
     if (status == 0) {
-        status = body != NULL ? eval(call, &target, body) : 1;
+        bool has_workers = ld_crew_count(&target) > 0;
+        struct eval eval = {call, body, has_workers ? target.name : NULL, false};
+        status = body != NULL ? ld_crew_each(&target, eval_one, &eval) : 1;
     }
     json_decref(body);
     ld_rundir_close(&dir);

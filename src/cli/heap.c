@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -85,8 +86,31 @@ static void print(const char *name, const json_t *report) {
     ld_text_fini(&text);
 }
 
-/* Ask a daemon, and show what it answers. */
-static int show(const struct ld_call *call, const struct ld_target *target) {
+/* What is shown of the processes that are asked. */
+struct shown {
+    bool is_json;
+    bool is_first;
+    json_t *reports; /* of --json */
+};
+
+/* Show the ANSWER of a process, which is taken over. */
+static void show(struct shown *shown, const char *name, json_t *answer) {
+    if (shown->is_json) {
+        json_object_del(answer, "ok");
+        json_object_set_new(answer, "name", ld_json_string(name));
+        json_array_append_new(shown->reports, answer);
+        return;
+    }
+    if (!shown->is_first) {
+        ld_say("%s", "");
+    }
+    shown->is_first = false;
+    print(name, answer);
+    json_decref(answer);
+}
+
+/* Ask a process, and show what it answers. */
+static int ask(void *arg, struct ld_target *target) {
     struct ld_text why = {0};
     json_t *answer = NULL;
     json_t *body = json_object(); /* so that it is asked once */
@@ -99,16 +123,20 @@ static int show(const struct ld_call *call, const struct ld_target *target) {
     }
     if (rc < 0) {
         ld_say_error("%s: %s", target->name, ld_text_string(&why));
-    } else if (call->options->json) {
-        json_object_del(answer, "ok");
-        ld_status_report_print(answer);
+        json_decref(answer);
     } else {
-        print(target->name, answer);
+        show(arg, target->name, answer);
     }
-    json_decref(answer);
     json_decref(body);
     ld_text_fini(&why);
     return rc < 0;
+}
+
+/* Print what --json shows: an object for one process, a list for the workers of a service. */
+static void print_json(const struct shown *shown, bool is_list) {
+    if (shown->is_json && (is_list || json_array_size(shown->reports) > 0)) {
+        ld_status_report_print(is_list ? shown->reports : json_array_get(shown->reports, 0));
+    }
 }
 
 /* Show what the heap of a daemon holds. */
@@ -120,7 +148,10 @@ static int run(const struct ld_call *call) {
         status = ld_target_find_running(&target, &dir, call->argv[call->operand]);
     }
     if (status == 0) {
-        status = show(call, &target);
+        struct shown shown = {call->options->json, true, json_array()};
+        status = ld_crew_each(&target, ask, &shown);
+        print_json(&shown, ld_crew_count(&target) > 0);
+        json_decref(shown.reports);
     }
     ld_rundir_close(&dir);
     return status;

@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/rundir.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -22,7 +23,7 @@
 /* What is collected. */
 struct harvest {
     const struct ld_rundir *dir;
-    json_t *targets; /* [{name, answer, error}], as openmetrics.lua takes them */
+    json_t *targets; /* [{name, worker, answer, error}], as openmetrics.lua takes them */
     int silent;      /* how many did not answer */
     int status;
 };
@@ -43,6 +44,10 @@ static void ask(struct harvest *harvest, struct ld_target *target) {
                             ld_json_string(has_ended ? "it has ended" : ld_text_string(&why)));
         harvest->silent += !has_ended;
         harvest->status = 1;
+    }
+    unsigned worker = ld_crew_worker(harvest->dir, target->name);
+    if (worker > 0) {
+        json_object_set_new(note, "worker", json_integer((json_int_t)worker));
     }
     json_array_append_new(harvest->targets, note);
     json_decref(body);
@@ -72,7 +77,8 @@ static bool add_one(const char *name, void *arg) {
     if (ld_pidfile_inspect(&target.holder, harvest->dir->fd, name) < 0) {
         return true;
     }
-    if (target.holder.state == LD_HOLDER_ALIVE) {
+    bool waits = target.holder.waiting && ld_crew_worker(harvest->dir, name) > 0;
+    if (target.holder.state == LD_HOLDER_ALIVE && !waits) {
         ask(harvest, &target);
     } else if (target.holder.state == LD_HOLDER_DEAD) {
         note_dead(harvest, &target);
@@ -92,7 +98,16 @@ static bool is_known(const struct harvest *harvest, const char *name) {
     return false;
 }
 
-/* Ask the daemon that a word of the command line means; an exit status. */
+/* Ask a worker, unless that was done. */
+static int ask_worker(void *arg, struct ld_target *worker) {
+    struct harvest *harvest = arg;
+    if (!is_known(harvest, worker->name)) {
+        ask(harvest, worker);
+    }
+    return 0;
+}
+
+/* Ask the daemon that a word of the command line means, and its workers; an exit status. */
 static int add_named(struct harvest *harvest, const char *argument) {
     struct ld_target target;
     int status = ld_target_find(&target, harvest->dir, argument);
@@ -102,7 +117,8 @@ static int add_named(struct harvest *harvest, const char *argument) {
     harvest->status = 0;
     if (target.holder.state == LD_HOLDER_ALIVE) {
         ask(harvest, &target);
-        return harvest->status;
+        int status = ld_crew_count(&target) > 0 ? ld_crew_each(&target, ask_worker, harvest) : 0;
+        return status > harvest->status ? status : harvest->status;
     }
     note_dead(harvest, &target);
     return 3;

@@ -1,13 +1,16 @@
 /* lunad profile */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/grow.h"
 #include "base/parse.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/flame.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -37,7 +40,7 @@ static int compare(const void *a, const void *b) {
     return strcmp(((const struct stack *)a)->text, ((const struct stack *)b)->text);
 }
 
-/* Read the answer, into which the stacks point; a negative errno if it is not one. */
+/* Add an answer, into which the stacks point; a negative errno if it is not one. */
 static int read_answer(struct profile *profile, const json_t *answer) {
     static const char outside[] = "(lunad, no Lua)";
     const json_t *list = json_object_get(answer, "stacks");
@@ -45,10 +48,12 @@ static int read_answer(struct profile *profile, const json_t *answer) {
     if (!json_is_array(list)) {
         return -EPROTO;
     }
-    profile->stacks = calloc(size + 1, sizeof *profile->stacks);
-    if (profile->stacks == NULL) {
+    struct stack *grown =
+        realloc(profile->stacks, (profile->count + size + 1) * sizeof *profile->stacks);
+    if (grown == NULL) {
         return -ENOMEM;
     }
+    profile->stacks = grown;
     for (size_t i = 0; i < size; i++) {
         const json_t *pair = json_array_get(list, i);
         const json_t *text = json_array_get(pair, 0);
@@ -66,11 +71,27 @@ static int read_answer(struct profile *profile, const json_t *answer) {
         profile->stacks[profile->count++] =
             (struct stack){outside, sizeof outside - 1, (uint64_t)left};
     }
-    profile->samples = (uint64_t)json_integer_value(json_object_get(answer, "samples")) +
-                       (uint64_t)(left > 0 ? left : 0);
-    profile->seconds = json_number_value(json_object_get(answer, "seconds"));
-    qsort(profile->stacks, profile->count, sizeof *profile->stacks, compare);
+    profile->samples += (uint64_t)json_integer_value(json_object_get(answer, "samples")) +
+                        (uint64_t)(left > 0 ? left : 0);
+    double seconds = json_number_value(json_object_get(answer, "seconds"));
+    profile->seconds = seconds > profile->seconds ? seconds : profile->seconds;
     return 0;
+}
+
+/* Sort the stacks, and sum up those of several processes that are the same. */
+static void sum_up(struct profile *profile) {
+    size_t kept = 0;
+    if (profile->count > 0) {
+        qsort(profile->stacks, profile->count, sizeof *profile->stacks, compare);
+    }
+    for (size_t i = 0; i < profile->count; i++) {
+        if (kept > 0 && compare(&profile->stacks[kept - 1], &profile->stacks[i]) == 0) {
+            profile->stacks[kept - 1].count += profile->stacks[i].count;
+        } else {
+            profile->stacks[kept++] = profile->stacks[i];
+        }
+    }
+    profile->count = kept;
 }
 
 /* Print the stacks, a line each. */
@@ -144,32 +165,103 @@ static int show(const struct ld_call *call, const struct profile *profile, const
     return 0;
 }
 
-/* Have a daemon make a profile, and show it; FD is of the file, or -1. */
-static int profile_one(const struct ld_call *call, const struct ld_target *target, double seconds,
-                       int fd) {
-    struct ld_text why = {0};
-    struct profile profile = {0};
-    json_t *answer = NULL;
-    json_t *body = json_pack("{s:f}", "seconds", seconds);
-    struct ld_request request = ld_target_request(target, "profile", seconds + SLACK_SECONDS);
+/* One process of those that are asked, all at once. */
+struct asked {
+    struct ld_target target;
+    double seconds;
+    pthread_t thread;
+    bool has_thread;
+    json_t *answer;
+    struct ld_text why;
+    int rc;
+};
+
+/* The processes. */
+struct crowd {
+    struct asked *list;
+    size_t count;
+    double seconds;
+};
+
+/* Add a process to those that are asked. */
+static int add_target(void *arg, struct ld_target *target) {
+    struct crowd *crowd = arg;
+    struct asked *grown = ld_grow(crowd->list, crowd->count, sizeof *grown);
+    if (grown == NULL) {
+        ld_say_error("%s: %s", target->name, strerror(ENOMEM));
+        return 1;
+    }
+    crowd->list = grown;
+    grown[crowd->count++] = (struct asked){.target = *target, .seconds = crowd->seconds};
+    return 0;
+}
+
+/* Have a process make a profile. */
+static void *ask(void *arg) {
+    struct asked *asked = arg;
+    json_t *body = json_pack("{s:f}", "seconds", asked->seconds);
+    struct ld_request request =
+        ld_target_request(&asked->target, "profile", asked->seconds + SLACK_SECONDS);
     request.body = body;
-    int rc = ld_client_ask(&request, &answer, &why);
-    if (rc == 0) {
-        rc = read_answer(&profile, answer);
-        ld_text_puts(&why, rc == -EPROTO   ? "it does not answer as a lunad does"
-                           : rc == -ENOMEM ? "not enough memory"
-                                           : "");
-    }
-    int status = 1;
-    if (rc < 0) {
-        ld_say_error("%s: %s", target->name, ld_text_string(&why));
-    } else {
-        status = show(call, &profile, target->name, fd);
-    }
-    free(profile.stacks);
-    json_decref(answer);
+    asked->rc = ld_client_ask(&request, &asked->answer, &asked->why);
     json_decref(body);
-    ld_text_fini(&why);
+    return NULL;
+}
+
+/* Have all processes make one at the same time. */
+static void ask_all(struct crowd *crowd) {
+    for (size_t i = 1; i < crowd->count; i++) {
+        struct asked *asked = &crowd->list[i];
+        asked->has_thread = pthread_create(&asked->thread, NULL, ask, asked) == 0;
+    }
+    for (size_t i = 0; i < crowd->count; i++) {
+        if (crowd->list[i].has_thread) {
+            pthread_join(crowd->list[i].thread, NULL);
+        } else {
+            ask(&crowd->list[i]);
+        }
+    }
+}
+
+/* Add what a process has answered to the profile; false after complaining. */
+static bool add_answer(struct profile *profile, struct asked *asked) {
+    int rc = asked->rc;
+    if (rc == 0) {
+        rc = read_answer(profile, asked->answer);
+        ld_text_puts(&asked->why, rc == -EPROTO   ? "it does not answer as a lunad does"
+                                  : rc == -ENOMEM ? "not enough memory"
+                                                  : "");
+    }
+    if (rc < 0) {
+        ld_say_error("%s: %s", asked->target.name, ld_text_string(&asked->why));
+    }
+    return rc == 0;
+}
+
+/* Make a profile of a daemon, of all workers if it has some, and show it; FD is of the file, or -1. */
+static int profile_all(const struct ld_call *call, struct ld_target *target, double seconds,
+                       int fd) {
+    struct crowd crowd = {.seconds = seconds};
+    struct profile profile = {0};
+    int status = ld_crew_each(target, add_target, &crowd);
+    bool any = false;
+    ask_all(&crowd);
+    for (size_t i = 0; i < crowd.count; i++) {
+        bool is_added = add_answer(&profile, &crowd.list[i]);
+        any = any || is_added;
+        status = is_added ? status : 1;
+    }
+    if (any) {
+        sum_up(&profile);
+        int shown = show(call, &profile, target->name, fd);
+        status = shown > status ? shown : status;
+    }
+    for (size_t i = 0; i < crowd.count; i++) {
+        json_decref(crowd.list[i].answer);
+        ld_text_fini(&crowd.list[i].why);
+    }
+    free(crowd.list);
+    free(profile.stacks);
     return status;
 }
 
@@ -205,7 +297,7 @@ static int run(const struct ld_call *call) {
         }
     }
     if (status == 0) {
-        status = profile_one(call, &target, seconds, fd);
+        status = profile_all(call, &target, seconds, fd);
     }
     if (fd >= 0 && close(fd) < 0 && status == 0) {
         ld_say_error("%s: %s", call->options->svg, strerror(errno));

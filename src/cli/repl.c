@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "base/version.h"
 #include "cli/answer.h"
+#include "cli/crew.h"
 #include "cli/repl_host.h"
 #include "cli/repl_line.h"
 #include "cli/repl_wait.h"
@@ -25,7 +26,9 @@ static const char next_prompt[] = ">> ";
 
 /* A console. */
 struct console {
-    const char *name; /* of the daemon, as it was given */
+    const char
+        *name; /* of the daemon, as it was given; of a service with workers that of the first */
+    char worker[256]; /* that */
     struct ld_rundir dir;
     struct ld_target target;
     struct ld_repl_host host; /* of its own, without a NAME */
@@ -300,6 +303,20 @@ static void converse(struct console *console) {
     ld_text_fini(&why);
 }
 
+/* Of a service with workers, choose the first one that runs. */
+static void choose_worker(struct console *console) {
+    struct ld_target worker;
+    unsigned count = ld_crew_count(&console->target);
+    for (unsigned number = 1; number <= count; number++) {
+        if (ld_crew_find(&worker, &console->target, number) == 0 && ld_crew_is_up(&worker)) {
+            console->target = worker;
+            snprintf(console->worker, sizeof console->worker, "%s", worker.name);
+            console->name = console->worker;
+            return;
+        }
+    }
+}
+
 /* Find the daemon, or start a host of our own; 0 or an exit status after complaining. */
 static int attach(struct console *console, const struct ld_call *call) {
     console->name = call->argv[call->operand];
@@ -316,6 +333,9 @@ static int attach(struct console *console, const struct ld_call *call) {
     if (status == 0) {
         status = ld_target_find_running(&console->target, &console->dir,
                                         console->has_host ? LD_REPL_HOST_NAME : console->name);
+    }
+    if (status == 0 && !console->has_host) {
+        choose_worker(console);
     }
     return status;
 }

@@ -1,12 +1,16 @@
 /* lunad restart */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/say.h"
+#include "base/time.h"
 #include "cli/apart.h"
+#include "cli/crew.h"
 #include "cli/services.h"
+#include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
@@ -14,6 +18,10 @@
 #include "posix/paths.h"
 #include "posix/pidfile.h"
 #include "posix/user.h"
+
+#define WORKER_SECONDS 40.0 /* for a worker, where no record says its times */
+#define SLACK_SECONDS  2.0  /* "and a little" */
+#define LOOK_MS        10   /* between checks of a worker */
 
 /* Become the user who started the service, the owner of the record, with the groups of the user
  * database. Where that is another user, only root can do this, and cannot go back. 0, or 1 after
@@ -186,15 +194,75 @@ static int restart_as(const struct ld_target *target, const struct ld_record *re
     return status != 0 ? status : ld_apart_call(do_start, &again, "restart");
 }
 
+/* Whether a worker is ready that is not the process BEFORE. */
+static bool is_ready_again(struct ld_target *worker, pid_t before) {
+    if (ld_pidfile_inspect(&worker->holder, worker->dir->fd, worker->name) < 0 ||
+        !ld_crew_is_up(worker) || worker->holder.pid == before) {
+        return false;
+    }
+    json_t *report = ld_status_report_ask(worker, LD_CLIENT_SECONDS);
+    bool is_ready = json_is_true(json_object_get(report, "ready"));
+    json_decref(report);
+    return is_ready;
+}
+
+/* How long a restart of a worker may take: as its master's record says. */
+static double worker_seconds(const struct ld_target *master) {
+    struct ld_record record;
+    double seconds = WORKER_SECONDS;
+    if (ld_record_load(&record, master->dir->fd, master->name) == 0) {
+        seconds = record.stop_timeout + record.start_timeout;
+        ld_record_fini(&record);
+    }
+    return seconds + SLACK_SECONDS;
+}
+
+/* Have a master restart one of its workers, and wait until that is ready. The exit status. */
+static int restart_worker(struct ld_target *worker, const struct ld_target *master,
+                          unsigned number) {
+    struct ld_text why = {0};
+    json_t *answer = NULL;
+    json_t *body = json_pack("{s:i}", "worker", (int)number);
+    pid_t before = worker->holder.state == LD_HOLDER_ALIVE ? worker->holder.pid : 0;
+    struct ld_request request = ld_target_request(master, "restart", LD_CLIENT_SECONDS);
+    request.body = body;
+    int rc = ld_client_ask(&request, &answer, &why);
+    double seconds = worker_seconds(master);
+    double deadline = ld_time_seconds() + seconds;
+    if (rc < 0) {
+        ld_say_error("%s: not restarted: %s: %s", worker->name, master->name, ld_text_string(&why));
+    }
+    bool is_ready = rc == 0 && is_ready_again(worker, before);
+    while (rc == 0 && !is_ready && ld_time_seconds() < deadline) {
+        poll(NULL, 0, LOOK_MS);
+        is_ready = is_ready_again(worker, before);
+    }
+    if (is_ready) {
+        ld_say("%s: started (pid %d)", worker->name, (int)worker->holder.pid);
+    } else if (rc == 0) {
+        ld_say_error("%s: it was not ready again after %.10g s: see lunad logs %s", worker->name,
+                     seconds, master->name);
+    }
+    json_decref(answer);
+    json_decref(body);
+    ld_text_fini(&why);
+    return is_ready ? 0 : 1;
+}
+
 /* Restart a daemon, also one that has crashed. */
 static int restart_one(const struct ld_call *call, const struct ld_rundir *dir,
                        const char *argument) {
     struct ld_target target;
     struct ld_record record;
     (void)call;
+    struct ld_target master;
+    unsigned number;
     int status = ld_target_find(&target, dir, argument);
     if (status != 0) {
         return status;
+    }
+    if (ld_crew_find_master(&master, &target, &number)) {
+        return restart_worker(&target, &master, number);
     }
     int rc = ld_record_load(&record, dir->fd, target.name);
     if (rc < 0) {

@@ -6,6 +6,7 @@
 #include "base/parse.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/status_report.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
@@ -29,6 +30,40 @@ static int refuse(struct ld_target *target, int signo) {
     return 1;
 }
 
+/* Send a signal, an int, to a process. */
+static int send_to_one(void *arg, struct ld_target *target) {
+    int signo = *(const int *)arg;
+    bool is_for_keeper = signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1;
+    int pidfd = ld_target_open(target);
+    if (pidfd < 0) {
+        return 1;
+    }
+    if (target->holder.waiting && !is_for_keeper) {
+        close(pidfd);
+        return refuse(target, signo);
+    }
+    int rc = ld_process_signal(pidfd, signo);
+    close(pidfd);
+    if (rc < 0) {
+        ld_say_error("%s: %s", target->name, strerror(-rc));
+        return 1;
+    }
+    ld_say("%s: SIG%s sent to pid %d", target->name, ld_parse_signal_name(signo),
+           (int)target->holder.pid);
+    return 0;
+}
+
+/* Whether a signal to a service with workers is for its master, which acts for all: those that stop or reload. */
+static bool is_for_master(int signo) {
+    return signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGKILL;
+}
+
+/* Whether it is for its master too: what lunad itself does at it, or the kernel. */
+static bool is_for_all(int signo) {
+    return signo == SIGUSR1 || signo == SIGUSR2 || signo == SIGQUIT || signo == SIGSTOP ||
+           signo == SIGCONT;
+}
+
 /* Find a daemon and send it a signal. */
 static int send_signal(const struct ld_rundir *dir, const char *argument, int signo) {
     struct ld_target target;
@@ -36,24 +71,12 @@ static int send_signal(const struct ld_rundir *dir, const char *argument, int si
     if (status != 0) {
         return status;
     }
-    bool is_for_keeper = signo == SIGTERM || signo == SIGINT || signo == SIGHUP || signo == SIGUSR1;
-    int pidfd = ld_target_open(&target);
-    if (pidfd < 0) {
-        return 1;
+    if (is_for_master(signo) || ld_crew_count(&target) == 0) {
+        return send_to_one(&signo, &target);
     }
-    if (target.holder.waiting && !is_for_keeper) {
-        close(pidfd);
-        return refuse(&target, signo);
-    }
-    int rc = ld_process_signal(pidfd, signo);
-    close(pidfd);
-    if (rc < 0) {
-        ld_say_error("%s: %s", target.name, strerror(-rc));
-        return 1;
-    }
-    ld_say("%s: SIG%s sent to pid %d", target.name, ld_parse_signal_name(signo),
-           (int)target.holder.pid);
-    return 0;
+    status = is_for_all(signo) ? send_to_one(&signo, &target) : 0;
+    int worst = ld_crew_each(&target, send_to_one, &signo);
+    return worst > status ? worst : status;
 }
 
 /* Send a signal. */

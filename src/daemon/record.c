@@ -13,6 +13,7 @@
 #include "base/json.h"
 #include "base/time.h"
 #include "base/writer.h"
+#include "daemon/options.h"
 #include "posix/paths.h"
 
 #define SIZE_MAX_BYTES (16 << 20) /* an environment can have a few megabytes */
@@ -339,4 +340,17 @@ void ld_record_remove(int dir, const char *name) {
     ld_file_remove(dir, file);
     name_draft(file, sizeof file, name); /* left by a process that was killed while it wrote */
     ld_file_remove(dir, file);
+}
+
+/* Read which worker it is, by its name too. */
+unsigned ld_record_worker(const struct ld_record *record, const char *name) {
+    char ending[16];
+    json_int_t number = json_integer_value(json_object_get(record->fields, "worker"));
+    if (number < 1 || number > LD_WORKERS_MAX) {
+        return 0;
+    }
+    size_t size = (size_t)snprintf(ending, sizeof ending, "-%d", (int)number);
+    size_t length = strlen(name);
+    bool fits = length > size && strcmp(name + length - size, ending) == 0;
+    return fits ? (unsigned)number : 0;
 }

@@ -47,6 +47,9 @@ int ld_record_restore(const struct ld_record *record, int dir, const char *name,
 int ld_record_load(struct ld_record *record, int dir, const char *name);
 void ld_record_fini(struct ld_record *record);
 
+/* Which worker of a master the service NAME of a record is; 0 if it is not one. */
+unsigned ld_record_worker(const struct ld_record *record, const char *name);
+
 /* Add when and how the service of a record ended: "was killed by SIGKILL at 2026-11-22T10:11:12Z",
  * or the time of its last sign of life. The service must not be running. */
 void ld_record_describe_death(struct ld_text *text, const struct ld_record *record, int dir,

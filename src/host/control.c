@@ -275,8 +275,9 @@ static void serve_request(struct peer *peer, const json_t *request) {
     const struct {
         const char *verb;
         json_t *(*ask)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
-    } later[] = {{"reload", ops->reload}, {"eval", ops->eval},       {"profile", ops->profile},
-                 {"heap", ops->heap},     {"upgrade", ops->upgrade}, {"metrics", ops->metrics}};
+    } later[] = {{"reload", ops->reload},   {"restart", ops->restart}, {"eval", ops->eval},
+                 {"profile", ops->profile}, {"heap", ops->heap},       {"upgrade", ops->upgrade},
+                 {"metrics", ops->metrics}};
     const char *verb = json_string_value(json_object_get(request, "verb"));
     if (verb == NULL) {
         send_answer(peer, failure("a request is an object with a \"verb\""));

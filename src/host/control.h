@@ -30,6 +30,8 @@ struct ld_control_ops {
     json_t *(*reload)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Commit the reload that is held for WAITER; false if none is. */
     bool (*commit)(void *host, const struct ld_waiter *waiter);
+    /* Restart the worker of a REQUEST: the answer. */
+    json_t *(*restart)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
     /* Run the chunk of a REQUEST of the client on FD. NULL: WAITER is told in a later turn of the loop how that
      * ended. */
     json_t *(*eval)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "host/internal.h"
+#include "host/workers.h"
 
 #define SECONDS_MOST (3650 * 86400.0)
 
@@ -83,6 +84,25 @@ static bool commit_reload(void *arg, const struct ld_waiter *waiter) {
     return ld_reload_commit(arg, waiter);
 }
 
+/* Answer "restart", which a master has for its workers. */
+static json_t *answer_restart(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    json_int_t worker = json_integer_value(json_object_get(request, "worker"));
+    struct ld_host *host = arg;
+    (void)waiter;
+    (void)fd;
+    if (!host->service->is_master) {
+        return failure("it has no workers: start it with --workers");
+    }
+    if (worker < 1 || worker > host->service->workers) {
+        return failure("there is no such worker");
+    }
+    if (host->state != LD_HOST_RUNNING) {
+        return failure("it is starting, or stopping");
+    }
+    ld_master_restart(host, (int)worker);
+    return json_pack("{s:b}", "ok", 1);
+}
+
 /* Begin to answer "eval". */
 static json_t *ask_eval(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
     return ld_evals_ask(arg, waiter, request, fd);
@@ -127,7 +147,8 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
     static const struct ld_control_ops ops = {
-        answer_status, answer_stop, answer_reopen, ask_reload,  commit_reload, ask_eval,
-        ask_profile,   ask_heap,    ask_metrics,   ask_upgrade, interrupt,     forget_waiter};
+        answer_status, answer_stop, answer_reopen, ask_reload,  commit_reload, answer_restart,
+        ask_eval,      ask_profile, ask_heap,      ask_metrics, ask_upgrade,   interrupt,
+        forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

@@ -54,6 +54,9 @@ void ld_master_close(struct ld_host *host);
 /* Have the workers of a master open the log again. Does nothing for others. */
 void ld_master_tell_reopen(struct ld_host *host);
 
+/* Have the chunk of a master restart a worker. */
+void ld_master_restart(struct ld_host *host, int worker);
+
 /* List the workers of a master, a new reference: null for others. */
 json_t *ld_master_report(const struct ld_host *host);
 
