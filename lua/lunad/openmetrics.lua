@@ -332,6 +332,10 @@ local ROWS = {
   { "lunad_tasks", "gauge", "Suspended tasks.", "totals", "tasks" },
   { "lunad_children", "gauge", "Running children.", "totals", "children" },
   { "lunad_listeners", "gauge", "Listening sockets.", "totals", "listeners" },
+  { "lunad_messages_sent", "counter", "Messages to workers.", "messages", "sent" },
+  { "lunad_messages_received", "counter", "Messages of workers.", "messages", "received" },
+  { "lunad_messages_refused", "counter", "Messages that were not sent, as too many waited.", "messages",
+    "refused" },
   { "lunad_log_dropped", "counter", "Lines of the log that were lost.", "log", "dropped" },
 }
 

@@ -454,13 +454,23 @@ struct walk {
     int worst;
 };
 
+/* Whether nothing is left of a daemon: it was a worker that ended with its master. */
+static bool is_past(const struct ld_rundir *dir, const char *name, const struct ld_holder *holder) {
+    struct ld_record record;
+    bool has_record = ld_record_load(&record, dir->fd, name) != -ENOENT;
+    if (has_record) {
+        ld_record_fini(&record);
+    }
+    return holder->state == LD_HOLDER_NONE && !has_record;
+}
+
 /* Work for one of them. */
 static bool walk_on(const char *name, void *arg) {
     struct walk *walk = arg;
     struct ld_holder holder;
-    bool is_alive = ld_pidfile_inspect(&holder, walk->dir->fd, name) < 0 || /* EACH will say why */
-                    holder.state == LD_HOLDER_ALIVE;
-    if (ld_crew_has_master(walk->dir, name)) {
+    bool is_seen = ld_pidfile_inspect(&holder, walk->dir->fd, name) == 0;
+    bool is_alive = !is_seen || holder.state == LD_HOLDER_ALIVE; /* EACH will say why */
+    if (ld_crew_has_master(walk->dir, name) || (is_seen && is_past(walk->dir, name, &holder))) {
         return true; /* what is done to its master is for it too */
     }
     if (is_alive || (walk->flags & LD_TARGET_RUNNING) == 0) {
