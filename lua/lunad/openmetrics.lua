@@ -201,7 +201,7 @@ local function labels_of(target)
   return { "daemon", target.name }
 end
 
--- The labels of a series as a list of name and value, after those of the daemon; nil if they do not fit its family.
+-- The labels of a series as a list of name and value, after the daemon's; nil if they do not fit its family.
 local function read_labels(own, item, series)
   if type(series) ~= "table" or type(series.labels) ~= "table" or #series.labels ~= #item.labels then
     return nil

@@ -93,3 +93,105 @@ describe("workers", function()
     end
   end)
 end)
+
+describe("a service with workers", function()
+  local box = support.with_box(before_each, after_each)
+
+  -- The workers of a report: "NAME STATE", in their order.
+  local function states(status)
+    local list = {}
+    for i, worker in ipairs(status.workers) do
+      list[i] = worker.name .. " " .. worker.state
+    end
+    return table.concat(list, ", ")
+  end
+
+  local function pid_of(name)
+    return box:status(name).pid
+  end
+
+  it("is shown as one, and its workers too", function()
+    box:start("--workers", "3", box:write("w.lua", [[
+      local lunad = require "lunad"
+      lunad.every(60, print)
+      lunad.status("text of " .. lunad.worker)
+      lunad.metrics.counter("jobs", "Jobs.", { "worker" }):inc(lunad.worker, "x")
+      if lunad.worker == 2 then lunad.after(0, function() error "wrong" end) end
+      lunad.signal("WINCH", function() print("winch in " .. lunad.worker) end)
+    ]]))
+    box:wait_log("w", "wrong")
+    local status = box:status "w"
+    assert.equal("w-1 running, w-2 running, w-3 running", states(status))
+    assert.same({ 1, 3, 3, "text of 1" },
+      { status.errors.count, #status.timers, status.totals.timers, status.text })
+    local rss = 0
+    for i, worker in ipairs(status.workers) do
+      assert.same({ i, i, pid_of("w-" .. i) }, { worker.worker, status.timers[i].worker, worker.pid })
+      rss = rss + worker.memory.rss
+    end
+    assert.is_true(status.memory.rss > rss)
+    local text = box:ok("status", "w")
+    assert.matches("w: running, pid %d+.*worker    w%-1, running, pid %d+, up .-, errors: 0\n", text)
+    assert.matches("worker    w%-2, running, .-, errors: 1\n", text)
+    assert.matches("text of 3", box:ok("status", "w-3"))
+    local _, rows = box:ok("list"):gsub("\nw%S* +%d+  running", "")
+    assert.equal(4, rows)
+    local metrics = box:ok("metrics", "w")
+    for _, line in ipairs { 'lunad_up{daemon="w"} 1', 'lunad_up{daemon="w",worker="2"} 1',
+      'jobs_total{daemon="w",worker="3",script_worker="x"} 3' } do
+      assert.truthy(metrics:find("\n" .. line .. "\n", 1, true), line)
+    end
+    assert.matches("^w: SIGUSR2 [^\n]*\nw%-1: SIGUSR2 [^\n]*\nw%-2:[^\n]*\nw%-3:[^\n]*\n$",
+      box:ok("signal", "w", "USR2"))
+    assert.matches("^w%-1: SIGWINCH [^\n]*\nw%-2:[^\n]*\nw%-3:[^\n]*\n$", box:ok("signal", "w", "WINCH"))
+    box:wait_log("w", "winch in 3")
+    local heaps = support.json.decode(box:ok("heap", "--json", "w"))
+    assert.same({ "w-1", "w-2", "w-3" }, { heaps[1].name, heaps[2].name, heaps[3].name })
+    assert.matches("w%-3: %d+ KiB of Lua", box:ok("heap", "w"))
+    assert.equal("w: stopped\n", box:ok("stop", "--all"))
+  end)
+
+  it("runs what eval and profile say in each worker", function()
+    box:start("--workers", "2", box:write("w.lua", support.BEAT .. [[
+      function Spin(seconds)
+        local stop = lunad.now() + seconds
+        while lunad.now() < stop do end
+      end
+      lunad.every(0.01, function() Spin(0.005) end)
+    ]]))
+    assert.equal("w-1: 1\t2\nw-2: 2\t2\n", box:ok("eval", "w", "lunad.worker, lunad.workers"))
+    assert.equal("w-1: a\nw-1: b\nw-2: a\nw-2: b\n", box:ok("eval", "w", "print 'a\\nb'"))
+    assert.equal("", box:ok("eval", "w", "local nothing"))
+    local failed = box:lunad("eval", "w", "if lunad.worker == 2 then error 'no' end return 5")
+    assert.same({ 1, "w-1: 5\n" }, { failed.code, failed.out })
+    assert.matches("lunad: w%-2: eval:1: no", failed.err)
+    local repl = box:run({ "repl", "w" }, { input = "lunad.name\n" })
+    assert.same({ 0, "w-1\n" }, { repl.code, repl.out })
+    local profile = box:ok("profile", "w", "0.5")
+    assert.matches("Spin", profile)
+    local seen = {}
+    for stack in profile:gmatch "([^\n]*) %d+\n" do
+      assert(not seen[stack], stack)
+      seen[stack] = true
+    end
+  end)
+
+  it("has one worker stopped and restarted without the others", function()
+    box:start("--workers", "2", box:write("w.lua", support.BEAT))
+    local master, one, two = pid_of "w", pid_of "w-1", pid_of "w-2"
+    assert.matches("^w%-2: started %(pid %d+%)\n$", box:ok("restart", "w-2"))
+    local next_two = pid_of "w-2"
+    assert.are_not.equal(two, next_two)
+    assert.same({ master, one }, { pid_of "w", pid_of "w-1" })
+    assert.equal("w-1: stopped\n", box:ok("stop", "w-1"))
+    assert.equal("w-1 stopped, w-2 running", states(box:status "w"))
+    assert.equal("w-2: 2\n", box:ok("eval", "w", "lunad.worker"))
+    assert.matches("ESRCH", box:ok("eval", "w-2", "lunad.send(1, 'x', 1)"))
+    assert.equal(3, box:lunad("status", "w-1").code)
+    assert.matches("^w%-1: started", box:ok("restart", "w-1"))
+    assert.equal("w-1 running, w-2 running", states(box:status "w"))
+    assert.equal("true\n", box:ok("eval", "w-2", "lunad.send(1, 'x', 1)"))
+    assert.same({ master, next_two }, { pid_of "w", pid_of "w-2" })
+    assert.matches("w%-7: not restarted: w: there is no such worker", box:refused(1, "restart", "w-7"))
+  end)
+end)
