@@ -189,7 +189,7 @@ end
 -- Handle what a worker says.
 local function on_worker(worker, word, text, number)
   local slot = slots[worker]
-  if not slot or (not slot.child and word ~= "start") then
+  if not slot or (not slot.child and word ~= "start" and word ~= "restart") then
     return -- the process may be one that the generation before has started
   end
   if word == "ready" then

@@ -388,8 +388,9 @@ json_t *ld_master_report(const struct ld_host *host) {
     return list;
 }
 
-/* Have a worker restarted. */
+/* Have a worker restarted, by the chunk that has started it. */
 void ld_master_restart(struct ld_host *host, int worker) {
-    tell_chunks(host,
-                &(struct ld_api_workers_event){.worker = worker, .word = "restart", .text = ""});
+    ld_api_workers_tell(
+        host->script,
+        &(struct ld_api_workers_event){.worker = worker, .word = "restart", .text = ""});
 }
