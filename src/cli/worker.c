@@ -14,8 +14,8 @@
 /* Run the worker that FACTS tell of. */
 static int run_with(const struct ld_call *call, struct ld_worker_facts *facts) {
     struct ld_text why = {0};
-    struct ld_service service = {
-        .daemon = json_is_true(json_object_get(facts->fields, "daemon")), .is_bare = true};
+    struct ld_service service = {.daemon = json_is_true(json_object_get(facts->fields, "daemon")),
+                                 .is_bare = true};
     if (!json_is_true(json_object_get(facts->fields, "dropped"))) {
         prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
     }
@@ -37,7 +37,8 @@ static int run_with(const struct ld_call *call, struct ld_worker_facts *facts) {
 static int run(const struct ld_call *call) {
     struct ld_worker_facts facts;
     struct ld_text why = {0};
-    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0); /* others of the user that a master has dropped to must not trace it */
+    prctl(PR_SET_DUMPABLE, 0, 0, 0,
+          0); /* others of the user that a master has dropped to must not trace it */
     ld_inherit_seal_fds(true, LD_WORKER_CHANNEL);
     int status = ld_worker_start_receive(&facts, &why);
     if (status != 0) {

@@ -376,7 +376,9 @@ bool ld_hold_restore_files(struct ld_service *service, pid_t host) {
     while (read(service->file_watch, events, sizeof events) > 0) {
     }
     int rc = follow_run_dir(service);
-    return ld_hold_files_restore(service, host, rc);
+    bool has_pidfile = ld_hold_files_restore(service, host, rc);
+    service->has_new_files |= rc >= 0 && ld_hold_worker_restore(service);
+    return has_pidfile;
 }
 
 /* Write the record without the death that was noted in it. */

@@ -14,7 +14,8 @@
 struct ld_hold_worker {
     struct ld_service files;
     int worker;
-    pid_t pid; /* in the pidfile */
+    pid_t pid;  /* in the pidfile */
+    bool waits; /* it has no process */
 };
 
 /* Find what is held for a worker, or NULL. */
@@ -36,7 +37,7 @@ static void free_held(struct ld_hold_worker *held) {
 
 /* Begin to hold the files of a worker; NULL if memory ran out. */
 static struct ld_hold_worker *add(struct ld_service *service, int worker) {
-    struct ld_hold_worker **grown = ld_grow(service->held, service->held_count, sizeof *grown);
+    struct ld_hold_worker **grown = ld_grow(service->held, service->held_count, sizeof(void *));
     struct ld_hold_worker *held = calloc(1, sizeof *held);
     if (grown != NULL) {
         service->held = grown;
@@ -100,6 +101,7 @@ int ld_hold_worker_lock(struct ld_service *service, int worker, pid_t pid) {
     ld_text_fini(&why);
     struct ld_hold_worker *held = find(service, worker);
     held->pid = pid;
+    held->waits = false;
     ld_pidfile_show_waiting(&held->files.pidfile, false);
     int rc = ld_pidfile_write(&held->files.pidfile, pid);
     return rc < 0 ? rc : ld_pidfile_open_witness(&held->files.pidfile);
@@ -114,8 +116,9 @@ int ld_hold_worker_socket(const struct ld_service *service, int worker) {
 
 /* Show that a worker has no process. */
 void ld_hold_worker_wait(const struct ld_service *service, int worker) {
-    const struct ld_hold_worker *held = find(service, worker);
+    struct ld_hold_worker *held = find(service, worker);
     if (held != NULL) {
+        held->waits = true;
         ld_pidfile_show_waiting(&held->files.pidfile, true);
     }
 }
@@ -146,19 +149,50 @@ void ld_hold_worker_release(struct ld_service *service) {
     service->held = NULL;
 }
 
+/* Close the files of a worker, which another process keeps. */
+static void close_files(const struct ld_service *files) {
+    const int fds[] = {files->pidfile.fd, files->claim, files->listener};
+    for (size_t i = 0; i < LD_COUNT(fds); i++) {
+        if (fds[i] >= 0) {
+            close(fds[i]);
+        }
+    }
+}
+
 /* Close what was inherited. */
 void ld_hold_worker_forget(struct ld_service *service) {
     for (size_t i = 0; i < service->held_count; i++) {
-        const struct ld_service *files = &service->held[i]->files;
-        const int fds[] = {files->pidfile.fd, files->claim, files->listener};
-        for (size_t j = 0; j < LD_COUNT(fds); j++) {
-            if (fds[j] >= 0) {
-                close(fds[j]);
-            }
-        }
+        close_files(&service->held[i]->files);
         free_held(service->held[i]);
     }
     free(service->held);
     service->held = NULL;
     service->held_count = 0;
+}
+
+/* Make the removed files of one worker again; true if it has to ask for them. */
+static bool restore(struct ld_hold_worker *held) {
+    struct ld_service *files = &held->files;
+    int before = files->listener;
+    files->listener = -1;
+    bool has_pidfile = ld_hold_files_restore(files, held->pid, 0);
+    bool has_socket = files->listener >= 0;
+    if (has_pidfile) {
+        ld_pidfile_show_waiting(&files->pidfile, held->waits);
+    }
+    if (!has_socket) {
+        files->listener = before;
+    } else if (before >= 0) {
+        close(before);
+    }
+    return has_pidfile || has_socket;
+}
+
+/* Make removed files of workers again. */
+bool ld_hold_worker_restore(struct ld_service *service) {
+    bool any = false;
+    for (size_t i = 0; i < service->held_count; i++) {
+        any |= restore(service->held[i]);
+    }
+    return any;
 }

@@ -24,6 +24,9 @@ void ld_hold_worker_wait(const struct ld_service *service, int worker);
 /* Remove the files of a worker; does nothing if they are not held. */
 void ld_hold_worker_drop(struct ld_service *service, int worker);
 
+/* Make removed files of workers again; true if there are new ones, which the workers have to ask for. */
+bool ld_hold_worker_restore(struct ld_service *service);
+
 /* Remove the files of all workers. */
 void ld_hold_worker_release(struct ld_service *service);
 

@@ -60,6 +60,8 @@ static void take_note(struct ld_service *service, const struct ld_packet *packet
         ld_pidfile_adopt(&service->pidfile, packet->fd);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_TOLD) == 0) {
         service->manager_knows = true;
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FILES) == 0) {
+        service->has_new_files = true;
     } else if (packet->fd >= 0) {
         close(packet->fd); /* an answer that came too late */
     }

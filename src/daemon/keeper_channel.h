@@ -42,6 +42,10 @@
 #define LD_KEEPER_WORD_PIDFILE "pidfile"
 #define LD_KEEPER_WORD_TOLD    "told"
 
+/* The same to the host of a master, and from that to its workers, without a descriptor: files of workers were removed
+ * and made again; the workers ask for them. */
+#define LD_KEEPER_WORD_FILES "worker-files"
+
 /* What the keeper sends to the host. */
 enum ld_keeper_event {
     LD_KEEPER_NOTHING,

@@ -301,6 +301,10 @@ void ld_keeper_host_look_after_files(struct ld_keeper *keeper) {
         }
         ld_pidfile_show_waiting(&service->pidfile, keeper->waiting);
     }
+    if (service->has_new_files) {
+        service->has_new_files = false;
+        ld_packet_send(keeper->channel, 0, LD_KEEPER_WORD_FILES, "", 0, -1);
+    }
     if (service->listener < 0) {
         service->listener = before;
         return;

@@ -514,9 +514,8 @@ void ld_options_visit(unsigned groups, unsigned kept, char **argv,
 
 /* Find the facts of an option. */
 bool ld_options_describe(size_t index, struct ld_option_facts *facts) {
-    static setter *const numbers[] = {set_seconds, set_some_seconds, set_some_size,
-                                      set_fd,      set_keep,         set_user,
-                                      set_workers};
+    static setter *const numbers[] = {set_seconds, set_some_seconds, set_some_size, set_fd,
+                                      set_keep,    set_user,         set_workers};
     static char choice[64];
     if (index >= LD_COUNT(rows)) {
         return false;

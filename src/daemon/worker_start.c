@@ -38,9 +38,9 @@ static void add_pair(struct list *list, const char *name, const char *value) {
 
 /* Whether a worker has an option from its master: by inheritance, by the channel, or by a word of its own. */
 static bool is_of_master(const char *name) {
-    static const char *const names[] = {"name",    "user",   "chdir",     "log",     "run-dir",
-                                        "restart", "listen", "notify-fd", "workers", "config",
-                                        "env",     "path",   "clear-env", "cpath",   "rlimit",
+    static const char *const names[] = {"name",    "user",        "chdir",     "log",     "run-dir",
+                                        "restart", "listen",      "notify-fd", "workers", "config",
+                                        "env",     "path",        "clear-env", "cpath",   "rlimit",
                                         "all",     "no-new-privs"};
     for (size_t i = 0; i < LD_COUNT(names); i++) {
         if (strcmp(name, names[i]) == 0) {
@@ -60,8 +60,7 @@ static void add_option(void *arg, const struct ld_option_facts *facts, const cha
     if (value == NULL) {
         add(list, asprintf(&word, "--%s", facts->name) < 0 ? NULL : word);
     } else if (facts->is_path && value[0] != '/' && list->cwd != NULL) {
-        add(list,
-            asprintf(&word, "--%s=%s/%s", facts->name, list->cwd, value) < 0 ? NULL : word);
+        add(list, asprintf(&word, "--%s=%s/%s", facts->name, list->cwd, value) < 0 ? NULL : word);
     } else {
         add_pair(list, facts->name, value);
     }
@@ -172,15 +171,22 @@ int ld_worker_start_receive(struct ld_worker_facts *facts, struct ld_text *why) 
 }
 
 /* Ask the master for the files of a worker. */
-static int ask_for_files(struct ld_service *service, struct ld_text *why) {
+int ld_worker_start_ask_for_files(struct ld_service *service) {
     char pid[16];
     snprintf(pid, sizeof pid, "%d", (int)getpid());
     int fd = ld_keeper_channel_ask(service, LD_KEEPER_WORD_LOCK, pid);
     int rc = fd < 0 ? fd : ld_pidfile_adopt(&service->pidfile, fd);
-    if (rc == 0) {
-        service->listener = ld_keeper_channel_ask(service, LD_KEEPER_WORD_CONTROL, "");
-        rc = service->listener < 0 ? service->listener : 0;
+    int listener = rc == 0 ? ld_keeper_channel_ask(service, LD_KEEPER_WORD_CONTROL, "") : rc;
+    if (listener >= 0 && service->listener >= 0) {
+        close(service->listener);
     }
+    service->listener = listener >= 0 ? listener : service->listener;
+    return listener < 0 ? listener : 0;
+}
+
+/* Ask for them, or explain why there are none. */
+static int get_files(struct ld_service *service, struct ld_text *why) {
+    int rc = ld_worker_start_ask_for_files(service);
     if (rc < 0) {
         ld_text_format(why, "the files of %s: %s", service->name,
                        rc == -EBUSY ? "another daemon has this name" : strerror(-rc));
@@ -219,7 +225,7 @@ int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *serv
         ld_text_puts(why, strerror(ENOMEM));
         return 1;
     }
-    return ask_for_files(service, why);
+    return get_files(service, why);
 }
 
 /* Free the facts. */

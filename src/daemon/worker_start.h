@@ -24,6 +24,10 @@ bool ld_worker_start_make_words(struct ld_service *service);
  * ran out. */
 char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory);
 
+/* In the worker: ask the master for the witness of the pidfile, and for the control socket, which goes to
+ * service->listener; 0 or a negative errno. */
+int ld_worker_start_ask_for_files(struct ld_service *service);
+
 /* In the worker: receive that. To be called before ld_service_init, for what has to be known by then (DAEMON), and
  * after it for the rest. 0, or 1 with the reason in WHY. */
 struct ld_worker_facts {

@@ -228,6 +228,14 @@ static int make(struct ld_listeners *listeners, const char *text, const struct l
     return 0;
 }
 
+/* Close a socket that no generation uses, and say so where it came from. */
+static void end_listener(const struct ld_listeners *listeners, struct listener *listener) {
+    if (listener->is_sourced) {
+        listeners->source->release(listeners->source_arg, listener->address);
+    }
+    free_listener(listener);
+}
+
 /* Close the sockets that no generation has asked for. */
 static void close_unused(struct ld_listeners *listeners) {
     struct listener **place = &listeners->first;
@@ -237,10 +245,7 @@ static void close_unused(struct ld_listeners *listeners) {
             place = &listener->next;
         } else {
             *place = listener->next;
-            if (listener->is_sourced) {
-                listeners->source->release(listeners->source_arg, listener->address);
-            }
-            free_listener(listener);
+            end_listener(listeners, listener);
         }
     }
 }

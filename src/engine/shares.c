@@ -15,7 +15,7 @@
 #include "base/base.h"
 
 struct share {
-    STAILQ_ENTRY(share) link;
+    TAILQ_ENTRY(share) link;
     char *text; /* as it was asked for */
     struct ld_address address;
     int worker; /* 0: of all */
@@ -35,7 +35,7 @@ enum use {
 };
 
 struct ld_shares {
-    STAILQ_HEAD(, share) list;
+    TAILQ_HEAD(, share) list;
     int most;
 };
 
@@ -43,7 +43,7 @@ struct ld_shares {
 struct ld_shares *ld_shares_new(int most) {
     struct ld_shares *shares = calloc(1, sizeof *shares);
     if (shares != NULL) {
-        STAILQ_INIT(&shares->list);
+        TAILQ_INIT(&shares->list);
         shares->most = most;
     }
     return shares;
@@ -65,7 +65,7 @@ static bool is_same(const struct share *share, const char *text, const struct ld
 static struct share *find(const struct ld_shares *shares, int worker, const char *text,
                           const struct ld_address *address) {
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         if ((worker < 0 || at->worker == worker) && is_same(at, text, address)) {
             return at;
         }
@@ -86,7 +86,7 @@ static struct share *add(struct ld_shares *shares, int fd, const char *text,
     share->fd = fd;
     share->text = copy;
     share->address = *address;
-    STAILQ_INSERT_TAIL(&shares->list, share, link);
+    TAILQ_INSERT_TAIL(&shares->list, share, link);
     return share;
 }
 
@@ -94,7 +94,7 @@ static struct share *add(struct ld_shares *shares, int fd, const char *text,
 static unsigned count_group(const struct ld_shares *shares, const struct share *share) {
     unsigned count = 0;
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         count += at->listens && at->worker > 0 && is_same(at, share->text, &share->address);
     }
     return count;
@@ -120,7 +120,7 @@ static void end_to_listen(const struct ld_shares *shares, struct share *share) {
         return;
     }
     share->listens = false;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         if (at->listens && at->worker > 0 && at->rank == last &&
             is_same(at, share->text, &share->address)) {
             at->rank = share->rank;
@@ -131,7 +131,7 @@ static void end_to_listen(const struct ld_shares *shares, struct share *share) {
 /* Close a socket, and remove its file, which nothing serves now. */
 static void free_share(struct ld_shares *shares, struct share *share) {
     end_to_listen(shares, share);
-    STAILQ_REMOVE(&shares->list, share, share, link);
+    TAILQ_REMOVE(&shares->list, share, link);
     ld_socket_file_remove(&share->file);
     close(share->fd);
     free(share->text);
@@ -140,8 +140,8 @@ static void free_share(struct ld_shares *shares, struct share *share) {
 
 /* Close everything. */
 void ld_shares_free(struct ld_shares *shares) {
-    while (!STAILQ_EMPTY(&shares->list)) {
-        free_share(shares, STAILQ_FIRST(&shares->list));
+    while (!TAILQ_EMPTY(&shares->list)) {
+        free_share(shares, TAILQ_FIRST(&shares->list));
     }
     free(shares);
 }
@@ -178,7 +178,8 @@ static int make_own(struct ld_shares *shares, int worker, const char *text,
     const struct share *first = find(shares, -1, text, address);
     struct ld_address bound = *address;
     bound.size = sizeof bound.storage;
-    if (first == NULL || getsockname(first->fd, (struct sockaddr *)&bound.storage, &bound.size) < 0) {
+    if (first == NULL ||
+        getsockname(first->fd, (struct sockaddr *)&bound.storage, &bound.size) < 0) {
         bound = *address;
     }
     int fd = first == NULL ? probe(address) : 0;
@@ -234,11 +235,11 @@ static struct share *borrow(const struct ld_shares *shares, int worker, const ch
                             const struct ld_address *address) {
     int count = 0;
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         count += at->worker > 0 && is_same(at, text, address);
     }
     int skip = count > 0 ? (worker - 1) % count : 0;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         if (at->worker > 0 && is_same(at, text, address) && skip-- == 0) {
             return at;
         }
@@ -280,8 +281,8 @@ int ld_shares_ask(struct ld_shares *shares, int worker, const char *address,
 /* End a use by a worker: of an address, or of all that is in STATE. */
 static void end_use(struct ld_shares *shares, int worker, const char *text, enum use state) {
     struct share *next;
-    for (struct share *at = STAILQ_FIRST(&shares->list); at != NULL; at = next) {
-        next = STAILQ_NEXT(at, link);
+    for (struct share *at = TAILQ_FIRST(&shares->list); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, link);
         bool is_meant = text != NULL ? strcmp(at->text, text) == 0 : at->use[worker] == state;
         if (is_meant && at->use[worker] != NO_USE) {
             at->use[worker] = NO_USE;
@@ -304,7 +305,7 @@ void ld_shares_drop_all(struct ld_shares *shares, int worker) {
 /* A new process begins. */
 void ld_shares_begin(struct ld_shares *shares, int worker) {
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         at->use[worker] = at->use[worker] == IN_USE ? STALE : at->use[worker];
     }
 }
@@ -322,7 +323,7 @@ static void steer(const struct ld_shares *shares, const struct share *share, int
     unsigned ranks[256];
     unsigned count = 0;
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         if (at->listens && at->worker > 0 && at->worker <= last && count < LD_COUNT(ranks) &&
             is_same(at, share->text, &share->address)) {
             ranks[count++] = at->rank;
@@ -331,8 +332,8 @@ static void steer(const struct ld_shares *shares, const struct share *share, int
     if (count == 0) {
         return;
     }
-    code[size++] =
-        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (unsigned)SKF_AD_OFF + SKF_AD_RANDOM);
+    code[size++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
+                                                (unsigned)SKF_AD_OFF + SKF_AD_RANDOM);
     code[size++] = (struct sock_filter)BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count);
     for (unsigned i = 0; i + 1 < count; i++) {
         code[size++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, i, 0, 1);
@@ -347,7 +348,7 @@ static void steer(const struct ld_shares *shares, const struct share *share, int
 void ld_shares_limit(struct ld_shares *shares, int last) {
     const int off = 0;
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         if (at->worker > 0 && at->listens && last > 0) {
             steer(shares, at, last);
         } else if (at->worker > 0 && at->listens) {
@@ -360,7 +361,7 @@ void ld_shares_limit(struct ld_shares *shares, int last) {
 unsigned ld_shares_waiting(const struct ld_shares *shares, int worker) {
     unsigned count = 0;
     struct share *at;
-    STAILQ_FOREACH(at, &shares->list, link) {
+    TAILQ_FOREACH(at, &shares->list, link) {
         struct tcp_info info = {0};
         socklen_t size = sizeof info;
         if (at->worker == worker && at->listens &&

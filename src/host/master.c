@@ -319,6 +319,13 @@ void ld_master_tell_reopen(struct ld_host *host) {
     }
 }
 
+/* Tell the workers that files were made again. */
+void ld_master_tell_files(struct ld_host *host) {
+    if (host->master.channels != NULL) {
+        ld_workers_tell_all(host->master.channels, LD_KEEPER_WORD_FILES, 0);
+    }
+}
+
 /* Have the next generation be for as many workers as were asked for. */
 void ld_master_begin(struct ld_host *host) {
     if (host->master.wanted > 0) {

@@ -162,6 +162,25 @@ static void turn_remnant(struct ld_host *host) {
     }
 }
 
+/* Do what a master has asked of this worker, or workers of this master. */
+static void follow_family(struct ld_host *host) {
+    if (ld_worker_orders_step(host)) {
+        ld_host_signals_on_stop(host);
+    }
+    if (!ld_text_is_empty(&host->master.unproved)) {
+        ld_probation_fail(host, ld_text_string(&host->master.unproved));
+        ld_text_clear(&host->master.unproved);
+    }
+    if (host->master.wants_reload) {
+        host->master.wants_reload = false;
+        ld_reload_ask(host, NULL);
+    }
+    if (host->service->has_new_files) {
+        host->service->has_new_files = false;
+        ld_master_tell_files(host);
+    }
+}
+
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
  * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
@@ -191,17 +210,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     ld_heap_copy_step(host);
     ld_retired_step(host);
     ld_recycling_step(host);
-    if (ld_worker_orders_step(host)) {
-        ld_host_signals_on_stop(host);
-    }
-    if (!ld_text_is_empty(&host->master.unproved)) {
-        ld_probation_fail(host, ld_text_string(&host->master.unproved));
-        ld_text_clear(&host->master.unproved);
-    }
-    if (host->master.wants_reload) {
-        host->master.wants_reload = false;
-        ld_reload_ask(host, NULL);
-    }
+    follow_family(host);
     ld_saving_step(host);
     ld_probation_step(host);
     ld_reload_step(host);

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "daemon/keeper_channel.h"
+#include "daemon/worker_start.h"
 #include "host/workers.h"
 
 #define PACKETS_MOST 64 /* in one turn of the loop */
@@ -120,6 +121,8 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UNPROVED) == 0) {
         ld_probation_fail(host, packet->text);
         ld_text_clear(&host->worker.unproved);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_FILES) == 0) {
+        ld_worker_start_ask_for_files(host->service); /* the socket is taken in this turn */
     } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {
         ld_log_reopen();
     } else if (strcmp(packet->word, LD_KEEPER_WORD_SOCKET) == 0 && packet->fd >= 0) {

@@ -60,6 +60,9 @@ void ld_master_restart(struct ld_host *host, int worker);
 /* List the workers of a master, a new reference: null for others. */
 json_t *ld_master_report(const struct ld_host *host);
 
+/* Tell the workers of a master that files of theirs were made again. */
+void ld_master_tell_files(struct ld_host *host);
+
 /* The reload of a master: it begins; what its workers hold becomes the service, or is given up. */
 void ld_master_begin(struct ld_host *host);
 void ld_master_commit(struct ld_host *host);

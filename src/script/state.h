@@ -51,13 +51,14 @@ struct ld_setup {
     struct ld_workers *channels; /* of a master to its workers; NULL for all others */
     const char *prepare;         /* of a master: what workers are told when they are to prepare */
     const bool *is_rollback;     /* of a master: the next generation goes back to the code before */
-    struct ld_text *unproved;    /* of a master: why the code of a worker has failed its probation */
-    bool *from_disk;             /* of a master: set: a worker that is started now is not made from a memory */
-    struct ld_shares *shares;    /* of a master: the sockets of its workers */
-    int workers_now;             /* of a master: how many there are until the next generation is the service */
-    const struct ld_text *text;  /* of a master: the script, if it is neither a file nor one of the words; or NULL */
-    char *const *worker_words;   /* of a master: what a worker is started by */
-    bool daemon;                 /* not in the foreground */
+    struct ld_text *unproved; /* of a master: why the code of a worker has failed its probation */
+    bool *from_disk; /* of a master: set: a worker that is started now is not made from a memory */
+    struct ld_shares *shares; /* of a master: the sockets of its workers */
+    int workers_now; /* of a master: how many there are until the next generation is the service */
+    const struct ld_text
+        *text; /* of a master: the script, if it is neither a file nor one of the words; or NULL */
+    char *const *worker_words; /* of a master: what a worker is started by */
+    bool daemon;               /* not in the foreground */
     bool
         holds_kept; /* the children that a generation keeps and the next did not ask for are held */
     bool dropped;   /* a keeper has the rights that were given up */
