@@ -81,6 +81,20 @@ describe("--workers", function()
     assert.equal(2, box:status("s-1").generation)
   end)
 
+  it("makes removed files of workers again, with a keeper or without", function()
+    for _, restart in ipairs { "no", "always" } do
+      workers.start(box, 2, "", "--restart", restart)
+      for _, kind in ipairs { "pid", "sock" } do
+        os.remove(box:path("run/s-2." .. kind))
+      end
+      support.wait_for("the files of worker 2", function()
+        return workers.pid(box, 2) and box:lunad("status", "s-2").code == 0
+      end)
+      assert.equal("s-2: stopped\n", box:ok("stop", "s-2"))
+      box:ok("stop", "s")
+    end
+  end)
+
   it("gives up when no worker can be kept alive", function()
     workers.start(box, 2, "lunad.after(0.05, function() os.exit(3) end)")
     box:wait_log("s", "giving up: worker %d has failed 5 times in a row")
