@@ -117,8 +117,8 @@ static int add_named(struct harvest *harvest, const char *argument) {
     harvest->status = 0;
     if (target.holder.state == LD_HOLDER_ALIVE) {
         ask(harvest, &target);
-        int status = ld_crew_count(&target) > 0 ? ld_crew_each(&target, ask_worker, harvest) : 0;
-        return status > harvest->status ? status : harvest->status;
+        int crew = ld_crew_count(&target) > 0 ? ld_crew_each(&target, ask_worker, harvest) : 0;
+        return crew > harvest->status ? crew : harvest->status;
     }
     note_dead(harvest, &target);
     return 3;
