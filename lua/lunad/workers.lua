@@ -209,6 +209,7 @@ local function on_worker(worker, word, text, number)
     restart(slot)
   elseif word == "uncommitted" then
     core.log.error(("worker %d has not committed the reload, and is started again: %s"):format(worker, text))
+    core.note_unproved(("worker %d: %s"):format(worker, text))
     slot.child:kill("KILL")
   elseif word == "gone" and slot.state == "ready" then
     resolve(slot, "answer", false, "it has ended")

@@ -87,22 +87,31 @@ describe("a reload of workers", function()
   end)
 
   it("is undone in all of them when the code of one fails its probation, or that one is killed", function()
-    workers.start(box, 2, "print('good', lunad.worker) lunad.on_reload(function() return 1 end)")
-    local function undo(text, why)
-      box:write("s.lua", support.BEAT .. text)
-      local message = box:refused(1, "reload", "--probation", "30", "s")
-      assert.matches("rolled back after .-: generation %d has the code of generation %d: worker 2 ?:? ?" .. why, message)
-      support.wait_for("all to be as before", function()
-        local _, one = box:log("s"):gsub("s%-1: good", "")
-        local _, two = box:log("s"):gsub("s%-2: good", "")
-        return one == two and one > 1
-      end)
+    workers.start(box, 2, "print('good', lunad.worker)")
+    local function undo(generation, fail, why)
+      box:write("s.lua", support.BEAT .. 'lunad.signal("USR2", function() error "boom" end)')
+      local reload = box:spawn({ "reload", "--probation", "100", "s" })
+      for _, who in ipairs { "", "worker 1: ", "worker 2: " } do
+        box:wait_log("s", ("lunad: %sgeneration %d is on probation"):format(who, generation))
+      end
+      fail()
+      box:await(reload, "the verdict", reload.is_over)
+      assert.equal(1, reload.code)
+      assert.matches(("rolled back after .-: generation %d has the code of generation %d: worker 2"):format(
+        generation + 1, generation - 1) .. why, reload.err())
     end
-    undo("if lunad.worker == 2 then lunad.after(0.01, function() error 'boom' end) end", ".*s%.lua:1: boom")
-    assert.same({ 3, 3, 3 }, generations("s", "s-1", "s-2"))
-    undo("if lunad.worker == 2 then lunad.after(0.01, function() lunad.kill(lunad.pid, 'KILL') end) end",
-      "was killed by SIGKILL")
-    assert.equal("running", box:status("s").state)
+    undo(2, function() box:ok("signal", "s-2", "USR2") end, ": .*s%.lua:1: boom")
+    support.wait_for("all to be as before", function()
+      return table.concat(generations("s", "s-1", "s-2"), " ") == "3 3 3"
+    end)
+    local before = workers.pid(box, 2)
+    undo(4, function() support.kill(before, "sigkill") end, " was killed by SIGKILL")
+    workers.wait_next(box, 2, before)
+    support.wait_for("good code in both", function()
+      local _, one = box:log("s"):gsub("s%-1: good", "")
+      local _, two = box:log("s"):gsub("s%-2: good", "")
+      return one == 3 and two == 3
+    end)
   end)
 
   it("brings back workers that only crashed with the old code", function()
