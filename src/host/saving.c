@@ -260,7 +260,8 @@ static void give_up_asking(struct ld_host *host) {
 static bool is_unsettled(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
     return reload->phase != LD_RELOAD_NONE || reload->asked || reload->later_holder != NULL ||
-           host->probation.phase != LD_PROBATION_NONE || host->upgrade.phase != LD_UPGRADE_NONE;
+           reload->trial_waiters != NULL || host->probation.phase != LD_PROBATION_NONE ||
+           host->upgrade.phase != LD_UPGRADE_NONE;
 }
 
 /* End what takes too long. */
