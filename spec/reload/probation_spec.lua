@@ -176,6 +176,34 @@ describe("a reload on probation", function()
   end)
 end)
 
+describe("code on probation", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("that fails during a reload or a check is undone first, and those follow", function()
+    box:serve("lunad.ready()", "--wait-ready")
+    box:write("s.lua",
+      support.BEAT .. "lunad.ready() lunad.signal('USR2', function() error 'told to fail' end)")
+    local first = box:spawn { "reload", "--probation", "30", "s" }
+    box:wait_log("s", "generation 2 is on probation")
+    local gate = box:path "gate" -- the next code becomes ready when this is there
+    box:write("s.lua", support.BEAT .. ([[
+      lunad.log.info "loading"
+      lunad.every(0.01, function() if io.open(%q) then lunad.ready() end end)
+    ]]):format(gate))
+    local second = box:spawn { "reload", "--probation", "0", "s" }
+    box:wait_log("s", "loading")
+    box:ok("signal", "s", "USR2")
+    box:wait_log("s", "reload put off: the code that runs has failed its probation, and is undone first\n"
+      .. ".*rolled back after .*: generation 3 has the code of generation 1: .*told to fail.*loading")
+    box:await(first, "the first answer", first.is_over)
+    assert.equal(1, first.code)
+    assert.falsy(second.is_over())
+    box:write("gate", "")
+    box:await(second, "the second answer", second.is_over)
+    assert.same({ 0, 4 }, { second.code, box:status("s").generation })
+  end)
+end)
+
 describe("--probation", function()
   local box = support.with_box(before_each, after_each)
 

@@ -84,6 +84,48 @@ describe("a rollback", function()
     box:await(waiting, "the answer", waiting.is_over)
   end)
 
+  it("refuses no client, under load", function()
+    local good = [[
+      local http = require "lunad.http"
+      local count = lunad.state or 0
+      http.serve("unix:" .. lunad.script:gsub("s%.lua$", "s.sock"), function()
+        count = count + 1
+        FAILS
+        return 200, tostring(count)
+      end)
+      lunad.on_reload(function() return count end)
+    ]]
+    box:serve((good:gsub("FAILS", "")))
+    local served, last = 0, 0
+    -- One request on a connection of its own; it must be answered.
+    local function ask()
+      local client, answer, ended = support.uv.new_pipe(), "", false
+      client:connect(box:path "s.sock", function(err)
+        assert(not err, err)
+        client:write "GET / HTTP/1.0\r\n\r\n"
+        client:read_start(function(_, chunk)
+          answer, ended = answer .. (chunk or ""), not chunk
+        end)
+      end)
+      support.wait_for("an answer", function() support.uv.run "nowait" return ended end)
+      client:close()
+      assert.matches("^HTTP/1.%d 200 .*\r\n\r\n%d+$", answer)
+      local count = tonumber(answer:match "%d+$")
+      assert.is_true(count > last) -- no state is lost
+      served, last = served + 1, count
+    end
+    for version = 1, 10 do
+      local waiting = begin((good:gsub("FAILS", "lunad.after(0, error, 'broken')")))
+      repeat
+        ask()
+        waiting.turn()
+      until waiting.is_over()
+      assert.matches(("generation %d has the code of generation"):format(2 * version + 1), waiting.err())
+    end
+    assert.is_true(served >= 10)
+    assert.equal(10, box:status("s").code.rolled_back)
+  end)
+
   it("is not undone by --watch, nor by recycling, and the next change is seen", function()
     box:serve("lunad.log.info('good ' .. lunad.generation)", "--watch", "--recycle-every", "1",
       "--probation", "30")

@@ -383,6 +383,63 @@ static void test_hand_over(void) {
     end();
 }
 
+static void test_park(void) {
+    static const bool to_log[2] = {false, true};
+    struct owner old = {0};
+    struct owner new = {0};
+    struct ld_text partials[2] = {{0}};
+    struct ld_text line = {0};
+    struct ld_child_facts facts;
+    begin();
+    struct ld_child_config config = config_of("read x; echo $x; read x; echo $x", &old);
+    config.streams[0].kind = LD_STREAM_PIPE;
+    config.identity = "the same";
+    start(&config);
+    ld_text_puts(&partials[0], "unfinished");
+    ld_child_park(old.child, partials);
+    ld_child_describe(old.child, &facts);
+    CHECK(facts.parked && facts.running && ld_child_owner(old.child) == NULL);
+    CHECK_INT(0, ld_child_write(old.child, "one\n", 4));
+    for (int i = 0; i < 50; i++) { /* what it says is not read */
+        uv_run(&loop, UV_RUN_NOWAIT);
+        usleep(1000);
+    }
+    new.child = old.child;
+    ld_child_claim(new.child, &new);
+    ld_children_release_parked(children, true); /* which leaves it, as it is claimed */
+    ld_child_take_line(new.child, 1, &line);
+    CHECK_STR("unfinished", ld_text_string(&line));
+    ld_child_hand_over(new.child, to_log, LD_READY_UNTOLD);
+    ld_child_settle(new.child);
+    CHECK_INT(0, ld_child_write(new.child, "two\n", 4));
+    run_until(&new.finished);
+    CHECK_STR("one\ntwo\n", ld_text_string(&new.output[0]));
+    CHECK_INT(0, old.finished);
+    CHECK_STR("", ld_text_string(&old.output[0]));
+    ld_text_fini(&line);
+    free_owner(&old);
+    free_owner(&new);
+    end();
+}
+
+static void test_park_for_nobody(void) {
+    struct owner owner = {0};
+    struct ld_text partials[2] = {{0}};
+    begin();
+    struct ld_child_config config = config_of("echo ed; exec sleep 1000", &owner);
+    config.identity = "the same";
+    start(&config);
+    ld_text_puts(&partials[0], "park");
+    ld_child_park(owner.child, partials);
+    ld_children_release_parked(children, true);
+    while (ld_children_next(children, NULL) != NULL) { /* it is ended */
+        uv_run(&loop, UV_RUN_NOWAIT);
+    }
+    CHECK_INT(0, owner.finished);
+    CHECK(strstr(read_file(box_path("log")), ": parked\n") != NULL);
+    end();
+}
+
 static void test_claimant_learns_of_the_end(void) {
     struct owner old = {0};
     struct owner new = {.keeps = true};
@@ -442,6 +499,8 @@ static const struct check_case cases[] = {
     {"a child does not finish before its owner is done", test_hold},
     {"a child that is given up", test_release},
     {"a child that changes hands", test_hand_over},
+    {"a child that is held for another owner", test_park},
+    {"a held child that nobody claims", test_park_for_nobody},
     {"a claimant learns of the end", test_claimant_learns_of_the_end},
     {"a child is found by its pid", test_find},
     {"many children", test_many},

@@ -102,6 +102,34 @@ static void test_reload(void) {
     ld_listeners_free(set);
 }
 
+static void test_held(void) {
+    struct ld_listener_facts facts;
+    set = ld_listeners_new();
+    int kept = ask("kept", false);
+    int old = ask("old", false);
+    close(ask("kept", true));
+    ld_listeners_commit(set, true); /* a generation that has yet to prove itself */
+    CHECK_INT(2, count());
+    CHECK(ld_listeners_describe(set, 0, &facts) && !facts.held);
+    CHECK(ld_listeners_describe(set, 1, &facts) && facts.held);
+    ld_listeners_abort(set); /* of one that follows it */
+    CHECK(exists("old"));
+    int again = ask("old", true);
+    CHECK(is_same(old, again));
+    ld_listeners_commit(set, false); /* the way back, by code that asks for the held one alone */
+    ld_listeners_release(set);
+    CHECK(exists("old") && !exists("kept"));
+    ld_listeners_commit(set, true);
+    CHECK(exists("old"));
+    ld_listeners_release(set); /* it has proved itself */
+    CHECK_INT(0, count());
+    CHECK(!exists("old"));
+    close(kept);
+    close(old);
+    close(again);
+    ld_listeners_free(set);
+}
+
 static void test_failed_reload(void) {
     set = ld_listeners_new();
     int kept = ask("kept", false);
@@ -279,6 +307,7 @@ static const struct check_case cases[] = {
     {"each who asks gets a descriptor of the same socket", test_ask},
     {"what cannot be had", test_refusals},
     {"a reload keeps what is asked for again, and closes the rest", test_reload},
+    {"sockets that are held", test_held},
     {"a reload that fails closes what is new", test_failed_reload},
     {"the queue of clients lives on", test_queue_lives_on},
     {"an inherited socket stays for good", test_inherited},
