@@ -5,12 +5,12 @@ local support = require "support"
 local SERVICE = [[listen name user chdir umask env clear-env log log-level log-format
   log-max-size log-keep rlimit memory-limit
   recycle-every recycle-memory start-timeout stop-timeout wait-ready watch notify-fd no-new-privs on-error
-  stuck-after slow hup restart path cpath]]
+  stuck-after slow hup restart path cpath probation state state-every workers]]
 
 -- The options of each verb, besides those of all.
 local VERBS = {
   run = SERVICE .. " config", start = SERVICE .. " config all",
-  stop = "timeout config all", reload = "timeout check config all",
+  stop = "timeout config all", reload = "timeout check probation workers config all",
   restart = "config all", upgrade = "timeout config all", status = "json config all watch",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
   signal = "", check = "config path cpath", eval = "timeout", repl = "", completion = "",

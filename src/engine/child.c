@@ -487,17 +487,22 @@ static void log_partials(struct ld_child *child) {
     }
 }
 
-/* Release the parked children. Releasing one may finish it. */
+/* Release a parked child. That may finish it. */
+static void release_parked(struct ld_child *child, bool ends) {
+    log_partials(child);
+    if (ends) {
+        ld_child_end(child);
+    }
+    ld_child_release(child);
+}
+
+/* Release the parked children. */
 void ld_children_release_parked(struct ld_children *children, bool ends) {
     struct ld_child *next;
     for (struct ld_child *child = TAILQ_FIRST(&children->list); child != NULL; child = next) {
         next = TAILQ_NEXT(child, link);
         if (child->parked && child->claimant == NULL) {
-            log_partials(child);
-            if (ends) {
-                ld_child_end(child);
-            }
-            ld_child_release(child);
+            release_parked(child, ends);
         }
     }
 }

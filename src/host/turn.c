@@ -181,6 +181,13 @@ static void follow_family(struct ld_host *host) {
     }
 }
 
+/* Continue what clients have asked for, and wait for. */
+static void serve_clients(struct ld_host *host) {
+    ld_evals_step(host);
+    ld_profiling_step(host);
+    ld_heap_copy_step(host);
+}
+
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,
  * libuv waits longer than it should, by the time that they took. */
 void ld_turn_on_prepare(uv_prepare_t *prepare) {
@@ -205,9 +212,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     if (host->state != LD_HOST_STARTING && host->script != NULL) {
         do_wants(host);
     }
-    ld_evals_step(host);
-    ld_profiling_step(host);
-    ld_heap_copy_step(host);
+    serve_clients(host);
     ld_retired_step(host);
     ld_recycling_step(host);
     follow_family(host);
