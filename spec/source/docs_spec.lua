@@ -156,7 +156,7 @@ describe("doc/commands.md", function()
     it("has no verb that the control socket does not know", function()
       box:start(box:idle "s")
       local control = first_cells(section(COMMANDS, "The control socket"))
-      assert.equal(9, #control)
+      assert.equal(10, #control)
       table.sort(control, function(a, b) return b == "stop" and a ~= "stop" or a ~= "stop" and a < b end)
       local program = assert(support.uv.fs_stat(support.binary))
       for _, verb in ipairs(control) do
@@ -164,7 +164,9 @@ describe("doc/commands.md", function()
         local request = { verb = verb, chunk = "1", seconds = 0.01, -- of eval and profile
           program = support.binary, device = program.dev, inode = program.ino } -- of upgrade
         client:send(support.json.encode(request) .. "\n")
-        assert.is_true(client:answer().ok, verb)
+        local answer = client:answer()
+        local is_masters = verb == "restart" and answer.error ~= "unknown verb"
+        assert.is_true(answer.ok or is_masters, verb)
       end
     end)
   end)
