@@ -109,7 +109,8 @@ describe("lunad upgrade", function()
       assert.truthy(answer.error:find(case[2], 1, true), answer.error)
     end
     local client = box:connect "s"
-    client:send(support.json.encode { verb = "upgrade", program = NEXT, device = 1, inode = 1 } .. "\n")
+    client:send(support.json.encode { verb = "upgrade", program = NEXT, device = 1, inode = 1 }
+      .. "\n")
     assert.matches("it is not the program that has asked", client:answer().error)
     client:send(support.json.encode { verb = "upgrade" } .. "\n")
     assert.matches('an upgrade needs the "program"', client:answer().error)
@@ -120,8 +121,8 @@ describe("lunad upgrade", function()
     assert.matches("upgrade refused, lunad [%d.]+ keeps running: ", box:log "s")
   end)
 
-  -- What the disk has when a program takes over, and what is said of it. The code that ran is needed again: its
-  -- module is not on the disk any more.
+  -- What the disk has when a program takes over, and what is said of it. The code that ran is needed again:
+  -- its module is not on the disk any more.
   local BAD = {
     { "x = ", "s.lua:1: unexpected symbol near <eof>", trial = true },
     { 'error "boom"', "s.lua:1: boom" },
@@ -170,5 +171,108 @@ describe("lunad upgrade", function()
     assert.equal(0, upgrade(NEXT).code)
     assert.same({ pid, generation + 1, child }, { box:status("s").pid, box:status("s").generation,
       box:status("s").children[1].pid })
+  end)
+
+  it("loses no client, no line, no byte and no signal under load", function()
+    local pid = box:start(box:write("s.lua", [[
+      local lunad, net = require "lunad", require "lunad.net"
+      local state = lunad.state or { lines = 0, torn = 0, signals = 0, bytes = 0 }
+      lunad.on_reload(function() return state end)
+      net.serve("unix:" .. arg[0]:gsub("lua$", "sock"), function(stream)
+        stream:write(stream:read "line" .. "!\n")
+      end)
+      local counter = "i=0; while :; do i=$((i+1)); printf 'a%s' $i; printf 'b\n'; sleep 0.002; done"
+      lunad.spawn { "/bin/sh", "-c", counter, name = "lines", keep = true,
+        stdout = lunad.by_line(function(line)
+          state.lines = state.lines + 1
+          if line ~= ("a%db"):format(state.lines) then state.torn = state.torn + 1 end
+        end) }
+      local sink = lunad.spawn { "/bin/sh", "-c", "kill -STOP $$; cat >" .. arg[0] .. ".bytes", name = "sink",
+        keep = true, stdin = "pipe" }
+      if lunad.generation == 1 then sink:write(("0123456789"):rep(100000)) end
+      lunad.signal("USR2", function() state.signals = state.signals + 1 end)
+    ]]))
+    local sent = 0
+    for round = 1, 6 do
+      local upgrading = box:spawn({ "upgrade", "s" }, { program = round % 2 == 1 and NEXT or support.binary })
+      while not upgrading.is_over() do
+        assert.equal("x!\n", (net.ask(box:path "s.sock", "x\n")))
+        upgrading.turn()
+      end
+      assert.equal(0, upgrading.code, upgrading.err())
+      support.kill(pid, "sigusr2")
+      sent = sent + 1
+      support.wait_for("the signal", function() return box:status("s").signals[1].count > 0 end)
+    end
+    local status = box:status "s"
+    assert.same({ pid, 7, 0 }, { status.pid, status.generation, status.errors.count })
+    for _, child in ipairs(status.children) do
+      if child.name == "sink" then
+        support.kill(child.pid, "sigcont")
+      end
+    end
+    support.wait_for("all bytes", function() return #(box:read "s.lua.bytes" or "") == 1000000 end)
+    box:write("s.lua", support.BEAT
+      .. 'local s = lunad.state print(s.torn, s.signals, s.lines > 0, lunad.generation)')
+    assert.equal(0, upgrade(NEXT).code)
+    box:wait_log("s", "s: 0\t" .. sent .. "\ttrue\t8")
+  end)
+
+  it("goes on with clients of the control socket, and gives way to a stop", function()
+    box:start(box:write("s.lua", SERVICE))
+    local half, waiting = box:connect "s", box:connect "s"
+    half:send '{"verb": '
+    waiting:send '{"verb": "eval", "chunk": "require(\\"lunad\\").sleep(60)"}\n'
+    support.wait_for("the chunk", function() return #box:status("s").tasks > 0 end)
+    assert.equal(0, upgrade(NEXT).code)
+    half:send '"status"}\n'
+    assert.equal(2, half:answer().generation)
+    assert.matches("went on as another program", waiting:answer().error)
+    -- A program that does not even end its trial.
+    local path = box:path "slow"
+    local code = "int pause(void); int main(void) { return pause(); }"
+    assert(os.execute(("echo '%s' | cc -x c -o %s -"):format(code, path)))
+    local facts = assert(uv.fs_stat(path))
+    waiting:send(support.json.encode { verb = "upgrade", program = path, device = facts.dev,
+      inode = facts.ino } .. "\n")
+    assert.matches("an upgrade is under way", upgrade(support.binary).err)
+    box:ok("stop", "s")
+    assert.equal("the daemon is stopping", waiting:answer().error)
+  end)
+
+  it("hands on no state that cannot be, and refuses workers", function()
+    box:serve 'lunad.on_reload(function() return { f = print } end)'
+    local result = upgrade(NEXT)
+    assert.equal(1, result.code)
+    assert.matches("its state cannot be handed on: state.f is a function", result.err)
+    assert.same({ 1, "running" }, { box:status("s").generation, box:status("s").state })
+    box:start("--workers", "2", box:idle "w")
+    assert.matches("a service with workers cannot go on as another program", upgrade(NEXT, "w").err)
+  end)
+
+  local as_root = support.is_root and it or pending
+
+  as_root("works below a keeper, for a user with fewer rights and a chunk in the foreground", function()
+    local pid = box:start("--user", "nobody", "--restart", "on-failure", box:idle "s")
+    local keeper = support.parent_of(pid)
+    for round = 2, 3 do
+      local result = upgrade(round == 2 and NEXT or support.binary)
+      assert.same({ 0, "" }, { result.code, result.err })
+      local status = support.proc_status(pid)
+      assert.same({ keeper, round }, { support.parent_of(pid), box:status("s").generation })
+      assert.matches("^65534%s+65534", status.Uid)
+    end
+    support.kill(pid, "sigkill")
+    box:wait_log("s", "restarting in 0.1 s")
+    support.wait_for("the next host", function()
+      local status = box:lunad("status", "--json", "s")
+      return status.code == 0 and status.out:find '"state": "running"' and box:status("s").pid ~= pid
+    end)
+    local run = box:spawn { "run", "--name", "e", "-e",
+      'require("lunad").every(60, print) print(...)', "word" }
+    box:await(run, "the chunk", function() return run.out():find "word" end)
+    assert.equal(0, upgrade(NEXT, "e").code)
+    box:await(run, "the chunk again", function() return run.out() == "word\nword\n" end)
+    box:ok("stop", "e")
   end)
 end)

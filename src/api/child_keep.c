@@ -185,21 +185,28 @@ void ld_api_child_keep_take_line(struct ld_child *child, int stream, struct ld_t
     }
 }
 
+/* Forget a running child, unless it is another script's, or a command. One that has ended may still be read. */
+static void let_go(const struct ld_script *script, struct ld_child *child) {
+    struct ld_child_half *half = ld_child_owner(child);
+    struct ld_child_facts facts;
+    ld_child_describe(child, &facts);
+    bool is_left = half != NULL && (half->handle.script != script || half->command);
+    if (!facts.running || is_left) {
+        return;
+    }
+    if (half != NULL) {
+        close_half(half);
+    }
+    ld_child_abandon(child);
+}
+
 /* Forget the children of a script but its commands. */
 void ld_api_child_keep_let_go(struct ld_script *script) {
     struct ld_child *child = NULL;
     struct ld_child *next = ld_children_next(script->setup->children, NULL);
     while ((child = next) != NULL) {
-        struct ld_child_half *half = ld_child_owner(child);
         next = ld_children_next(script->setup->children, child);
-        struct ld_child_facts facts;
-        ld_child_describe(child, &facts);
-        if (facts.running && (half == NULL || (half->handle.script == script && !half->command))) {
-            if (half != NULL) {
-                close_half(half);
-            }
-            ld_child_abandon(child);
-        }
+        let_go(script, child);
     }
 }
 

@@ -3,8 +3,9 @@
 #ifndef LD_CLI_IMAGE_H
 #define LD_CLI_IMAGE_H
 
-/* Whether WORD is one of them. */
 #include <stdbool.h>
+
+/* Whether WORD is one of them. */
 bool ld_image_has(const char *word);
 
 /* Take over, or try to; the exit status. */

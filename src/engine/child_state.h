@@ -36,7 +36,7 @@ struct ld_child {
     bool detached;
     const struct ld_child_ops *ops; /* NULL: released */
     void *owner;
-    void *claimant;                       /* or NULL */
+    void *claimant;             /* or NULL */
     bool parked;                /* it has no owner, and may get one; the ops are the claimant's */
     struct ld_text partials[2]; /* while it is parked */
     const struct ld_child_ops *claim_ops; /* of who may claim a relic */

@@ -224,6 +224,21 @@ static void give_signals(const json_t *root) {
             (unsigned long long)json_integer_value(json_object_get(root, "from_kernel"))});
 }
 
+/* Give a child the unfinished lines back that were taken from its owner. */
+static void give_lines(struct ld_handover *handover, struct ld_child *child,
+                       const json_t *streams) {
+    const json_t *stream;
+    size_t i;
+    json_array_foreach(streams, i, stream) {
+        struct ld_text line = {0};
+        ld_handover_text(handover, stream, "line", &line);
+        if (line.size > 0 && !json_is_true(json_object_get(stream, "to_log"))) {
+            ld_child_put_output(child, (int)i + 1, line.data, line.size);
+        }
+        ld_text_fini(&line);
+    }
+}
+
 /* Give back what writing has taken from scripts. */
 void ld_estate_give_back(struct ld_host *host, struct ld_handover *handover) {
     const json_t *item;
@@ -232,15 +247,8 @@ void ld_estate_give_back(struct ld_host *host, struct ld_handover *handover) {
     json_array_foreach(json_object_get(handover->root, "children"), i, item) {
         pid_t pid = (pid_t)json_integer_value(json_object_get(item, "pid"));
         struct ld_child *child = ld_children_find(host->children, pid);
-        const json_t *streams = json_object_get(item, "streams");
-        for (size_t k = 0; child != NULL && k < json_array_size(streams); k++) {
-            const json_t *stream = json_array_get(streams, k);
-            struct ld_text line = {0};
-            ld_handover_text(handover, stream, "line", &line);
-            if (line.size > 0 && !json_is_true(json_object_get(stream, "to_log"))) {
-                ld_child_put_output(child, (int)k + 1, line.data, line.size);
-            }
-            ld_text_fini(&line);
+        if (child != NULL) {
+            give_lines(handover, child, json_object_get(item, "streams"));
         }
     }
 }
