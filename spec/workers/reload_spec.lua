@@ -50,6 +50,19 @@ describe("a reload of workers", function()
     assert.equal(0, box:reload("").code)
   end)
 
+  it("follows at once upon another one, though a worker has yet to commit that", function()
+    workers.start(box, 2, "")
+    local slow = [[
+      local function block() local till = lunad.now() + 0.05 while lunad.now() < till do end end
+      if lunad.worker == 2 then lunad.every(0.01, block) end
+    ]]
+    for _ = 1, 5 do
+      local result = box:reload(slow)
+      assert.equal(0, result.code, result.err)
+    end
+    box:wait_log("s", "worker 2: reloaded: generation 6")
+  end)
+
   it("can be asked for by a worker, and is that of all", function()
     workers.start(box, 2, 'lunad.signal("USR2", function() lunad.reload() end)')
     box:ok("signal", "s-2", "USR2")

@@ -316,7 +316,9 @@ struct ld_host {
         bool is_said_by_master;  /* why the reload is refused */
         struct ld_text unproved; /* not empty: the code has failed its probation, and the master does not know */
         int before;              /* how many workers there were */
-        size_t told;             /* how many files the memory had that the master was told of */
+        char later[48]; /* not empty: what the master has asked for since, once this one is over */
+        unsigned long later_number;
+        size_t told; /* how many files the memory had that the master was told of */
     } worker;
     uint64_t started;        /* uv_hrtime */
     uint64_t start_deadline; /* uv_now */

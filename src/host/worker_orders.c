@@ -18,6 +18,7 @@ static bool tell_held(struct ld_waiter *waiter, json_t *part) {
     json_decref(part);
     if (is_committed) { /* and on probation: all of them, as one */
         host->worker.is_asked = false;
+        ld_alarm_wake_at(host, 0); /* for what was put off */
         ld_reload_forget(host, waiter);
         return ld_worker_tell(host, 0, LD_WORKERS_WORD_COMMITTED, "", -1) == 0;
     }
@@ -39,6 +40,7 @@ static void tell_end(struct ld_waiter *waiter, json_t *verdict) {
     const char *error = json_string_value(json_object_get(verdict, "error"));
     error = error != NULL ? error : "?";
     host->worker.is_asked = false;
+    ld_alarm_wake_at(host, 0); /* for what was put off */
     if (ok) {
         ld_worker_tell(host, 0, LD_WORKERS_WORD_COMMITTED, "", -1);
     } else {
@@ -87,8 +89,40 @@ static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     ld_reload_ask_held(host, &host->worker.waiter);
 }
 
-/* Give the reload up that was prepared. */
+/* Prepare a reload once the one before is committed: that takes until the next turn of the loop, and the service is
+ * reloaded for the master already. */
+static void put_off(struct ld_host *host, const struct ld_packet *packet) {
+    if (packet->size == 0 || packet->size >= sizeof host->worker.later) {
+        ld_worker_tell(host, packet->number, LD_WORKERS_WORD_REFUSED, "a wrong request", -1);
+        return;
+    }
+    memcpy(host->worker.later, packet->text, packet->size);
+    host->worker.later[packet->size] = '\0';
+    host->worker.later_number = packet->number;
+    ld_alarm_wake_at(host, 0);
+}
+
+/* Prepare what was put off, if the reload before is over. */
+static void resume(struct ld_host *host) {
+    char text[sizeof host->worker.later];
+    if (host->worker.later[0] == '\0' || host->worker.is_asked) {
+        return;
+    }
+    struct ld_packet packet = {.number = host->worker.later_number,
+                               .text = text,
+                               .size = strlen(host->worker.later),
+                               .fd = -1};
+    memcpy(text, host->worker.later, sizeof text);
+    host->worker.later[0] = '\0';
+    prepare(host, &packet);
+}
+
+/* Give the reload up that was prepared, or the one that was put off. */
 static void abandon(struct ld_host *host) {
+    if (host->worker.later[0] != '\0') {
+        host->worker.later[0] = '\0';
+        return;
+    }
     if (!host->worker.is_asked) {
         return;
     }
@@ -113,7 +147,8 @@ static void commit(struct ld_host *host) {
 /* Do what a packet says; true if that is to stop. */
 static bool obey(struct ld_host *host, const struct ld_packet *packet) {
     if (strcmp(packet->word, LD_WORKERS_WORD_PREPARE) == 0) {
-        prepare(host, packet);
+        bool is_committing = host->worker.is_asked && host->worker.was_told;
+        (is_committing ? put_off : prepare)(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_COMMIT) == 0) {
         commit(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
@@ -175,6 +210,7 @@ bool ld_worker_orders_step(struct ld_host *host) {
                        -1);
         ld_text_clear(&host->worker.unproved);
     }
+    resume(host);
     bool is_whole = host->was_ready && host->reload.phase == LD_RELOAD_NONE;
     if (is_whole && host->state == LD_HOST_RUNNING &&
         ld_memory_count(ld_probation_in_force(host)) != host->worker.told) {
