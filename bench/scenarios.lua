@@ -11,6 +11,9 @@
 --
 -- `collector`: the generational garbage collector is measured too.
 
+local pipe = io.popen "nproc"
+local cores = tonumber(pipe:read "a")
+pipe:close()
 
 return {
   { name = "chain", title = "a million zero-delay timers, each armed by the one before",
@@ -123,6 +126,42 @@ return {
       { key = "rate", title = "requests a second, beside node", reference = "node", at_least = 1, more = true,
         chart = false },
       { key = "cpu", title = "CPU of the server, each request", unit = "us", scale = 1e6 },
+    } },
+  { name = "workers", title = "examples/http.lua under wrk -c 64, by two workers", args = "throughput 5",
+    quick_args = "throughput 2", contenders = "lunad",
+    metrics = {
+      { key = "rate", title = "requests a second", more = true, chart = false },
+      { key = "growth", title = "the same, of that of one", more = true, chart = false,
+        least = cores > 2 and 1.8 or nil }, -- wrk needs one
+      { key = "cpu", title = "CPU of the workers, each request", unit = "us", scale = 1e6, chart = false },
+      { key = "linear", title = "requests for each second of CPU, of those of one", more = true, least = 0.9,
+        chart = false },
+    } },
+  { name = "spread", dir = "workers", title = "clients that come at once to four workers",
+    args = "spread 64 1000", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "few", title = "64: the least share of a worker, of a fourth", more = true, least = 0.5,
+        chart = false },
+      { key = "many", title = "1,000: the same", more = true, least = 0.5, chart = false },
+    } },
+  { name = "reload-workers", dir = "changes", title = "100 reloads of two workers, under load",
+    args = "reloads 100", quick_args = "reloads 30", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "asked", title = "requests", more = true, chart = false },
+      { key = "failed", title = "failed requests", most = 0, chart = false },
+      { key = "time", title = "the command", unit = "ms", scale = 1e3, chart = false },
+      { key = "gap", title = "between the commits of the workers", unit = "ms", scale = 1e3, most = 0.005,
+        chart = false },
+      { key = "gap_most", title = "the same, at most", unit = "ms", scale = 1e3, chart = false },
+    } },
+  { name = "rollback", dir = "changes", title = "40 rollbacks of bad code, under load",
+    args = "rollbacks 40", quick_args = "rollbacks 15", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "asked", title = "requests", more = true, chart = false },
+      { key = "failed", title = "failed requests", most = 0, chart = false },
+      { key = "time", title = "from the error until the old code serves", unit = "ms", scale = 1e3,
+        chart = false },
+      { key = "time_most", title = "the same, at most", unit = "ms", scale = 1e3, chart = false },
     } },
   { name = "connections", title = "1,000 idle connections to examples/http.lua", args = "1000", rounds = 3,
     contenders = "lunad luv node", reference = "luv",

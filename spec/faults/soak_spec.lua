@@ -1,11 +1,12 @@
--- A slice of scripts/soak: a few system calls that fail, and some seconds of random use.
+-- A slice of scripts/soak: a few system calls that fail, and some seconds of random use and of kills.
 
+local stress = require "support.stress"
 local support = require "support"
 
 -- Run scripts/soak in the root of the source.
 local function soak(box, ...)
   local result = box:run({ ... }, { program = support.root .. "/scripts/soak", cwd = support.root,
-    env = { LUNAD = support.binary }, seconds = 120 })
+    env = { LUNAD = support.binary }, seconds = stress.is_whole and 900 or 120 })
   return result, result.out .. result.err
 end
 
@@ -62,5 +63,15 @@ describe("Random use", function()
     local result, said = soak(box, "random", "--seconds", "5", "--seed", "1")
     assert.equal(0, result.code, said)
     assert.matches("0 problems", said, 1, true)
+  end)
+end)
+
+describe("A process that is killed amid something", function()
+  local box = support.with_box(before_each, after_each)
+
+  it("leaves the service as its options say, and nothing else", function()
+    local result, said = soak(box, "kills", "--seconds", stress.is_whole and "600" or "10", "--seed", "1")
+    assert.equal(0, result.code, said)
+    assert.matches("%d+ cases, 0 failed", said)
   end)
 end)
