@@ -101,35 +101,3 @@ describe("examples/echo.lua", function()
     stop(box, process)
   end)
 end)
-
-describe("examples/prefork.lua", function()
-  local box = support.with_box(before_each, after_each)
-
-  it("serves by workers, each a lunad of its own, and ends them with it", function()
-    local port = net.free_port()
-    local process = run_example(box, "prefork", { HTTP_ADDRESS = "127.0.0.1:" .. port, WORKERS = "2" })
-    assert.matches("^HTTP/1.1 200 OK.*hello world\n$", (net.ask(port, "GET /hello HTTP/1.0\r\n\r\n")))
-    support.wait_for("both workers", function()
-      return box:lunad("status", "http-1").code == 0 and box:lunad("status", "http-2").code == 0
-    end)
-    support.kill(process.pid)
-    box:await(process, "the end", process.is_over)
-    assert.equal(0, process.code)
-    support.wait_for("the end of the workers", function() return #box:marked() == 0 end)
-    assert.same({}, box:left_files())
-  end)
-
-  it("restarts a worker that died", function()
-    local port = net.free_port()
-    local process = run_example(box, "prefork", { HTTP_ADDRESS = "127.0.0.1:" .. port, WORKERS = "1" })
-    local dead = box:status("prefork").children[1].pid
-    support.kill(dead, "sigkill")
-    support.wait_for("another worker", function()
-      local child = box:status("prefork").children[1]
-      return child and child.state == "running" and child.pid ~= dead
-    end)
-    assert.matches("hello world\n$", (net.ask(port, "GET /hello HTTP/1.0\r\n\r\n")))
-    support.kill(process.pid)
-    box:await(process, "the end", process.is_over)
-  end)
-end)
