@@ -44,4 +44,21 @@ describe("a service with workers", function()
     box:wait_log("s", "s%-1: new")
     support.wait_for("worker 1", function() return box:lunad("status", "s-1").code == 0 end)
   end)
+
+  it("has the proved code in the next workers too, when a master is killed after a rollback", function()
+    workers.start(box, 2, "print('good', lunad.worker)", "--restart", "always")
+    box:write("s.lua", support.BEAT .. "lunad.after(0.01, function() error 'bad' end)")
+    box:refused(1, "reload", "--probation", "30", "s")
+    for _ = 1, 2 do -- and again, since the disk has the bad code yet
+      local since = #box:log "s"
+      support.kill(box:status("s").pid, "sigkill")
+      support.wait_for("the good code in both", function()
+        local log = box:log("s"):sub(since + 1)
+        return log:find("s%-1: good\t1") and log:find("s%-2: good\t2") and log:find("lunad: started", 1, true)
+      end)
+      support.wait_for("the next master", function() return box:lunad("status", "s").code == 0 end)
+    end
+    assert.equal(0, box:reload("print('new', lunad.worker)").code)
+    box:wait_log("s", "s%-2: new\t2")
+  end)
 end)

@@ -301,6 +301,7 @@ struct ld_host {
         struct ld_mailboxes *boxes;  /* with messages for the workers */
         struct ld_master_worker *workers;
         struct ld_shares *shares;
+        int inherited;     /* an image of what workers are made of, of the host before; -1: none */
         bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
         struct ld_text unproved; /* not empty: why the code of a worker has failed its probation */

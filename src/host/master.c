@@ -231,7 +231,21 @@ static int find_memory(const struct ld_host *host, int worker) {
         const struct ld_master_worker *other = &host->master.workers[i];
         memory = other->next >= 0 ? other->next : other->memory;
     }
-    return memory;
+    return memory < 0 && !from_disk ? host->master.inherited : memory;
+}
+
+/* Keep what the host before had in force. */
+void ld_master_inherit(struct ld_host *host, int memory) {
+    keep(&host->master.inherited, memory);
+}
+
+/* Find what is in force. */
+int ld_master_in_force(const struct ld_host *host) {
+    int memory = -1;
+    for (int i = 1; memory < 0 && i <= LD_WORKERS_MAX; i++) {
+        memory = host->master.workers[i].memory;
+    }
+    return memory < 0 ? host->master.inherited : memory;
 }
 
 /* Send a worker that is about to be started what it has to know. */
@@ -272,6 +286,7 @@ static int take_sockets(struct ld_host *host) {
 /* Make the channels. */
 int ld_master_open(struct ld_host *host) {
     static const struct ld_workers_ops ops = {on_connect, on_packet, on_gone, on_forget};
+    host->master.inherited = -1;
     if (!host->service->is_master) {
         return 0;
     }
@@ -296,6 +311,7 @@ void ld_master_close(struct ld_host *host) {
         keep(&host->master.workers[worker].memory, -1);
         keep(&host->master.workers[worker].next, -1);
     }
+    keep(&host->master.inherited, -1);
     free(host->master.workers);
     host->master.workers = NULL;
     ld_text_fini(&host->master.unproved);
@@ -348,6 +364,9 @@ void ld_master_commit(struct ld_host *host) {
         return;
     }
     bool is_unproved = ld_probation_seconds(host) > 0;
+    if (!is_unproved && !host->reload.is_rollback) {
+        keep(&host->master.inherited, -1); /* the disk has what is in force */
+    }
     host->service->workers = host->setup.workers_now = host->setup.workers;
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
@@ -397,7 +416,6 @@ json_t *ld_master_report(const struct ld_host *host) {
 
 /* Have a worker restarted, by the chunk that has started it. */
 void ld_master_restart(struct ld_host *host, int worker) {
-    ld_api_workers_tell(
-        host->script,
-        &(struct ld_api_workers_event){.worker = worker, .word = "restart", .text = ""});
+    ld_api_workers_tell(host->script, &(struct ld_api_workers_event){
+                                          .worker = worker, .word = "restart", .text = ""});
 }

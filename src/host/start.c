@@ -1,4 +1,5 @@
 /* The start: the first generation becomes the service, or the process ends. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "daemon/way_back.h"
 #include "host/internal.h"
 #include "host/workers.h"
+#include "posix/inherit.h"
 #include "posix/notify.h"
 #include "posix/reserve.h"
 #include "script/guard.h"
@@ -155,11 +157,23 @@ static int find_memory(struct ld_host *host, struct ld_memory **memory, struct l
                : 0;
 }
 
-/* Have the first generation made from such a memory. */
+/* Have the workers made from what the host before had in force, in IMAGE, if that CAN_BE_READ; else close it. */
+static void inherit(struct ld_host *host, int image, bool can_be_read) {
+    if (can_be_read && image >= 0) {
+        ld_master_inherit(host, image);
+    } else if (image >= 0) {
+        close(image);
+    }
+}
+
+/* Have the first generation made from such a memory; with a master, that of its workers. */
 static int recall(struct ld_host *host, struct ld_text *why) {
     struct ld_memory *memory;
     bool is_next = host->service->worker == 0 && host->service->handover == NULL;
+    bool is_master = host->service->is_master && is_next && host->service->memory_fd >= 0;
+    int image = is_master ? fcntl(host->service->memory_fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST) : -1;
     int rc = find_memory(host, &memory, why);
+    inherit(host, image, rc == 0 && memory != NULL);
     if (rc < 0 && is_next) { /* the host before may have sent anything */
         ld_log_with(LD_LOG_WARN, why,
                     "the script is loaded from disk, as what was in force is lost: ");
@@ -172,7 +186,9 @@ static int recall(struct ld_host *host, struct ld_text *why) {
                    "the code in force is loaded from memory: what is on disk was undone, "
                    "refused, or not proved");
         }
-        ld_script_recall(host->script, memory);
+        if (!is_master) {
+            ld_script_recall(host->script, memory);
+        }
         ld_memory_drop(memory);
     }
     return rc;

@@ -63,6 +63,13 @@ json_t *ld_master_report(const struct ld_host *host);
 /* Tell the workers of a master that files of theirs were made again. */
 void ld_master_tell_files(struct ld_host *host);
 
+/* Have the workers of a master, which is the next host of a keeper, made from the image of a memory that the host
+ * before had in force; it is the master's then. */
+void ld_master_inherit(struct ld_host *host, int memory);
+
+/* Find such an image of what is in force now, which stays the master's; -1 if there is none. */
+int ld_master_in_force(const struct ld_host *host);
+
 /* The reload of a master: it begins; what its workers hold becomes the service, or is given up. */
 void ld_master_begin(struct ld_host *host);
 void ld_master_commit(struct ld_host *host);
