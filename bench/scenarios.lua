@@ -163,6 +163,18 @@ return {
         chart = false },
       { key = "time_most", title = "the same, at most", unit = "ms", scale = 1e3, chart = false },
     } },
+  { name = "upgrade", dir = "changes", title = "100 upgrades to another build and back, under load",
+    args = "upgrades 100", quick_args = "upgrades 20", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "asked", title = "requests", more = true, chart = false },
+      { key = "failed", title = "failed requests", most = 0, chart = false },
+      { key = "time", title = "the command", unit = "ms", scale = 1e3, chart = false },
+      { key = "gap", title = "longest silence for new clients", unit = "ms", scale = 1e3, most = 0.01,
+        chart = false },
+      { key = "gap_most", title = "the same, at most", unit = "ms", scale = 1e3, chart = false },
+      { key = "calm", title = "without an upgrade", unit = "ms", scale = 1e3, chart = false },
+      { key = "calm_most", title = "the same, at most", unit = "ms", scale = 1e3, chart = false },
+    } },
   { name = "connections", title = "1,000 idle connections to examples/http.lua", args = "1000", rounds = 3,
     contenders = "lunad luv node", reference = "luv",
     metrics = {

@@ -37,6 +37,8 @@ local OPERATIONS = {
   serve = { ends = "old" },
   reload = { verb = { "reload", "s" }, version = "2", ends = "new" },
   refused = { verb = { "reload", "s" }, version = "2", flaw = "refuses", ends = "old" },
+  rollback = { verb = { "reload", "--probation", "3", "s" }, version = "2", flaw = "fails", ends = "old" },
+  upgrade = { verb = { "upgrade", "s" }, program = support.binary .. "-next", ends = "old" },
   state = { verb = { "reload", "s" }, version = "2", ends = "new", saves = true },
   resize = { verb = { "reload", "--workers", "2", "s" }, version = "2", ends = "new", workers = 2 },
   restart = { verb = { "restart", "s" }, version = "2", ends = "new", replaces = true },
@@ -249,7 +251,7 @@ local USUAL = 0.06
 function Trial:operate(delay)
   local words = self.operation.verb
   local began, is_killed = uv.hrtime(), false
-  local verb = words and self.box:spawn(words)
+  local verb = words and self.box:spawn(words, { program = self.operation.program })
   local victim = self.victim == "verb" and verb.pid or self:find_victim()
   local over = false
   local deadline = began + LIMIT * 1e9

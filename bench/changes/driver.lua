@@ -95,4 +95,48 @@ function modes.rollbacks()
     time_most = math.max(table.unpack(times)) }
 end
 
+-- Connections, one after the other, until `is_over()`; return the longest time in which none was answered.
+local function longest_silence(address, is_over)
+  local host, port = address:match "^(.*):(%d+)$"
+  local last, most = uv.hrtime(), 0
+  while not is_over() do
+    local socket, answered = uv.new_tcp(), false
+    socket:connect(host, tonumber(port), function(err)
+      assert(not err, err)
+      socket:read_start(function(read_err, text)
+        answered = assert(text, read_err or "no answer")
+      end)
+      socket:write "GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+    end)
+    services.wait_for("an answer", function() return answered end)
+    socket:close()
+    most, last = math.max(most, uv.hrtime() - last), uv.hrtime()
+  end
+  return most / 1e9
+end
+
+-- Upgrades to another build and back. The silence is that of a client that connects again and again.
+function modes.upgrades()
+  local programs = { [0] = daemon.lunad, daemon.lunad .. "-next" }
+  local times, gaps, calm = {}, {}, {}
+  local asked, failed = under_load("", "", function(server, address)
+    for i = 1, count do
+      local until_then = uv.hrtime() + 5e7
+      calm[i] = longest_silence(address, function() return uv.hrtime() > until_then end)
+      local code, process
+      local began = uv.hrtime()
+      process = assert(uv.spawn(programs[i % 2], {
+        args = { "upgrade", server.name }, stdio = { nil, nil, 2 } },
+        function(status) code = status end))
+      gaps[i] = longest_silence(address, function() return code end)
+      times[i] = (uv.hrtime() - began) / 1e9
+      process:close()
+      assert(code == 0, "an upgrade ended with status " .. code)
+    end
+  end)
+  measure.report { asked = asked, failed = failed, time = statistics.median(times),
+    gap = statistics.median(gaps), gap_most = math.max(table.unpack(gaps)), calm = statistics.median(calm),
+    calm_most = math.max(table.unpack(calm)) }
+end
+
 modes[what]()

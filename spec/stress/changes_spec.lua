@@ -65,6 +65,17 @@ describe("a service that changes under load", function()
       assert.matches("rolled back after .*this version is broken", reload(FAILS, 1, "--probation", "30"))
     end)
   end)
+
+  it("fails no request when it is upgraded, there and back", function()
+    local load = begin()
+    local pid = box:status("s").pid
+    local programs = { [0] = support.binary, support.binary .. "-next" }
+    change(load, "upgrades", stress.size(6, 100), function(i)
+      local result = box:run({ "upgrade", "s" }, { program = programs[i % 2] })
+      assert.equal(0, result.code, result.err)
+    end)
+    assert.equal(pid, box:status("s").pid)
+  end)
 end)
 
 describe("clients that come at once", function()
