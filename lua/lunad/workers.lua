@@ -1,7 +1,7 @@
 -- The script of a master: it starts the workers, starts those that crash again, and reloads and stops all of
--- them. It is a generation like those of any script. A reload makes a new one, which has the first worker make
--- the new code ready and hold it, then all others; when it is ready itself, its host tells all of them to
--- commit. If one refuses, it fails, and nothing has changed anywhere.
+-- them. It is a generation like those of any script. A reload makes a new one, which has the first worker
+-- make the new code ready and hold it, then all others; when it is ready itself, its host tells all of them
+-- to commit. If one refuses, it fails, and nothing has changed anywhere.
 --
 -- A slot is where a worker runs. Its state:
 --

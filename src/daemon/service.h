@@ -58,7 +58,7 @@ struct ld_service {
         master_options;           /* of its own host; the workers have those of the command line */
     struct ld_hold_worker **held; /* the files of workers; see hold_worker.h */
     size_t held_count;
-    bool has_new_files; /* of workers: they do not know yet */
+    bool has_new_files;  /* of workers: they do not know yet */
     char **worker_words; /* what a worker is started by, but for its name */
     int worker;          /* which of the workers this is, from 1 on; 0: none */
     int mailbox;         /* for messages of other workers, until the host reads it; -1: none yet */

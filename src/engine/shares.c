@@ -128,20 +128,27 @@ static void end_to_listen(const struct ld_shares *shares, struct share *share) {
     }
 }
 
-/* Close a socket, and remove its file, which nothing serves now. */
-static void free_share(struct ld_shares *shares, struct share *share) {
-    end_to_listen(shares, share);
-    TAILQ_REMOVE(&shares->list, share, link);
+/* Close a socket that is in no list, and remove its file, which nothing serves now. */
+static void close_share(struct share *share) {
     ld_socket_file_remove(&share->file);
     close(share->fd);
     free(share->text);
     free(share);
 }
 
+/* Take a socket out of the set, and close it. */
+static void free_share(struct ld_shares *shares, struct share *share) {
+    end_to_listen(shares, share);
+    TAILQ_REMOVE(&shares->list, share, link);
+    close_share(share);
+}
+
 /* Close everything. */
 void ld_shares_free(struct ld_shares *shares) {
-    while (!TAILQ_EMPTY(&shares->list)) {
-        free_share(shares, TAILQ_FIRST(&shares->list));
+    struct share *next;
+    for (struct share *at = TAILQ_FIRST(&shares->list); at != NULL; at = next) {
+        next = TAILQ_NEXT(at, link);
+        close_share(at);
     }
     free(shares);
 }

@@ -29,8 +29,7 @@ struct ld_workers {
 /* Make an empty set. */
 struct ld_workers *ld_workers_new(uv_loop_t *loop, int most, const struct ld_workers_ops *ops,
                                   void *arg) {
-    struct ld_workers *workers =
-        calloc(1, sizeof *workers + ((size_t)most + 1) * sizeof(void *));
+    struct ld_workers *workers = calloc(1, sizeof *workers + ((size_t)most + 1) * sizeof(void *));
     if (workers != NULL) {
         workers->loop = loop;
         workers->ops = ops;

@@ -162,6 +162,19 @@ static void turn_remnant(struct ld_host *host) {
     }
 }
 
+/* Continue the start, and do what the script wants. */
+static void follow_script(struct ld_host *host) {
+    if (host->state == LD_HOST_STARTING) {
+        ld_start_step(host);
+    }
+    if (host->script != NULL) {
+        tell_status(host);
+    }
+    if (host->state != LD_HOST_STARTING && host->script != NULL) {
+        do_wants(host);
+    }
+}
+
 /* Do what a master has asked of this worker, or workers of this master. */
 static void follow_family(struct ld_host *host) {
     if (ld_worker_orders_step(host)) {
@@ -203,15 +216,7 @@ void ld_turn_on_prepare(uv_prepare_t *prepare) {
     serve_lobby(host);
     bool left = resume_tasks(host);
     ld_mailing_step(host);
-    if (host->state == LD_HOST_STARTING) {
-        ld_start_step(host);
-    }
-    if (host->script != NULL) {
-        tell_status(host);
-    }
-    if (host->state != LD_HOST_STARTING && host->script != NULL) {
-        do_wants(host);
-    }
+    follow_script(host);
     serve_clients(host);
     ld_retired_step(host);
     ld_recycling_step(host);

@@ -71,10 +71,10 @@ struct ld_setup {
     struct ld_written *written; /* of files that they write; NULL: --watch is not given */
     struct ld_tally *tally;     /* of uncaught errors */
     struct ld_laps *laps;       /* how long callbacks take; NULL: that is not measured */
-    int64_t silent_since;       /* ld_time_real; no generation has run a cron job since then, because the
+    int64_t silent_since;  /* ld_time_real; no generation has run a cron job since then, because the
                                    process became another program; 0: one runs */
-    uint64_t memory_limit;      /* of the Lua heap of each, in bytes; 0: none */
-    lua_Alloc alloc;            /* NULL: the usual one */
+    uint64_t memory_limit; /* of the Lua heap of each, in bytes; 0: none */
+    lua_Alloc alloc;       /* NULL: the usual one */
     void *alloc_arg;
     lua_CFunction open_libraries; /* called with the script's state, after Lua's own are open */
     const char
