@@ -74,7 +74,7 @@ const json_t *ld_handover_array(struct ld_handover *handover, const json_t *obje
 /* Copy a descriptor. The one that was left stays for the way back. */
 int ld_handover_fd(struct ld_handover *handover, const json_t *object, const char *key) {
     int fd = (int)ld_handover_int(handover, object, key);
-    if (handover->is_trial) {
+    if (handover->is_trial || !json_is_integer(json_object_get(object, key))) {
         return -1;
     }
     int copy = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
