@@ -18,6 +18,8 @@
 #include "script/guard.h"
 #include "script/memory_image.h"
 
+#define LONG_SECONDS 30.0 /* for code that has run before, if --start-timeout is shorter */
+
 /* Bring back the program that this process was before, if it was one. Returns if it was not. */
 static void go_back(struct ld_host *host, const struct ld_text *why) {
     if (ld_way_back_is_open()) {
@@ -218,9 +220,17 @@ static unsigned first_number(struct ld_host *host) {
                             : 1 + (unsigned)ld_handover_int(handover, handover->root, "generation");
 }
 
+/* How long the script may take. Code that has run before has longer: nothing else is left to go back to. */
+static double find_patience(const struct ld_host *host) {
+    const struct ld_handover *handover = host->service->handover;
+    double timeout = host->service->options->start_timeout;
+    return handover != NULL && handover->back != NULL && timeout < LONG_SECONDS ? LONG_SECONDS
+                                                                                : timeout;
+}
+
 /* Make the first generation and run its chunk. */
 void ld_start_begin(struct ld_host *host) {
-    double timeout = host->service->options->start_timeout;
+    double timeout = find_patience(host);
     struct ld_text why = {0};
     host->setup.silent_since = host->upgrade.frozen_real;
     host->start_deadline = ld_alarm_deadline(host, timeout);
