@@ -369,6 +369,7 @@ static void close_host(struct ld_host *host) {
     ld_watching_close(host);
     ld_disk_close(host);
     ld_in_force_forget(host);
+    ld_probation_forget_copy(host);
     if (host->readiness != NULL) {
         ld_readiness_close(host->readiness);
     }

@@ -162,6 +162,9 @@ static void forget_refused(struct ld_reload *reload) {
 /* Refuse the reload for the reason in reload->why. */
 static void refuse(struct ld_host *host) {
     struct ld_reload *reload = &host->reload;
+    if (host->probation.phase == LD_PROBATION_NONE) {
+        ld_probation_forget_copy(host); /* nothing would go back to it */
+    }
     if (!reload->is_trial && !reload->is_rollback) {
         forget_refused(reload);
         reload->refused = reload->next != NULL && reload->next->memory != NULL
