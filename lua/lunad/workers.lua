@@ -49,8 +49,9 @@ end
 
 local start
 
--- Start the process of a slot again when its delay is over.
-local function schedule(slot, why)
+-- Start the process of a slot, which has lived some seconds, again when its delay is over.
+local function schedule(slot, why, seconds)
+  core.note_end(slot.worker, (why:gsub("^was ", "")), seconds)
   local delay = math.min(FIRST_DELAY * 2 ^ slot.failures, MOST_DELAY)
   slot.failures = slot.failures + 1
   slot.state = "waiting"
@@ -99,7 +100,7 @@ local function on_exit(slot, exit)
     if core.is_service() then
       core.note_unproved(("worker %d %s"):format(slot.worker, how))
     end
-    schedule(slot, how)
+    schedule(slot, how, exit.seconds)
   else
     slot.state = "ended"
   end

@@ -151,6 +151,54 @@ describe("a service with workers", function()
     assert.equal("w: stopped\n", box:ok("stop", "--all"))
   end)
 
+  it("is shown with its restarts, files of --state, addresses, and what differs on the disk", function()
+    local script = [[
+      local lunad = require "lunad"
+      lunad.keep("x", { lunad.worker })
+      lunad.on_reload(function() return lunad.worker end)
+      local server = require "luv".new_tcp()
+      server:open(lunad.listen "127.0.0.1:0")
+      server:listen(8, print)
+    ]]
+    local file = box:path "state"
+    box:start("--workers", "2", "--state", file, box:write("w.lua", script))
+    assert.equal(box:path "w.lua" .. "\tfalse", ("%s\t%s"):format(box:status "w".script,
+      box:status "w".code.disk_differs))
+    assert.equal(1, #box:status "w".listeners)
+    assert.matches("\n  listener  127.0.0.1:0\n", box:ok("status", "w"))
+    box:ok("reload", "w")
+    support.wait_for("both files", function() return box:read "state" and box:read "state.2" end)
+    local saved = support.wait_for("both saves", function()
+      local state = box:status("w").state_file
+      return state.size == #box:read "state" + #box:read "state.2" and state
+    end)
+    assert.same({ file, nil }, { saved.file, support.json.null ~= saved.error and saved.error or nil })
+    local pid = pid_of "w-2"
+    support.kill(pid, "sigkill")
+    support.wait_for("the next process", function()
+      local status = box:lunad("status", "--json", "w-2")
+      return status.code == 0 and status.out:find('"ready": true', 1, true) and pid_of "w-2" ~= pid
+    end)
+    local restarts = box:status("w-2").restarts
+    assert.same({ 1, "killed by SIGKILL" }, { restarts.count, restarts.last.message })
+    assert.equal(0, box:status("w-1").restarts.count)
+    assert.matches("\n  worker    w%-2, [^\n]*, restarts: 1\n", box:ok("status", "w"))
+    assert.matches("error lunad: worker 2 was killed by SIGKILL; starting it again in 0.1 s\n", box:log "w")
+    box:write("w.lua", script .. "-- other")
+    assert.same({ true, box:path "w.lua" }, { box:status("w").code.disk_differs, box:status("w").code.file })
+    assert.matches("\n  code      [^\n]*disk differs: [^\n]*w.lua\n", box:ok("status", "w"))
+  end)
+
+  it("says at its start which file of --state was damaged", function()
+    local script = box:write("w.lua", support.BEAT .. "lunad.keep('x', { 1 })")
+    box:start("--workers", "2", "--state", box:path "state", script)
+    box:ok("stop", "w")
+    box:write("state.2", box:read "state.2":sub(1, -9))
+    local started = box:lunad("start", "--workers", "2", "--state", box:path "state", script)
+    assert.equal(0, started.code)
+    assert.matches("^lunad: w: worker 2: [^\n]*state.2: it is damaged: [^\n]*; it is kept as ", started.err)
+  end)
+
   it("runs what eval and profile say in each worker", function()
     box:start("--workers", "2", box:write("w.lua", support.BEAT .. [[
       function Spin(seconds)

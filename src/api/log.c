@@ -95,7 +95,9 @@ static size_t read_fields(lua_State *L, struct ld_log_field *fields) {
 /* Log the arguments: message [, fields]. */
 static int log_at(lua_State *L, enum ld_log_level level) {
     struct ld_log_field fields[FIELDS_MAX];
-    struct ld_log_event event = {.level = level, .source = ld_state_script(L)->setup->name};
+    const struct ld_setup *setup = ld_state_script(L)->setup;
+    const char *source = setup->channels != NULL ? "lunad" : setup->name; /* a master's is ours */
+    struct ld_log_event event = {.level = level, .source = source};
     event.message = luaL_checklstring(L, 1, &event.size);
     if (!lua_isnoneornil(L, 2)) {
         luaL_checktype(L, 2, LUA_TTABLE);

@@ -129,6 +129,13 @@ static int l_note_unproved(lua_State *L) {
     return 0;
 }
 
+/* note_end(worker, how, seconds): its process has ended, after so many seconds, and another one is to follow. */
+static int l_note_end(lua_State *L) {
+    int worker = check_worker(L, 1);
+    ld_workers_note_end(channels_of(L), worker, luaL_checkstring(L, 2), luaL_checknumber(L, 3));
+    return 0;
+}
+
 /* start_from_disk(): workers that are started from now on, until the reload is over, are not made from a memory. */
 static int l_start_from_disk(lua_State *L) {
     *ld_state_script(L)->setup->from_disk = true;
@@ -215,6 +222,7 @@ static const luaL_Reg own[] = {
     {"prepare_worker", l_prepare_worker},
     {"is_rollback", l_is_rollback},
     {"note_unproved", l_note_unproved},
+    {"note_end", l_note_end},
     {"is_service", l_is_service},
     {"start_from_disk", l_start_from_disk},
     {"fail", l_fail},

@@ -87,6 +87,62 @@ static void take_first(json_t *to, const json_t *from, const char *key) {
     }
 }
 
+/* Note a file of the disk that differs from what a worker runs: the master runs nothing of the script. */
+static void take_difference(json_t *code, const json_t *worker) {
+    if (json_is_true(json_object_get(worker, "disk_differs")) &&
+        !json_is_true(json_object_get(code, "disk_differs"))) {
+        json_object_set_new(code, "disk_differs", json_true());
+        json_object_set(code, "file", json_object_get(worker, "file"));
+    }
+}
+
+/* Add the file of --state of a worker to those before it: their size in sum, the file that was saved longest ago, the
+ * slowest save, and the first error. */
+static void add_state_file(json_t *report, const json_t *worker) {
+    static const char *const longest[] = {"ms", "held_ms"};
+    const json_t *more = json_object_get(worker, "state_file");
+    json_t *sum = json_object_get(report, "state_file");
+    if (!json_is_object(more)) {
+        return;
+    }
+    if (!json_is_object(sum)) {
+        json_object_set_new(report, "state_file", json_copy((json_t *)more));
+        return;
+    }
+    const json_t *time = json_object_get(more, "time");
+    if (!json_is_number(time) ||
+        json_number_value(time) < json_number_value(json_object_get(sum, "time"))) {
+        json_object_set(sum, "time", (json_t *)time);
+    }
+    add_number(sum, more, "size");
+    for (size_t i = 0; i < LD_COUNT(longest); i++) {
+        take_larger(sum, more, longest[i]);
+    }
+    take_first(sum, more, "error");
+}
+
+/* Add the addresses that a worker listens to and those before it do not: all share them. */
+static void add_listeners(json_t *report, const json_t *worker) {
+    size_t index;
+    size_t known;
+    const json_t *item;
+    const json_t *other;
+    json_t *list = json_object_get(report, "listeners");
+    json_array_foreach(json_object_get(worker, "listeners"), index, item) {
+        const json_t *address = json_object_get(item, "address");
+        json_array_foreach(list, known, other) {
+            if (json_equal(json_object_get(other, "address"), address)) {
+                break;
+            }
+        }
+        if (known == json_array_size(list)) {
+            json_array_append(list, (json_t *)item);
+        }
+    }
+    json_object_set_new(json_object_get(report, "totals"), "listeners",
+                        json_integer((json_int_t)json_array_size(list)));
+}
+
 /* Add what a worker has to the report of the service. */
 static void add_worker(json_t *report, const json_t *worker) {
     static const char *const errors[] = {"count", "elsewhere", NULL};
@@ -103,6 +159,9 @@ static void add_worker(json_t *report, const json_t *worker) {
     add_numbers(report, worker, "log", log);
     add_number(report, worker, "fds");
     take_error(report, worker);
+    take_difference(json_object_get(report, "code"), json_object_get(worker, "code"));
+    add_state_file(report, worker);
+    add_listeners(report, worker);
     take_first(report, worker, "text");
     take_first(json_object_get(report, "memory"), json_object_get(worker, "memory"), "limit");
     take_first(json_object_get(report, "slow"), json_object_get(worker, "slow"), "after");

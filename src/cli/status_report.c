@@ -15,6 +15,16 @@ static json_t *silent_report(const struct ld_target *target, const char *why) {
                      (int)target->holder.pid, "state", "running", "error", ld_json_string(why));
 }
 
+/* Note the process that has answered, if another one has followed since the pidfile was read: the socket outlives a
+ * crash. */
+static void note_successor(struct ld_target *target) {
+    struct ld_holder holder;
+    if (ld_pidfile_inspect(&holder, target->dir->fd, target->name) == 0 &&
+        holder.state == LD_HOLDER_ALIVE) {
+        target->holder = holder;
+    }
+}
+
 /* Ask a running daemon for its report. */
 json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     struct ld_text why = {0};
@@ -27,6 +37,7 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
         report = has_ended ? NULL : silent_report(target, ld_text_string(&why));
     } else {
         json_object_del(report, "ok");
+        note_successor(target);
         json_object_set_new(report, "name", json_string(target->name));
         json_object_set_new(report, "pid",
                             ld_status_text_is_between(report) ? json_null()

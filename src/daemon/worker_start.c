@@ -133,12 +133,14 @@ bool ld_worker_start_make_words(struct ld_service *service) {
 }
 
 /* Make the facts. */
-char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory) {
-    json_t *fields = json_pack(
-        "{s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s}", "worker", worker, "workers", service->workers,
-        "master", service->name, "daemon", service->daemon, "dropped",
-        service->keeper >= 0 && service->has_user, "owner", (json_int_t)service->starter_uid,
-        "memory", has_memory, "title", service->text_title != NULL ? service->text_title : "");
+char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory,
+                               json_t *restarts) {
+    json_t *fields =
+        json_pack("{s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s, s:o}", "worker", worker, "workers",
+                  service->workers, "master", service->name, "daemon", service->daemon, "dropped",
+                  service->keeper >= 0 && service->has_user, "owner",
+                  (json_int_t)service->starter_uid, "memory", has_memory, "title",
+                  service->text_title != NULL ? service->text_title : "", "restarts", restarts);
     char *text = fields != NULL ? json_dumps(fields, JSON_COMPACT) : NULL;
     json_decref(fields);
     return text;
@@ -207,6 +209,15 @@ static bool number_state(struct ld_service *service) {
     return service->state_path != NULL;
 }
 
+/* Note how those before this one have ended. */
+static void take_restarts(struct ld_restarts *restarts, const json_t *fields) {
+    const char *how = json_string_value(json_object_get(fields, "message"));
+    restarts->count = (unsigned)json_integer_value(json_object_get(fields, "count"));
+    restarts->seconds = json_number_value(json_object_get(fields, "seconds"));
+    restarts->time = json_number_value(json_object_get(fields, "time"));
+    ld_text_puts(&restarts->message, restarts->count > 0 && how != NULL ? how : "");
+}
+
 /* Make a service a worker. */
 int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *service,
                           struct ld_text *why) {
@@ -221,6 +232,7 @@ int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *serv
     service->memory_fd = facts->memory;
     facts->memory = -1;
     service->notify_fd = -1;
+    take_restarts(&service->restarts, json_object_get(fields, "restarts"));
     if (service->master == NULL || service->run_dir == NULL || !number_state(service)) {
         ld_text_puts(why, strerror(ENOMEM));
         return 1;

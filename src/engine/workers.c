@@ -2,11 +2,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/time.h"
 
 #define PACKETS_MOST 64 /* of one worker in a turn of the loop */
 
@@ -23,19 +25,26 @@ struct ld_workers {
     const struct ld_workers_ops *ops;
     void *arg;
     int most;
-    struct channel *channels[]; /* by worker; NULL: it has none */
+    struct ld_workers_end *ends; /* by worker */
+    struct channel *channels[];  /* by worker; NULL: it has none */
 };
 
 /* Make an empty set. */
 struct ld_workers *ld_workers_new(uv_loop_t *loop, int most, const struct ld_workers_ops *ops,
                                   void *arg) {
-    struct ld_workers *workers = calloc(1, sizeof *workers + ((size_t)most + 1) * sizeof(void *));
-    if (workers != NULL) {
-        workers->loop = loop;
-        workers->ops = ops;
-        workers->arg = arg;
-        workers->most = most;
+    size_t count = (size_t)most + 1;
+    struct ld_workers *workers = calloc(1, sizeof *workers + count * sizeof(void *));
+    struct ld_workers_end *ends = calloc(count, sizeof *ends);
+    if (workers == NULL || ends == NULL) {
+        free(workers);
+        free(ends);
+        return NULL;
     }
+    workers->loop = loop;
+    workers->ops = ops;
+    workers->arg = arg;
+    workers->most = most;
+    workers->ends = ends;
     return workers;
 }
 
@@ -65,7 +74,22 @@ void ld_workers_disconnect(struct ld_workers *workers, int worker) {
 /* Forget a worker. */
 void ld_workers_forget(struct ld_workers *workers, int worker) {
     ld_workers_disconnect(workers, worker);
+    workers->ends[worker] = (struct ld_workers_end){0};
     workers->ops->on_forget(workers->arg, worker);
+}
+
+/* Note the end of a process. */
+void ld_workers_note_end(struct ld_workers *workers, int worker, const char *how, double seconds) {
+    struct ld_workers_end *end = &workers->ends[worker];
+    end->count++;
+    snprintf(end->how, sizeof end->how, "%s", how);
+    end->seconds = seconds;
+    end->time = (double)ld_time_real() / LD_TIME_SECOND;
+}
+
+/* Find what is noted. */
+const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker) {
+    return &workers->ends[worker];
 }
 
 /* Close all channels. */
@@ -73,6 +97,7 @@ void ld_workers_close(struct ld_workers *workers) {
     for (int worker = 1; worker <= workers->most; worker++) {
         ld_workers_disconnect(workers, worker);
     }
+    free(workers->ends);
     free(workers);
 }
 

@@ -58,6 +58,18 @@ int ld_workers_send_fd(struct ld_workers *workers, int worker, unsigned long num
 /* Send a word alone to all workers that have a channel, but to EXCEPT (0: to all). */
 void ld_workers_tell_all(struct ld_workers *workers, const char *word, int except);
 
+/* How processes of a worker have ended that were followed by another one. */
+struct ld_workers_end {
+    unsigned count;
+    char how[256];  /* the last one, cut if it is longer */
+    double seconds; /* how long that had lived */
+    double time;    /* when it ended; Unix time */
+};
+
+/* Note such an end; what is noted of a worker: valid until its next end, and nothing once it is forgotten. */
+void ld_workers_note_end(struct ld_workers *workers, int worker, const char *how, double seconds);
+const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker);
+
 /* How many workers there can be. */
 int ld_workers_most(const struct ld_workers *workers);
 

@@ -305,6 +305,7 @@ struct ld_host {
         bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
         struct ld_text unproved; /* not empty: why the code of a worker has failed its probation */
+        struct ld_text warnings; /* of workers that are ready, for the starting process */
         char prepare[48];        /* what workers are told when they are to prepare */
         int wanted; /* how many workers there are to be after the next reload; 0: as many as now */
     } master;

@@ -158,6 +158,15 @@ static void take_memory(struct ld_host *host, int worker, struct ld_packet *pack
     packet->fd = -1;
 }
 
+/* Note what a worker warns of, a line each, until the service is started. */
+static void note_warning(struct ld_host *host, int worker, const char *text) {
+    struct ld_text *warnings = &host->master.warnings;
+    if (text[0] != '\0' && !host->was_ready) {
+        ld_text_format(warnings, "%sworker %d: %s", ld_text_is_empty(warnings) ? "" : "\n", worker,
+                       text);
+    }
+}
+
 /* Handle a packet of a worker. */
 static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
     struct ld_host *host = arg;
@@ -173,6 +182,7 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
     if (strcmp(copy.word, LD_KEEPER_WORD_READY) == 0) {
         ld_shares_settle(host->master.shares, worker);
         ld_workers_note_serving(host->master.channels, worker);
+        note_warning(host, worker, copy.text);
     }
     if (strcmp(copy.word, LD_WORKERS_WORD_UNPROVED) == 0) {
         ld_text_clear(&host->master.unproved);
@@ -248,12 +258,21 @@ int ld_master_in_force(const struct ld_host *host) {
     return memory < 0 ? host->master.inherited : memory;
 }
 
+/* Describe how the processes of a worker before the next one have ended. */
+static json_t *describe_end(const struct ld_host *host, int worker) {
+    const struct ld_workers_end *end = ld_workers_find_end(host->master.channels, worker);
+    return json_pack("{s:i, s:o, s:f, s:f}", "count", (int)end->count, "message",
+                     ld_json_text(end->how, strlen(end->how)), "seconds", end->seconds, "time",
+                     end->time);
+}
+
 /* Send a worker that is about to be started what it has to know. */
 static void on_connect(void *arg, int worker) {
     struct ld_host *host = arg;
     int memory = find_memory(host, worker);
     ld_shares_begin(host->master.shares, worker);
-    char *facts = ld_worker_start_describe(host->service, worker, memory >= 0);
+    char *facts =
+        ld_worker_start_describe(host->service, worker, memory >= 0, describe_end(host, worker));
     if (facts != NULL) {
         ld_workers_send(host->master.channels, worker, 0, LD_WORKER_WORD_BEGIN, facts);
     }
@@ -315,6 +334,7 @@ void ld_master_close(struct ld_host *host) {
     free(host->master.workers);
     host->master.workers = NULL;
     ld_text_fini(&host->master.unproved);
+    ld_text_fini(&host->master.warnings);
     ld_text_fini(&host->worker.unproved);
     if (host->master.channels != NULL) {
         ld_workers_close(host->master.channels);

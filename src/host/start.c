@@ -101,8 +101,9 @@ static void become_ready(struct ld_host *host) {
             ld_notify_send("READY=1\nMAINPID=%d", (int)getpid());
         }
         ld_worker_tell_memory(host);
-        ld_keeper_channel_report_start(service, LD_START_REPORT_READY,
-                                       ld_text_string(&host->saving.error));
+        const struct ld_text *warning =
+            service->is_master ? &host->master.warnings : &host->saving.error;
+        ld_keeper_channel_report_start(service, LD_START_REPORT_READY, ld_text_string(warning));
     }
 }
 

@@ -304,6 +304,16 @@ static void add_child(struct ld_text *text, const json_t *child) {
     ld_status_rows_member(text, ": ", child, "command");
 }
 
+/* Add the addresses that the script listens to. */
+static void add_listeners(struct ld_text *text, const json_t *report) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(json_object_get(report, "listeners"), index, item) {
+        ld_status_rows_member(text, "\n  listener  ", item, "address");
+    }
+    add_rest(text, report, "listeners", "listener");
+}
+
 /* Add the rest of what the script has. */
 static void add_others(struct ld_text *text, const json_t *report) {
     size_t index;
@@ -317,10 +327,7 @@ static void add_others(struct ld_text *text, const json_t *report) {
         add_child(text, item);
     }
     add_rest(text, report, "children", "child");
-    json_array_foreach(json_object_get(report, "listeners"), index, item) {
-        ld_status_rows_member(text, "\n  listener  ", item, "address");
-    }
-    add_rest(text, report, "listeners", "listener");
+    add_listeners(text, report);
     json_array_foreach(json_object_get(report, "retiring"), index, item) {
         ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
                        integer_of(item, "generation"), integer_of(item, "handles"));
@@ -351,6 +358,10 @@ static void add_worker(struct ld_text *text, const json_t *worker) {
         ld_status_text_bytes(text, number_of(memory, "rss"));
         ld_text_puts(text, " resident, errors: ");
         ld_text_add_count(text, (uint64_t)integer_of(json_object_get(worker, "errors"), "count"));
+        long long restarts = integer_of(json_object_get(worker, "restarts"), "count");
+        if (restarts > 0) {
+            ld_text_format(text, ", restarts: %lld", restarts);
+        }
     }
 }
 
@@ -403,6 +414,7 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     add_resources(text, report);
     add_messages(text, report);
     if (json_is_array(json_object_get(report, "workers"))) {
+        add_listeners(text, report);
         add_workers(text, json_object_get(report, "workers"));
         return;
     }
