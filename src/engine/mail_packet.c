@@ -1,7 +1,10 @@
 #include "engine/mail_packet.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
+#include <poll.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -90,6 +93,15 @@ static int take_fd(struct msghdr *message, bool *several) {
     return count == 1 ? fds[0] : -1;
 }
 
+/* Whether the other end is closed and nothing is left to receive: an empty packet looks the same
+ * otherwise. */
+static bool has_ended(int box) {
+    struct pollfd poller = {.fd = box, .events = POLLRDHUP};
+    int waiting = 0;
+    return poll(&poller, 1, 0) > 0 && (poller.revents & (POLLRDHUP | POLLHUP | POLLERR)) != 0 &&
+           (ioctl(box, SIOCINQ, &waiting) < 0 || waiting == 0);
+}
+
 /* Whether a part is one of a message that may be. */
 static bool is_part(const struct ld_mail_packet *packet) {
     return packet->topic >= 1 && packet->topic <= LD_MAIL_TOPIC_MAX &&
@@ -135,10 +147,13 @@ int ld_mail_packet_receive(int box, struct ld_mail_packet *packet) {
     do {
         size = recvmsg(box, &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
     } while (size < 0 && errno == EINTR);
-    if (size <= 0) {
-        return size < 0 ? -errno : 0;
+    if (size < 0) {
+        return -errno;
     }
     packet->fd = take_fd(&message, &several);
+    if (size == 0 && packet->fd < 0 && !several && has_ended(box)) {
+        return 0;
+    }
     bool is_whole = size >= (ssize_t)sizeof head && (message.msg_flags & MSG_TRUNC) == 0 &&
                     !several && parse(&head, (size_t)size - sizeof head, packet);
     bool has_lost = (message.msg_flags & MSG_CTRUNC) != 0;

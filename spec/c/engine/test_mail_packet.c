@@ -160,6 +160,12 @@ static void test_refused(void) {
     REFUSE(kind, LD_MAIL_PEER, 0, 2);
     REFUSE(kind, LD_MAIL_PEER, 0, 6);
     REFUSE(kind, LD_MAIL_PEER, 1, 1);
+    for (size_t count = 0; count < 3; count++) { /* an empty one, which is not the end */
+        int before = check_descriptors();
+        send_raw("", 0, count);
+        CHECK_INT(-EPROTO, ld_mail_packet_receive(ends[0], &packet));
+        CHECK_INT(before, check_descriptors());
+    }
     head = good;
     send_raw(&head, sizeof head, 0); /* without a byte of the message */
     CHECK_INT(-EPROTO, ld_mail_packet_receive(ends[0], &packet));
