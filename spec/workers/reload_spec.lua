@@ -50,6 +50,17 @@ describe("a reload of workers", function()
     assert.equal(0, box:reload("").code)
   end)
 
+  it("that is a wrong request changes nothing for the next one, the number of workers neither", function()
+    workers.start(box, 2, "")
+    local client = box:connect "s"
+    client:send '{"verb": "reload", "workers": 3, "probation": "x"}\n'
+    assert.matches('"probation" must be', client:answer().error)
+    assert.equal(0, box:reload("").code)
+    assert.equal(2, box:status("s").generation)
+    assert.equal(2, #box:status("s").workers)
+    assert.same({ 2, 2 }, generations("s-1", "s-2"))
+  end)
+
   it("follows at once upon another one, though a worker has yet to commit that", function()
     workers.start(box, 2, "")
     local slow = [[

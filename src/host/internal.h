@@ -316,8 +316,9 @@ struct ld_host {
         bool is_held;            /* the new generation is ready */
         bool was_told;           /* to commit it */
         bool is_said_by_master;  /* why the reload is refused */
-        struct ld_text unproved; /* not empty: the code has failed its probation, and the master does not know */
-        int before;              /* how many workers there were */
+        struct ld_text
+            unproved; /* not empty: the code has failed its probation, and the master does not know */
+        int before;   /* how many workers there were */
         char later[48]; /* not empty: what the master has asked for since, once this one is over */
         unsigned long later_number;
         size_t told; /* how many files the memory had that the master was told of */
@@ -499,8 +500,8 @@ void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter);
 /* Ask for a reload that is held when the new generation is ready: nothing has changed by then, and WAITER is told
  * a part of its answer with "held": true, "generation" and "ms". It gives its word by ld_reload_commit, or gives the
  * reload up by ld_reload_forget. Held new code that fails is refused at once, and WAITER told so; so it is when
- * the word does not come within twice the --start-timeout and 2 s. */
-void ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter);
+ * the word does not come within twice the --start-timeout and 2 s. False if another one waits to be held. */
+bool ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter);
 
 /* Let the new generation that is held for WAITER become the service in the next turn; false if none is. */
 bool ld_reload_commit(struct ld_host *host, const struct ld_waiter *waiter);

@@ -52,16 +52,15 @@ void ld_reload_ask_trial(struct ld_host *host, struct ld_waiter *waiter) {
 }
 
 /* Ask for a reload that is held. */
-void ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter) {
+bool ld_reload_ask_held(struct ld_host *host, struct ld_waiter *waiter) {
     struct ld_reload *reload = &host->reload;
     if (reload->later_holder != NULL) {
-        waiter->done(waiter,
-                     json_pack("{s:b, s:s}", "ok", 0, "error", "another reload waits to be held"));
-        return;
+        return false;
     }
     reload->later_holder = waiter;
     reload->later_keeps_code = false;
     ld_waiters_add(&reload->later_waiters, waiter);
+    return true;
 }
 
 /* Give the word for the reload that is held. */

@@ -36,45 +36,60 @@ static json_t *failure(const char *message) {
     return json_pack("{s:b, s:s}", "ok", 0, "error", message);
 }
 
-/* Begin to answer "reload": do it, only try it ("check"), or hold it until the client commits it ("hold"). */
-static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+/* Find what is wrong with a request for a reload; NULL if it can be served. */
+static const char *find_fault(const struct ld_host *host, const json_t *request) {
     const json_t *check = json_object_get(request, "check");
     const json_t *hold = json_object_get(request, "hold");
     const json_t *workers = json_object_get(request, "workers");
-    struct ld_host *host = arg;
     const json_t *probation = json_object_get(request, "probation");
     double seconds = json_number_value(probation);
-    (void)fd;
     if (workers != NULL && !host->service->is_master) {
-        return failure("it has no workers: start it with --workers");
+        return "it has no workers: start it with --workers";
     }
     if (workers != NULL &&
         (json_integer_value(workers) < 1 || json_integer_value(workers) > LD_WORKERS_MAX)) {
-        return failure("\"workers\" must be a number from 1 to 256");
+        return "\"workers\" must be a number from 1 to 256";
     }
     if (check != NULL && !json_is_boolean(check)) {
-        return failure("\"check\" must be true or false");
+        return "\"check\" must be true or false";
     }
     if (hold != NULL && !json_is_boolean(hold)) {
-        return failure("\"hold\" must be true or false");
+        return "\"hold\" must be true or false";
     }
     if (json_is_true(check) && json_is_true(hold)) {
-        return failure("a reload that is only checked cannot be held");
+        return "a reload that is only checked cannot be held";
+    }
+    return probation == NULL ||
+                   (json_is_number(probation) && seconds >= 0 && seconds <= SECONDS_MOST)
+               ? NULL
+               : "\"probation\" must be a number of seconds from 0 to ten years";
+}
+
+/* Begin to answer "reload": do it, only try it ("check"), or hold it until the client commits it ("hold"). */
+static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *request, int fd) {
+    struct ld_host *host = arg;
+    const json_t *workers = json_object_get(request, "workers");
+    const json_t *probation = json_object_get(request, "probation");
+    const char *fault = find_fault(host, request);
+    bool is_check = json_is_true(json_object_get(request, "check"));
+    bool is_held = json_is_true(json_object_get(request, "hold"));
+    (void)fd;
+    if (fault != NULL) {
+        return failure(fault);
+    }
+    if (is_held && !ld_reload_ask_held(host, waiter)) {
+        return failure("another reload waits to be held");
     }
     host->master.wanted = workers != NULL ? (int)json_integer_value(workers) : host->master.wanted;
-    if (probation != NULL &&
-        !(json_is_number(probation) && seconds >= 0 && seconds <= SECONDS_MOST)) {
-        return failure("\"probation\" must be a number of seconds from 0 to ten years");
+    if (is_check) {
+        ld_reload_ask_trial(host, waiter);
+        return NULL;
     }
-    if (probation != NULL && !json_is_true(check)) {
-        ld_reload_note_probation(arg, seconds);
+    if (probation != NULL) {
+        ld_reload_note_probation(host, json_number_value(probation));
     }
-    if (json_is_true(check)) {
-        ld_reload_ask_trial(arg, waiter);
-    } else if (json_is_true(hold)) {
-        ld_reload_ask_held(arg, waiter);
-    } else {
-        ld_reload_ask(arg, waiter);
+    if (!is_held) {
+        ld_reload_ask(host, waiter);
     }
     return NULL;
 }
@@ -147,8 +162,8 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
     static const struct ld_control_ops ops = {
-        answer_status, answer_stop, answer_reopen, ask_reload,  commit_reload, answer_restart,
-        ask_eval,      ask_profile, ask_heap,      ask_metrics, ask_upgrade,   interrupt,
-        forget_waiter};
+        answer_status,  answer_stop, answer_reopen, ask_reload, commit_reload,
+        answer_restart, ask_eval,    ask_profile,   ask_heap,   ask_metrics,
+        ask_upgrade,    interrupt,   forget_waiter};
     ld_control_serve(host->control, &ops, host);
 }

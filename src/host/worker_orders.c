@@ -85,8 +85,12 @@ static void prepare(struct ld_host *host, const struct ld_packet *packet) {
     host->setup.workers = (int)workers;
     host->worker.waiter =
         (struct ld_waiter){.done = tell_end, .can_tell = can_tell, .tell = tell_held};
-    ld_reload_note_probation(host, probation);
-    ld_reload_ask_held(host, &host->worker.waiter);
+    if (ld_reload_ask_held(host, &host->worker.waiter)) {
+        ld_reload_note_probation(host, probation);
+    } else {
+        tell_end(&host->worker.waiter, json_pack("{s:b, s:s}", "ok", 0, "error",
+                                                 "another reload of it waits to be held"));
+    }
 }
 
 /* Prepare a reload once the one before is committed: that takes until the next turn of the loop, and the service is
