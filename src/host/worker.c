@@ -64,7 +64,7 @@ static int read_image(int fd, struct ld_text *bytes) {
     char part[65536];
     ssize_t size;
     while ((size = pread(fd, part, sizeof part, (off_t)bytes->size)) > 0 &&
-           bytes->size <= LD_MEMORY_IMAGE_MAX) {
+           bytes->size <= LD_MEMORY_IMAGE_MAX && !bytes->failed) {
         ld_text_add(bytes, part, (size_t)size);
     }
     return size < 0 ? -errno : bytes->failed ? -ENOMEM : 0;
