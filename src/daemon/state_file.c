@@ -109,7 +109,8 @@ static int check_owner(const struct ld_text *text, const char *path, const char 
         return refuse(-EPERM, path, "it is not a state file of lunad: it is left as it is", why);
     }
     read_header(header, text->data, text->size);
-    if (header->length > 0 && header->format != FORMAT) {
+    bool is_later = header->format > FORMAT; /* then the rest of the line may be another one */
+    if (is_later || (header->length > 0 && header->format != FORMAT)) {
         ld_text_format(why, "%s: it has format %u, and this lunad reads format %d", path,
                        header->format, FORMAT);
         return -EPERM;

@@ -152,6 +152,9 @@ static void test_foreign(void) {
     put(path, later, sizeof later - 1, 0600);
     check_read(-EPERM, path, "it has format 2, and this lunad reads format 1");
     check_save(-EPERM, path, "it has format 2");
+    put(path, "lunad-state 3 x, otherwise\n", 27, 0600); /* not a damaged one, to be put aside */
+    check_read(-EPERM, path, "it has format 3, and this lunad reads format 1");
+    check_save(-EPERM, path, "it has format 3");
     unlink(path);
     CHECK_INT(1, save(path, "other", &why));
     check_read(-EPERM, path, "it is the state of \"other\", not of \"x\"");
