@@ -56,6 +56,21 @@ describe("a reload on probation", function()
     assert.equal(3, box:status("s").generation)
   end)
 
+  it("that is refused keeps no copy of the state", function()
+    local function memory() return tonumber(support.proc_status(box:status("s").pid).VmRSS:match "%d+") end
+    local large = [[
+      local state = {}
+      for i = 1, 64 do state[i] = ("x"):rep(1000000) .. i end
+      lunad.on_reload(function() return state end)
+    ]]
+    assert.equal(0, reload(large, "0").code)
+    local before = memory()
+    for _ = 1, 2 do
+      assert.equal(1, reload("error 'no'").code)
+    end
+    assert.is_true(support.is_sanitized() or memory() - before < 32000)
+  end)
+
   it("is undone by an error, an exit or stop with a status, a heap, or when nothing is left", function()
     local pid = box:status("s").pid
     local why, count = fails(GIVES .. "lunad.after(0.01, function() error 'broken' end)", 3)
