@@ -11,7 +11,7 @@
 ---@field generation integer 1 at the start, one more with each reload
 ---@field worker integer which of the workers this is, from 1 on; 1 without workers
 ---@field workers integer how many workers there are; 1 without workers
----@field state any what the previous generation's on_reload function returned (at the start: what --state has saved), or nil
+---@field state any what on_reload of the previous generation returned, or at the start what --state saved; nil
 ---@field log lunad.log
 ---@field metrics lunad.metrics
 local lunad = {}
@@ -360,9 +360,9 @@ function supervisor:children() end
 
 -- Life
 
----Hand what `fn()` returns, plain data, to the next generation. `lunad reload --check` and --state call it too,
----after which this generation goes on; code that has failed its probation is asked by `fn("rollback")`. A later
----call replaces the function.
+---Hand what `fn()` returns, plain data, to the next generation. `lunad reload --check` and --state call it
+---too, after which this generation goes on; code that has failed its probation is asked by
+---`fn("rollback")`. A later call replaces the function.
 ---@param fn lunad.callable
 function lunad.on_reload(fn) end
 

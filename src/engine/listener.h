@@ -94,7 +94,7 @@ struct ld_listener_facts {
     const char *address;
     int fd;
     bool inherited;
-    bool held; /* no generation has asked for it */
+    bool held;     /* no generation has asked for it */
     bool stays;    /* it existed before the set, which was told so */
     int number;    /* that the process was started with, or -1 */
     bool has_file; /* of a Unix socket, which is ours to remove: */
