@@ -15,6 +15,7 @@ local core, lunad = ...
 local FIRST_DELAY, MOST_DELAY = 0.1, 30 -- seconds before a worker that crashed is started again
 local HEALTHY = 10 -- seconds; a worker that lived longer is not in a restart loop
 local DRAIN_LOOK, DRAIN_MOST = 0.02, 5 -- seconds, for the queue of a worker that is to go
+local RETIREMENT_MOST = 15 -- seconds that a reload waits for workers which are to go
 local STARTS = 5 -- starts in a row that fail, of all workers: then the master gives up
 
 local master = {}
@@ -187,6 +188,33 @@ local function restart(slot)
   start_again(slot)
 end
 
+-- Handle a worker that has not committed what it held, and runs the code before. If the new code is on
+-- probation, all go back to that; else the worker follows, when its clients are served.
+local function handle_uncommitted(slot, why)
+  if not core.is_service() then
+    return
+  end
+  local is_undone = core.is_on_probation()
+  core.log.error(("worker %d has not committed the reload%s: %s"):format(slot.worker,
+    is_undone and "" or ", and is restarted", why))
+  if is_undone then
+    core.note_unproved(("worker %d: %s"):format(slot.worker, why))
+  else
+    restart(slot)
+  end
+end
+
+-- Handle a worker that does not hold any more what it had made ready: the reload fails, or, if it is
+-- committed, the worker has not taken part in that.
+local function give_up_prepared(slot, why)
+  slot.is_prepared = false
+  if core.is_service() then
+    handle_uncommitted(slot, why)
+  else
+    core.fail(("worker %d: %s"):format(slot.worker, why))
+  end
+end
+
 -- Handle what a worker says.
 local function on_worker(worker, word, text, number)
   local slot = slots[worker]
@@ -202,16 +230,21 @@ local function on_worker(worker, word, text, number)
     slot.why = text
   elseif word == "stopping" then
     slot.is_told_to_stop = true
-  elseif (word == "prepared" or word == "refused") and number == slot.number then
-    resolve(slot, "answer", word == "prepared", text)
+  elseif word == "prepared" and number == slot.number then
+    slot.is_prepared = true
+    resolve(slot, "answer", true)
+  elseif word == "refused" and number == slot.number and slot.is_prepared then
+    give_up_prepared(slot, text)
+  elseif word == "refused" and number == slot.number then
+    resolve(slot, "answer", false, text)
   elseif word == "start" and slot.state == "ended" then
     start(slot)
   elseif word == "restart" then
     restart(slot)
   elseif word == "uncommitted" then
-    core.log.error(("worker %d has not committed the reload, and is started again: %s"):format(worker, text))
-    core.note_unproved(("worker %d: %s"):format(worker, text))
-    slot.child:kill("KILL")
+    handle_uncommitted(slot, text)
+  elseif word == "gone" and slot.is_prepared and not core.is_service() then
+    give_up_prepared(slot, "it has ended")
   elseif word == "gone" and slot.state == "ready" then
     resolve(slot, "answer", false, "it has ended")
   end
@@ -333,10 +366,20 @@ local function retire_all(surplus)
   end
 end
 
+-- Wait until the workers that the generation before has stopped are gone: they serve clients until then. What
+-- goes back to the code before does not wait.
+local function await_retirement()
+  local deadline = core.now() + RETIREMENT_MOST
+  while core.are_limited() and not core.is_rollback() and core.now() < deadline do
+    core.sleep(DRAIN_LOOK)
+  end
+end
+
 -- Take over the workers that run, have them make the next generation ready, and start those that there were
 -- not before. Returns the slot that failed and why, or nil; those to be started, those to be stopped, and
 -- the workers that have no process and are not to have one.
 local function continue()
+  await_retirement()
   local up, new, down, surplus, gone = {}, {}, {}, {}, {}
   for worker = 1, core.MOST_WORKERS do
     local is_meant = worker <= master.count

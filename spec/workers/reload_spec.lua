@@ -61,6 +61,24 @@ describe("a reload of workers", function()
     assert.same({ 2, 2 }, generations("s-1", "s-2"))
   end)
 
+  it("is refused when a worker fails that was ready, while another one is not", function()
+    local ready = "if lunad.worker < 3 or lunad.generation == 1 then lunad.ready() end\n"
+    workers.start(box, 3, ready, "--wait-ready")
+    local function refuse(fail, why)
+      local result = box:reload(("%s lunad.after(0, function() if lunad.worker == 2 then %s end end)"):format(
+        ready, fail))
+      assert.equal(1, result.code)
+      assert.matches("not reloaded, the old code keeps running: worker 2: " .. why, result.err)
+      assert.equal(1, box:status("s").generation)
+    end
+    refuse("error 'late'", "[^\n]*s.lua:%d+: late")
+    local pid = workers.pid(box, 2)
+    assert.equal(pid, box:status("s-2").pid)
+    refuse("lunad.kill(lunad.pid, 'KILL')", "it ")
+    workers.wait_next(box, 2, pid)
+    assert.same({ 1, 1, 1, 1 }, generations("s", "s-1", "s-2", "s-3"))
+  end)
+
   it("follows at once upon another one, though a worker has yet to commit that", function()
     workers.start(box, 2, "")
     local slow = [[
@@ -107,6 +125,14 @@ describe("a reload of workers", function()
       return not (box:read "run/s-2.pid" or box:read "run/s-3.pid" or box:read "run/s-4.pid")
     end)
     assert.same({ 20 }, workers.count_answers(port, 20))
+    for i = 1, 2 do -- while workers that are too many go, the next reload waits
+      box:ok("reload", "--workers", "3", "s")
+      box:ok("reload", "--workers", "1", "s")
+      box:ok("reload", "--workers", "2", "s")
+      workers.count_answers(port, 20)
+      local _, stopped = box:log("s"):gsub("worker 3 was stopped", "")
+      assert.equal(i + 1, stopped)
+    end
     assert.matches("it has no workers", box:refused(1, "reload", "--workers", "2", "s-1"))
   end)
 

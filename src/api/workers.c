@@ -85,6 +85,18 @@ static int l_limit_workers(lua_State *L) {
     return 0;
 }
 
+/* are_limited() -> boolean: whether no new client comes to some workers, which are to go */
+static int l_are_limited(lua_State *L) {
+    lua_pushboolean(L, ld_shares_are_limited(ld_state_script(L)->setup->shares));
+    return 1;
+}
+
+/* is_on_probation() -> boolean: whether this generation, the service, has yet to prove itself */
+static int l_is_on_probation(lua_State *L) {
+    lua_pushboolean(L, ld_state_script(L)->on_probation);
+    return 1;
+}
+
 /* count_waiting(worker) -> how many clients wait in its own queues */
 static int l_count_waiting(lua_State *L) {
     lua_pushinteger(L, ld_shares_waiting(ld_state_script(L)->setup->shares, check_worker(L, 1)));
@@ -217,6 +229,8 @@ static const luaL_Reg own[] = {
     {"forget_worker", l_forget_worker},
     {"tell_worker", l_tell_worker},
     {"limit_workers", l_limit_workers},
+    {"are_limited", l_are_limited},
+    {"is_on_probation", l_is_on_probation},
     {"count_waiting", l_count_waiting},
     {"is_serving", l_is_serving},
     {"prepare_worker", l_prepare_worker},

@@ -37,6 +37,7 @@ enum use {
 struct ld_shares {
     TAILQ_HEAD(, share) list;
     int most;
+    bool is_limited;
 };
 
 /* Make an empty set. */
@@ -355,6 +356,7 @@ static void steer(const struct ld_shares *shares, const struct share *share, int
 void ld_shares_limit(struct ld_shares *shares, int last) {
     const int off = 0;
     struct share *at;
+    shares->is_limited = last > 0;
     TAILQ_FOREACH(at, &shares->list, link) {
         if (at->worker > 0 && at->listens && last > 0) {
             steer(shares, at, last);
@@ -362,6 +364,11 @@ void ld_shares_limit(struct ld_shares *shares, int last) {
             setsockopt(at->fd, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &off, sizeof off);
         }
     }
+}
+
+/* Whether some get none. */
+bool ld_shares_are_limited(const struct ld_shares *shares) {
+    return shares->is_limited;
 }
 
 /* Count who waits. The kernel has the length of the queue of a listening socket in this member. */
