@@ -11,9 +11,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     struct ld_state_file file;
     struct ld_text why = {0};
-    const char *folder;
+    static const char *folder;
+    static int dir = -1;
     char path[4200];
-    int dir = fuzz_directory(&folder);
+    dir = dir < 0 ? fuzz_directory(&folder) : dir;
     int lowest = fuzz_free_fd();
     snprintf(path, sizeof path, "%s/x.state", folder);
     int fd = openat(dir, "x.state", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
