@@ -317,6 +317,15 @@ static int compare(const struct ld_state_draft *draft, struct ld_text *why) {
     return is_same && size == total;
 }
 
+/* Whether the draft still has its name: another process that writes the same file has its own there. */
+static bool is_current(const struct ld_state_draft *draft) {
+    struct stat ours;
+    struct stat there;
+    return fstat(draft->fd, &ours) == 0 &&
+           fstatat(draft->dir, draft->draft, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           ours.st_dev == there.st_dev && ours.st_ino == there.st_ino;
+}
+
 /* Bring the draft to the disk, and give it its name. */
 static int replace(struct ld_state_draft *draft, struct ld_text *why) {
     char line[HEADER_MOST];
@@ -327,6 +336,9 @@ static int replace(struct ld_state_draft *draft, struct ld_text *why) {
     }
     if (fsync(draft->fd) < 0) {
         return fail(-errno, draft->path, "it cannot be brought to the disk", why);
+    }
+    if (!is_current(draft)) {
+        return refuse(-ESTALE, draft->path, "another process has begun to write it", why);
     }
     if (renameat(draft->dir, draft->draft, draft->dir, draft->name) < 0) {
         return fail(-errno, draft->path, "the new file cannot be renamed", why);
@@ -353,8 +365,10 @@ int ld_state_draft_finish(struct ld_state_draft *draft, uint64_t *size, struct l
 /* Remove what has not got its name. */
 void ld_state_draft_fini(struct ld_state_draft *draft) {
     if (draft->fd >= 0) {
+        if (is_current(draft)) {
+            ld_file_remove(draft->dir, draft->draft);
+        }
         close(draft->fd);
-        ld_file_remove(draft->dir, draft->draft);
     }
     if (draft->dir >= 0) {
         close(draft->dir);

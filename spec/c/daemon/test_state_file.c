@@ -137,6 +137,32 @@ static void test_aside(void) {
     ld_text_fini(&kept);
 }
 
+/* One process begins while another one still writes, which was to be dead: the last one wins, whole. */
+static void test_two(void) {
+    struct ld_state_draft first;
+    struct ld_state_draft second;
+    struct ld_text why = {0};
+    struct ld_text bytes = {0};
+    uint64_t size;
+    const char *path = box_path("x.state");
+    ld_text_puts(&bytes, parts[0]);
+    CHECK_INT(0, ld_state_draft_open(&first, path, "x", &why));
+    CHECK_INT(0, ld_state_draft_open(&second, path, "x", &why));
+    CHECK_INT(0, ld_state_draft_add(&second, LD_STATE_GIVEN, &bytes, &why));
+    CHECK_INT(-ESTALE, ld_state_draft_finish(&first, &size, &why));
+    CHECK(strstr(ld_text_string(&why), "another process has begun to write it") != NULL);
+    CHECK(access(path, F_OK) < 0);
+    ld_state_draft_fini(&first);
+    CHECK_INT(1, ld_state_draft_finish(&second, &size, &why));
+    ld_state_draft_fini(&second);
+    struct ld_state_file file;
+    CHECK_INT(0, ld_state_file_read(&file, path, "x", &why));
+    CHECK_INT(strlen(parts[0]), file.parts[0].size);
+    ld_state_file_fini(&file);
+    ld_text_fini(&bytes);
+    ld_text_fini(&why);
+}
+
 static void test_foreign(void) {
     static const char text[] = "root:x:0:0:root\n";
     static const char later[] = "lunad-state 2 x 0000000000000 0000000000000000 0000000000000000 "
@@ -214,6 +240,7 @@ static const struct check_case cases[] = {
     {"what is saved is read again, and stays if it is the same", test_round_trip},
     {"what is damaged is noticed", test_damage},
     {"what is damaged is kept under another name", test_aside},
+    {"two write one file", test_two},
     {"what is of others is neither taken nor replaced", test_foreign},
     {"links, pipes, folders, and what others may write", test_kinds},
     {"with the rights of this process", test_rights},
