@@ -438,6 +438,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
                            .started = uv_hrtime(),
                            .log_watch.fd = -1,
                            .upgrade.program = -1,
+                           .master.inherited = -1,
                            .reload = {.probation = -1, .later_probation = -1}};
     TAILQ_INIT(&host.evals);
     host.tally.script = service->script;

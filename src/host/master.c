@@ -305,11 +305,13 @@ static int take_sockets(struct ld_host *host) {
 /* Make the channels. */
 int ld_master_open(struct ld_host *host) {
     static const struct ld_workers_ops ops = {on_connect, on_packet, on_gone, on_forget};
-    host->master.inherited = -1;
     if (!host->service->is_master) {
         return 0;
     }
     host->master.workers = calloc(LD_WORKERS_MAX + 1, sizeof *host->master.workers);
+    for (int worker = 0; host->master.workers != NULL && worker <= LD_WORKERS_MAX; worker++) {
+        host->master.workers[worker] = (struct ld_master_worker){-1, -1};
+    }
     host->master.channels = ld_workers_new(&host->loop, LD_WORKERS_MAX, &ops, host);
     host->master.shares = ld_shares_new(LD_WORKERS_MAX);
     host->master.boxes = ld_mailboxes_new(&host->loop);
@@ -317,9 +319,6 @@ int ld_master_open(struct ld_host *host) {
         host->master.channels == NULL || host->master.boxes == NULL ||
         !ld_worker_start_make_words(host->service)) {
         return -ENOMEM;
-    }
-    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
-        host->master.workers[worker] = (struct ld_master_worker){-1, -1};
     }
     return take_sockets(host);
 }
