@@ -422,13 +422,24 @@ static void test_park(void) {
     end();
 }
 
+/* Whether a file is there. */
+static bool is_there(void *arg) {
+    usleep(1000);
+    return access(arg, F_OK) == 0;
+}
+
 static void test_park_for_nobody(void) {
     struct owner owner = {0};
     struct ld_text partials[2] = {{0}};
+    char path[200];
+    char command[300];
     begin();
-    struct ld_child_config config = config_of("echo ed; exec sleep 1000", &owner);
+    snprintf(path, sizeof path, "%s", box_path("said"));
+    snprintf(command, sizeof command, "echo ed; : >%s; exec sleep 1000", path);
+    struct ld_child_config config = config_of(command, &owner);
     config.identity = "the same";
     start(&config);
+    CHECK(wait_until(is_there, path)); /* else it may be ended before it has said it */
     ld_text_puts(&partials[0], "park");
     ld_child_park(owner.child, partials);
     ld_children_release_parked(children, true);
