@@ -95,8 +95,11 @@ local function on_exit(slot, exit)
   elseif slot.is_told_to_stop or (exit.ok and (before == "ready" or slot.has_finished)) then
     slot.state = "ended"
     core.forget_worker(slot.worker)
-    local what = slot.is_told_to_stop and "was stopped" or "has finished"
-    core.log.info(("worker %d %s"):format(slot.worker, what))
+    if slot.is_told_to_stop then
+      core.log.info(("worker %d was stopped"):format(slot.worker))
+    elseif lunad.mode == "daemon" then -- else nothing is said of a script that simply finishes
+      core.log.info(("worker %d has finished"):format(slot.worker))
+    end
   elseif lunad.generation > 1 or master.is_ready then
     if core.is_service() then
       core.note_unproved(("worker %d %s"):format(slot.worker, how))
@@ -363,6 +366,7 @@ local function retire_all(surplus)
       return true
     end)
     core.limit_workers(0)
+    core.note_retirement(false)
   end
 end
 
@@ -370,8 +374,11 @@ end
 -- goes back to the code before does not wait.
 local function await_retirement()
   local deadline = core.now() + RETIREMENT_MOST
-  while core.are_limited() and not core.is_rollback() and core.now() < deadline do
+  while core.is_retiring() and not core.is_rollback() do
     core.sleep(DRAIN_LOOK)
+    if core.now() > deadline then
+      core.note_retirement(false)
+    end
   end
 end
 
@@ -429,6 +436,9 @@ function master.run()
     return
   end
   master.is_ready = true
+  if surplus and #surplus > 0 then
+    core.note_retirement(true)
+  end
   lunad.ready()
   if down then
     while not core.is_service() do -- what follows is made from what is in force then

@@ -164,6 +164,27 @@ describe("a reload of workers", function()
     end)
   end)
 
+  it("passes its probation in all of them or in none", function()
+    workers.start(box, 2, "print('good', lunad.worker)")
+    box:write("s.lua", support.BEAT .. [[
+      local function fail()
+        local till = lunad.now() + 0.5
+        while lunad.now() < till do end
+        error "at last"
+      end
+      if lunad.worker == 2 then lunad.after(0.2, fail) end
+    ]])
+    local message = box:refused(1, "reload", "--probation", "0.3", "s")
+    assert.matches("generation 3 has the code of generation 1: worker 2: [^\n]*at last", message)
+    support.wait_for("all to be as before", function()
+      return table.concat(generations("s", "s-1", "s-2"), " ") == "3 3 3"
+    end)
+    box:write("s.lua", support.BEAT)
+    assert.matches("passed its probation of 0.1 s", box:ok("reload", "--probation", "0.1", "s"))
+    box:wait_log("s", "worker 1: generation 4 has passed its probation of 0.1 s")
+    box:wait_log("s", "worker 2: generation 4 has passed its probation of 0.1 s")
+  end)
+
   it("brings back workers that only crashed with the old code", function()
     workers.start(box, 2, "if lunad.worker == 2 then lunad.after(0.01, function() os.exit(1) end) end")
     box:wait_log("s", "worker 2 exited with status 1; starting it again in 0.2 s")

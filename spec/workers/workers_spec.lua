@@ -66,7 +66,8 @@ describe("--workers", function()
 
   it("gives a script from the command line, or from stdin, to all workers", function()
     local chunk = "print('at', require 'lunad'.worker, ...) "
-    assert.equal("at\t1\tx\nat\t2\tx\n", box:lunad("run", "--workers", "2", "-e", chunk, "x").out)
+    local quiet = box:lunad("run", "--workers", "2", "-e", chunk, "x")
+    assert.same({ 0, "at\t1\tx\nat\t2\tx\n", "" }, { quiet.code, quiet.out, quiet.err })
     local run = box:run({ "run", "--workers", "2", "-", "y" }, { input = chunk })
     assert.equal("at\t1\ty\nat\t2\ty\n", run.out)
   end)

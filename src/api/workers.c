@@ -85,9 +85,15 @@ static int l_limit_workers(lua_State *L) {
     return 0;
 }
 
-/* are_limited() -> boolean: whether no new client comes to some workers, which are to go */
-static int l_are_limited(lua_State *L) {
-    lua_pushboolean(L, ld_shares_are_limited(ld_state_script(L)->setup->shares));
+/* note_retirement(boolean): whether workers that are too many are to go, or go */
+static int l_note_retirement(lua_State *L) {
+    ld_shares_note_retirement(ld_state_script(L)->setup->shares, lua_toboolean(L, 1));
+    return 0;
+}
+
+/* is_retiring() -> boolean: whether they do */
+static int l_is_retiring(lua_State *L) {
+    lua_pushboolean(L, ld_shares_is_retiring(ld_state_script(L)->setup->shares));
     return 1;
 }
 
@@ -229,7 +235,8 @@ static const luaL_Reg own[] = {
     {"forget_worker", l_forget_worker},
     {"tell_worker", l_tell_worker},
     {"limit_workers", l_limit_workers},
-    {"are_limited", l_are_limited},
+    {"note_retirement", l_note_retirement},
+    {"is_retiring", l_is_retiring},
     {"is_on_probation", l_is_on_probation},
     {"count_waiting", l_count_waiting},
     {"is_serving", l_is_serving},

@@ -37,7 +37,7 @@ enum use {
 struct ld_shares {
     TAILQ_HEAD(, share) list;
     int most;
-    bool is_limited;
+    bool is_retiring;
 };
 
 /* Make an empty set. */
@@ -356,7 +356,6 @@ static void steer(const struct ld_shares *shares, const struct share *share, int
 void ld_shares_limit(struct ld_shares *shares, int last) {
     const int off = 0;
     struct share *at;
-    shares->is_limited = last > 0;
     TAILQ_FOREACH(at, &shares->list, link) {
         if (at->worker > 0 && at->listens && last > 0) {
             steer(shares, at, last);
@@ -366,9 +365,14 @@ void ld_shares_limit(struct ld_shares *shares, int last) {
     }
 }
 
-/* Whether some get none. */
-bool ld_shares_are_limited(const struct ld_shares *shares) {
-    return shares->is_limited;
+/* Note whether workers go. */
+void ld_shares_note_retirement(struct ld_shares *shares, bool is_retiring) {
+    shares->is_retiring = is_retiring;
+}
+
+/* Whether they do. */
+bool ld_shares_is_retiring(const struct ld_shares *shares) {
+    return shares->is_retiring;
 }
 
 /* Count who waits. The kernel has the length of the queue of a listening socket in this member. */

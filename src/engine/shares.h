@@ -34,10 +34,12 @@ void ld_shares_begin(struct ld_shares *shares, int worker);
 void ld_shares_settle(struct ld_shares *shares, int worker);
 
 /* Send no new client to the sockets of workers above LAST; those that wait in their queues are for them still. Does
- * what it can: a kernel without SO_ATTACH_REUSEPORT_CBPF sends some. All get clients again with LAST 0. Whether some
- * get none. */
+ * what it can: a kernel without SO_ATTACH_REUSEPORT_CBPF sends some. All get clients again with LAST 0. */
 void ld_shares_limit(struct ld_shares *shares, int last);
-bool ld_shares_are_limited(const struct ld_shares *shares);
+
+/* Note whether workers that are too many are to go, or go; whether they do. */
+void ld_shares_note_retirement(struct ld_shares *shares, bool is_retiring);
+bool ld_shares_is_retiring(const struct ld_shares *shares);
 
 /* How many clients wait in the queues that only WORKER has. */
 unsigned ld_shares_waiting(const struct ld_shares *shares, int worker);

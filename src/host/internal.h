@@ -126,15 +126,17 @@ enum ld_probation_phase {
 struct ld_probation {
     enum ld_probation_phase phase;
     double seconds;
-    uint64_t started;          /* uv_hrtime */
-    uint64_t until;            /* uv_now */
-    struct ld_memory *good;    /* what the last code that has proved itself is made of */
-    unsigned good_generation;  /* that */
-    lua_State *copy;           /* of the state and the values that it has handed on, or NULL */
-    bool from_copy;            /* go back with those */
-    uint64_t allowed;          /* uncaught errors */
-    size_t heap;               /* of the good code */
-    uint64_t heap_look_at;     /* uv_now: its garbage was collected not long before */
+    uint64_t started;         /* uv_hrtime */
+    uint64_t until;           /* uv_now */
+    struct ld_memory *good;   /* what the last code that has proved itself is made of */
+    unsigned good_generation; /* that */
+    lua_State *copy;          /* of the state and the values that it has handed on, or NULL */
+    bool from_copy;           /* go back with those */
+    uint64_t allowed;         /* uncaught errors */
+    size_t heap;              /* of the good code */
+    uint64_t heap_look_at;    /* uv_now: its garbage was collected not long before */
+    bool by_master; /* the verdict is that of all workers: the master says when it has passed */
+    bool is_over;   /* likewise: the time is over, and the master knows */
     double failed_after;       /* seconds */
     unsigned wants;            /* of the failed code, enum ld_want */
     struct ld_text why;        /* it has failed */
@@ -304,6 +306,8 @@ struct ld_host {
         int inherited;     /* an image of what workers are made of, of the host before; -1: none */
         bool from_disk;    /* a worker that is started now is not made from a memory */
         bool wants_reload; /* a worker has asked for it */
+        int unproved_count; /* workers whose code has yet to do well until the end of its probation */
+        bool has_passed;    /* the code of all, and they are to be told */
         struct ld_text unproved; /* not empty: why the code of a worker has failed its probation */
         struct ld_text warnings; /* of workers that are ready, for the starting process */
         char prepare[48];        /* what workers are told when they are to prepare */
@@ -316,6 +320,7 @@ struct ld_host {
         bool is_held;            /* the new generation is ready */
         bool was_told;           /* to commit it */
         bool is_said_by_master;  /* why the reload is refused */
+        bool has_proved;         /* its code has done well, and the master is to be told */
         struct ld_text
             unproved; /* not empty: the code has failed its probation, and the master does not know */
         int before;   /* how many workers there were */
@@ -448,6 +453,9 @@ void ld_probation_step(struct ld_host *host);
 /* Decide that it has passed; or that it has failed, WHY: true if the service goes back now or did so before. */
 void ld_probation_pass(struct ld_host *host);
 bool ld_probation_fail(struct ld_host *host, const char *why);
+
+/* In a worker: do what the master says of the code of all workers: it has failed, and WHY; NULL: it has passed. */
+void ld_probation_hear(struct ld_host *host, const char *why);
 
 /* Whether the way back is open: reload.c goes it, and says how that ended: the good code is the service, or could not
  * be loaded, WHY. */

@@ -22,8 +22,9 @@
 
 /* What is known of a worker. */
 struct ld_master_worker {
-    int memory; /* an image of what it is made of; -1: not known yet */
-    int next;   /* the same of what it holds; -1: it holds nothing */
+    int memory;       /* an image of what it is made of; -1: not known yet */
+    int next;         /* the same of what it holds; -1: it holds nothing */
+    bool is_unproved; /* its code is on probation, and has yet to do well until the end of that */
 };
 
 /* Replace a descriptor that is kept. */
@@ -32,6 +33,13 @@ static void keep(int *kept, int fd) {
         close(*kept);
     }
     *kept = fd;
+}
+
+/* Note whether the code of a worker has yet to prove itself. */
+static void note_unproved(struct ld_host *host, int worker, bool is_unproved) {
+    struct ld_master_worker *known = &host->master.workers[worker];
+    host->master.unproved_count += (int)is_unproved - (int)known->is_unproved;
+    known->is_unproved = is_unproved;
 }
 
 /* Answer a request with a descriptor, which is closed here, or a negative errno. */
@@ -190,6 +198,11 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
         ld_alarm_wake_at(host, 0);
         return;
     }
+    if (strcmp(copy.word, LD_WORKERS_WORD_PROVED) == 0) {
+        note_unproved(host, worker, false);
+        ld_alarm_wake_at(host, 0);
+        return;
+    }
     bool have_changed = strcmp(copy.word, LD_WORKERS_WORD_CHANGED) == 0;
     if (have_changed && host->reload.phase != LD_RELOAD_NONE) {
         return; /* another worker was faster; what changes now, this one sees after its reload */
@@ -223,6 +236,7 @@ static void on_forget(void *arg, int worker) {
     struct ld_host *host = arg;
     keep(&host->master.workers[worker].memory, -1);
     keep(&host->master.workers[worker].next, -1);
+    note_unproved(host, worker, false);
     ld_shares_drop_all(host->master.shares, worker);
     ld_mailboxes_drop(host->master.boxes, (unsigned)worker);
     if (host->service->keeper >= 0) {
@@ -271,6 +285,7 @@ static void on_connect(void *arg, int worker) {
     struct ld_host *host = arg;
     int memory = find_memory(host, worker);
     ld_shares_begin(host->master.shares, worker);
+    note_unproved(host, worker, false);
     char *facts =
         ld_worker_start_describe(host->service, worker, memory >= 0, describe_end(host, worker));
     if (facts != NULL) {
@@ -310,7 +325,7 @@ int ld_master_open(struct ld_host *host) {
     }
     host->master.workers = calloc(LD_WORKERS_MAX + 1, sizeof *host->master.workers);
     for (int worker = 0; host->master.workers != NULL && worker <= LD_WORKERS_MAX; worker++) {
-        host->master.workers[worker] = (struct ld_master_worker){-1, -1};
+        host->master.workers[worker] = (struct ld_master_worker){.memory = -1, .next = -1};
     }
     host->master.channels = ld_workers_new(&host->loop, LD_WORKERS_MAX, &ops, host);
     host->master.shares = ld_shares_new(LD_WORKERS_MAX);
@@ -390,6 +405,7 @@ void ld_master_commit(struct ld_host *host) {
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         struct ld_master_worker *known = &host->master.workers[worker];
+        note_unproved(host, worker, is_unproved && !host->reload.is_rollback && known->next >= 0);
         if (host->reload.is_rollback || (is_unproved && known->memory >= 0)) {
             keep(&known->next, -1); /* in force is what was, until a worker says otherwise */
             continue;
@@ -400,12 +416,21 @@ void ld_master_commit(struct ld_host *host) {
     host->master.from_disk = false;
 }
 
+/* Have all workers pass. */
+void ld_master_step(struct ld_host *host) {
+    if (host->master.has_passed && host->master.channels != NULL) {
+        ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_PROVED, 0);
+    }
+    host->master.has_passed = false;
+}
+
 /* Have them give it up. */
 void ld_master_abandon(struct ld_host *host) {
     if (host->master.channels == NULL) {
         return;
     }
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_ABANDON, 0);
+    ld_shares_note_retirement(host->master.shares, false);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         keep(&host->master.workers[worker].next, -1);
     }

@@ -12,6 +12,8 @@
 #define HEAP_TIMES   4           /* as large as the heap before is too large, */
 #define HEAP_MORE    (64U << 20) /* if it is so much larger */
 #define HEAP_LOOK_MS 1000        /* between collections that show what of it is garbage */
+#define PROOF_MS     2000  /* that a master waits for what its workers say when the time is over */
+#define WORD_MS      10000 /* and a worker for the word of its master */
 
 /* How long the reload under way puts its code on probation: what was asked for, or what the one that is under way
  * has, or the option says. */
@@ -77,6 +79,9 @@ void ld_probation_begin(struct ld_host *host, struct ld_script *old) {
     probation->until = ld_alarm_deadline(host, seconds);
     probation->heap_look_at = 0;
     probation->from_copy = false;
+    probation->by_master =
+        host->service->worker > 0 && host->worker.is_asked && host->worker.was_told;
+    probation->is_over = false;
     host->script->on_probation = true;
     ld_sentry_note_probation(host->sentry, true);
     ld_waiters_move(&probation->waiters, &host->reload.waiters);
@@ -113,13 +118,16 @@ void ld_probation_pass(struct ld_host *host) {
     host->reload.ok++;
     forget(host);
     host->worker.told = SIZE_MAX; /* a worker tells its master what is in force now */
+    host->master.has_passed = true;
+    ld_alarm_wake_at(host, 0); /* its workers are told */
     ld_waiters_tell(&probation->waiters, answer);
 }
 
 /* Decide that the code has failed. */
 bool ld_probation_fail(struct ld_host *host, const char *why) {
     struct ld_probation *probation = &host->probation;
-    if (probation->phase != LD_PROBATION_ON || host->state != LD_HOST_RUNNING) {
+    if (probation->phase != LD_PROBATION_ON || host->state != LD_HOST_RUNNING ||
+        probation->is_over) {
         return probation->phase == LD_PROBATION_BACK;
     }
     probation->phase = LD_PROBATION_BACK;
@@ -246,6 +254,38 @@ static bool is_swollen(struct ld_host *host, struct ld_text *why) {
     return true;
 }
 
+/* Fail because another worker has, or pass because all have done well: the master says so. */
+void ld_probation_hear(struct ld_host *host, const char *why) {
+    if (why != NULL) {
+        host->probation.is_over = false;
+        ld_probation_fail(host, why);
+    } else if (host->probation.by_master) {
+        ld_probation_pass(host);
+    }
+}
+
+/* Let what has done well long enough pass, once all workers have; one that does not say so is not waited for for ever.
+ * While a reload is under way its end decides: what it would go back to is kept. */
+static void finish(struct ld_host *host) {
+    struct ld_probation *probation = &host->probation;
+    bool is_worker = probation->by_master && host->service->keeper >= 0;
+    uint64_t patience = is_worker ? WORD_MS : PROOF_MS;
+    bool is_awaited = is_worker || host->master.unproved_count > 0;
+    if (host->reload.phase != LD_RELOAD_NONE && !host->reload.is_trial) {
+        return;
+    }
+    if (is_worker && !probation->is_over) {
+        probation->is_over = true;
+        host->worker.has_proved = true;
+        ld_alarm_wake_at(host, 0);
+    }
+    if (is_awaited && uv_now(&host->loop) < probation->until + patience) {
+        ld_alarm_wake_at(host, probation->until + patience);
+    } else {
+        ld_probation_pass(host);
+    }
+}
+
 /* Check how the new code does. */
 void ld_probation_step(struct ld_host *host) {
     struct ld_probation *probation = &host->probation;
@@ -253,14 +293,14 @@ void ld_probation_step(struct ld_host *host) {
         return;
     }
     struct ld_text why = {0};
-    bool is_replaced = host->reload.phase != LD_RELOAD_NONE && !host->reload.is_trial;
-    if (was_stuck(host, &why) || has_erred(host, &why) || is_swollen(host, &why)) {
+    if (probation->is_over) {
+        finish(host);
+    } else if (was_stuck(host, &why) || has_erred(host, &why) || is_swollen(host, &why)) {
         ld_probation_fail(host, ld_text_string(&why));
     } else if (uv_now(&host->loop) < probation->until) {
         ld_alarm_wake_at(host, probation->until);
-    } else if (
-        !is_replaced) { /* else the end of the reload decides: what it would go back to is kept */
-        ld_probation_pass(host);
+    } else {
+        finish(host);
     }
     ld_text_fini(&why);
 }

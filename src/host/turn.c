@@ -184,6 +184,7 @@ static void follow_family(struct ld_host *host) {
         ld_probation_fail(host, ld_text_string(&host->master.unproved));
         ld_text_clear(&host->master.unproved);
     }
+    ld_master_step(host);
     if (host->master.wants_reload) {
         host->master.wants_reload = false;
         ld_reload_ask(host, NULL);

@@ -158,8 +158,10 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
         abandon(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UNPROVED) == 0) {
-        ld_probation_fail(host, packet->text);
+        ld_probation_hear(host, packet->text);
         ld_text_clear(&host->worker.unproved);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_PROVED) == 0) {
+        ld_probation_hear(host, NULL);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FILES) == 0) {
         ld_worker_start_ask_for_files(host->service); /* the socket is taken in this turn */
     } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {
@@ -213,6 +215,10 @@ bool ld_worker_orders_step(struct ld_host *host) {
         ld_worker_tell(host, 0, LD_WORKERS_WORD_UNPROVED, ld_text_string(&host->worker.unproved),
                        -1);
         ld_text_clear(&host->worker.unproved);
+    }
+    if (host->worker.has_proved) {
+        host->worker.has_proved = false;
+        ld_worker_tell(host, 0, LD_WORKERS_WORD_PROVED, "", -1);
     }
     resume(host);
     bool is_whole = host->was_ready && host->reload.phase == LD_RELOAD_NONE;

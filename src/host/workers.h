@@ -32,6 +32,10 @@
  * has, and all go back. */
 #define LD_WORKERS_WORD_UNPROVED "unproved"
 
+/* From the worker: its code has done well for as long as it is on probation, and waits for the word. From the master:
+ * that of all has, and has passed. */
+#define LD_WORKERS_WORD_PROVED "proved"
+
 /* From the worker: what it is made of now, as an image; and that the service is to be reloaded. */
 #define LD_WORKERS_WORD_MEMORY "memory"
 #define LD_WORKERS_WORD_RELOAD "reload"
@@ -74,6 +78,9 @@ int ld_master_in_force(const struct ld_host *host);
 void ld_master_begin(struct ld_host *host);
 void ld_master_commit(struct ld_host *host);
 void ld_master_abandon(struct ld_host *host);
+
+/* Have the workers of a master pass, if their code has, once in a turn. Does nothing for others. */
+void ld_master_step(struct ld_host *host);
 
 /* worker.c: for a worker. */
 
