@@ -602,7 +602,8 @@ void ld_upgrade_finish(struct ld_host *host, const struct ld_handover *handover)
     host->saving.due = 1; /* save what the script has now */
     char *was = ld_json_take_bytes(json_object_get(handover->root, "version"));
     ld_log(LD_LOG_INFO,
-           "upgraded: lunad %s, generation %u in %.1f ms (was lunad %s; nobody served for %.1f ms)",
+           "upgraded: lunad %s, generation %u in %.1f ms (was lunad %s; new clients waited for "
+           "%.1f ms)",
            ld_version_text, generation, ms, was != NULL ? was : "?", gap);
     tell(host, json_pack("{s:b, s:s, s:s, s:i, s:f, s:f}", "ok", 1, "version", ld_version_text,
                          "was", was != NULL ? was : "?", "generation", (int)generation, "ms", ms,
