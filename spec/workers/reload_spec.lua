@@ -79,6 +79,26 @@ describe("a reload of workers", function()
     assert.same({ 1, 1, 1, 1 }, generations("s", "s-1", "s-2", "s-3"))
   end)
 
+  it("tells workers that are there again what the others have sent while they were loading", function()
+    workers.start(box, 2, [[
+      lunad.on_message("hello", function(from) print("hello of " .. from) end)
+      lunad.broadcast("hello", lunad.worker)
+    ]])
+    for number = 1, 2 do
+      box:ok("reload", "--workers", "3", "s")
+      support.wait_for("the messages to worker 3", function()
+        local _, count = box:log("s"):gsub("s%-3: hello of", "")
+        return count == 2 * number
+      end)
+      box:ok("reload", "--workers", "2", "s")
+      support.wait_for("the end of worker 3", function()
+        local _, count = box:log("s"):gsub("worker 3 was stopped", "")
+        return count == number
+      end)
+    end
+    assert.is_nil(box:log("s"):find("are dropped", 1, true))
+  end)
+
   it("follows at once upon another one, though a worker has yet to commit that", function()
     workers.start(box, 2, "")
     local slow = [[

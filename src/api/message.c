@@ -291,6 +291,7 @@ bool ld_api_message_deliver(struct ld_script *script, const struct ld_mail_messa
 
 /* Send what the chunk has sent while it was loading. */
 static void take_over(struct ld_script *script) {
+    ld_mail_expect(script->setup->mail, (unsigned)script->messages.workers);
     size_t unsent = ld_mail_drafts_send(script->setup->mail_drafts, script);
     if (unsent > 0) {
         ld_log(LD_LOG_WARN, "%zu messages that the script sent while it was loading are dropped",

@@ -291,6 +291,14 @@ static int send_to_peer(struct peer *peer, const struct ld_mail_message *message
     return peer->is_gone ? -ESRCH : 0;
 }
 
+/* Note who is there. */
+void ld_mail_expect(struct ld_mail *mail, unsigned last) {
+    struct peer *peer;
+    LIST_FOREACH(peer, &mail->peers, link) {
+        peer->is_gone = peer->is_gone && peer->number > last;
+    }
+}
+
 /* Send a message. */
 int ld_mail_send(struct ld_mail *mail, unsigned to, const struct ld_mail_message *message) {
     struct peer *peer = NULL;

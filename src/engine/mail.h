@@ -62,6 +62,10 @@ void ld_mail_step(struct ld_mail *mail);
 /* Whether there is any of that. */
 bool ld_mail_has_own(const struct ld_mail *mail);
 
+/* Note that there are workers up to LAST. Those that were gone may be there again, though what the box says of it has not been
+ * read; until then messages for them wait. */
+void ld_mail_expect(struct ld_mail *mail, unsigned last);
+
 /* Send a message to worker TO, which may be the sender itself, without waiting: what there is no room for waits here. The bytes are copied.
  * 0 or a negative errno: -EAGAIN when too much waits, -EMSGSIZE, -ESRCH when the master has said that this worker is gone, -ENOMEM. */
 int ld_mail_send(struct ld_mail *mail, unsigned to, const struct ld_mail_message *message);
