@@ -121,22 +121,26 @@ static void add_state_file(json_t *report, const json_t *worker) {
     take_first(sum, more, "error");
 }
 
+/* Whether a list of listeners has an address. */
+static bool has_address(const json_t *list, const json_t *address) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(list, index, item) {
+        if (json_equal(json_object_get(item, "address"), address)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Add the addresses that a worker listens to and those before it do not: all share them. */
 static void add_listeners(json_t *report, const json_t *worker) {
     size_t index;
-    size_t known;
-    const json_t *item;
-    const json_t *other;
+    json_t *item;
     json_t *list = json_object_get(report, "listeners");
     json_array_foreach(json_object_get(worker, "listeners"), index, item) {
-        const json_t *address = json_object_get(item, "address");
-        json_array_foreach(list, known, other) {
-            if (json_equal(json_object_get(other, "address"), address)) {
-                break;
-            }
-        }
-        if (known == json_array_size(list)) {
-            json_array_append(list, (json_t *)item);
+        if (!has_address(list, json_object_get(item, "address"))) {
+            json_array_append(list, item);
         }
     }
     json_object_set_new(json_object_get(report, "totals"), "listeners",

@@ -293,9 +293,8 @@ void ld_probation_step(struct ld_host *host) {
         return;
     }
     struct ld_text why = {0};
-    if (probation->is_over) {
-        finish(host);
-    } else if (was_stuck(host, &why) || has_erred(host, &why) || is_swollen(host, &why)) {
+    if (!probation->is_over &&
+        (was_stuck(host, &why) || has_erred(host, &why) || is_swollen(host, &why))) {
         ld_probation_fail(host, ld_text_string(&why));
     } else if (uv_now(&host->loop) < probation->until) {
         ld_alarm_wake_at(host, probation->until);
