@@ -4,70 +4,13 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/queue.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "base/log.h"
-#include "base/text.h"
 #include "base/time.h"
+#include "engine/mail_state.h"
 #include "engine/turn.h"
-
-/* A message that waits to be sent. */
-struct letter {
-    STAILQ_ENTRY(letter) next;
-    bool to_all;
-    uint32_t topic;
-    uint32_t size; /* of the topic and the data */
-    uint32_t sent; /* of them */
-    char bytes[];
-};
-
-/* How much a message that waits counts: small ones need more memory than they have bytes. */
-#define COST(size) (sizeof(struct letter) + (size))
-
-STAILQ_HEAD(letters, letter);
-
-/* A worker that messages go to. */
-struct peer {
-    LIST_ENTRY(peer) link;
-    struct ld_mail *mail;
-    unsigned number;
-    bool is_gone;
-    uv_poll_t *room;        /* tells when its box has room; NULL: nothing knows of its box yet */
-    int box;                /* -1 likewise */
-    struct letters letters; /* what waits */
-    size_t bytes;           /* of that */
-    size_t count;
-};
-
-/* A worker a part of whose message has come. */
-struct partial {
-    LIST_ENTRY(partial) link;
-    unsigned from;
-    uint32_t pid;
-    uint32_t total;
-    struct ld_text bytes;
-};
-
-struct ld_mail {
-    uv_loop_t *loop;
-    unsigned self;
-    ld_mail_taker *taker;
-    void *arg;
-    bool is_held;
-    bool is_closed;
-    uv_poll_t *box; /* NULL: none */
-    int box_fd;
-    unsigned open_handles;
-    LIST_HEAD(, peer) peers;
-    LIST_HEAD(, partial) partials;
-    struct letters own; /* what the worker has sent to itself */
-    size_t own_bytes;
-    size_t own_count;
-    uint32_t pid;
-    struct ld_mail_counts counts;
-};
 
 /* Make an end. */
 struct ld_mail *ld_mail_new(uv_loop_t *loop, unsigned self, ld_mail_taker *taker, void *arg) {
@@ -115,16 +58,16 @@ static uv_poll_t *open_poll(struct ld_mail *mail, int fd, int *rc) {
 }
 
 /* Drop the message that a peer's letters begin with. */
-static void drop_first(struct peer *peer) {
-    struct letter *letter = STAILQ_FIRST(&peer->letters);
+static void drop_first(struct ld_mail_peer *peer) {
+    struct ld_letter *letter = STAILQ_FIRST(&peer->letters);
     STAILQ_REMOVE_HEAD(&peer->letters, next);
-    peer->bytes -= COST(letter->size);
+    peer->bytes -= LD_LETTER_COST(letter->size);
     peer->count--;
     free(letter);
 }
 
 /* Close a peer's box. */
-static void close_box(struct peer *peer) {
+static void close_box(struct ld_mail_peer *peer) {
     if (peer->room != NULL) {
         uv_close((uv_handle_t *)peer->room, on_closed);
         close(peer->box);
@@ -133,21 +76,27 @@ static void close_box(struct peer *peer) {
     }
 }
 
+/* Drop all that waits for a peer. */
+void ld_mail_peer_empty(struct ld_mail_peer *peer) {
+    while (!STAILQ_EMPTY(&peer->letters)) {
+        drop_first(peer);
+    }
+}
+
 /* Note that a worker is gone: what waits for it is dropped. */
-static void lose_peer(struct peer *peer) {
+static void lose_peer(struct ld_mail_peer *peer) {
     peer->is_gone = true;
     close_box(peer);
     if (peer->count > 0) {
         ld_log(LD_LOG_WARN, "messages: worker %u is gone, %zu for it are dropped", peer->number,
                peer->count);
     }
-    while (!STAILQ_EMPTY(&peer->letters)) {
-        drop_first(peer);
-    }
+    ld_mail_peer_empty(peer);
 }
 
 /* Send the parts of a message that its box has room for, from *SENT on; 0 when that was all, or a negative errno. */
-static int send_parts(const struct peer *peer, const struct ld_mail_packet *whole, uint32_t *sent) {
+static int send_parts(const struct ld_mail_peer *peer, const struct ld_mail_packet *whole,
+                      uint32_t *sent) {
     struct ld_mail_packet part = *whole;
     int rc = 0;
     while (rc == 0 && *sent < whole->total) {
@@ -167,9 +116,9 @@ static bool is_full(int rc) {
 }
 
 /* Send the message that a peer's letters begin with, or the rest of it; 0 or a negative errno. */
-static int send_first(struct peer *peer) {
+static int send_first(struct ld_mail_peer *peer) {
     const struct ld_mail *mail = peer->mail;
-    struct letter *letter = STAILQ_FIRST(&peer->letters);
+    struct ld_letter *letter = STAILQ_FIRST(&peer->letters);
     const struct ld_mail_packet whole = {.kind = LD_MAIL_PART,
                                          .from = mail->self,
                                          .pid = mail->pid,
@@ -182,7 +131,7 @@ static int send_first(struct peer *peer) {
 }
 
 /* Send what waits for a peer, as far as its box has room and for a moment; false if some is left. */
-static bool flush(struct peer *peer) {
+static bool flush(struct ld_mail_peer *peer) {
     uint64_t until = ld_time_coarse() + LD_TURN_NS;
     int rc = 0;
     while (rc == 0 && !STAILQ_EMPTY(&peer->letters)) {
@@ -199,8 +148,8 @@ static bool flush(struct peer *peer) {
 }
 
 /* The peer of a handle. */
-static struct peer *find_by_room(const struct ld_mail *mail, const uv_poll_t *room) {
-    struct peer *peer = LIST_FIRST(&mail->peers);
+static struct ld_mail_peer *find_by_room(const struct ld_mail *mail, const uv_poll_t *room) {
+    struct ld_mail_peer *peer = LIST_FIRST(&mail->peers);
     while (peer != NULL && peer->room != room) {
         peer = LIST_NEXT(peer, link);
     }
@@ -209,7 +158,7 @@ static struct peer *find_by_room(const struct ld_mail *mail, const uv_poll_t *ro
 
 /* Send what waits for a peer whose box has room again. */
 static void on_room(uv_poll_t *room, int status, int events) {
-    struct peer *peer = find_by_room(room->data, room);
+    struct ld_mail_peer *peer = find_by_room(room->data, room);
     (void)events;
     if (peer == NULL) {
         return;
@@ -222,15 +171,15 @@ static void on_room(uv_poll_t *room, int status, int events) {
 }
 
 /* Wait until a peer's box has room. */
-static void await_room(struct peer *peer) {
+static void await_room(struct ld_mail_peer *peer) {
     if (peer->room != NULL && !uv_is_active((uv_handle_t *)peer->room)) {
         uv_poll_start(peer->room, UV_WRITABLE, on_room);
     }
 }
 
-/* Find or make the peer of a number; NULL when memory ran out. */
-static struct peer *get_peer(struct ld_mail *mail, unsigned number) {
-    struct peer *peer = LIST_FIRST(&mail->peers);
+/* Find or make the peer of a number. */
+struct ld_mail_peer *ld_mail_get_peer(struct ld_mail *mail, unsigned number) {
+    struct ld_mail_peer *peer = LIST_FIRST(&mail->peers);
     while (peer != NULL && peer->number != number) {
         peer = LIST_NEXT(peer, link);
     }
@@ -244,14 +193,21 @@ static struct peer *get_peer(struct ld_mail *mail, unsigned number) {
     return peer;
 }
 
-/* Copy the topic and the rest of a message. */
-static struct letter *copy(const struct ld_mail_message *message) {
-    size_t size = message->topic_size + message->size;
-    struct letter *letter = malloc(sizeof *letter + size);
+/* Make a letter. */
+struct ld_letter *ld_mail_letter_new(bool to_all, uint32_t topic, uint32_t size) {
+    struct ld_letter *letter = malloc(sizeof *letter + size);
     if (letter != NULL) {
-        *letter = (struct letter){.to_all = message->to_all,
-                                  .topic = (uint32_t)message->topic_size,
-                                  .size = (uint32_t)size};
+        *letter = (struct ld_letter){.to_all = to_all, .topic = topic, .size = size};
+    }
+    return letter;
+}
+
+/* Copy the topic and the rest of a message. */
+static struct ld_letter *copy(const struct ld_mail_message *message) {
+    size_t size = message->topic_size + message->size;
+    struct ld_letter *letter =
+        ld_mail_letter_new(message->to_all, (uint32_t)message->topic_size, (uint32_t)size);
+    if (letter != NULL) {
         memcpy(letter->bytes, message->topic, message->topic_size);
         if (message->size > 0) {
             memcpy(letter->bytes + message->topic_size, message->data, message->size);
@@ -260,31 +216,41 @@ static struct letter *copy(const struct ld_mail_message *message) {
     return letter;
 }
 
+/* Put a letter at the end of what the worker has sent to itself. */
+void ld_mail_own_add(struct ld_mail *mail, struct ld_letter *letter) {
+    STAILQ_INSERT_TAIL(&mail->own, letter, next);
+    mail->own_bytes += LD_LETTER_COST(letter->size);
+    mail->own_count++;
+}
+
+/* Put a letter at the end of what waits for a peer. */
+void ld_mail_peer_add(struct ld_mail_peer *peer, struct ld_letter *letter) {
+    STAILQ_INSERT_TAIL(&peer->letters, letter, next);
+    peer->bytes += LD_LETTER_COST(letter->size);
+    peer->count++;
+}
+
 /* Keep a message of the worker to itself. */
 static int send_to_self(struct ld_mail *mail, const struct ld_mail_message *message) {
-    if (mail->own_bytes + COST(message->topic_size + message->size) > LD_MAIL_QUEUE_MAX) {
+    if (mail->own_bytes + LD_LETTER_COST(message->topic_size + message->size) > LD_MAIL_QUEUE_MAX) {
         return -EAGAIN;
     }
-    struct letter *letter = copy(message);
+    struct ld_letter *letter = copy(message);
     if (letter == NULL) {
         return -ENOMEM;
     }
-    STAILQ_INSERT_TAIL(&mail->own, letter, next);
-    mail->own_bytes += COST(letter->size);
-    mail->own_count++;
+    ld_mail_own_add(mail, letter);
     return 0;
 }
 
 /* Send a message to a peer: at once, or when there is room. */
-static int send_to_peer(struct peer *peer, const struct ld_mail_message *message) {
-    struct letter *letter = copy(message);
+static int send_to_peer(struct ld_mail_peer *peer, const struct ld_mail_message *message) {
+    struct ld_letter *letter = copy(message);
     if (letter == NULL) {
         return -ENOMEM;
     }
     bool waits = !STAILQ_EMPTY(&peer->letters);
-    STAILQ_INSERT_TAIL(&peer->letters, letter, next);
-    peer->bytes += COST(letter->size);
-    peer->count++;
+    ld_mail_peer_add(peer, letter);
     if (!waits && peer->box >= 0 && !flush(peer)) {
         await_room(peer);
     }
@@ -293,7 +259,7 @@ static int send_to_peer(struct peer *peer, const struct ld_mail_message *message
 
 /* Note who is there. */
 void ld_mail_expect(struct ld_mail *mail, unsigned last) {
-    struct peer *peer;
+    struct ld_mail_peer *peer;
     LIST_FOREACH(peer, &mail->peers, link) {
         peer->is_gone = peer->is_gone && peer->number > last;
     }
@@ -301,16 +267,20 @@ void ld_mail_expect(struct ld_mail *mail, unsigned last) {
 
 /* Send a message. */
 int ld_mail_send(struct ld_mail *mail, unsigned to, const struct ld_mail_message *message) {
-    struct peer *peer = NULL;
+    struct ld_mail_peer *peer = NULL;
     int rc = message->size > LD_MAIL_DATA_MAX ? -EMSGSIZE : 0;
-    if (rc == 0 && to == mail->self) {
+    if (rc == 0 && mail->is_beside && to != mail->self &&
+        message->topic_size + message->size > LD_MAIL_PART_MAX) {
+        rc = -ESHUTDOWN; /* its parts would meet those of the other process */
+    } else if (rc == 0 && to == mail->self && !mail->is_beside) {
         rc = send_to_self(mail, message);
-    } else if (rc == 0 && (peer = get_peer(mail, to)) == NULL) {
+    } else if (rc == 0 && (peer = ld_mail_get_peer(mail, to)) == NULL) {
         rc = -ENOMEM;
     } else if (rc == 0 && peer->is_gone) {
         rc = -ESRCH;
     } else if (rc == 0) {
-        bool fits = peer->bytes + COST(message->topic_size + message->size) <= LD_MAIL_QUEUE_MAX;
+        bool fits =
+            peer->bytes + LD_LETTER_COST(message->topic_size + message->size) <= LD_MAIL_QUEUE_MAX;
         rc = fits ? send_to_peer(peer, message) : -EAGAIN;
     }
     mail->counts.sent += rc == 0;
@@ -332,35 +302,39 @@ static struct ld_mail_message split(const char *bytes, size_t size, uint32_t top
 }
 
 /* Forget a message of which only a part has come. */
-static void drop_partial(struct partial *partial) {
+void ld_mail_partial_drop(struct ld_mail_partial *partial) {
     LIST_REMOVE(partial, link);
     ld_text_fini(&partial->bytes);
     free(partial);
 }
 
 /* What has come so far of a message that a packet continues; NULL if that is nothing. */
-static struct partial *find_partial(struct ld_mail *mail, const struct ld_mail_packet *packet) {
-    struct partial *partial = LIST_FIRST(&mail->partials);
-    while (partial != NULL && partial->from != packet->from) {
+static struct ld_mail_partial *find_partial(struct ld_mail *mail,
+                                            const struct ld_mail_packet *packet) {
+    struct ld_mail_partial *partial = LIST_FIRST(&mail->partials);
+    while (partial != NULL &&
+           (partial->from != packet->from ||
+            (packet->from == mail->self && partial->pid != packet->pid))) { /* of another side */
         partial = LIST_NEXT(partial, link);
     }
     bool goes_on = partial != NULL && partial->pid == packet->pid &&
                    partial->total == packet->total && partial->bytes.size == packet->offset;
     if (partial != NULL && !goes_on) { /* its sender has ended, and another one begins */
         mail->counts.lost++;
-        drop_partial(partial);
+        ld_mail_partial_drop(partial);
         partial = NULL;
     }
     return partial;
 }
 
-/* Begin to collect a message; NULL when memory ran out. */
-static struct partial *begin_partial(struct ld_mail *mail, const struct ld_mail_packet *packet) {
-    struct partial *partial = calloc(1, sizeof *partial);
+/* Begin to collect a message. */
+struct ld_mail_partial *ld_mail_partial_new(struct ld_mail *mail, unsigned from, uint32_t pid,
+                                            uint32_t total) {
+    struct ld_mail_partial *partial = calloc(1, sizeof *partial);
     if (partial != NULL) {
-        partial->from = packet->from;
-        partial->pid = packet->pid;
-        partial->total = packet->total;
+        partial->from = from;
+        partial->pid = pid;
+        partial->total = total;
         LIST_INSERT_HEAD(&mail->partials, partial, link);
     }
     return partial;
@@ -369,10 +343,10 @@ static struct partial *begin_partial(struct ld_mail *mail, const struct ld_mail_
 /* Add a part to what has come, and pass the message on when it is whole. One whose beginning another
  * process has read, which has died, is lost. */
 static void take_part(struct ld_mail *mail, const struct ld_mail_packet *packet) {
-    struct partial *partial = find_partial(mail, packet);
+    struct ld_mail_partial *partial = find_partial(mail, packet);
     bool is_last = packet->offset + packet->size == packet->total;
     if (partial == NULL && packet->offset == 0) {
-        partial = begin_partial(mail, packet);
+        partial = ld_mail_partial_new(mail, packet->from, packet->pid, packet->total);
     }
     if (partial == NULL) {
         mail->counts.lost += is_last;
@@ -380,7 +354,8 @@ static void take_part(struct ld_mail *mail, const struct ld_mail_packet *packet)
     }
     ld_text_add(&partial->bytes, packet->bytes, packet->size);
     if (partial->bytes.failed) {
-        drop_partial(partial); /* the parts to come find nothing, and the last one counts it */
+        ld_mail_partial_drop(
+            partial); /* the parts to come find nothing, and the last one counts it */
     } else if (is_last) {
         struct ld_mail_message message =
             split(partial->bytes.data, partial->bytes.size, packet->topic);
@@ -393,31 +368,53 @@ static void take_part(struct ld_mail *mail, const struct ld_mail_packet *packet)
     }
 }
 
-/* Take the box of a peer in the place of the one that is known. */
-static void meet_peer(struct ld_mail *mail, const struct ld_mail_packet *packet) {
-    struct peer *peer = packet->from != mail->self ? get_peer(mail, packet->from) : NULL;
-    int rc = 0;
-    uv_poll_t *room = peer != NULL ? open_poll(mail, packet->fd, &rc) : NULL;
+/* Have a peer's box be a descriptor, in the place of the one before. */
+int ld_mail_peer_open(struct ld_mail_peer *peer, int fd) {
+    int rc;
+    uv_poll_t *room = open_poll(peer->mail, fd, &rc);
     if (room == NULL) {
-        close(packet->fd);
-        if (packet->from != mail->self) {
-            ld_log(LD_LOG_ERROR, "messages: the box of worker %u cannot be used: %s", packet->from,
-                   strerror(rc < 0 ? -rc : ENOMEM));
-        }
-        return;
+        close(fd);
+        return rc;
     }
     close_box(peer);
     peer->is_gone = false;
     peer->room = room;
-    peer->box = packet->fd;
-    if (!flush(peer)) {
+    peer->box = fd;
+    return 0;
+}
+
+/* Take the box of a peer in the place of the one that is known. */
+static void meet_peer(struct ld_mail *mail, const struct ld_mail_packet *packet) {
+    if (packet->from == mail->self) {
+        close(packet->fd);
+        return;
+    }
+    struct ld_mail_peer *peer = ld_mail_get_peer(mail, packet->from);
+    if (peer == NULL) {
+        close(packet->fd);
+    }
+    int rc = peer != NULL ? ld_mail_peer_open(peer, packet->fd) : -ENOMEM;
+    if (rc < 0) {
+        ld_log(LD_LOG_ERROR, "messages: the box of worker %u cannot be used: %s", packet->from,
+               strerror(-rc));
+    } else if (!flush(peer)) {
         await_room(peer);
+    }
+}
+
+/* Send what waits for all. */
+void ld_mail_flush_all(struct ld_mail *mail) {
+    struct ld_mail_peer *peer;
+    LIST_FOREACH(peer, &mail->peers, link) {
+        if (peer->box >= 0 && !flush(peer)) {
+            await_room(peer);
+        }
     }
 }
 
 /* Note that a peer is gone. */
 static void part_with(struct ld_mail *mail, unsigned number) {
-    struct peer *peer = get_peer(mail, number);
+    struct ld_mail_peer *peer = ld_mail_get_peer(mail, number);
     if (peer != NULL) {
         lose_peer(peer);
     }
@@ -456,13 +453,13 @@ static void close_own_box(struct ld_mail *mail) {
     }
 }
 
-/* Receive a packet; false if there is nothing more to be had now. */
-static bool receive(struct ld_mail *mail) {
+/* Receive a packet; 1, -EAGAIN if there is nothing more to be had now, or something else if there never is again. */
+static int receive(struct ld_mail *mail, int box) {
     struct ld_mail_packet packet;
-    int rc = ld_mail_packet_receive(mail->box_fd, &packet);
+    int rc = ld_mail_packet_receive(box, &packet);
     if (rc == 1) {
         take_packet(mail, &packet);
-        return true;
+        return 1;
     }
     if (rc == -EMFILE) {
         ld_log(
@@ -473,12 +470,85 @@ static bool receive(struct ld_mail *mail) {
     } else if (rc == -EPROTO) {
         mail->counts.lost++;
     } else {
-        if (rc != -EAGAIN) { /* the end, or an error that reading again would not cure */
-            close_own_box(mail);
-        }
-        return false;
+        return rc; /* the end, or an error that reading again would not cure, or nothing */
     }
-    return true;
+    return 1;
+}
+
+/* Stop reading from the box of a process beside this one, which has ended: what it has not sent whole is lost. */
+static void close_side(struct ld_mail *mail, struct ld_mail_side *side) {
+    struct ld_mail_partial *next;
+    LIST_REMOVE(side, link);
+    uv_close((uv_handle_t *)side->poll, on_closed);
+    close(side->fd);
+    free(side);
+    for (struct ld_mail_partial *at = LIST_FIRST(&mail->partials);
+         at != NULL && LIST_EMPTY(&mail->sides); at = next) {
+        next = LIST_NEXT(at, link);
+        if (at->from == mail->self) {
+            mail->counts.lost++;
+            ld_mail_partial_drop(at);
+        }
+    }
+}
+
+/* Read such a box for a moment. */
+static void on_side(uv_poll_t *poll, int status, int events) {
+    struct ld_mail *mail = poll->data;
+    uint64_t until = ld_time_coarse() + LD_TURN_NS;
+    struct ld_mail_side *side = LIST_FIRST(&mail->sides);
+    (void)events;
+    while (side->poll != poll) {
+        side = LIST_NEXT(side, link);
+    }
+    int rc = status < 0 ? status : 1;
+    while (!mail->is_held && rc == 1 && ld_time_coarse() < until) {
+        rc = receive(mail, side->fd);
+    }
+    if (rc != 1 && rc != -EAGAIN) {
+        close_side(mail, side);
+    } else if (mail->is_held) {
+        uv_poll_stop(poll);
+    }
+}
+
+/* Read from one more box. */
+int ld_mail_side_open(struct ld_mail *mail, int fd) {
+    struct ld_mail_side *side = calloc(1, sizeof *side);
+    int rc = -ENOMEM;
+    if (side != NULL) {
+        side->poll = open_poll(mail, fd, &rc);
+    }
+    if (rc < 0) {
+        close(fd);
+        free(side);
+        return rc;
+    }
+    side->fd = fd;
+    LIST_INSERT_HEAD(&mail->sides, side, link);
+    return mail->is_held ? 0 : uv_poll_start(side->poll, UV_READABLE, on_side);
+}
+
+/* Stop reading from all boxes. */
+void ld_mail_close_boxes(struct ld_mail *mail) {
+    struct ld_mail_side *side;
+    close_own_box(mail);
+    while ((side = LIST_FIRST(&mail->sides)) != NULL) {
+        close_side(mail, side);
+    }
+}
+
+/* Read such boxes, or do not. */
+static void hold_sides(const struct ld_mail *mail) {
+    const struct ld_mail_side *side;
+    LIST_FOREACH(side, &mail->sides, link) {
+        bool polls = uv_is_active((const uv_handle_t *)side->poll);
+        if (mail->is_held && polls) {
+            uv_poll_stop(side->poll);
+        } else if (!mail->is_held && !polls) {
+            uv_poll_start(side->poll, UV_READABLE, on_side);
+        }
+    }
 }
 
 /* Read the box for a moment. */
@@ -490,7 +560,12 @@ static void on_box(uv_poll_t *box, int status, int events) {
         close_own_box(mail);
         return;
     }
-    while (!mail->is_held && mail->box == box && receive(mail) && ld_time_coarse() < until) {
+    int rc = 1;
+    while (!mail->is_held && rc == 1 && ld_time_coarse() < until) {
+        rc = receive(mail, mail->box_fd);
+    }
+    if (rc != 1 && rc != -EAGAIN) {
+        close_own_box(mail);
     }
     if (mail->is_held && mail->box != NULL) {
         uv_poll_stop(box);
@@ -520,12 +595,13 @@ void ld_mail_hold(struct ld_mail *mail, bool is_held) {
     } else if (is_held && polls) {
         uv_poll_stop(mail->box);
     }
+    hold_sides(mail);
 }
 
 /* Pass on what the worker has sent to itself. */
 void ld_mail_step(struct ld_mail *mail) {
     uint64_t until = 0;
-    struct letter *letter;
+    struct ld_letter *letter;
     while (!mail->is_held && (letter = STAILQ_FIRST(&mail->own)) != NULL) {
         uint64_t now = ld_time_coarse();
         until = until == 0 ? now + LD_TURN_NS : until;
@@ -535,7 +611,7 @@ void ld_mail_step(struct ld_mail *mail) {
         struct ld_mail_message message = split(letter->bytes, letter->size, letter->topic);
         message.from = mail->self;
         STAILQ_REMOVE_HEAD(&mail->own, next);
-        mail->own_bytes -= COST(letter->size);
+        mail->own_bytes -= LD_LETTER_COST(letter->size);
         mail->own_count--;
         pass(mail, &message);
         free(letter);
@@ -550,7 +626,7 @@ bool ld_mail_has_own(const struct ld_mail *mail) {
 /* What has happened. */
 struct ld_mail_counts ld_mail_count(const struct ld_mail *mail) {
     struct ld_mail_counts counts = mail->counts;
-    const struct peer *peer;
+    const struct ld_mail_peer *peer;
     counts.waiting = mail->own_count;
     LIST_FOREACH(peer, &mail->peers, link) {
         counts.waiting += peer->count;
@@ -559,15 +635,13 @@ struct ld_mail_counts ld_mail_count(const struct ld_mail *mail) {
 }
 
 /* Free a peer; how many messages it did not get. */
-static size_t free_peer(struct peer *peer) {
+static size_t free_peer(struct ld_mail_peer *peer) {
     if (peer->box >= 0) {
         flush(peer);
     }
     size_t unsent = peer->count;
     close_box(peer);
-    while (!STAILQ_EMPTY(&peer->letters)) {
-        drop_first(peer);
-    }
+    ld_mail_peer_empty(peer);
     LIST_REMOVE(peer, link);
     free(peer);
     return unsent;
@@ -575,18 +649,18 @@ static size_t free_peer(struct peer *peer) {
 
 /* Close an end. */
 void ld_mail_close(struct ld_mail *mail, size_t *unsent) {
-    struct letter *letter;
-    struct peer *next_peer;
-    struct partial *next_partial;
+    struct ld_letter *letter;
+    struct ld_mail_peer *next_peer;
+    struct ld_mail_partial *next_partial;
     *unsent = 0;
-    close_own_box(mail);
-    for (struct peer *at = LIST_FIRST(&mail->peers); at != NULL; at = next_peer) {
+    ld_mail_close_boxes(mail);
+    for (struct ld_mail_peer *at = LIST_FIRST(&mail->peers); at != NULL; at = next_peer) {
         next_peer = LIST_NEXT(at, link);
         *unsent += free_peer(at);
     }
-    for (struct partial *at = LIST_FIRST(&mail->partials); at != NULL; at = next_partial) {
+    for (struct ld_mail_partial *at = LIST_FIRST(&mail->partials); at != NULL; at = next_partial) {
         next_partial = LIST_NEXT(at, link);
-        drop_partial(at);
+        ld_mail_partial_drop(at);
     }
     while ((letter = STAILQ_FIRST(&mail->own)) != NULL) {
         STAILQ_REMOVE_HEAD(&mail->own, next);
@@ -598,9 +672,13 @@ void ld_mail_close(struct ld_mail *mail, size_t *unsent) {
 
 /* Give everything up. */
 void ld_mail_give_up(const struct ld_mail *mail, int blank) {
-    const struct peer *peer;
+    const struct ld_mail_peer *peer;
+    const struct ld_mail_side *side;
     if (mail->box_fd >= 0) {
         dup3(blank, mail->box_fd, O_CLOEXEC);
+    }
+    LIST_FOREACH(side, &mail->sides, link) {
+        dup3(blank, side->fd, O_CLOEXEC);
     }
     LIST_FOREACH(peer, &mail->peers, link) {
         if (peer->box >= 0) {

@@ -59,25 +59,29 @@ static void close_box(struct box *box) {
     close(box->ends[1]);
 }
 
-/* Make the box of a worker; NULL with a negative errno in *RC. */
-static struct box *open_box(struct ld_mailboxes *boxes, int *rc) {
+/* Make the box of a worker of its two ends, which are closed if that fails; NULL with a negative errno in *RC. */
+static struct box *make_box(struct ld_mailboxes *boxes, const int ends[2], int *rc) {
     struct box *box = calloc(1, sizeof *box);
-    *rc = box == NULL ? -ENOMEM : ld_mail_packet_open(box->ends);
+    *rc = box == NULL ? -ENOMEM : uv_poll_init(boxes->loop, &box->room, ends[1]);
     if (*rc < 0) {
+        close(ends[0]);
+        close(ends[1]);
         free(box);
         return NULL;
     }
     box->boxes = boxes;
-    *rc = uv_poll_init(boxes->loop, &box->room, box->ends[1]);
-    if (*rc < 0) {
-        close(box->ends[0]);
-        close(box->ends[1]);
-        free(box);
-        return NULL;
-    }
+    box->ends[0] = ends[0];
+    box->ends[1] = ends[1];
     uv_unref((uv_handle_t *)&box->room);
     boxes->open_handles++;
     return box;
+}
+
+/* Make a box; likewise. */
+static struct box *open_box(struct ld_mailboxes *boxes, int *rc) {
+    int ends[2];
+    *rc = ld_mail_packet_open(ends);
+    return *rc < 0 ? NULL : make_box(boxes, ends, rc);
 }
 
 /* Put the news about worker ABOUT into a box; false if there is no room. What the box cannot take for
@@ -152,6 +156,52 @@ int ld_mailboxes_hand_out(struct ld_mailboxes *boxes, unsigned number) {
     }
     tell(box);
     return box->ends[0];
+}
+
+/* Describe a box. */
+bool ld_mailboxes_describe(const struct ld_mailboxes *boxes, unsigned number, int ends[2]) {
+    const struct box *box = number <= LD_MAIL_WORKERS_MAX ? boxes->box[number] : NULL;
+    for (int i = 0; box != NULL && i < 2; i++) {
+        ends[i] = box->ends[i];
+    }
+    return box != NULL;
+}
+
+/* What is to be told about a worker. */
+unsigned ld_mailboxes_news(const struct ld_mailboxes *boxes, unsigned number, unsigned about) {
+    return boxes->box[number]->news[about];
+}
+
+/* Take a box over. */
+int ld_mailboxes_restore(struct ld_mailboxes *boxes, unsigned number, const int ends[2]) {
+    int rc = -EINVAL;
+    if (number < 1 || number > LD_MAIL_WORKERS_MAX || boxes->box[number] != NULL || ends[0] < 0 ||
+        ends[1] < 0) {
+        for (int i = 0; i < 2; i++) {
+            if (ends[i] >= 0) {
+                close(ends[i]);
+            }
+        }
+        return rc;
+    }
+    boxes->box[number] = make_box(boxes, ends, &rc);
+    return rc;
+}
+
+/* Note what is to be told. */
+void ld_mailboxes_owe(struct ld_mailboxes *boxes, unsigned number, unsigned about, unsigned news) {
+    if (about >= 1 && about <= LD_MAIL_WORKERS_MAX && news <= NEWS_GONE) {
+        boxes->box[number]->news[about] = (unsigned char)news;
+    }
+}
+
+/* Tell it. */
+void ld_mailboxes_resume(struct ld_mailboxes *boxes) {
+    for (unsigned number = 1; number <= LD_MAIL_WORKERS_MAX; number++) {
+        if (boxes->box[number] != NULL) {
+            tell(boxes->box[number]);
+        }
+    }
 }
 
 /* Close the box of a worker. */

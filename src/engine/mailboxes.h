@@ -3,6 +3,7 @@
 #ifndef LD_ENGINE_MAILBOXES_H
 #define LD_ENGINE_MAILBOXES_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 struct ld_mailboxes;
@@ -17,6 +18,16 @@ void ld_mailboxes_close(struct ld_mailboxes *boxes);
  * where the others' boxes are. Its own box, which is made if it has none, and then the others are told; the set owns it, and the
  * process reads a duplicate. Or a negative errno. */
 int ld_mailboxes_hand_out(struct ld_mailboxes *boxes, unsigned number);
+
+/* For a program that goes on in this process: the ends of the box of a worker, to read and to write, and what is to be told
+ * to it about another one, in numbers of this file's own (0: nothing). False if it has none. */
+bool ld_mailboxes_describe(const struct ld_mailboxes *boxes, unsigned number, int ends[2]);
+unsigned ld_mailboxes_news(const struct ld_mailboxes *boxes, unsigned number, unsigned about);
+
+/* Take such a box over; the ends in any case. 0 or a negative errno. News go into it from ld_mailboxes_resume on. */
+int ld_mailboxes_restore(struct ld_mailboxes *boxes, unsigned number, const int ends[2]);
+void ld_mailboxes_owe(struct ld_mailboxes *boxes, unsigned number, unsigned about, unsigned news);
+void ld_mailboxes_resume(struct ld_mailboxes *boxes);
 
 /* No process follows that of a worker: close its box, with what is in it, and tell the others. Does nothing if it
  * has none. */
