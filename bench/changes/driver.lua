@@ -115,11 +115,12 @@ local function longest_silence(address, is_over)
   return most / 1e9
 end
 
--- Upgrades to another build and back. The silence is that of a client that connects again and again.
-function modes.upgrades()
+-- Upgrades of a service started with OPTIONS to another build and back. The silence is that of a client that
+-- connects again and again.
+local function upgrade(options)
   local programs = { [0] = daemon.lunad, daemon.lunad .. "-next" }
   local times, gaps, calm = {}, {}, {}
-  local asked, failed = under_load("", "", function(server, address)
+  local asked, failed = under_load("", options, function(server, address)
     for i = 1, count do
       local until_then = uv.hrtime() + 5e7
       calm[i] = longest_silence(address, function() return uv.hrtime() > until_then end)
@@ -137,6 +138,15 @@ function modes.upgrades()
   measure.report { asked = asked, failed = failed, time = statistics.median(times),
     gap = statistics.median(gaps), gap_most = math.max(table.unpack(gaps)), calm = statistics.median(calm),
     calm_most = math.max(table.unpack(calm)) }
+end
+
+function modes.upgrades()
+  upgrade ""
+end
+
+-- The same of a master and two workers.
+modes["worker-upgrades"] = function()
+  upgrade "--workers 2"
 end
 
 modes[what]()

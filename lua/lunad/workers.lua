@@ -248,6 +248,8 @@ local function on_worker(worker, word, text, number)
     handle_uncommitted(slot, text)
   elseif word == "gone" and slot.is_prepared and not core.is_service() then
     give_up_prepared(slot, "it has ended")
+  elseif word == "kill" then
+    slot.child:kill("KILL")
   elseif word == "gone" and slot.state == "ready" then
     resolve(slot, "answer", false, "it has ended")
   end
@@ -402,7 +404,9 @@ local function continue()
     end
   end
   local failed, why
-  if core.is_rollback() then -- each goes back by itself
+  if core.takes_over then -- what they are made of is in force
+    core.log.debug("the workers go on")
+  elseif core.is_rollback() then -- each goes back by itself
     core.log.debug("the workers go back to the code before")
   elseif #up > 0 then
     failed, why = first_then_all(up, prepare)

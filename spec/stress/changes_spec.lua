@@ -66,6 +66,15 @@ describe("a service that changes under load", function()
     end)
   end)
 
+  it("fails no request when two workers and their master are upgraded, there and back", function()
+    local load = begin("--workers", "2")
+    local programs = { [0] = support.binary, support.binary .. "-next" }
+    change(load, "upgrades of two workers", stress.size(4, 100), function(i)
+      local result = box:run({ "upgrade", "s" }, { program = programs[i % 2] })
+      assert.equal(0, result.code, result.err)
+    end)
+  end)
+
   it("fails no request when it is upgraded, there and back", function()
     local load = begin()
     local pid = box:status("s").pid

@@ -250,14 +250,28 @@ describe("lunad upgrade", function()
     assert.equal("the daemon is stopping", waiting:answer().error)
   end)
 
-  it("hands on no state that cannot be, and refuses workers", function()
+  it("goes on with the code in force while the disk has undone code, and awaits no probation", function()
+    box:serve('print("good", lunad.generation)', "--stop-timeout", "1")
+    box:write("s.lua", support.BEAT .. "lunad.after(0.01, function() error 'bad' end)")
+    assert.equal(1, box:lunad("reload", "--probation", "30", "s").code)
+    for generation = 4, 5 do
+      assert.equal(0, upgrade(generation == 4 and NEXT or support.binary).code)
+      box:wait_log("s", "s: good\t" .. generation)
+    end
+    box:write("s.lua", support.BEAT .. "print 'mended'")
+    local reload = box:spawn { "reload", "--probation", "2", "s" }
+    box:wait_log("s", "mended")
+    assert.matches("the code is on probation: ask again when that is over", upgrade(NEXT).err)
+    box:await(reload, "the verdict", reload.is_over)
+    assert.equal(0, upgrade(NEXT).code)
+  end)
+
+  it("hands on no state that cannot be", function()
     box:serve 'lunad.on_reload(function() return { f = print } end)'
     local result = upgrade(NEXT)
     assert.equal(1, result.code)
     assert.matches("its state cannot be handed on: state.f is a function", result.err)
     assert.same({ 1, "running" }, { box:status("s").generation, box:status("s").state })
-    box:start("--workers", "2", box:idle "w")
-    assert.matches("a service with workers cannot go on as another program", upgrade(NEXT, "w").err)
   end)
 
   local as_root = support.is_root and it or pending

@@ -265,6 +265,8 @@ static int set_up(lua_State *L) {
         luaL_setfuncs(L, own, 0);
         lua_pushboolean(L, 1);
         lua_setfield(L, -2, "is_master");
+        lua_pushboolean(L, setup->takes_over);
+        lua_setfield(L, -2, "takes_over");
         lua_pushinteger(L, setup->workers_now);
         lua_setfield(L, -2, "workers_now");
         lua_pushinteger(L, ld_workers_most(setup->channels));

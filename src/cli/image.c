@@ -64,7 +64,7 @@ static int take_over(int paper, const char *back) {
         ld_way_back_go(ld_text_string(&handover.why));
         ld_say_error("%s", ld_text_string(&handover.why));
     } else {
-        ld_way_back_wait(handover.options.start_timeout + SLACK_SECONDS);
+        ld_way_back_wait(service.options->start_timeout + SLACK_SECONDS);
         status = ld_launch_take_over(&service, ld_host_run);
     }
     ld_service_fini(&service);

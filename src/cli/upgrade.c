@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/crew.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
@@ -16,12 +17,12 @@
 #define SLACK_SECONDS   10.0
 
 /* Compute how long an upgrade may take: the trial, the old code, and the new code, each within the
- * --start-timeout of the record. */
+ * --start-timeout of the record. That of a master is as long as those of a worker together. */
 static double upgrade_seconds(const struct ld_target *target) {
     struct ld_record record;
     double seconds = DEFAULT_SECONDS;
     if (ld_record_load(&record, target->dir->fd, target->name) == 0) {
-        seconds = 3 * record.start_timeout + SLACK_SECONDS;
+        seconds = (3 + ld_crew_count(target)) * record.start_timeout + SLACK_SECONDS;
         ld_record_fini(&record);
     }
     return seconds;

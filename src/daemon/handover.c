@@ -14,7 +14,7 @@
 #include "base/version.h"
 #include "posix/notify.h"
 
-static const char *const part_names[] = {"state", "kept", "code"};
+static const char *const part_names[] = {"state", "kept", "code", "mail"};
 
 /* Note what is wrong, if nothing was before. */
 static void blame(struct ld_handover *handover, const char *key, const char *what) {
@@ -125,7 +125,7 @@ json_t *ld_handover_leave_fd(struct ld_handover *handover, int fd) {
 }
 
 /* Make a list of strings. */
-static json_t *to_strings(char *const *strings) {
+json_t *ld_handover_strings(char *const *strings) {
     json_t *array = json_array();
     for (char *const *at = strings; at != NULL && *at != NULL; at++) {
         json_array_append_new(array, ld_json_bytes(*at));
@@ -133,8 +133,8 @@ static json_t *to_strings(char *const *strings) {
     return array;
 }
 
-/* Read a list of strings. The list and its strings are to be freed; NULL if it cannot be read. */
-static char **read_strings(struct ld_handover *handover, const json_t *object, const char *key) {
+/* Read a list of strings. */
+char **ld_handover_list(struct ld_handover *handover, const json_t *object, const char *key) {
     const json_t *array = ld_handover_array(handover, object, key);
     const json_t *item;
     size_t i;
@@ -154,7 +154,7 @@ static char **read_strings(struct ld_handover *handover, const json_t *object, c
 }
 
 /* Free a list of strings. */
-static void free_strings(char **list) {
+void ld_handover_free(char **list) {
     for (char **at = list; at != NULL && *at != NULL; at++) {
         free(*at);
     }
@@ -172,6 +172,11 @@ static const struct member {
 #define MEMBER(key, kind, field)                                                                   \
     { key, kind, offsetof(struct ld_service, field) }
     MEMBER("daemon", BOOL, daemon),
+    MEMBER("is_bare", BOOL, is_bare),
+    MEMBER("worker", INT, worker),
+    MEMBER("workers", INT, workers),
+    MEMBER("master", STRING, master),
+    MEMBER("is_dropped", BOOL, is_dropped),
     MEMBER("has_terminal", BOOL, has_terminal),
     MEMBER("needs_reader", BOOL, needs_reader),
     MEMBER("ignores_hup", BOOL, ignores_hup),
@@ -257,15 +262,15 @@ static void read_member(struct ld_handover *handover, const struct member *membe
 }
 
 /* Write which file of a Unix socket is ours to remove; null: none. */
-static json_t *write_file(const struct ld_socket_file *file) {
+json_t *ld_handover_leave_file(const struct ld_socket_file *file) {
     return file->noted ? json_pack("{s:I, s:I}", "device", (json_int_t)file->device, "inode",
                                    (json_int_t)file->inode)
                        : json_null();
 }
 
 /* Note the file at ADDRESS again, if it is the one that VALUE says. */
-static void read_file(struct ld_handover *handover, const json_t *value, const char *address,
-                      struct ld_service *service, struct ld_socket_file *file) {
+void ld_handover_file(struct ld_handover *handover, const json_t *value, const char *address,
+                      const struct ld_user *user, struct ld_socket_file *file) {
     struct ld_address parsed;
     *file = (struct ld_socket_file){.noted = false};
     if (!json_is_object(value)) {
@@ -274,7 +279,7 @@ static void read_file(struct ld_handover *handover, const json_t *value, const c
     dev_t device = (dev_t)ld_handover_int(handover, value, "device");
     ino_t inode = (ino_t)ld_handover_int(handover, value, "inode");
     if (address != NULL && ld_address_parse(address, &parsed) &&
-        ld_socket_file_note(file, &parsed, ld_service_lesser(service)) &&
+        ld_socket_file_note(file, &parsed, user) &&
         (file->device != device || file->inode != inode)) {
         ld_socket_file_forget(file);
     }
@@ -285,10 +290,11 @@ static json_t *write_sockets(struct ld_handover *handover, const struct ld_servi
     json_t *list = json_array();
     for (size_t i = 0; i < service->socket_count; i++) {
         const struct ld_service_socket *at = &service->sockets[i];
-        json_array_append_new(
-            list, json_pack("{s:o, s:o, s:o, s:o}", "name", ld_json_bytes(at->name), "address",
-                            ld_json_bytes(at->address), "fd",
-                            ld_handover_leave_fd(handover, at->fd), "file", write_file(&at->file)));
+        json_array_append_new(list, json_pack("{s:o, s:o, s:i, s:o, s:o}", "name",
+                                              ld_json_bytes(at->name), "address",
+                                              ld_json_bytes(at->address), "worker", at->worker,
+                                              "fd", ld_handover_leave_fd(handover, at->fd), "file",
+                                              ld_handover_leave_file(&at->file)));
     }
     return list;
 }
@@ -311,8 +317,10 @@ static void read_sockets(struct ld_handover *handover, struct ld_service *servic
         char *address = ld_handover_string(handover, item, "address");
         struct ld_service_socket socket = {.name = ld_handover_string(handover, item, "name"),
                                            .address = find_address(service->options, address),
+                                           .worker = (int)ld_handover_int(handover, item, "worker"),
                                            .fd = (int)ld_handover_int(handover, item, "fd")};
-        read_file(handover, json_object_get(item, "file"), address, service, &socket.file);
+        ld_handover_file(handover, json_object_get(item, "file"), address,
+                         ld_service_lesser(service), &socket.file);
         free(address);
         if ((socket.name == NULL && socket.address == NULL) ||
             !ld_service_add_socket(service, &socket)) {
@@ -354,6 +362,8 @@ int ld_handover_begin(struct ld_handover *handover, const struct ld_service *ser
         const void *field = (const char *)service + members[i].offset;
         json_object_set_new(root, members[i].key, write_member(handover, members[i].kind, field));
     }
+    json_object_set_new(root, "is_master", json_boolean(service->is_master));
+    json_object_set_new(root, "worker_words", ld_handover_strings(service->worker_words));
     json_object_set_new(root, "sink", json_integer(service->sink));
     json_object_set_new(root, "log_number", json_integer(service->log_fd));
     json_object_set_new(root, "log_fd", ld_handover_leave_fd(handover, ld_log_fd()));
@@ -361,13 +371,13 @@ int ld_handover_begin(struct ld_handover *handover, const struct ld_service *ser
     json_object_set_new(root, "dumpable", json_boolean(prctl(PR_GET_DUMPABLE, 0, 0, 0, 0) == 1));
     json_object_set_new(root, "text", ld_handover_bytes(&service->text));
     json_object_set_new(root, "text_title", ld_json_bytes(service->text_title));
-    json_object_set_new(root, "words", to_strings(service->words));
-    json_object_set_new(root, "environment", to_strings(service->environment));
+    json_object_set_new(root, "words", ld_handover_strings(service->words));
+    json_object_set_new(root, "environment", ld_handover_strings(service->environment));
     json_object_set_new(root, "groups", write_groups(&service->user));
     json_object_set_new(root, "restart_message", ld_handover_bytes(&service->restarts.message));
     json_object_set_new(root, "restart_reported", json_boolean(service->restarts.report != NULL));
     json_object_set_new(root, "pidfile_name", ld_json_bytes(service->pidfile.name));
-    json_object_set_new(root, "socket_file", write_file(&service->socket_file));
+    json_object_set_new(root, "socket_file", ld_handover_leave_file(&service->socket_file));
     json_object_set_new(root, "sockets", write_sockets(handover, service));
     json_object_set_new(root, "record",
                         service->record != NULL ? json_incref(service->record) : json_null());
@@ -474,11 +484,13 @@ bool ld_handover_read(struct ld_handover *handover, int fd, const char *back) {
 }
 
 /* Parse the options that the service was started with. */
-static bool read_options(struct ld_handover *handover, bool daemon) {
+static bool read_options(struct ld_handover *handover) {
+    bool is_worker = ld_handover_int(handover, handover->root, "worker") > 0;
+    bool has_chunk = is_worker || !ld_handover_bool(handover, handover->root, "daemon");
     unsigned groups =
-        LD_OPTIONS_SERVICE | LD_OPTIONS_CONFIG | (daemon ? LD_OPTIONS_ALL : LD_OPTIONS_CHUNK);
+        LD_OPTIONS_SERVICE | LD_OPTIONS_CONFIG | (has_chunk ? LD_OPTIONS_CHUNK : LD_OPTIONS_ALL);
     struct ld_text why = {0};
-    handover->words = read_strings(handover, handover->root, "words");
+    handover->words = ld_handover_list(handover, handover->root, "words");
     bool has_verb =
         handover->words != NULL && handover->words[0] != NULL && handover->words[1] != NULL;
     if (has_verb && ld_options_parse(&handover->options, groups, handover->words + 1, &why) < 0) {
@@ -510,7 +522,11 @@ static void read_rest(struct ld_handover *handover, struct ld_service *service) 
     service->pidfile.dir = service->run_fd;
     service->sink = (enum ld_log_sink)ld_handover_int(handover, root, "sink");
     service->log_fd = (int)ld_handover_int(handover, root, "log_number");
-    service->environment = read_strings(handover, root, "environment");
+    service->environment = ld_handover_list(handover, root, "environment");
+    if (service
+            ->is_master) { /* which are the same in every version: by them it knows its workers */
+        service->worker_words = ld_handover_list(handover, root, "worker_words");
+    }
     service->record = json_is_object(record) ? json_incref(record) : NULL;
     ld_handover_text(handover, root, "text", &service->text);
     ld_handover_text(handover, root, "restart_message", &service->restarts.message);
@@ -522,8 +538,8 @@ static void read_rest(struct ld_handover *handover, struct ld_service *service) 
     struct ld_text address = {0};
     ld_text_format(&address, "unix:%s/%s.sock", service->run_dir != NULL ? service->run_dir : "",
                    service->name != NULL ? service->name : "");
-    read_file(handover, json_object_get(root, "socket_file"), ld_text_string(&address), service,
-              &service->socket_file);
+    ld_handover_file(handover, json_object_get(root, "socket_file"), ld_text_string(&address),
+                     ld_service_lesser(service), &service->socket_file);
     ld_text_fini(&address);
 }
 
@@ -544,13 +560,16 @@ bool ld_handover_read_service(struct ld_handover *handover, struct ld_service *s
                                    .workers = 1,
                                    .notify_fd = -1,
                                    .handover = handover};
-    if (!read_options(handover, ld_handover_bool(handover, handover->root, "daemon"))) {
+    if (!read_options(handover)) {
         return false;
     }
     for (size_t i = 0; i < LD_COUNT(members); i++) {
         read_member(handover, &members[i], (char *)service + members[i].offset);
     }
     service->words = handover->words;
+    if (ld_handover_bool(handover, handover->root, "is_master")) {
+        ld_service_make_master(service);
+    }
     read_rest(handover, service);
     if (service->name == NULL || (service->script == NULL && service->text_title == NULL)) {
         blame(handover, "name", "missing");
@@ -627,6 +646,6 @@ void ld_handover_fini(struct ld_handover *handover) {
     if (handover->words != NULL) {
         ld_options_fini(&handover->options);
     }
-    free_strings(handover->words);
+    ld_handover_free(handover->words);
     handover->words = NULL;
 }

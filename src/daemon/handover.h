@@ -26,7 +26,8 @@
 enum ld_handover_part {
     LD_HANDOVER_STATE, /* of on_reload, packed */
     LD_HANDOVER_KEPT,  /* of lunad.keep, packed */
-    LD_HANDOVER_CODE,  /* the memory of the generation */
+    LD_HANDOVER_CODE,  /* the memory of the generation, or of the one that is to follow it */
+    LD_HANDOVER_MAIL,  /* what was sent to other workers or has come (engine/mail_relic.h) */
     LD_HANDOVER_PARTS,
 };
 
@@ -70,6 +71,18 @@ char *ld_handover_string(struct ld_handover *handover, const json_t *object, con
 int ld_handover_fd(struct ld_handover *handover, const json_t *object, const char *key);
 const json_t *ld_handover_array(struct ld_handover *handover, const json_t *object,
                                 const char *key);
+
+/* Write which file of a Unix socket is ours to remove, a new reference; note it again in FILE, if it is still the one
+ * at ADDRESS. The path is judged for USER (NULL: no user). */
+json_t *ld_handover_leave_file(const struct ld_socket_file *file);
+void ld_handover_file(struct ld_handover *handover, const json_t *value, const char *address,
+                      const struct ld_user *user, struct ld_socket_file *file);
+
+/* Write a list of strings, a new reference; read one, which is to be freed with its strings, by ld_handover_free. NULL:
+ * it cannot be read, which is noted. */
+json_t *ld_handover_strings(char *const *strings);
+char **ld_handover_list(struct ld_handover *handover, const json_t *object, const char *key);
+void ld_handover_free(char **list);
 
 /* The same of any bytes, which ld_handover_bytes makes a new reference of; added to OUT. */
 void ld_handover_text(struct ld_handover *handover, const json_t *object, const char *key,

@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include "base/grow.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "daemon/hold_files.h"
+#include "posix/paths.h"
 
 /* The files of one worker, as those of a service of that name. */
 struct ld_hold_worker {
@@ -195,4 +197,67 @@ bool ld_hold_worker_restore(struct ld_service *service) {
         any |= restore(service->held[i]);
     }
     return any;
+}
+
+/* Write what is held for a worker. */
+static json_t *write_held(struct ld_handover *handover, const struct ld_hold_worker *held) {
+    const struct ld_service *files = &held->files;
+    return json_pack("{s:i, s:i, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "worker", held->worker, "pid",
+                     (int)held->pid, "waits", held->waits, "pidfile_name",
+                     ld_json_bytes(files->pidfile.name), "pidfile_fd",
+                     ld_handover_leave_fd(handover, files->pidfile.fd), "claim",
+                     ld_handover_leave_fd(handover, files->claim), "listener",
+                     ld_handover_leave_fd(handover, files->listener), "socket_file",
+                     ld_handover_leave_file(&files->socket_file), "record",
+                     files->record != NULL ? json_incref(files->record) : json_null());
+}
+
+/* Leave what is held. */
+json_t *ld_hold_worker_leave(struct ld_handover *handover, const struct ld_service *service) {
+    json_t *list = json_array();
+    for (size_t i = 0; i < service->held_count; i++) {
+        json_array_append_new(list, write_held(handover, service->held[i]));
+    }
+    return list;
+}
+
+/* Read what was held for a worker. */
+static void read_held(struct ld_handover *handover, const json_t *item, struct ld_hold_worker *held,
+                      const struct ld_user *user) {
+    struct ld_service *files = &held->files;
+    json_t *record = json_object_get(item, "record");
+    char *name = ld_handover_string(handover, item, "pidfile_name");
+    struct ld_text address = {0};
+    held->pid = (pid_t)ld_handover_int(handover, item, "pid");
+    held->waits = ld_handover_bool(handover, item, "waits");
+    files->pidfile.dir = files->run_fd;
+    files->pidfile.fd = ld_handover_fd(handover, item, "pidfile_fd");
+    snprintf(files->pidfile.name, sizeof files->pidfile.name, "%s", name != NULL ? name : "");
+    files->claim = ld_handover_fd(handover, item, "claim");
+    files->listener = ld_handover_fd(handover, item, "listener");
+    files->record = json_is_object(record) ? json_incref(record) : NULL;
+    ld_text_format(&address, "unix:%s/%s" LD_PATHS_SOCKET, files->run_dir, files->name);
+    ld_handover_file(handover, json_object_get(item, "socket_file"), ld_text_string(&address), user,
+                     &files->socket_file);
+    ld_text_fini(&address);
+    free(name);
+}
+
+/* Hold again what was held. */
+int ld_hold_worker_take_over(struct ld_handover *handover, const json_t *list,
+                             struct ld_service *service) {
+    const json_t *item;
+    size_t i;
+    json_array_foreach(list, i, item) {
+        int worker = (int)ld_handover_int(handover, item, "worker");
+        struct ld_hold_worker *held =
+            worker >= 1 && worker <= LD_WORKERS_MAX && find(service, worker) == NULL
+                ? add(service, worker)
+                : NULL;
+        if (held == NULL) {
+            return -EINVAL;
+        }
+        read_held(handover, item, held, ld_service_lesser(service));
+    }
+    return 0;
 }

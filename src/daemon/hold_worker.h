@@ -4,6 +4,7 @@
 #ifndef LD_DAEMON_HOLD_WORKER_H
 #define LD_DAEMON_HOLD_WORKER_H
 
+#include "daemon/handover.h"
 #include "daemon/service.h"
 
 /* Take those of all workers that there are to be. 0, or the exit status to take, with the reason in WHY. */
@@ -32,5 +33,10 @@ void ld_hold_worker_release(struct ld_service *service);
 
 /* In a host below the keeper that holds the files: close what was inherited of them. */
 void ld_hold_worker_forget(struct ld_service *service);
+
+/* Leave all of them to another program, a new reference; hold again what was left in LIST: 0 or a negative errno. */
+json_t *ld_hold_worker_leave(struct ld_handover *handover, const struct ld_service *service);
+int ld_hold_worker_take_over(struct ld_handover *handover, const json_t *list,
+                             struct ld_service *service);
 
 #endif

@@ -300,22 +300,9 @@ static int find_paths(struct ld_service *service, struct ld_text *why) {
     return failed ? no_path("--path or --cpath", why) : 0;
 }
 
-/* Make this the service of a master, if there are workers: what the options say about the script is for them, and
- * the master gives them the time to do it. */
-static int find_workers(struct ld_service *service, struct ld_text *why) {
+/* Make this the service of a master: it gives the workers the time to do what the options say. */
+void ld_service_make_master(struct ld_service *service) {
     struct ld_options *own = &service->master_options;
-    char last[LD_NAME_MAX + 16];
-    service->workers = service->options->workers > 0 ? service->options->workers : 1;
-    service->is_master = service->workers > 1 && !service->is_bare && service->spec == NULL;
-    if (!service->is_master) {
-        return 0;
-    }
-    snprintf(last, sizeof last, "%s-%d", service->name, service->workers);
-    if (strlen(last) > LD_NAME_MAX) {
-        ld_text_format(why, "the name \"%s\" is too long for that of a worker: give one by --name",
-                       last);
-        return 2;
-    }
     *own = *service->options;
     own->wait_ready = true;
     own->watch = false;
@@ -328,6 +315,23 @@ static int find_workers(struct ld_service *service, struct ld_text *why) {
         4 * own->start_timeout + MASTER_S; /* to give a state and to load, the first one alone */
     own->stop_timeout += MASTER_S;
     service->options = own;
+    service->is_master = true;
+}
+
+/* Make this the service of a master, if there are workers. */
+static int find_workers(struct ld_service *service, struct ld_text *why) {
+    char last[LD_NAME_MAX + 16];
+    service->workers = service->options->workers > 0 ? service->options->workers : 1;
+    if (service->workers == 1 || service->is_bare || service->spec != NULL) {
+        return 0;
+    }
+    snprintf(last, sizeof last, "%s-%d", service->name, service->workers);
+    if (strlen(last) > LD_NAME_MAX) {
+        ld_text_format(why, "the name \"%s\" is too long for that of a worker: give one by --name",
+                       last);
+        return 2;
+    }
+    ld_service_make_master(service);
     return 0;
 }
 

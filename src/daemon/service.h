@@ -121,6 +121,9 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                     int operand, struct ld_text *why);
 void ld_service_fini(struct ld_service *service);
 
+/* Make this the service of a master: what the options say about the script is for its workers. */
+void ld_service_make_master(struct ld_service *service);
+
 /* A step towards a running service: 0, or the exit status to take, with the reason in WHY. */
 typedef int ld_service_step(struct ld_service *service, struct ld_text *why);
 

@@ -167,6 +167,49 @@ int ld_shares_inherit(struct ld_shares *shares, int worker, int fd, const char *
     return 0;
 }
 
+/* Describe a socket. */
+bool ld_shares_describe(const struct ld_shares *shares, size_t index,
+                        struct ld_share_facts *facts) {
+    const struct share *at = TAILQ_FIRST(&shares->list);
+    for (; at != NULL && index > 0; index--) {
+        at = TAILQ_NEXT(at, link);
+    }
+    if (at != NULL) {
+        *facts = (struct ld_share_facts){.address = at->text,
+                                         .worker = at->worker,
+                                         .fd = at->fd,
+                                         .stays = at->stays,
+                                         .listens = at->listens,
+                                         .rank = at->rank,
+                                         .file = &at->file,
+                                         .use = at->use};
+    }
+    return at != NULL;
+}
+
+/* Add a socket again. */
+int ld_shares_restore(struct ld_shares *shares, const struct ld_share_facts *facts) {
+    struct ld_address parsed;
+    bool is_sound = facts->fd >= 0 && facts->worker <= shares->most &&
+                    ld_address_parse(facts->address, &parsed);
+    struct share *share = is_sound ? add(shares, facts->fd, facts->address, &parsed) : NULL;
+    if (share == NULL) {
+        if (facts->fd >= 0) {
+            close(facts->fd);
+        }
+        return is_sound ? -ENOMEM : -EINVAL;
+    }
+    share->worker = facts->worker;
+    share->stays = facts->stays;
+    share->listens = facts->listens;
+    share->rank = facts->rank;
+    share->file = *facts->file;
+    for (int worker = 1; worker <= shares->most; worker++) {
+        share->use[worker] = facts->use[worker] <= IN_USE ? facts->use[worker] : IN_USE;
+    }
+    return 0;
+}
+
 /* Check that no other process has an address: with SO_REUSEPORT another service of this user could share it
  * unnoticed. 0 or a negative errno. */
 static int probe(const struct ld_address *address) {

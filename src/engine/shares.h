@@ -25,6 +25,24 @@ int ld_shares_inherit(struct ld_shares *shares, int worker, int fd, const char *
 int ld_shares_ask(struct ld_shares *shares, int worker, const char *address,
                   const struct ld_listen_options *options);
 
+/* A socket of the set, for a program that goes on in this process: all of it belongs to the set. Its index is its
+ * place, which counts. USE has for each worker, from 0 to the most, what it has to do with it, in numbers of this
+ * file's own. False beyond the last. */
+struct ld_share_facts {
+    const char *address;
+    int worker;
+    int fd;
+    bool stays;
+    bool listens;
+    unsigned rank;
+    const struct ld_socket_file *file;
+    const unsigned char *use;
+};
+bool ld_shares_describe(const struct ld_shares *shares, size_t index, struct ld_share_facts *facts);
+
+/* Add such a socket again. The descriptor is taken over in any case, the file if it succeeds. 0 or a negative errno. */
+int ld_shares_restore(struct ld_shares *shares, const struct ld_share_facts *facts);
+
 /* A worker uses ADDRESS no longer; or nothing, and it has none. */
 void ld_shares_drop(struct ld_shares *shares, int worker, const char *address);
 void ld_shares_drop_all(struct ld_shares *shares, int worker);

@@ -87,6 +87,12 @@ void ld_workers_note_end(struct ld_workers *workers, int worker, const char *how
     end->time = (double)ld_time_real() / LD_TIME_SECOND;
 }
 
+/* Note what was noted in an earlier program. */
+void ld_workers_restore_end(struct ld_workers *workers, int worker,
+                            const struct ld_workers_end *end) {
+    workers->ends[worker] = *end;
+}
+
 /* Find what is noted. */
 const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker) {
     return &workers->ends[worker];
@@ -131,8 +137,8 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     }
 }
 
-/* Begin to listen to the end of a pair that is ours; 0 or a negative errno, and then it is closed. */
-static int listen_to(struct ld_workers *workers, int worker, int fd) {
+/* Take the end of a pair that is ours; 0 or a negative errno, and then it is closed. */
+static int take_end(struct ld_workers *workers, int worker, int fd) {
     struct channel *channel = calloc(1, sizeof *channel);
     int rc = channel != NULL ? uv_poll_init(workers->loop, &channel->poll, fd) : -ENOMEM;
     if (rc < 0) {
@@ -144,7 +150,36 @@ static int listen_to(struct ld_workers *workers, int worker, int fd) {
     channel->worker = worker;
     channel->fd = fd;
     workers->channels[worker] = channel;
-    return uv_poll_start(&channel->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+/* Take over an end that another program in this process had. */
+int ld_workers_adopt(struct ld_workers *workers, int worker, int fd, bool is_serving) {
+    if (worker < 1 || worker > workers->most || workers->channels[worker] != NULL) {
+        close(fd);
+        return -EINVAL;
+    }
+    int rc = take_end(workers, worker, fd);
+    if (rc == 0) {
+        workers->channels[worker]->is_serving = is_serving;
+    }
+    return rc;
+}
+
+/* Listen to all. */
+void ld_workers_resume(struct ld_workers *workers) {
+    for (int worker = 1; worker <= workers->most; worker++) {
+        struct channel *channel = workers->channels[worker];
+        if (channel != NULL && !uv_is_active((uv_handle_t *)&channel->poll)) {
+            uv_poll_start(&channel->poll, UV_READABLE, on_readable);
+        }
+    }
+}
+
+/* The end that is ours. */
+int ld_workers_fd(const struct ld_workers *workers, int worker) {
+    const struct channel *channel = find(workers, worker);
+    return channel != NULL ? channel->fd : -1;
 }
 
 /* Make the channel of a worker. */
@@ -157,7 +192,10 @@ int ld_workers_connect(struct ld_workers *workers, int worker) {
     if (rc < 0) {
         return rc;
     }
-    rc = listen_to(workers, worker, ends[0]);
+    rc = take_end(workers, worker, ends[0]);
+    if (rc == 0) {
+        rc = uv_poll_start(&workers->channels[worker]->poll, UV_READABLE, on_readable);
+    }
     if (rc < 0) {
         ld_workers_disconnect(workers, worker);
         close(ends[1]);

@@ -33,6 +33,12 @@ void ld_workers_close(struct ld_workers *workers);
  * -EISCONN if it has one. */
 int ld_workers_connect(struct ld_workers *workers, int worker);
 
+/* For a program that goes on in this process: the end of a channel that is ours, or -1. And the other way round: take
+ * such an end over, FD in any case; it is not listened to before ld_workers_resume. 0 or a negative errno. */
+int ld_workers_fd(const struct ld_workers *workers, int worker);
+int ld_workers_adopt(struct ld_workers *workers, int worker, int fd, bool is_serving);
+void ld_workers_resume(struct ld_workers *workers);
+
 /* Whether a worker has a channel. */
 bool ld_workers_is_connected(const struct ld_workers *workers, int worker);
 
@@ -68,6 +74,8 @@ struct ld_workers_end {
 
 /* Note such an end; what is noted of a worker: valid until its next end, and nothing once it is forgotten. */
 void ld_workers_note_end(struct ld_workers *workers, int worker, const char *how, double seconds);
+void ld_workers_restore_end(struct ld_workers *workers, int worker,
+                            const struct ld_workers_end *end);
 const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker);
 
 /* How many workers there can be. */

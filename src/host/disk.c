@@ -88,6 +88,12 @@ static const char *look(struct ld_disk *disk, size_t index) {
     return is_other ? file->absolute : NULL;
 }
 
+/* Whether the disk has code that was undone. */
+bool ld_disk_is_undone(const struct ld_host *host) {
+    return host->code != 0 || (host->script->recall != NULL && !host->upgrade.is_back) ||
+           (host->service->is_master && host->master.inherited >= 0);
+}
+
 /* Find a file that differs. */
 const char *ld_disk_differs(struct ld_host *host) {
     struct ld_disk *disk = &host->disk;

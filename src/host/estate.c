@@ -1,5 +1,6 @@
 /* What the host leaves to the next program in this process, and how that takes it over: the counters, the control
  * socket with its clients, the listening sockets, the children, the signals that have arrived. */
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -13,8 +14,10 @@
 #include "daemon/way_back.h"
 #include "engine/child_relic.h"
 #include "engine/crash.h"
+#include "engine/mail_relic.h"
 #include "engine/signals.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/family.h"
 #include "posix/fds.h"
 #include "script/memory_image.h"
@@ -186,6 +189,26 @@ static json_t *write_history(const struct ld_host *host) {
                      (json_int_t)host->tally.count);
 }
 
+/* Leave a descriptor of the end for messages. */
+static int leave_mail_fd(void *arg, int fd) {
+    json_decref(ld_handover_leave_fd(arg, fd));
+    return fd;
+}
+
+/* Write the messages that wait in this process. */
+static void write_mail(const struct ld_host *host, struct ld_handover *handover) {
+    ld_mail_relic_write(host->mailing.mail, &handover->parts[LD_HANDOVER_MAIL], leave_mail_fd,
+                        handover);
+    handover->has[LD_HANDOVER_MAIL] = true;
+}
+
+/* Write the code, for the way back, and for the next program if it is not to take that of the disk. */
+static void write_code(const struct ld_host *host, struct ld_handover *handover) {
+    struct ld_text *code = &handover->parts[LD_HANDOVER_CODE];
+    handover->has[LD_HANDOVER_CODE] =
+        host->script->memory != NULL && ld_memory_image_write(host->script->memory, code) == 0;
+}
+
 /* Write what the host leaves. */
 void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     const struct ld_script *script = host->script;
@@ -211,9 +234,14 @@ void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     struct ld_signals_set signals = ld_signals_take();
     set(handover, "from_user", json_integer((json_int_t)signals.from_user));
     set(handover, "from_kernel", json_integer((json_int_t)signals.from_kernel));
-    handover->has[LD_HANDOVER_CODE] =
-        script->memory != NULL &&
-        ld_memory_image_write(script->memory, &handover->parts[LD_HANDOVER_CODE]) == 0;
+    bool keeps_code = host->service->worker == 0 && ld_disk_is_undone(host);
+    set(handover, "code_of", json_integer(host->code));
+    set(handover, "order", json_integer((json_int_t)host->upgrade.order));
+    set(handover, "code_fd", ld_handover_leave_fd(handover, host->upgrade.code));
+    set(handover, "keeps_code", json_boolean(keeps_code));
+    set(handover, "workers_of_master", ld_master_leave(host, handover));
+    write_mail(host, handover);
+    write_code(host, handover);
 }
 
 /* Give back the signals that were taken. */
@@ -349,6 +377,32 @@ static void restore_history(struct ld_host *host, struct ld_handover *handover) 
     host->seen_errors = host->tally.count;
 }
 
+/* Make a copy of a descriptor that the end for messages has left. */
+static int take_mail_fd(void *arg, int fd) {
+    (void)arg;
+    return fcntl(fd, F_DUPFD_CLOEXEC, 3);
+}
+
+/* Take the messages over that waited in this process. */
+static void restore_mail(struct ld_host *host, struct ld_handover *handover) {
+    const struct ld_text *mail = &handover->parts[LD_HANDOVER_MAIL];
+    int rc = handover->has[LD_HANDOVER_MAIL]
+                 ? ld_mail_relic_read(host->mailing.mail, ld_text_string(mail), mail->size,
+                                      take_mail_fd, NULL)
+                 : 0;
+    if (rc < 0) {
+        ld_text_format(&handover->why, "the messages that wait: %s", strerror(-rc));
+    }
+}
+
+/* Take the workers over. */
+static void restore_workers(struct ld_host *host, struct ld_handover *handover) {
+    int rc = ld_master_take_over(host, handover);
+    if (rc < 0) {
+        ld_text_format(&handover->why, "the workers: %s", strerror(-rc));
+    }
+}
+
 /* Take over what is needed before the script is loaded. */
 int ld_estate_restore(struct ld_host *host) {
     struct ld_handover *handover = host->service->handover;
@@ -374,7 +428,16 @@ int ld_estate_restore(struct ld_host *host) {
     host->upgrade.frozen = (uint64_t)ld_handover_int(handover, root, "frozen_at");
     host->upgrade.frozen_real = ld_handover_int(handover, root, "frozen_real");
     host->reload.asked = ld_handover_bool(handover, root, "reload_asked");
+    host->upgrade.order = (unsigned long)ld_handover_int(handover, root, "order");
+    host->upgrade.is_back =
+        handover->back != NULL && !json_is_true(json_object_get(root, "keeps_code"));
+    if (handover->back != NULL || json_is_true(json_object_get(root, "keeps_code")) ||
+        ld_handover_int(handover, root, "code_fd") >= 0) {
+        host->code = (unsigned)ld_handover_int(handover, root, "code_of");
+    }
     host->was_ready = true;
+    restore_mail(host, handover);
+    restore_workers(host, handover);
     give_signals(root);
     return ld_text_is_empty(&handover->why) ? 0 : -1;
 }
@@ -461,6 +524,8 @@ void ld_estate_settle(struct ld_host *host) {
         end_leftovers(handover);
     }
     ld_child_relic_settle(host->children);
+    ld_mail_relic_start(host->mailing.mail);
+    ld_master_settle(host);
     ld_control_listen(host->control, ld_handover_fd(handover, root, "control_fd"));
     json_array_foreach(json_object_get(root, "clients"), i, item) {
         restore_client(host, handover, item);

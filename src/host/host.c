@@ -68,6 +68,7 @@ static void fill_setup(struct ld_host *host) {
         .from_disk = &host->master.from_disk,
         .prepare = host->master.prepare,
         .is_rollback = &host->reload.is_rollback,
+        .takes_over = service->handover != NULL,
         .unproved = &host->master.unproved,
         .worker_words = service->worker_words,
         .loop = &host->loop,
@@ -437,8 +438,8 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
                            .why = why,
                            .started = uv_hrtime(),
                            .log_watch.fd = -1,
-                           .upgrade.program = -1,
-                           .master.inherited = -1,
+                           .upgrade = {.program = -1, .code = -1, .beside = -1},
+                           .master = {.inherited = -1, .crew.program = -1},
                            .reload = {.probation = -1, .later_probation = -1}};
     TAILQ_INIT(&host.evals);
     host.tally.script = service->script;

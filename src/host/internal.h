@@ -9,10 +9,12 @@
  *     retired, reload   generations that were replaced; the swap
  *     recycling, watching when the service reloads itself
  *     mailing           messages between workers
+ *     crew, master      the workers: during an upgrade, and otherwise
  *     metrics, evals    what clients get to count; chunks that they run in the service
  *     profiling         where its time goes, and
  *     heap_copy         what its heap holds, for clients
- *     estate            what is left to another program in this process
+ *     master_estate     what is left to another program in this process: of the workers,
+ *     estate            and of all else
  *     stop              the end of the service
  *     watchman          the thread that watches the loop
  *     remnant, upgrade  what goes on beside that program; becoming it
@@ -202,6 +204,9 @@ enum ld_upgrade_phase {
     LD_UPGRADE_NONE,
     LD_UPGRADE_ASKED,  /* it has not begun */
     LD_UPGRADE_TRIAL,  /* the other program says whether it could take over */
+    LD_UPGRADE_HELD,   /* a worker: it could, and waits for the word of the master */
+    LD_UPGRADE_CREW,   /* a master: its workers become the program, one after the other */
+    LD_UPGRADE_UNDO,   /* a master: those that did so become the old one again, and it is refused */
     LD_UPGRADE_QUIET,  /* what cannot be handed on is waited for, for a moment */
     LD_UPGRADE_ASKING, /* the generation is asked for its state */
 };
@@ -222,10 +227,34 @@ struct ld_upgrade {
     struct ld_handover *handover; /* what is being written */
     struct ld_text why;           /* not empty: it is refused */
     struct ld_waiter *waiters;
-    uint64_t started;    /* uv_hrtime */
-    uint64_t frozen;     /* uv_hrtime: since then nobody serves */
+    unsigned long order; /* a worker: the number of the request of its master; 0: none */
+    int code;            /* a worker: an image of what it is to be made of there; -1: the disk */
+    bool is_back;        /* the code is from memory only because an upgrade has failed */
+    int beside;       /* the box that the process beside the program sends messages to; -1: none */
+    uint64_t started; /* uv_hrtime */
+    uint64_t frozen;  /* uv_hrtime: since then nobody serves */
     int64_t frozen_real; /* ld_time_real */
     uint64_t deadline;   /* uv_now */
+};
+
+enum ld_crew_phase {
+    LD_CREW_NONE,
+    LD_CREW_TRIAL, /* each worker tries the program */
+    LD_CREW_GO,    /* each becomes it */
+    LD_CREW_BACK,  /* those that did become the old one again */
+};
+
+/* The workers of a master during its upgrade; see crew.c. */
+struct ld_crew {
+    enum ld_crew_phase phase;
+    int at;  /* the worker that was asked; 0: none */
+    bool go; /* it was asked to become the program, not only to try it */
+    enum { LD_CREW_SILENT, LD_CREW_YES, LD_CREW_NO } answer;
+    struct ld_text said;  /* why not */
+    unsigned long number; /* of the request */
+    uint64_t deadline;    /* uv_now */
+    unsigned asked;       /* how often one was */
+    int program;          /* what they become again; -1: not open */
 };
 
 /* The chunks that clients run; see evals.c. */
@@ -310,7 +339,8 @@ struct ld_host {
         bool has_passed;    /* the code of all, and they are to be told */
         struct ld_text unproved; /* not empty: why the code of a worker has failed its probation */
         struct ld_text warnings; /* of workers that are ready, for the starting process */
-        char prepare[48];        /* what workers are told when they are to prepare */
+        struct ld_crew crew;
+        char prepare[48]; /* what workers are told when they are to prepare */
         int wanted; /* how many workers there are to be after the next reload; 0: as many as now */
     } master;
     struct {
@@ -357,6 +387,9 @@ uint64_t ld_alarm_deadline(struct ld_host *host, double seconds);
 
 /* The path of a file whose text on disk is not what the service is made of, or NULL. Valid until the next call. */
 const char *ld_disk_differs(struct ld_host *host);
+
+/* Whether the disk has code that was undone: the service is made from memory, and so is what follows it unasked. */
+bool ld_disk_is_undone(const struct ld_host *host);
 
 void ld_disk_close(struct ld_host *host);
 
@@ -642,6 +675,13 @@ void ld_remnant_begin(struct ld_host *host, int go, pid_t parent);
 void ld_remnant_step(struct ld_host *host);
 
 /* upgrade.c */
+
+/* In a worker, as its master says: by the request NUMBER try PROGRAM, which is taken over, and hold it; by another one
+ * become it; or forget it. The code is that of the disk, or of the image that came before. */
+void ld_upgrade_hold(struct ld_host *host, unsigned long number, int program);
+void ld_upgrade_take_code(struct ld_host *host, int image);
+void ld_upgrade_go(struct ld_host *host, unsigned long number);
+void ld_upgrade_drop(struct ld_host *host);
 
 /* Become the program of a REQUEST; as ld_evals_ask. */
 json_t *ld_upgrade_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request);

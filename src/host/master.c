@@ -20,21 +20,6 @@
 #include "host/workers.h"
 #include "posix/inherit.h"
 
-/* What is known of a worker. */
-struct ld_master_worker {
-    int memory;       /* an image of what it is made of; -1: not known yet */
-    int next;         /* the same of what it holds; -1: it holds nothing */
-    bool is_unproved; /* its code is on probation, and has yet to do well until the end of that */
-};
-
-/* Replace a descriptor that is kept. */
-static void keep(int *kept, int fd) {
-    if (*kept >= 0) {
-        close(*kept);
-    }
-    *kept = fd;
-}
-
 /* Note whether the code of a worker has yet to prove itself. */
 static void note_unproved(struct ld_host *host, int worker, bool is_unproved) {
     struct ld_master_worker *known = &host->master.workers[worker];
@@ -157,9 +142,9 @@ static void tell_chunks(struct ld_host *host, const struct ld_api_workers_event 
 static void take_memory(struct ld_host *host, int worker, struct ld_packet *packet) {
     struct ld_master_worker *known = &host->master.workers[worker];
     if (strcmp(packet->word, LD_WORKERS_WORD_MEMORY) == 0 && packet->fd >= 0) {
-        keep(&known->memory, packet->fd);
+        ld_crew_keep(ld_crew_is_ahead(host, worker) ? &known->next : &known->memory, packet->fd);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_PREPARED) == 0 && packet->fd >= 0) {
-        keep(&known->next, packet->fd);
+        ld_crew_keep(&known->next, packet->fd);
     } else if (packet->fd >= 0) {
         close(packet->fd);
     }
@@ -180,7 +165,7 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
     struct ld_host *host = arg;
     struct ld_packet copy = *packet;
     take_memory(host, worker, &copy);
-    if (serve(host, worker, &copy)) {
+    if (serve(host, worker, &copy) || ld_crew_hear(host, worker, &copy)) {
         return;
     }
     if (strcmp(copy.word, LD_WORKERS_WORD_UNLISTEN) == 0) {
@@ -222,7 +207,8 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
 /* Handle the end of a worker. */
 static void on_gone(void *arg, int worker) {
     struct ld_host *host = arg;
-    keep(&host->master.workers[worker].next, -1);
+    ld_crew_keep(&host->master.workers[worker].next, -1);
+    ld_crew_note_gone(host, worker);
     if (host->service->keeper >= 0) {
         tell_keeper(host, LD_KEEPER_WORD_DOWN, worker);
     } else {
@@ -234,8 +220,8 @@ static void on_gone(void *arg, int worker) {
 /* Remove what is held for a worker that no process follows. */
 static void on_forget(void *arg, int worker) {
     struct ld_host *host = arg;
-    keep(&host->master.workers[worker].memory, -1);
-    keep(&host->master.workers[worker].next, -1);
+    ld_crew_keep(&host->master.workers[worker].memory, -1);
+    ld_crew_keep(&host->master.workers[worker].next, -1);
     note_unproved(host, worker, false);
     ld_shares_drop_all(host->master.shares, worker);
     ld_mailboxes_drop(host->master.boxes, (unsigned)worker);
@@ -260,7 +246,7 @@ static int find_memory(const struct ld_host *host, int worker) {
 
 /* Keep what the host before had in force. */
 void ld_master_inherit(struct ld_host *host, int memory) {
-    keep(&host->master.inherited, memory);
+    ld_crew_keep(&host->master.inherited, memory);
 }
 
 /* Find what is in force. */
@@ -332,19 +318,21 @@ int ld_master_open(struct ld_host *host) {
     host->master.boxes = ld_mailboxes_new(&host->loop);
     if (host->master.shares == NULL || host->master.workers == NULL ||
         host->master.channels == NULL || host->master.boxes == NULL ||
-        !ld_worker_start_make_words(host->service)) {
+        (host->service->worker_words == NULL && !ld_worker_start_make_words(host->service))) {
         return -ENOMEM;
     }
-    return take_sockets(host);
+    return host->service->handover == NULL ? take_sockets(host) : 0;
 }
 
 /* Close them. */
 void ld_master_close(struct ld_host *host) {
     for (int worker = 1; host->master.workers != NULL && worker <= LD_WORKERS_MAX; worker++) {
-        keep(&host->master.workers[worker].memory, -1);
-        keep(&host->master.workers[worker].next, -1);
+        ld_crew_keep(&host->master.workers[worker].memory, -1);
+        ld_crew_keep(&host->master.workers[worker].next, -1);
     }
-    keep(&host->master.inherited, -1);
+    ld_crew_keep(&host->master.inherited, -1);
+    ld_crew_keep(&host->master.crew.program, -1);
+    ld_text_fini(&host->master.crew.said);
     free(host->master.workers);
     host->master.workers = NULL;
     ld_text_fini(&host->master.unproved);
@@ -399,7 +387,7 @@ void ld_master_commit(struct ld_host *host) {
     }
     bool is_unproved = ld_probation_seconds(host) > 0;
     if (!is_unproved && !host->reload.is_rollback) {
-        keep(&host->master.inherited, -1); /* the disk has what is in force */
+        ld_crew_keep(&host->master.inherited, -1); /* the disk has what is in force */
     }
     host->service->workers = host->setup.workers_now = host->setup.workers;
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
@@ -407,10 +395,12 @@ void ld_master_commit(struct ld_host *host) {
         struct ld_master_worker *known = &host->master.workers[worker];
         note_unproved(host, worker, is_unproved && !host->reload.is_rollback && known->next >= 0);
         if (host->reload.is_rollback || (is_unproved && known->memory >= 0)) {
-            keep(&known->next, -1); /* in force is what was, until a worker says otherwise */
+            ld_crew_keep(&known->next,
+                         -1); /* in force is what was, until a worker says otherwise */
             continue;
         }
-        keep(&known->memory, known->next); /* without one it is made from that of another one */
+        ld_crew_keep(&known->memory,
+                     known->next); /* without one it is made from that of another one */
         known->next = -1;
     }
     host->master.from_disk = false;
@@ -432,7 +422,7 @@ void ld_master_abandon(struct ld_host *host) {
     ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_ABANDON, 0);
     ld_shares_note_retirement(host->master.shares, false);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
-        keep(&host->master.workers[worker].next, -1);
+        ld_crew_keep(&host->master.workers[worker].next, -1);
     }
     for (int worker = host->service->workers + 1; worker <= host->setup.workers; worker++) {
         ld_workers_forget(host->master.channels, worker);

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "engine/child_relic.h"
 #include "engine/crash.h"
+#include "engine/mail_relic.h"
 #include "engine/signals.h"
 #include "host/internal.h"
 #include "posix/inherit.h"
@@ -61,6 +62,8 @@ static void give_up(struct ld_host *host) {
     for (size_t i = 0; i < service->socket_count; i++) {
         close_fd(&service->sockets[i].fd);
     }
+    ld_mail_relic_disown(host->mailing.mail, host->upgrade.beside);
+    host->upgrade.beside = -1;
     ld_control_close(host->control);
     ld_listeners_leave(host->listeners);
 }
@@ -111,6 +114,7 @@ void ld_remnant_step(struct ld_host *host) {
     ld_retired_step(host);
     if (host->retired == NULL && !ld_children_are_lingering(host->children)) {
         ld_stop_kill_left();
+        ld_mailing_close(host);
         fflush(NULL);
         _exit(0);
     }

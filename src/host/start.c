@@ -62,6 +62,7 @@ static void fail_start_saying(struct ld_host *host, const char *words) {
 static void finish_upgrade(struct ld_host *host) {
     struct ld_handover *handover = host->service->handover;
     host->setup.silent_since = 0;
+    host->setup.takes_over = false;
     ld_estate_settle(host);
     if (host->script->status_text.size == 0) { /* it has said nothing: what was said stands */
         ld_handover_text(handover, handover->root, "status_text", &host->script->status_text);
@@ -146,16 +147,27 @@ void ld_start_step(struct ld_host *host) {
     }
 }
 
-/* Find the memory that the first generation is made from: that of a master, or that of a program which has come back
- * because the next one failed; NULL for none. 0 or a negative errno with the reason in WHY. */
-static int find_memory(struct ld_host *host, struct ld_memory **memory, struct ld_text *why) {
+/* Whether a program that has taken over goes on with the code that ran before: it has come back because the next one
+ * failed, or the disk has code that was undone. The chunk of a master is its own. */
+static bool keeps_code(const struct ld_host *host) {
     const struct ld_handover *handover = host->service->handover;
+    return handover->back != NULL || (!host->service->is_master &&
+                                      json_is_true(json_object_get(handover->root, "keeps_code")));
+}
+
+/* Find the memory that the first generation is made from: what a master has sent, or what ran before; NULL for none. 0 or
+ * a negative errno with the reason in WHY. */
+static int find_memory(struct ld_host *host, struct ld_memory **memory, struct ld_text *why) {
+    struct ld_handover *handover = host->service->handover;
     *memory = NULL;
-    if (handover == NULL) {
+    if (handover != NULL && handover->back == NULL) {
+        host->service->memory_fd = ld_handover_fd(handover, handover->root, "code_fd");
+    }
+    if (handover == NULL || host->service->memory_fd >= 0) {
         return ld_worker_recall(host, memory, why);
     }
     const struct ld_text *code = &handover->parts[LD_HANDOVER_CODE];
-    return handover->back != NULL && handover->has[LD_HANDOVER_CODE]
+    return keeps_code(host) && handover->has[LD_HANDOVER_CODE]
                ? ld_memory_image_read(host->texts, ld_text_string(code), code->size, memory, why)
                : 0;
 }
@@ -172,6 +184,7 @@ static void inherit(struct ld_host *host, int image, bool can_be_read) {
 /* Have the first generation made from such a memory; with a master, that of its workers. */
 static int recall(struct ld_host *host, struct ld_text *why) {
     struct ld_memory *memory;
+    const struct ld_handover *handover = host->service->handover;
     bool is_next = host->service->worker == 0 && host->service->handover == NULL;
     bool is_master = host->service->is_master && is_next && host->service->memory_fd >= 0;
     int image = is_master ? fcntl(host->service->memory_fd, F_DUPFD_CLOEXEC, LD_PASSED_FIRST) : -1;
@@ -184,7 +197,7 @@ static int recall(struct ld_host *host, struct ld_text *why) {
         return 0;
     }
     if (rc == 0 && memory != NULL) {
-        if (is_next) {
+        if (is_next || (handover != NULL && handover->back == NULL && host->service->worker == 0)) {
             ld_log(LD_LOG_INFO,
                    "the code in force is loaded from memory: what is on disk was undone, "
                    "refused, or not proved");

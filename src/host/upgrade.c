@@ -22,7 +22,9 @@
 #include "base/parse.h"
 #include "base/time.h"
 #include "base/version.h"
+#include "engine/mail_relic.h"
 #include "host/internal.h"
+#include "host/workers.h"
 #include "posix/forked.h"
 #include "posix/inherit.h"
 #include "posix/notify.h"
@@ -113,30 +115,65 @@ static void clean_up(struct ld_host *host) {
         close(upgrade->program);
         upgrade->program = -1;
     }
+    if (upgrade->code >= 0) {
+        close(upgrade->code);
+        upgrade->code = -1;
+    }
     free(upgrade->path);
     upgrade->path = NULL;
+}
+
+/* Tell the master, in a worker, how the request that it has made ended, or how far it is. */
+static void tell_master(struct ld_host *host, const char *word, const char *text) {
+    if (host->upgrade.order > 0 && host->service->keeper >= 0) {
+        ld_worker_tell(host, host->upgrade.order, word, text, -1);
+    }
+    host->upgrade.order = 0;
+}
+
+/* Log that an upgrade was refused, as this program runs on. */
+static void log_refusal(struct ld_host *host, const char *how) {
+    bool is_worker = host->service->worker > 0; /* the master says it for all */
+    ld_log_with(is_worker ? LD_LOG_INFO : LD_LOG_ERROR, &host->upgrade.why,
+                "upgrade refused, lunad %s keeps running%s: ", ld_version_text, how);
+}
+
+/* Have workers that are the program already become this one again; false if there are none. */
+static bool begin_undo(struct ld_host *host) {
+    if (host->state != LD_HOST_RUNNING || !ld_crew_is_mixed(host)) {
+        ld_crew_drop(host);
+        return false;
+    }
+    host->upgrade.phase = LD_UPGRADE_UNDO;
+    ld_crew_begin_back(host);
+    return true;
 }
 
 /* Refuse, for the reason in upgrade->why. */
 static void refuse(struct ld_host *host) {
     clean_up(host);
-    ld_log_with(LD_LOG_ERROR, &host->upgrade.why,
-                "upgrade refused, lunad %s keeps running: ", ld_version_text);
+    if (begin_undo(host)) {
+        return;
+    }
+    log_refusal(host, "");
     ld_notify_send("READY=1");
+    tell_master(host, LD_WORKERS_WORD_UPGRADE_REFUSED, ld_text_string(&host->upgrade.why));
     tell(host, refusal(&host->upgrade.why));
 }
 
 /* Why this service cannot be upgraded, or NULL. */
 static const char *find_obstacle(const struct ld_host *host) {
     const struct ld_service *service = host->service;
-    return service->is_bare || service->is_console || service->spec != NULL
+    return service->worker > 0 ? "a worker goes on as another program together with its master "
+                                 "alone: lunad upgrade that"
+           : service->is_bare || service->is_console || service->spec != NULL
                ? "this process is not a service that can go on as another program"
-           : service->is_master || service->worker > 0
-               ? "a service with workers cannot go on as another program: lunad restart it"
            : host->state == LD_HOST_STARTING        ? "the daemon is starting"
            : host->state != LD_HOST_RUNNING         ? "the daemon is stopping"
            : host->upgrade.phase != LD_UPGRADE_NONE ? "an upgrade is under way"
-                                                    : NULL;
+           : host->probation.phase == LD_PROBATION_ON
+               ? "the code is on probation: ask again when that is over"
+               : NULL;
 }
 
 /* Take a request. */
@@ -161,6 +198,53 @@ json_t *ld_upgrade_ask(struct ld_host *host, struct ld_waiter *waiter, const jso
     upgrade->waiters = waiter;
     ld_alarm_wake_at(host, 0);
     return NULL;
+}
+
+/* Take an image of the code that the next program is to go on with. */
+void ld_upgrade_take_code(struct ld_host *host, int image) {
+    if (host->upgrade.code >= 0) {
+        close(host->upgrade.code);
+    }
+    host->upgrade.code = image;
+}
+
+/* Begin at the word of the master. */
+void ld_upgrade_hold(struct ld_host *host, unsigned long number, int program) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    if (upgrade->phase != LD_UPGRADE_NONE || host->state != LD_HOST_RUNNING) {
+        close(program);
+        ld_worker_tell(host, number, LD_WORKERS_WORD_UPGRADE_REFUSED,
+                       host->state != LD_HOST_RUNNING ? "it is starting, or stopping"
+                                                      : "an upgrade is under way",
+                       -1);
+        return;
+    }
+    upgrade->program = program;
+    upgrade->order = number;
+    upgrade->phase = LD_UPGRADE_ASKED;
+    ld_alarm_wake_at(host, 0);
+}
+
+/* Go on at the word of the master. */
+void ld_upgrade_go(struct ld_host *host, unsigned long number) {
+    struct ld_upgrade *upgrade = &host->upgrade;
+    upgrade->order = number;
+    if (upgrade->phase != LD_UPGRADE_HELD) {
+        tell_master(host, LD_WORKERS_WORD_UPGRADE_REFUSED, "it has not tried the program");
+        return;
+    }
+    upgrade->started = uv_hrtime();
+    upgrade->phase = LD_UPGRADE_QUIET;
+    upgrade->deadline = uv_now(&host->loop) + QUIET_MS;
+    ld_alarm_wake_at(host, 0);
+}
+
+/* Forget the program at the word of the master. */
+void ld_upgrade_drop(struct ld_host *host) {
+    if (host->upgrade.phase != LD_UPGRADE_NONE) {
+        clean_up(host);
+        host->upgrade.order = 0;
+    }
 }
 
 /* Note what the trial says. */
@@ -236,17 +320,35 @@ static bool gives_rights(int fd, const struct stat *facts) {
            getxattr(path, "security.capability", NULL, 0) > 0;
 }
 
+/* Open the program, unless the master has sent it. */
+static int open_path(struct ld_upgrade *upgrade) {
+    char link[64];
+    char path[4096];
+    int fd = upgrade->program;
+    if (fd < 0) {
+        return open(upgrade->path, O_PATH | O_CLOEXEC);
+    }
+    upgrade->program = -1;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t size = readlink(link, path, sizeof path - 1);
+    path[size > 0 ? size : 0] = '\0';
+    free(upgrade->path);
+    upgrade->path = strdup(size > 0 ? path : "the program");
+    return fd;
+}
+
 /* Open the program. What is opened here is what is tried, and executed. */
 static void open_program(struct ld_upgrade *upgrade) {
     struct stat facts;
     const char *wrong = NULL;
-    int fd = open(upgrade->path, O_PATH | O_CLOEXEC);
+    bool is_sent = upgrade->program >= 0;
+    int fd = open_path(upgrade);
     int above = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, ABOVE_TRIAL) : -1;
     if (above < 0 || fstat(above, &facts) < 0) {
         wrong = strerror(errno);
     } else if (!S_ISREG(facts.st_mode)) {
         wrong = "it is not a file";
-    } else if (facts.st_dev != upgrade->device || facts.st_ino != upgrade->inode) {
+    } else if (!is_sent && (facts.st_dev != upgrade->device || facts.st_ino != upgrade->inode)) {
         wrong =
             "it is not the program that has asked: it was replaced meanwhile, or this process sees "
             "another file there";
@@ -417,13 +519,25 @@ static int execute(const struct ld_upgrade *upgrade) {
     return rc;
 }
 
+/* Make the box by which that sends messages here; 0 or a negative errno. */
+static int open_beside(struct ld_host *host) {
+    int ends[2];
+    int rc = ld_mail_packet_open(ends);
+    if (rc == 0) {
+        host->upgrade.beside = ends[1];
+        rc = ld_mail_relic_hear(host->mailing.mail, ends[0]);
+    }
+    return rc;
+}
+
 /* Fork what goes on beside the program, which begins when the other end of *GO is closed. The pid, 0 there, or a
  * negative errno. */
 static pid_t fork_remnant(struct ld_host *host, int *go) {
     int ends[2];
     pid_t parent = getpid();
-    if (pipe2(ends, O_CLOEXEC) < 0) {
-        return -errno;
+    int rc = open_beside(host);
+    if (rc < 0 || pipe2(ends, O_CLOEXEC) < 0) {
+        return rc < 0 ? rc : -errno;
     }
     pid_t pid = ld_forked_split();
     int code = errno;
@@ -433,6 +547,10 @@ static pid_t fork_remnant(struct ld_host *host, int *go) {
         return 0;
     }
     close(ends[0]);
+    if (host->upgrade.beside >= 0) {
+        close(host->upgrade.beside);
+        host->upgrade.beside = -1;
+    }
     *go = ends[1];
     return pid < 0 ? -code : pid;
 }
@@ -514,9 +632,33 @@ static void step_trial(struct ld_host *host) {
     drop_trial(upgrade);
     if (!ld_text_is_empty(&upgrade->why)) {
         refuse(host);
+    } else if (host->service->worker > 0) {
+        upgrade->phase = LD_UPGRADE_HELD;
+        tell_master(host, LD_WORKERS_WORD_UPGRADE_CAN, "");
+    } else if (host->service->is_master) {
+        upgrade->phase = LD_UPGRADE_CREW;
+        ld_crew_begin(host);
     } else {
         upgrade->phase = LD_UPGRADE_QUIET;
         upgrade->deadline = uv_now(&host->loop) + QUIET_MS;
+    }
+}
+
+/* Check whether the workers have become the program. */
+static void step_crew(struct ld_host *host) {
+    int rc = ld_crew_step(host);
+    if (rc < 0) {
+        refuse(host);
+    } else if (rc > 0) {
+        host->upgrade.phase = LD_UPGRADE_QUIET;
+        host->upgrade.deadline = uv_now(&host->loop) + QUIET_MS;
+    }
+}
+
+/* Check whether those that did are this program again. */
+static void step_undo(struct ld_host *host) {
+    if (ld_crew_step(host) != 0) {
+        refuse(host);
     }
 }
 
@@ -577,6 +719,12 @@ void ld_upgrade_step(struct ld_host *host) {
     if (upgrade->phase == LD_UPGRADE_TRIAL) {
         step_trial(host);
     }
+    if (upgrade->phase == LD_UPGRADE_CREW) {
+        step_crew(host);
+    }
+    if (upgrade->phase == LD_UPGRADE_UNDO) {
+        step_undo(host);
+    }
     if (upgrade->phase == LD_UPGRADE_QUIET && is_quiet(host)) {
         ask_state(host);
     }
@@ -591,14 +739,21 @@ void ld_upgrade_finish(struct ld_host *host, const struct ld_handover *handover)
     double gap = (double)(uv_hrtime() - host->upgrade.frozen) / 1e6;
     unsigned generation = host->script->generation;
     if (handover->back != NULL) {
+        char how[48];
         ld_text_clear(&host->upgrade.why);
         ld_text_puts(&host->upgrade.why, handover->back);
-        ld_log_with(LD_LOG_ERROR, &host->upgrade.why,
-                    "upgrade refused, lunad %s keeps running, as generation %u: ", ld_version_text,
-                    generation);
+        if (begin_undo(host)) {
+            return;
+        }
+        snprintf(how, sizeof how, ", as generation %u", generation);
+        log_refusal(host, how);
+        ld_worker_tell_memory(host);
+        tell_master(host, LD_WORKERS_WORD_UPGRADE_REFUSED, handover->back);
         tell(host, refusal(&host->upgrade.why));
         return;
     }
+    ld_worker_tell_memory(host);
+    tell_master(host, LD_WORKERS_WORD_UPGRADED, "");
     host->saving.due = 1; /* save what the script has now */
     char *was = ld_json_take_bytes(json_object_get(handover->root, "version"));
     ld_log(LD_LOG_INFO,

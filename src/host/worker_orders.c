@@ -162,6 +162,14 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
         ld_text_clear(&host->worker.unproved);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_PROVED) == 0) {
         ld_probation_hear(host, NULL);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_CODE) == 0 && packet->fd >= 0) {
+        ld_upgrade_take_code(host, packet->fd);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_TRY) == 0 && packet->fd >= 0) {
+        ld_upgrade_hold(host, packet->number, packet->fd);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_GO) == 0) {
+        ld_upgrade_go(host, packet->number);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_DROP) == 0) {
+        ld_upgrade_drop(host);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FILES) == 0) {
         ld_worker_start_ask_for_files(host->service); /* the socket is taken in this turn */
     } else if (strcmp(packet->word, LD_WORKERS_WORD_REOPEN) == 0) {

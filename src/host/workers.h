@@ -5,6 +5,7 @@
 #define LD_HOST_WORKERS_H
 
 #include "host/internal.h"
+#include "posix/packet.h"
 
 /* From the master, with a number: make the next generation ready, and hold it; the text is "WORKERS PROBATION", how
  * many there are to be, and for how many seconds the code is on probation. */
@@ -48,6 +49,61 @@
 
 /* From the master, first of all: the box with messages of other workers (engine/mail.h). */
 #define LD_WORKERS_WORD_MAIL "mail"
+
+/* Of an upgrade. From the master: the image of what the worker is to be made of, if that is not the disk; with a number and
+ * a descriptor: try this program, and hold it; become it; or forget it. */
+#define LD_WORKERS_WORD_UPGRADE_CODE "upgrade-code"
+#define LD_WORKERS_WORD_UPGRADE_TRY  "upgrade-try"
+#define LD_WORKERS_WORD_UPGRADE_GO   "upgrade-go"
+#define LD_WORKERS_WORD_UPGRADE_DROP "upgrade-drop"
+
+/* From the worker, with that number: it could become the program; it cannot, or is the old one again, for the reason in
+ * the text; it is the program. */
+#define LD_WORKERS_WORD_UPGRADE_CAN     "upgrade-can"
+#define LD_WORKERS_WORD_UPGRADE_REFUSED "upgrade-refused"
+#define LD_WORKERS_WORD_UPGRADED        "upgraded"
+
+/* What a master knows of a worker. */
+struct ld_master_worker {
+    int memory;       /* an image of what it is made of; -1: not known yet */
+    int next;         /* the same of what it holds, or has become in an upgrade; -1: nothing */
+    bool is_unproved; /* its code is on probation, and has yet to do well until the end of that */
+    bool can_upgrade; /* it has tried the program, and holds it */
+    bool is_upgraded; /* it is the program that its master is to become */
+};
+
+/* crew.c: the workers during an upgrade. */
+
+/* Replace a descriptor that is kept, -1: by none. */
+void ld_crew_keep(int *kept, int fd);
+
+/* Begin to have all of them become the program of the upgrade; or have those that did become this one again. */
+void ld_crew_begin(struct ld_host *host);
+void ld_crew_begin_back(struct ld_host *host);
+
+/* Continue: 1 when it is done, 0, or -1 with the reason in host->upgrade.why. */
+int ld_crew_step(struct ld_host *host);
+
+/* Let none hold the program any more. */
+void ld_crew_drop(struct ld_host *host);
+
+/* Whether some are another program than their master. */
+bool ld_crew_is_mixed(const struct ld_host *host);
+
+/* Take what a worker says; false if it is not of this. Note that it has ended. */
+bool ld_crew_hear(struct ld_host *host, int worker, const struct ld_packet *packet);
+void ld_crew_note_gone(struct ld_host *host, int worker);
+
+/* Whether what a worker says that it is made of is that of the program. */
+bool ld_crew_is_ahead(const struct ld_host *host, int worker);
+
+/* master_estate.c */
+
+/* Leave the channels, sockets, boxes and files of the workers to another program, a new reference; take them over, before
+ * the chunk is loaded: 0 or a negative errno; and make them our own. Does nothing for what is no master. */
+json_t *ld_master_leave(struct ld_host *host, struct ld_handover *handover);
+int ld_master_take_over(struct ld_host *host, struct ld_handover *handover);
+void ld_master_settle(struct ld_host *host);
 
 /* master.c */
 

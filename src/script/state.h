@@ -51,6 +51,8 @@ struct ld_setup {
     struct ld_workers *channels; /* of a master to its workers; NULL for all others */
     const char *prepare;         /* of a master: what workers are told when they are to prepare */
     const bool *is_rollback;     /* of a master: the next generation goes back to the code before */
+    bool
+        takes_over; /* of a master: the next generation goes on with workers of an earlier program */
     struct ld_text *unproved; /* of a master: why the code of a worker has failed its probation */
     bool *from_disk; /* of a master: set: a worker that is started now is not made from a memory */
     struct ld_shares *shares; /* of a master: the sockets of its workers */
