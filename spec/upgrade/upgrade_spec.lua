@@ -266,6 +266,41 @@ describe("lunad upgrade", function()
     assert.equal(0, upgrade(NEXT).code)
   end)
 
+  it("keeps connections that wait to be taken, and the file of --state", function()
+    box:serve([[
+      local state = lunad.state or { loads = 0 }
+      state.loads = state.loads + 1
+      lunad.on_reload(function() return state end)
+      require("lunad.net").serve("unix:" .. arg[0]:gsub("lua$", "sock"), function(stream)
+        assert(stream:hand_on "client")
+        lunad.sleep(1000)
+      end)
+    ]], "--state", box:path "s.state")
+    local client = net.connect(box:path "s.sock")
+    client:send "half "
+    support.wait_for("the client", function() return box:status("s").tasks[1] end)
+    local keeps = "local s = lunad.state s.loads = s.loads + 1 lunad.on_reload(function() return s end) "
+    assert.equal(0, box:reload(keeps).code) -- it takes none
+    box:write("s.lua", support.BEAT .. keeps .. [[
+      local stream = require("lunad.net").taken "client"
+      lunad.task(function() stream:write(stream:read "line" .. " at " .. s.loads) stream:close() end)
+    ]])
+    local before = box:status("s").state_file.time
+    assert.equal(0, upgrade(NEXT).code)
+    client:send "whole\n"
+    client:wait "^half whole at 3$"
+    client:close()
+    support.wait_for("the state", function()
+      local saved = box:status("s").state_file
+      return saved.time and saved.time ~= before and not saved.error
+    end)
+    support.kill(box:status("s").pid, "sigkill")
+    box:write("s.lua", support.BEAT .. "print('loads', lunad.state.loads)")
+    support.wait_for("the next start", function() return box:lunad("start", "--state", box:path "s.state",
+      box:path "s.lua").code == 0 end)
+    box:wait_log("s", "loads\t3")
+  end)
+
   it("hands on no state that cannot be", function()
     box:serve 'lunad.on_reload(function() return { f = print } end)'
     local result = upgrade(NEXT)

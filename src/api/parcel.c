@@ -246,6 +246,16 @@ static void hand_over(struct ld_script *old, struct ld_script *next, const struc
     deliver(next, key);
 }
 
+/* Give a generation what it has claimed of what the host has. */
+void ld_api_parcel_deliver(struct ld_script *script) {
+    struct ld_parcels *parcels = script->setup->parcels;
+    const struct ld_parcel *parcel;
+    while ((parcel = ld_parcels_first_claim(parcels, script)) != NULL) {
+        struct key key = key_of(parcel);
+        deliver(script, &key);
+    }
+}
+
 /* Hand over all connections, one after the other, so that not all of their bytes are in memory twice, and one
  * more descriptor suffices. */
 void ld_api_parcel_commit(struct ld_script *old, struct ld_script *next) {
@@ -258,10 +268,7 @@ void ld_api_parcel_commit(struct ld_script *old, struct ld_script *next) {
         hand_over(old, next, &key);
     }
     ld_reserve_take_back_last();
-    while ((parcel = ld_parcels_first_claim(parcels, next)) != NULL) {
-        struct key key = key_of(parcel);
-        deliver(next, &key);
-    }
+    ld_api_parcel_deliver(next);
 }
 
 /* Forget what a generation wanted that does not become the service. */

@@ -278,6 +278,34 @@ void ld_parcels_take(struct ld_parcels *parcels, struct ld_parcel *parcel, int f
     }
 }
 
+/* Go through what the host has. */
+struct ld_parcel *ld_parcels_next_held(const struct ld_parcels *parcels,
+                                       const struct ld_parcel *after) {
+    return after != NULL ? TAILQ_NEXT(after, place) : TAILQ_FIRST(&parcels->held);
+}
+
+/* How long a parcel is held. */
+uint64_t ld_parcels_left_ms(const struct ld_parcels *parcels, const struct ld_parcel *parcel) {
+    uint64_t now = uv_now(parcels->timer.loop);
+    return parcel->deadline > now ? parcel->deadline - now : 0;
+}
+
+/* Hold a connection again. */
+void ld_parcels_restore(struct ld_parcels *parcels, struct ld_parcel *parcel, int fd, uint64_t ms) {
+    uint64_t held_ms = parcels->held_ms;
+    parcels->held_ms = ms;
+    ld_parcels_take(parcels, parcel, fd);
+    parcels->held_ms = held_ms;
+}
+
+/* Close what the host has. */
+void ld_parcels_leave(struct ld_parcels *parcels) {
+    struct ld_parcel *parcel;
+    while ((parcel = TAILQ_FIRST(&parcels->held)) != NULL) {
+        close_held(parcels, parcel);
+    }
+}
+
 /* Forget what an owner has to do with the set. */
 void ld_parcels_forget_owner(struct ld_parcels *parcels, const void *owner) {
     struct ld_parcel *next;

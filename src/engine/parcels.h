@@ -69,6 +69,16 @@ void ld_parcels_forget(struct ld_parcels *parcels, struct ld_parcel *parcel);
 /* Forget all that OWNER offers, and its claims. */
 void ld_parcels_forget_owner(struct ld_parcels *parcels, const void *owner);
 
+/* For a program that goes on in this process: the first of what the host has, and the one after another, or NULL; how
+ * long it is held, in milliseconds. And the other way round: hold a connection again, which was offered, for MS. */
+struct ld_parcel *ld_parcels_next_held(const struct ld_parcels *parcels,
+                                       const struct ld_parcel *after);
+uint64_t ld_parcels_left_ms(const struct ld_parcels *parcels, const struct ld_parcel *parcel);
+void ld_parcels_restore(struct ld_parcels *parcels, struct ld_parcel *parcel, int fd, uint64_t ms);
+
+/* In a process beside that program: close the descriptors of what the host has, without a word. */
+void ld_parcels_leave(struct ld_parcels *parcels);
+
 /* How many the host has, and whether FD is a descriptor of one. */
 size_t ld_parcels_held(const struct ld_parcels *parcels);
 bool ld_parcels_has_fd(const struct ld_parcels *parcels, int fd);

@@ -1,5 +1,6 @@
 /* What the host leaves to the next program in this process, and how that takes it over: the counters, the control
  * socket with its clients, the listening sockets, the children, the signals that have arrived. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,6 +190,46 @@ static json_t *write_history(const struct ld_host *host) {
                      (json_int_t)host->tally.count);
 }
 
+/* Write the connections that were handed on, and that no generation has taken yet. */
+static json_t *write_parcels(const struct ld_host *host, struct ld_handover *handover) {
+    json_t *list = json_array();
+    const struct ld_parcel *parcel = NULL;
+    while ((parcel = ld_parcels_next_held(host->parcels, parcel)) != NULL) {
+        json_array_append_new(
+            list,
+            json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "key", ld_handover_bytes(&parcel->key),
+                      "peer", ld_handover_bytes(&parcel->peer), "is_unix", parcel->is_unix, "fd",
+                      ld_handover_leave_fd(handover, parcel->fd), "received",
+                      ld_handover_bytes(&parcel->received), "unsent",
+                      ld_handover_bytes(&parcel->unsent), "left_ms",
+                      (json_int_t)ld_parcels_left_ms(host->parcels, parcel)));
+    }
+    return list;
+}
+
+/* Hold a connection again for a generation that takes it. */
+static void restore_parcel(struct ld_host *host, struct ld_handover *handover, const json_t *item) {
+    struct ld_text key = {0};
+    struct ld_parcel *parcel;
+    ld_handover_text(handover, item, "key", &key);
+    int fd = ld_handover_fd(handover, item, "fd");
+    int rc =
+        fd < 0 ? -EBADF
+               : ld_parcels_offer(host->parcels, handover, ld_text_string(&key), key.size, &parcel);
+    ld_text_fini(&key);
+    if (rc < 0) {
+        ld_crew_keep(&fd, -1);
+        ld_text_format(&handover->why, "a connection that was handed on: %s", strerror(-rc));
+        return;
+    }
+    ld_handover_text(handover, item, "peer", &parcel->peer);
+    ld_handover_text(handover, item, "received", &parcel->received);
+    ld_handover_text(handover, item, "unsent", &parcel->unsent);
+    parcel->is_unix = ld_handover_bool(handover, item, "is_unix");
+    ld_parcels_restore(host->parcels, parcel, fd,
+                       (uint64_t)ld_handover_int(handover, item, "left_ms"));
+}
+
 /* Leave a descriptor of the end for messages. */
 static int leave_mail_fd(void *arg, int fd) {
     json_decref(ld_handover_leave_fd(arg, fd));
@@ -239,6 +280,7 @@ void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     set(handover, "order", json_integer((json_int_t)host->upgrade.order));
     set(handover, "code_fd", ld_handover_leave_fd(handover, host->upgrade.code));
     set(handover, "keeps_code", json_boolean(keeps_code));
+    set(handover, "parcels", write_parcels(host, handover));
     set(handover, "workers_of_master", ld_master_leave(host, handover));
     write_mail(host, handover);
     write_code(host, handover);
@@ -437,6 +479,9 @@ int ld_estate_restore(struct ld_host *host) {
     }
     host->was_ready = true;
     restore_mail(host, handover);
+    json_array_foreach(ld_handover_array(handover, root, "parcels"), i, item) {
+        restore_parcel(host, handover, item);
+    }
     restore_workers(host, handover);
     give_signals(root);
     return ld_text_is_empty(&handover->why) ? 0 : -1;

@@ -62,6 +62,7 @@ static void give_up(struct ld_host *host) {
     for (size_t i = 0; i < service->socket_count; i++) {
         close_fd(&service->sockets[i].fd);
     }
+    ld_parcels_leave(host->parcels);
     ld_mail_relic_disown(host->mailing.mail, host->upgrade.beside);
     host->upgrade.beside = -1;
     ld_control_close(host->control);

@@ -6,6 +6,7 @@
 #include "api/keep.h"
 #include "api/life.h"
 #include "api/module.h"
+#include "api/parcel.h"
 #include "api/timer_cron.h"
 #include "base/log.h"
 #include "daemon/keeper_channel.h"
@@ -64,6 +65,7 @@ static void finish_upgrade(struct ld_host *host) {
     host->setup.silent_since = 0;
     host->setup.takes_over = false;
     ld_estate_settle(host);
+    ld_api_parcel_deliver(host->script);
     if (host->script->status_text.size == 0) { /* it has said nothing: what was said stands */
         ld_handover_text(handover, handover->root, "status_text", &host->script->status_text);
     }
