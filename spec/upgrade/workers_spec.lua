@@ -111,7 +111,8 @@ describe("lunad upgrade of workers", function()
         box:wait_log("s", ("note reload of %d"):format(worker))
       end
     end
-    local _, masters = box:log("s"):gsub("lunad: upgraded: lunad [^\n]*generation %d in", "")
+    local _, masters = box:log("s"):gsub(
+      "lunad: upgraded: lunad [^\n]*generation %d in [%d.]+ ms %(was lunad [^;\n]*%)\n", "")
     local _, all = box:log("s"):gsub("lunad: worker %d: upgraded: lunad", "")
     assert.same({ 2, 6 }, { masters, all })
     client:send "b\n"

@@ -756,10 +756,12 @@ void ld_upgrade_finish(struct ld_host *host, const struct ld_handover *handover)
     tell_master(host, LD_WORKERS_WORD_UPGRADED, "");
     host->saving.due = 1; /* save what the script has now */
     char *was = ld_json_take_bytes(json_object_get(handover->root, "version"));
-    ld_log(LD_LOG_INFO,
-           "upgraded: lunad %s, generation %u in %.1f ms (was lunad %s; new clients waited for "
-           "%.1f ms)",
-           ld_version_text, generation, ms, was != NULL ? was : "?", gap);
+    char waited[64] = "";
+    if (!host->service->is_master) { /* which has no clients */
+        snprintf(waited, sizeof waited, "; new clients waited for %.1f ms", gap);
+    }
+    ld_log(LD_LOG_INFO, "upgraded: lunad %s, generation %u in %.1f ms (was lunad %s%s)",
+           ld_version_text, generation, ms, was != NULL ? was : "?", waited);
     tell(host, json_pack("{s:b, s:s, s:s, s:i, s:f, s:f}", "ok", 1, "version", ld_version_text,
                          "was", was != NULL ? was : "?", "generation", (int)generation, "ms", ms,
                          "gap_ms", gap));
