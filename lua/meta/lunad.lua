@@ -11,7 +11,7 @@
 ---@field generation integer 1 at the start, one more with each reload
 ---@field worker integer which of the workers this is, from 1 on; 1 without workers
 ---@field workers integer how many workers there are; 1 without workers
----@field state any what on_reload of the previous generation returned, or at the start what --state saved; nil
+---@field state any what on_reload of the one before returned; at the start what --state saved; or nil
 ---@field log lunad.log
 ---@field metrics lunad.metrics
 local lunad = {}
