@@ -177,11 +177,18 @@ local function start_again(slot)
   end
 end
 
+-- Tell a process to stop; by a signal, if it does not read what it is told.
+local function stop(slot)
+  if not core.tell_worker(slot.worker, "stop") then
+    slot.child:kill("TERM")
+  end
+end
+
 -- Restart a worker, as a person asks: stop its process, if there is one, and start the next.
 local function restart(slot)
   if slot.child then
     slot.is_told_to_restart = true
-    core.tell_worker(slot.worker, "stop")
+    stop(slot)
     return
   end
   if slot.timer then
@@ -314,7 +321,7 @@ local function stop_all()
     end
     if slot.child then
       running[#running + 1] = slot
-      core.tell_worker(slot.worker, "stop")
+      stop(slot)
     end
   end
   for _, slot in ipairs(running) do
@@ -354,7 +361,7 @@ local function retire(slot)
   end
   slot.is_told_to_stop = true
   if slot.child then
-    core.tell_worker(slot.worker, "stop")
+    stop(slot)
     wait_for(slot, "end")
   end
 end

@@ -167,4 +167,28 @@ describe("a rollback", function()
     support.kill(pid, "sigkill")
     box:wait_log("s", "good three\n.*good three\n")
   end)
+
+  it("by a restart, when the keeper has not read for a while what it was told", function()
+    local pid = box:serve("print 'good'", "--restart", "on-failure")
+    local keeper = support.parent_of(pid)
+    support.kill(keeper, "sigstop")
+    box:write("s.lua", support.BEAT .. "print('good', lunad.generation) lunad.every(9, print)")
+    local client = box:connect "s"
+    for _ = 1, 1000 do -- each tells it twice
+      if box:log("s"):find "the keeper cannot be told yet what is in force" then break end
+      client:send '{"verb": "reload"}\n'
+      assert.is_true(client:answer().ok)
+    end
+    client:close()
+    box:write("s.lua", support.BEAT .. "error 'bad'")
+    box:refused(1, "reload", "s")
+    box:wait_log("s", "the keeper cannot be told yet what is in force: Resource temporarily unavailable")
+    support.kill(keeper, "sigcont")
+    box:wait_log("s", "the keeper knows now what is in force")
+    local since = #box:log "s"
+    support.kill(pid, "sigkill")
+    support.wait_for("the good code", function()
+      return box:log("s"):find("code in force is loaded from memory.*good\t1", since)
+    end)
+  end)
 end)

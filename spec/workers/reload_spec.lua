@@ -145,15 +145,24 @@ describe("a reload of workers", function()
       return not (box:read "run/s-2.pid" or box:read "run/s-3.pid" or box:read "run/s-4.pid")
     end)
     assert.same({ 20 }, workers.count_answers(port, 20))
+    box:write("c.lua", [[
+      return { name = "s", script = "s.lua", workers = 3, probation = 0.05, listen = "127.0.0.1:1" }
+    ]])
     for i = 1, 2 do -- while workers that are too many go, the next reload waits
-      box:ok("reload", "--workers", "3", "s")
+      assert.matches("passed its probation of 0.05 s", box:ok("reload", "-c", "c.lua", "s"))
+      assert.equal(3, #box:status("s").workers)
       box:ok("reload", "--workers", "1", "s")
       box:ok("reload", "--workers", "2", "s")
       workers.count_answers(port, 20)
       local _, stopped = box:log("s"):gsub("worker 3 was stopped", "")
       assert.equal(i + 1, stopped)
     end
-    assert.matches("it has no workers", box:refused(1, "reload", "--workers", "2", "s-1"))
+    assert.matches("it is a worker: how many", box:refused(1, "reload", "--workers", "2", "s-1"))
+    box:ok("reload", "-c", "c.lua", "--workers", "1", "--probation", "0", "s") -- the command line wins
+    support.wait_for("the others to go", function() return #box:status("s").workers == 1 end)
+    box:start("--name", "alone", "s.lua")
+    assert.matches("it was started without workers", box:refused(1, "reload", "--workers", "2", "alone"))
+    box:ok("reload", "--workers", "1", "alone")
   end)
 
   it("is undone in all of them when the code of one fails its probation, or that one is killed", function()

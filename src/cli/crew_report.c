@@ -16,6 +16,17 @@ json_t *ld_crew_report_waiting(const struct ld_target *worker) {
                      "error", "it is about to be started again");
 }
 
+/* Make the same, with what the REPORT of its master knows of it: why it has no process. */
+static json_t *make_waiting(const struct ld_target *worker, const json_t *report, unsigned number) {
+    json_t *waiting = ld_crew_report_waiting(worker);
+    json_t *known = json_array_get(json_object_get(report, "workers"), number - 1);
+    json_t *restarts = json_object_get(known, "restarts");
+    if (json_is_object(restarts)) {
+        json_object_set(waiting, "restarts", restarts);
+    }
+    return waiting;
+}
+
 /* Add the number KEY of FROM to that of TO. */
 static void add_number(json_t *to, const json_t *from, const char *key) {
     const json_t *before = json_object_get(to, key);
@@ -178,8 +189,9 @@ static void add_worker(json_t *report, const json_t *worker) {
     }
 }
 
-/* Ask a worker for its report, a new reference. */
-static json_t *ask(const struct ld_target *master, unsigned number, double seconds) {
+/* Ask a worker for its report, a new reference; the master has made KNOWN. */
+static json_t *ask(const struct ld_target *master, const json_t *known, unsigned number,
+                   double seconds) {
     struct ld_target worker;
     json_t *report = NULL;
     int rc = ld_crew_find(&worker, master, number);
@@ -191,7 +203,7 @@ static json_t *ask(const struct ld_target *master, unsigned number, double secon
         report = ld_status_report_ask(&worker, seconds);
     }
     if (report == NULL) {
-        return ld_crew_report_waiting(&worker);
+        return make_waiting(&worker, known, number);
     }
     if (!json_is_integer(json_object_get(report, "worker"))) { /* it does not answer */
         json_object_set_new(report, "worker", json_integer((json_int_t)number));
@@ -215,7 +227,7 @@ void ld_crew_report_add(json_t *report, const struct ld_target *target, double s
         clear(report);
     }
     for (unsigned number = 1; number <= count; number++) {
-        json_t *worker = ask(target, number, seconds);
+        json_t *worker = ask(target, report, number, seconds);
         if (is_whole(report) && is_whole(worker)) {
             add_worker(report, worker);
         } else if (!is_whole(worker) && json_is_integer(json_object_get(worker, "pid"))) {

@@ -104,12 +104,13 @@ static void print_row(const json_t *report, size_t width) {
     char pid[16] = "-";
     char generation[16] = "-";
     const json_t *number = json_object_get(report, "pid");
+    const json_t *shown = json_object_get(report, "service_generation"); /* of a worker */
+    shown = json_is_integer(shown) ? shown : json_object_get(report, "generation");
     if (json_is_integer(number)) {
         snprintf(pid, sizeof pid, "%d", (int)json_integer_value(number));
     }
     if (has_host) {
-        snprintf(generation, sizeof generation, "%d",
-                 (int)json_integer_value(json_object_get(report, "generation")));
+        snprintf(generation, sizeof generation, "%d", (int)json_integer_value(shown));
     }
     ld_status_rows_member(&row, "", report, "name");
     ld_text_format(&row, "%*s %8s  ", row.size < width ? (int)(width - row.size) : 0, "", pid);

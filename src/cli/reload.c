@@ -2,8 +2,10 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "base/say.h"
 #include "cli/client.h"
+#include "cli/config.h"
 #include "cli/target.h"
 #include "cli/verbs.h"
 #include "daemon/record.h"
@@ -39,7 +41,16 @@ static void say_success(const struct ld_target *target, const json_t *answer) {
                target->name, generation, ms,
                json_number_value(json_object_get(answer, "probation")));
     } else {
-        ld_say("%s: reloaded, generation %d in %.1f ms", target->name, generation, ms);
+        int untried = (int)json_integer_value(json_object_get(answer, "untried"));
+        struct ld_text rest = {0};
+        if (untried > 0) {
+            ld_text_format(&rest,
+                           "; not yet tried by %d worker%s, which had no process: see lunad status",
+                           untried, untried > 1 ? "s" : "");
+        }
+        ld_say("%s: reloaded, generation %d in %.1f ms%s", target->name, generation, ms,
+               ld_text_string(&rest));
+        ld_text_fini(&rest);
     }
 }
 
@@ -57,9 +68,46 @@ static void say_failure(const struct ld_target *target, bool check, int rc, cons
     ld_say_error("%s: %s: %s", target->name, words[row][check], why);
 }
 
+/* Add what the config says now of how a reload is to be, where the command line says nothing: all else of it is for the next
+ * start. Its values are sound. */
+static void add_config(struct ld_options *options, const struct ld_config_service *service) {
+    static const char *const prefixes[] = {"--workers=", "--probation="};
+    char *words[LD_COUNT(prefixes) + 2] = {(char *)(size_t) "reload"};
+    struct ld_options said;
+    struct ld_text why = {0};
+    size_t count = 1;
+    for (size_t i = 0; i < LD_COUNT(prefixes); i++) {
+        char **at = service->words;
+        while (*at != NULL && strncmp(*at, prefixes[i], strlen(prefixes[i])) != 0) {
+            at++;
+        }
+        words[count] = *at;
+        count += *at != NULL;
+    }
+    if (ld_options_parse(&said, LD_OPTIONS_TRIAL, words, &why) >= 0) {
+        options->workers = options->workers > 0 ? options->workers : said.workers;
+        options->probation = options->probation >= 0 ? options->probation : said.probation;
+    }
+    ld_options_fini(&said);
+    ld_text_fini(&why);
+}
+
+/* Make the body of the request. */
+static json_t *make_body(const struct ld_options *options) {
+    json_t *body = json_pack("{s:b}", "check", options->check);
+    if (options->workers > 0) {
+        json_object_set_new(body, "workers", json_integer(options->workers));
+    }
+    if (options->probation >= 0 && !options->check) {
+        json_object_set_new(body, "probation", json_real(options->probation));
+    }
+    return body;
+}
+
 /* Reload a daemon, or only try. It answers when that is over. */
 static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
                       const char *argument) {
+    struct ld_options options = *call->options; /* the lists stay the caller's */
     struct ld_target target;
     struct ld_text why = {0};
     json_t *answer;
@@ -67,23 +115,19 @@ static int reload_one(const struct ld_call *call, const struct ld_rundir *dir,
     if (status != 0) {
         return status;
     }
-    double probation = call->options->probation;
-    json_t *body = json_pack("{s:b}", "check", call->options->check);
-    if (call->options->workers > 0) {
-        json_object_set_new(body, "workers", json_integer(call->options->workers));
+    if (call->service != NULL) {
+        add_config(&options, call->service);
     }
-    if (probation >= 0 && !call->options->check) {
-        json_object_set_new(body, "probation", json_real(probation));
-    }
-    struct ld_request request =
-        ld_target_timed_request(call, &target, "reload", reload_seconds(&target, probation));
+    json_t *body = make_body(&options);
+    struct ld_request request = ld_target_timed_request(call, &target, "reload",
+                                                        reload_seconds(&target, options.probation));
     request.body = body;
     int rc = ld_client_ask(&request, &answer, &why);
     if (rc == 0) {
         say_success(&target, answer);
         json_decref(answer);
     } else {
-        say_failure(&target, call->options->check, rc, ld_text_string(&why));
+        say_failure(&target, options.check, rc, ld_text_string(&why));
         status = 1;
     }
     json_decref(body);

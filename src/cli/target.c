@@ -434,9 +434,11 @@ static int each_service(const struct ld_call *call, unsigned flags, ld_target_wo
         bool backwards = (flags & LD_TARGET_LAST_FIRST) != 0;
         const struct ld_config_service *service =
             config.chosen[backwards ? config.chosen_count - 1 - i : i];
+        struct ld_call own = *call;
         struct ld_rundir dir;
         int status = ld_rundir_open(&dir, ld_config_run_dir(service, call));
-        status = status == 0 ? each(call, &dir, service->name) : status;
+        own.service = service;
+        status = status == 0 ? each(&own, &dir, service->name) : status;
         worst = status > worst ? status : worst;
         ld_rundir_close(&dir);
     }

@@ -7,12 +7,16 @@
 
 #include "daemon/options.h"
 
+struct ld_config_service;
+
 /* What a verb is called with: argv[0] is the verb itself (argv[-1] the program), its operands begin
  * at argv[operand]. */
 struct ld_call {
     const struct ld_options *options;
     char **argv;
     int operand;
+    const struct ld_config_service
+        *service; /* what --config says of the one that the work is for now; NULL: nothing */
 };
 
 /* Does the work of a verb. The exit status: 0 done, 1 failed, 2 usage, 3 not running, 4 already

@@ -53,6 +53,15 @@ int ld_keeper_channel_tell_memory(const struct ld_service *service, int fd) {
                : -ESRCH;
 }
 
+/* Tell the keeper what the next host is to know. */
+int ld_keeper_channel_tell_facts(const struct ld_service *service, const struct ld_text *facts) {
+    return service->keeper < 0 ? -ESRCH
+           : facts->size > LD_KEEPER_FACTS_MAX
+               ? -E2BIG
+               : ld_packet_send(service->keeper, 0, LD_KEEPER_WORD_FACTS, ld_text_string(facts),
+                                facts->size, -1);
+}
+
 /* Take what needs no answer of the host: a new pidfile, and that the service manager knows it. Closes the
  * descriptor of any other packet. */
 static void take_note(struct ld_service *service, const struct ld_packet *packet) {

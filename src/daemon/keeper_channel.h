@@ -29,6 +29,11 @@
 #define LD_KEEPER_WORD_MEMORY "memory"
 #define LD_KEEPER_MEMORY_MAX  ((size_t)128 << 20) /* bytes */
 
+/* From the host of a master, without a number: what the next one is to know of the workers, a text that the keeper does not
+ * read. */
+#define LD_KEEPER_WORD_FACTS "facts"
+#define LD_KEEPER_FACTS_MAX  60000 /* bytes */
+
 /* From the host, without a number: it was asked to stop. */
 #define LD_KEEPER_WORD_STOPPING "stopping"
 
@@ -65,6 +70,9 @@ void ld_keeper_channel_say_stopping(const struct ld_service *service);
 
 /* In the host: tell the keeper by FD what the next host is made from, -1: the disk. 0 or a negative errno. */
 int ld_keeper_channel_tell_memory(const struct ld_service *service, int fd);
+
+/* In the host of a master: tell the keeper what the next one is to know. 0 or a negative errno. */
+int ld_keeper_channel_tell_facts(const struct ld_service *service, const struct ld_text *facts);
 
 /* In the host: ask the keeper to open the log; a descriptor or a negative errno. An opener for the
  * log; ARG is the service. */

@@ -161,6 +161,15 @@ static bool take_memory(struct ld_keeper *keeper, const struct ld_packet *packet
     return is_sound;
 }
 
+/* Take what the next host of a master is to know, in the place of what was taken before. It is handed on unread, as that is. */
+static void take_facts(struct ld_keeper *keeper, const struct ld_packet *packet) {
+    struct ld_text *facts = &keeper->service->facts;
+    if (keeper->service->is_master && ld_keeper_host_is_restarted(keeper)) {
+        ld_text_clear(facts);
+        ld_text_add(facts, packet->text, packet->size);
+    }
+}
+
 /* Receive one packet of the host and serve it. */
 static void serve(struct ld_keeper *keeper) {
     struct ld_packet packet;
@@ -173,6 +182,9 @@ static void serve(struct ld_keeper *keeper) {
         bool is_taken = is_memory && take_memory(keeper, &packet);
         if (packet.fd >= 0 && !is_taken) {
             close(packet.fd);
+        }
+        if (strcmp(packet.word, LD_KEEPER_WORD_FACTS) == 0) {
+            take_facts(keeper, &packet);
         }
         obey(keeper, &packet);
     }

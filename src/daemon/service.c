@@ -423,6 +423,7 @@ void ld_service_fini(struct ld_service *service) {
     }
     free(service->sockets);
     ld_text_fini(&service->restarts.message);
+    ld_text_fini(&service->facts);
     json_decref(service->record);
     ld_place_close(&service->log_place);
     if (service->run_fd >= 0) {

@@ -134,13 +134,13 @@ bool ld_worker_start_make_words(struct ld_service *service) {
 
 /* Make the facts. */
 char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory,
-                               json_t *restarts) {
-    json_t *fields =
-        json_pack("{s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s, s:o}", "worker", worker, "workers",
-                  service->workers, "master", service->name, "daemon", service->daemon, "dropped",
-                  service->keeper >= 0 && service->has_user, "owner",
-                  (json_int_t)service->starter_uid, "memory", has_memory, "title",
-                  service->text_title != NULL ? service->text_title : "", "restarts", restarts);
+                               json_t *restarts, unsigned generation) {
+    json_t *fields = json_pack(
+        "{s:i, s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s, s:o}", "generation", (int)generation,
+        "worker", worker, "workers", service->workers, "master", service->name, "daemon",
+        service->daemon, "dropped", service->keeper >= 0 && service->has_user, "owner",
+        (json_int_t)service->starter_uid, "memory", has_memory, "title",
+        service->text_title != NULL ? service->text_title : "", "restarts", restarts);
     char *text = fields != NULL ? json_dumps(fields, JSON_COMPACT) : NULL;
     json_decref(fields);
     return text;
@@ -225,6 +225,7 @@ int ld_worker_start_apply(struct ld_worker_facts *facts, struct ld_service *serv
     service->keeper = LD_WORKER_CHANNEL;
     service->worker = (int)json_integer_value(json_object_get(fields, "worker"));
     service->workers = (int)json_integer_value(json_object_get(fields, "workers"));
+    service->generation = (int)json_integer_value(json_object_get(fields, "generation"));
     service->starter_uid = (uid_t)json_integer_value(json_object_get(fields, "owner"));
     service->is_dropped = json_is_true(json_object_get(fields, "dropped"));
     service->master = strdup(json_string_value(json_object_get(fields, "master")));

@@ -26,6 +26,7 @@ struct ld_workers {
     void *arg;
     int most;
     struct ld_workers_end *ends; /* by worker */
+    unsigned long changes;       /* of these */
     struct channel *channels[];  /* by worker; NULL: it has none */
 };
 
@@ -74,6 +75,7 @@ void ld_workers_disconnect(struct ld_workers *workers, int worker) {
 /* Forget a worker. */
 void ld_workers_forget(struct ld_workers *workers, int worker) {
     ld_workers_disconnect(workers, worker);
+    workers->changes += workers->ends[worker].count > 0;
     workers->ends[worker] = (struct ld_workers_end){0};
     workers->ops->on_forget(workers->arg, worker);
 }
@@ -81,6 +83,7 @@ void ld_workers_forget(struct ld_workers *workers, int worker) {
 /* Note the end of a process. */
 void ld_workers_note_end(struct ld_workers *workers, int worker, const char *how, double seconds) {
     struct ld_workers_end *end = &workers->ends[worker];
+    workers->changes++;
     end->count++;
     snprintf(end->how, sizeof end->how, "%s", how);
     end->seconds = seconds;
@@ -96,6 +99,11 @@ void ld_workers_restore_end(struct ld_workers *workers, int worker,
 /* Find what is noted. */
 const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker) {
     return &workers->ends[worker];
+}
+
+/* Count the changes. */
+unsigned long ld_workers_count_changes(const struct ld_workers *workers) {
+    return workers->changes;
 }
 
 /* Close all channels. */

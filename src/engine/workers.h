@@ -78,6 +78,9 @@ void ld_workers_restore_end(struct ld_workers *workers, int worker,
                             const struct ld_workers_end *end);
 const struct ld_workers_end *ld_workers_find_end(const struct ld_workers *workers, int worker);
 
+/* A number that is another one after each change of what is noted. */
+unsigned long ld_workers_count_changes(const struct ld_workers *workers);
+
 /* How many workers there can be. */
 int ld_workers_most(const struct ld_workers *workers);
 

@@ -277,6 +277,7 @@ void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     set(handover, "from_kernel", json_integer((json_int_t)signals.from_kernel));
     bool keeps_code = host->service->worker == 0 && ld_disk_is_undone(host);
     set(handover, "code_of", json_integer(host->code));
+    set(handover, "service_generation", json_integer(host->service->generation));
     set(handover, "order", json_integer((json_int_t)host->upgrade.order));
     set(handover, "code_fd", ld_handover_leave_fd(handover, host->upgrade.code));
     set(handover, "keeps_code", json_boolean(keeps_code));
@@ -471,6 +472,11 @@ int ld_estate_restore(struct ld_host *host) {
     host->upgrade.frozen_real = ld_handover_int(handover, root, "frozen_real");
     host->reload.asked = ld_handover_bool(handover, root, "reload_asked");
     host->upgrade.order = (unsigned long)ld_handover_int(handover, root, "order");
+    if (host->service->worker > 0) { /* its service counts on like itself; else a commit says */
+        host->service->generation =
+            (int)json_integer_value(json_object_get(root, "service_generation")) +
+            (handover->back == NULL);
+    }
     host->upgrade.is_back =
         handover->back != NULL && !json_is_true(json_object_get(root, "keeps_code"));
     if (handover->back != NULL || json_is_true(json_object_get(root, "keeps_code")) ||

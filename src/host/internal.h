@@ -314,6 +314,10 @@ struct ld_host {
         struct ld_memory *told; /* to the keeper: what the next host is made from; NULL: the disk */
         size_t count;           /* of its files */
         bool is_known;          /* the keeper was told, by this program */
+        unsigned long changes;  /* of what is known of workers: it was told of so many */
+        int workers;            /* and of so many workers; 0: of nothing yet */
+        bool is_late;           /* it could not be told the last time */
+        uint64_t again_at;      /* uv_now: when it is told again */
     } in_force;
     struct ld_stop stop;
     struct ld_recycle recycle;

@@ -19,6 +19,7 @@
 #include "engine/workers.h"
 #include "host/workers.h"
 #include "posix/inherit.h"
+#include "posix/sealed.h"
 
 /* Note whether the code of a worker has yet to prove itself. */
 static void note_unproved(struct ld_host *host, int worker, bool is_unproved) {
@@ -128,22 +129,45 @@ static bool serve(struct ld_host *host, int worker, const struct ld_packet *pack
     return true;
 }
 
-/* Tell the chunk of the master, and the one that is to replace it. */
+/* Tell the chunk of the master, and the one that is to replace it. The text of a packet is gone once the first one has
+ * received another. */
 static void tell_chunks(struct ld_host *host, const struct ld_api_workers_event *event) {
+    struct ld_api_workers_event own = *event;
+    struct ld_text text = {0};
+    ld_text_add(&text, event->text, event->size);
+    own.text = ld_text_string(&text);
+    own.size = text.size;
     if (host->script != NULL) {
         ld_api_workers_tell(host->script, event);
     }
     if (host->reload.next != NULL) {
-        ld_api_workers_tell(host->reload.next, event);
+        ld_api_workers_tell(host->reload.next, &own);
     }
+    ld_text_fini(&text);
 }
 
-/* Take the image of a memory that came with a packet, if there is one. */
+/* Whether a word of a worker is for the chunk: the other ones that it knows come from here. */
+static bool is_for_chunk(const char *word) {
+    static const char *const words[] = {LD_KEEPER_WORD_READY,      LD_KEEPER_WORD_FINISHED,
+                                        LD_KEEPER_WORD_FAILED,     LD_KEEPER_WORD_STOPPING,
+                                        LD_WORKERS_WORD_PREPARED,  LD_WORKERS_WORD_REFUSED,
+                                        LD_WORKERS_WORD_COMMITTED, LD_WORKERS_WORD_FAILED};
+    for (size_t i = 0; i < LD_COUNT(words); i++) {
+        if (strcmp(word, words[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Take the image of a memory that came with a packet, if there is one, and if it is what it should be: other workers read
+ * it, and must not wait for what is none, or find it changed. */
 static void take_memory(struct ld_host *host, int worker, struct ld_packet *packet) {
     struct ld_master_worker *known = &host->master.workers[worker];
-    if (strcmp(packet->word, LD_WORKERS_WORD_MEMORY) == 0 && packet->fd >= 0) {
+    bool is_sound = packet->fd >= 0 && ld_sealed_is_sound(packet->fd, LD_KEEPER_MEMORY_MAX);
+    if (is_sound && strcmp(packet->word, LD_WORKERS_WORD_MEMORY) == 0) {
         ld_crew_keep(ld_crew_is_ahead(host, worker) ? &known->next : &known->memory, packet->fd);
-    } else if (strcmp(packet->word, LD_WORKERS_WORD_PREPARED) == 0 && packet->fd >= 0) {
+    } else if (is_sound && strcmp(packet->word, LD_WORKERS_WORD_PREPARED) == 0) {
         ld_crew_keep(&known->next, packet->fd);
     } else if (packet->fd >= 0) {
         close(packet->fd);
@@ -172,7 +196,8 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
         ld_shares_drop(host->master.shares, worker, copy.text);
         return;
     }
-    if (strcmp(copy.word, LD_KEEPER_WORD_READY) == 0) {
+    if (strcmp(copy.word, LD_KEEPER_WORD_READY) == 0 &&
+        !ld_workers_is_serving(host->master.channels, worker)) {
         ld_shares_settle(host->master.shares, worker);
         ld_workers_note_serving(host->master.channels, worker);
         note_warning(host, worker, copy.text);
@@ -197,11 +222,13 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
         ld_alarm_wake_at(host, 0);
         return;
     }
-    tell_chunks(host, &(struct ld_api_workers_event){.worker = worker,
-                                                     .number = copy.number,
-                                                     .word = copy.word,
-                                                     .text = copy.text,
-                                                     .size = copy.size});
+    if (is_for_chunk(copy.word)) {
+        tell_chunks(host, &(struct ld_api_workers_event){.worker = worker,
+                                                         .number = copy.number,
+                                                         .word = copy.word,
+                                                         .text = copy.text,
+                                                         .size = copy.size});
+    }
 }
 
 /* Handle the end of a worker. */
@@ -272,8 +299,8 @@ static void on_connect(void *arg, int worker) {
     int memory = find_memory(host, worker);
     ld_shares_begin(host->master.shares, worker);
     note_unproved(host, worker, false);
-    char *facts =
-        ld_worker_start_describe(host->service, worker, memory >= 0, describe_end(host, worker));
+    char *facts = ld_worker_start_describe(host->service, worker, memory >= 0,
+                                           describe_end(host, worker), host->script->generation);
     if (facts != NULL) {
         ld_workers_send(host->master.channels, worker, 0, LD_WORKER_WORD_BEGIN, facts);
     }
@@ -321,6 +348,7 @@ int ld_master_open(struct ld_host *host) {
         (host->service->worker_words == NULL && !ld_worker_start_make_words(host->service))) {
         return -ENOMEM;
     }
+    ld_master_read_facts(host);
     return host->service->handover == NULL ? take_sockets(host) : 0;
 }
 
@@ -380,6 +408,26 @@ void ld_master_begin(struct ld_host *host) {
     }
 }
 
+/* Tell the workers to commit. One that does not read has not done so, and is restarted. */
+static void tell_commit(struct ld_host *host) {
+    char generation[16];
+    int codes[LD_WORKERS_MAX + 1];
+    snprintf(generation, sizeof generation, "%u", host->script->generation);
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        codes[worker] =
+            ld_workers_send(host->master.channels, worker, 0, LD_WORKERS_WORD_COMMIT, generation);
+    }
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        if (codes[worker] < 0 && codes[worker] != -ENOTCONN) {
+            const char *why = strerror(-codes[worker]);
+            tell_chunks(host, &(struct ld_api_workers_event){.worker = worker,
+                                                             .word = LD_WORKERS_WORD_FAILED,
+                                                             .text = why,
+                                                             .size = strlen(why)});
+        }
+    }
+}
+
 /* Let the workers commit. */
 void ld_master_commit(struct ld_host *host) {
     if (host->master.channels == NULL) {
@@ -390,7 +438,7 @@ void ld_master_commit(struct ld_host *host) {
         ld_crew_keep(&host->master.inherited, -1); /* the disk has what is in force */
     }
     host->service->workers = host->setup.workers_now = host->setup.workers;
-    ld_workers_tell_all(host->master.channels, LD_WORKERS_WORD_COMMIT, 0);
+    tell_commit(host);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         struct ld_master_worker *known = &host->master.workers[worker];
         note_unproved(host, worker, is_unproved && !host->reload.is_rollback && known->next >= 0);
@@ -431,6 +479,18 @@ void ld_master_abandon(struct ld_host *host) {
     host->master.from_disk = false;
 }
 
+/* Report how the processes of a worker before the next one have ended, as the worker does. */
+static json_t *report_restarts(const struct ld_host *host, int worker) {
+    const struct ld_workers_end *end = ld_workers_find_end(host->master.channels, worker);
+    json_t *last = json_null();
+    if (end->count > 0) {
+        last =
+            json_pack("{s:o, s:n, s:f, s:f}", "message", ld_json_text(end->how, strlen(end->how)),
+                      "report", "seconds", end->seconds, "time", end->time);
+    }
+    return json_pack("{s:I, s:n, s:o}", "count", (json_int_t)end->count, "due", "last", last);
+}
+
 /* List the workers. */
 json_t *ld_master_report(const struct ld_host *host) {
     if (host->master.channels == NULL) {
@@ -442,10 +502,21 @@ json_t *ld_master_report(const struct ld_host *host) {
         bool is_up = ld_workers_is_connected(host->master.channels, worker);
         snprintf(name, sizeof name, "%s-%d", host->service->name, worker);
         json_array_append_new(list,
-                              json_pack("{s:o, s:i, s:s}", "name", ld_json_string(name), "worker",
-                                        worker, "state", is_up ? "running" : "waiting"));
+                              json_pack("{s:o, s:i, s:s, s:o}", "name", ld_json_string(name),
+                                        "worker", worker, "state", is_up ? "running" : "waiting",
+                                        "restarts", report_restarts(host, worker)));
     }
     return list;
+}
+
+/* Count those without a process. */
+int ld_master_count_down(const struct ld_host *host) {
+    int count = 0;
+    for (int worker = 1; host->master.channels != NULL && worker <= host->service->workers;
+         worker++) {
+        count += !ld_workers_is_connected(host->master.channels, worker);
+    }
+    return count;
 }
 
 /* Have a worker restarted, by the chunk that has started it. */

@@ -1,12 +1,15 @@
-/* What a master leaves to the next program in this process: the channels to its workers and what it knows of each, their
+/* What a master leaves to the next host of its keeper: how many workers there are, and how processes of them have ended.
+ * And to the next program in this process: the channels to its workers and what it knows of each, their
  * sockets, the boxes with their messages, and unless a keeper has them their files. */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/json.h"
 #include "daemon/hold_worker.h"
+#include "daemon/keeper_channel.h"
 #include "engine/mailboxes.h"
 #include "engine/shares.h"
 #include "engine/workers.h"
@@ -30,6 +33,68 @@ static void read_end(struct ld_host *host, struct ld_handover *handover, const j
     snprintf(end.how, sizeof end.how, "%s", how != NULL ? how : "");
     free(how);
     ld_workers_restore_end(host->master.channels, worker, &end);
+}
+
+/* Write how the processes of all have ended, the last one of each with its REASON. */
+static json_t *write_ends(const struct ld_host *host, bool with_reasons) {
+    json_t *list = json_array();
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        if (ld_workers_find_end(host->master.channels, worker)->count > 0) {
+            json_t *end = write_end(host, worker);
+            json_object_set_new(end, "worker", json_integer(worker));
+            if (!with_reasons) {
+                json_object_del(end, "how");
+            }
+            json_array_append_new(list, end);
+        }
+    }
+    return list;
+}
+
+/* Write what the next host is to know. If that is too much, the reasons are left out. */
+void ld_master_write_facts(const struct ld_host *host, struct ld_text *facts) {
+    bool is_whole = false;
+    for (int with_reasons = 1; with_reasons >= 0 && !is_whole; with_reasons--) {
+        json_t *root = json_pack("{s:i, s:o}", "workers", host->service->workers, "ends",
+                                 write_ends(host, with_reasons == 1));
+        char *text = root != NULL ? json_dumps(root, JSON_COMPACT) : NULL;
+        ld_text_clear(facts);
+        ld_text_puts(facts, text != NULL ? text : "");
+        is_whole = facts->size <= LD_KEEPER_FACTS_MAX;
+        json_decref(root);
+        free(text);
+    }
+}
+
+/* Read how the processes of one have ended. */
+static void read_fact(struct ld_host *host, const json_t *item) {
+    json_int_t worker = json_integer_value(json_object_get(item, "worker"));
+    json_int_t count = json_integer_value(json_object_get(item, "count"));
+    const char *how = json_string_value(json_object_get(item, "how"));
+    struct ld_workers_end end = {.count = (unsigned)count,
+                                 .seconds = json_number_value(json_object_get(item, "seconds")),
+                                 .time = json_number_value(json_object_get(item, "time"))};
+    snprintf(end.how, sizeof end.how, "%s", how != NULL ? how : "");
+    if (worker >= 1 && worker <= LD_WORKERS_MAX && count >= 1 && count <= INT_MAX) {
+        ld_workers_restore_end(host->master.channels, (int)worker, &end);
+    }
+}
+
+/* Take over what the host before has left: it had no more rights than this one, and may have written anything. */
+void ld_master_read_facts(struct ld_host *host) {
+    struct ld_text *facts = &host->service->facts;
+    json_t *root = json_loadb(ld_text_string(facts), facts->size, JSON_REJECT_DUPLICATES, NULL);
+    json_int_t workers = json_integer_value(json_object_get(root, "workers"));
+    const json_t *item;
+    size_t i;
+    json_array_foreach(json_object_get(root, "ends"), i, item) {
+        read_fact(host, item);
+    }
+    if (workers >= 1 && workers <= LD_WORKERS_MAX) {
+        host->service->workers = (int)workers;
+    }
+    json_decref(root);
+    ld_text_fini(facts);
 }
 
 /* Write what is known of each worker. */

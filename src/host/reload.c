@@ -365,9 +365,11 @@ static void commit(struct ld_host *host) {
         return;
     }
     ld_probation_skip(host);
+    int down = ld_master_count_down(host);
     ld_waiters_tell(&reload->waiters,
-                    json_pack("{s:b, s:i, s:f}", "ok", 1, "generation",
-                              (int)host->script->generation, "ms", reload->last_ms));
+                    json_pack("{s:b, s:i, s:f, s:o*}", "ok", 1, "generation",
+                              (int)host->script->generation, "ms", reload->last_ms, "untried",
+                              down > 0 ? json_integer(down) : NULL));
 }
 
 /* Let good code be the service again. What the disk has is as refused. */

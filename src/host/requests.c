@@ -43,12 +43,15 @@ static const char *find_fault(const struct ld_host *host, const json_t *request)
     const json_t *workers = json_object_get(request, "workers");
     const json_t *probation = json_object_get(request, "probation");
     double seconds = json_number_value(probation);
-    if (workers != NULL && !host->service->is_master) {
-        return "it has no workers: start it with --workers";
-    }
-    if (workers != NULL &&
-        (json_integer_value(workers) < 1 || json_integer_value(workers) > LD_WORKERS_MAX)) {
+    json_int_t count = json_integer_value(workers);
+    if (workers != NULL && (count < 1 || count > LD_WORKERS_MAX)) {
         return "\"workers\" must be a number from 1 to 256";
+    }
+    if (count > 1 && !host->service->is_master) {
+        return host->service->worker > 0
+                   ? "it is a worker: how many there are is asked of its service"
+                   : "it was started without workers, and gets some by a start: lunad restart, "
+                     "with --config if that says so";
     }
     if (check != NULL && !json_is_boolean(check)) {
         return "\"check\" must be true or false";
@@ -80,7 +83,9 @@ static json_t *ask_reload(void *arg, struct ld_waiter *waiter, const json_t *req
     if (is_held && !ld_reload_ask_held(host, waiter)) {
         return failure("another reload waits to be held");
     }
-    host->master.wanted = workers != NULL ? (int)json_integer_value(workers) : host->master.wanted;
+    if (workers != NULL && host->service->is_master) {
+        host->master.wanted = (int)json_integer_value(workers);
+    }
     if (is_check) {
         ld_reload_ask_trial(host, waiter);
         return NULL;

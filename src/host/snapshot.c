@@ -308,6 +308,8 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     size_t lent = ld_reserve_lend(); /* to read about the process itself */
     add(&report, "worker",
         host->service->worker > 0 ? json_integer(host->service->worker) : json_null());
+    add(&report, "service_generation",
+        host->service->worker > 0 ? json_integer(host->service->generation) : json_null());
     add(&report, "workers", ld_master_report(host));
     add(&report, "args", report_args(&host->setup));
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));

@@ -68,13 +68,12 @@ void ld_status_text_state(struct ld_text *text, const json_t *report) {
     }
 }
 
-/* Add how often the daemon was restarted, and why. */
-static void add_restarts(struct ld_text *text, const json_t *report) {
-    const json_t *restarts = json_object_get(report, "restarts");
+/* Add how often a process was started again, after TITLE, and how the last one has ended. */
+static void add_ends(struct ld_text *text, const char *title, const json_t *restarts) {
     const json_t *last = json_object_get(restarts, "last");
     if (json_is_object(last)) {
         double ago = (double)ld_time_real() / LD_TIME_SECOND - number_of(last, "time");
-        ld_text_format(text, "\n  restarts  %lld so far", integer_of(restarts, "count"));
+        ld_text_format(text, "%s%lld so far", title, integer_of(restarts, "count"));
         ld_status_rows_member(text, "; the last time ", last, "message");
         ld_text_puts(text, " after ");
         ld_status_text_duration(text, number_of(last, "seconds"));
@@ -85,6 +84,11 @@ static void add_restarts(struct ld_text *text, const json_t *report) {
             ld_status_rows_member(text, ", report in ", last, "report");
         }
     }
+}
+
+/* Add how often the daemon was restarted, and why. */
+static void add_restarts(struct ld_text *text, const json_t *report) {
+    add_ends(text, "\n  restarts  ", json_object_get(report, "restarts"));
 }
 
 /* Add the script, with its arguments. */
@@ -103,13 +107,23 @@ static void add_script(struct ld_text *text, const json_t *report) {
     ld_text_putc(text, ')');
 }
 
+/* Add the generation; of a worker that of the service, and its own if that is another one: it counts from 1 in each process. */
+static void add_generation(struct ld_text *text, const json_t *report) {
+    long long own = integer_of(report, "generation");
+    long long of_service = integer_of(report, "service_generation");
+    ld_text_format(text, ", generation %lld", of_service > 0 ? of_service : own);
+    if (of_service > 0 && of_service != own) {
+        ld_text_format(text, " (%lld of this process)", own);
+    }
+}
+
 /* Add the first lines: name, state, pid, uptime, generation, script. */
 static void add_headline(struct ld_text *text, const json_t *report) {
     ld_status_rows_member(text, "", report, "name");
     ld_status_rows_member(text, ": ", report, "state");
     ld_text_format(text, ", pid %lld, up ", integer_of(report, "pid"));
     ld_status_text_duration(text, number_of(report, "uptime"));
-    ld_text_format(text, ", generation %lld", integer_of(report, "generation"));
+    add_generation(text, report);
     if (json_is_string(json_object_get(report, "text"))) {
         ld_status_rows_member(text, "\n  status    ", report, "text");
     }
@@ -155,9 +169,10 @@ static void add_code(struct ld_text *text, const json_t *report) {
                        number_of(probation, "left"), number_of(probation, "seconds"),
                        integer_of(probation, "good"));
     }
-    if (from_memory || differs) {
+    bool is_older = integer_of(code, "generation") != integer_of(report, "generation");
+    if (differs || (from_memory && is_older)) {
         ld_text_puts(text, "\n  code      ");
-        if (from_memory && integer_of(code, "generation") != integer_of(report, "generation")) {
+        if (from_memory && is_older) {
             ld_text_format(text, "that of generation %lld, from memory; ",
                            integer_of(code, "generation"));
         } else if (from_memory) {
@@ -347,12 +362,14 @@ static void add_worker(struct ld_text *text, const json_t *worker) {
     }
     if (json_is_string(json_object_get(worker, "error"))) {
         ld_status_rows_member(text, ": ", worker, "error");
+        add_ends(text, "; restarts: ", json_object_get(worker, "restarts"));
     }
     if (json_is_object(json_object_get(worker, "memory"))) {
         const json_t *memory = json_object_get(worker, "memory");
         ld_text_puts(text, ", up ");
         ld_status_text_duration(text, number_of(worker, "uptime"));
-        ld_text_format(text, ", generation %lld, ", integer_of(worker, "generation"));
+        add_generation(text, worker);
+        ld_text_puts(text, ", ");
         ld_status_text_bytes(text, number_of(memory, "lua"));
         ld_text_puts(text, " Lua, ");
         ld_status_text_bytes(text, number_of(memory, "rss"));

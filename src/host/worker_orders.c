@@ -1,5 +1,6 @@
 /* What a worker does at the word of its master: reload, together with the others, and stop. */
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -139,8 +140,12 @@ static void abandon(struct ld_host *host) {
     }
 }
 
-/* Commit it. */
-static void commit(struct ld_host *host) {
+/* Commit it. The text is the generation of the service. */
+static void commit(struct ld_host *host, const struct ld_packet *packet) {
+    long generation;
+    if (ld_parse_whole(packet->text, 1, INT_MAX, &generation)) {
+        host->service->generation = (int)generation;
+    }
     if (host->worker.is_asked) {
         host->worker.was_told = true;
         host->worker.is_said_by_master = false;
@@ -154,7 +159,7 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
         bool is_committing = host->worker.is_asked && host->worker.was_told;
         (is_committing ? put_off : prepare)(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_COMMIT) == 0) {
-        commit(host);
+        commit(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
         abandon(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UNPROVED) == 0) {

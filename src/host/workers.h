@@ -16,7 +16,7 @@
 #define LD_WORKERS_WORD_PREPARED "prepared"
 #define LD_WORKERS_WORD_REFUSED  "refused"
 
-/* From the master: let what is held become the service, or give it up. */
+/* From the master: let what is held become the service, which is a generation with the number in the text; or give it up. */
 #define LD_WORKERS_WORD_COMMIT  "commit"
 #define LD_WORKERS_WORD_ABANDON "abandon"
 
@@ -120,6 +120,9 @@ void ld_master_restart(struct ld_host *host, int worker);
 /* List the workers of a master, a new reference: null for others. */
 json_t *ld_master_report(const struct ld_host *host);
 
+/* Count the workers of a master that have no process, and are started when the loop turns; 0 for others. */
+int ld_master_count_down(const struct ld_host *host);
+
 /* Tell the workers of a master that files of theirs were made again. */
 void ld_master_tell_files(struct ld_host *host);
 
@@ -129,6 +132,10 @@ void ld_master_inherit(struct ld_host *host, int memory);
 
 /* Find such an image of what is in force now, which stays the master's; -1 if there is none. */
 int ld_master_in_force(const struct ld_host *host);
+
+/* Write what the next host of a keeper is to know of the workers, and take that over from the host before. */
+void ld_master_write_facts(const struct ld_host *host, struct ld_text *facts);
+void ld_master_read_facts(struct ld_host *host);
 
 /* The reload of a master: it begins; what its workers hold becomes the service, or is given up. */
 void ld_master_begin(struct ld_host *host);
