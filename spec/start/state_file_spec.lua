@@ -80,7 +80,7 @@ describe("--state", function()
     box:ok("restart", "s") -- before anything has asked for "late"
     assert.equal("begun 3, stops 2, sessions 3, stopped true, shared true", ask "report()")
     assert.equal("7", ask "lunad.keep('late').n")
-    assert.is_nil(uv.fs_stat(box:path "data/s.state.new"))
+    assert.is_nil(uv.fs_stat(box:path "data/s.state.lunad-draft"))
   end)
 
   it("saves at an interval, for the host that follows a crash", function()
@@ -217,6 +217,7 @@ describe("--state", function()
       assert.equal(text, file())
     end
     box:refused(2, "start", "--state", "data/s.state", "-") -- which has no name
+    box:refused(2, "start", "--state", "data/s.state.lunad-draft", "s.lua")
     uv.fs_chmod(box:path "data/s.state", tonumber("666", 8))
     local err = box:refused(1, "start", "--state", "data/s.state", "s.lua")
     assert.truthy(err:find("others may write it", 1, true), err)

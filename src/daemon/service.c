@@ -13,6 +13,7 @@
 #include "base/grow.h"
 #include "base/json.h"
 #include "base/parse.h"
+#include "daemon/state_file.h"
 #include "posix/inherit.h"
 #include "posix/paths.h"
 
@@ -346,6 +347,13 @@ static int find_state(struct ld_service *service, struct ld_text *why) {
         ld_text_puts(why,
                      "--state: the next start of this script would have another name, as it is "
                      "not in a file: give one by --name");
+        return 2;
+    }
+    size_t length = strlen(path);
+    size_t suffix = sizeof LD_STATE_DRAFT - 1;
+    if (length >= suffix && strcmp(path + length - suffix, LD_STATE_DRAFT) == 0) {
+        ld_text_format(
+            why, "--state: %s: a file is called so while lunad writes it: give another name", path);
         return 2;
     }
     if (service->is_master) {

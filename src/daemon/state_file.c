@@ -214,7 +214,7 @@ static int open_dir(struct ld_state_draft *draft, const char *path, struct ld_te
         return fail(rc, path, "its folder cannot be made", why);
     }
     snprintf(draft->name, sizeof draft->name, "%s", name);
-    snprintf(draft->draft, sizeof draft->draft, "%s.new", name);
+    snprintf(draft->draft, sizeof draft->draft, "%s" LD_STATE_DRAFT, name);
     ld_text_add(&folder, path, (size_t)(slash - path) + 1);
     draft->dir = folder.failed ? -1 : open(folder.data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     rc = folder.failed ? -ENOMEM : draft->dir < 0 ? -errno : 0;
@@ -234,7 +234,29 @@ static size_t make_header(const struct ld_state_draft *draft, char line[HEADER_M
     return write_header(&header, line);
 }
 
-/* Begin to write. The draft of a process that died while it wrote is removed. */
+/* Remove the draft of a process that died while it wrote. What has its name and is none is left alone. */
+static int remove_left(const struct ld_state_draft *draft, struct ld_text *why) {
+    char bytes[sizeof mark - 1];
+    struct stat facts;
+    int fd = open_file(draft->dir, draft->draft);
+    if (fd == -ENOENT) {
+        return 0;
+    }
+    bool is_file = fd >= 0 && fstat(fd, &facts) == 0 && S_ISREG(facts.st_mode);
+    ssize_t size = is_file ? read(fd, bytes, sizeof bytes) : -1;
+    if (fd >= 0) {
+        close(fd);
+    }
+    if (size < 0 || memcmp(bytes, mark, (size_t)size) != 0) {
+        ld_text_format(why, "%s: %s is in the way, and no draft of a state file", draft->path,
+                       draft->draft);
+        return -EEXIST;
+    }
+    ld_file_remove(draft->dir, draft->draft);
+    return 0;
+}
+
+/* Begin to write. */
 int ld_state_draft_open(struct ld_state_draft *draft, const char *path, const char *service,
                         struct ld_text *why) {
     char line[HEADER_MOST];
@@ -244,7 +266,10 @@ int ld_state_draft_open(struct ld_state_draft *draft, const char *path, const ch
     if (rc < 0) {
         return rc;
     }
-    ld_file_remove(draft->dir, draft->draft);
+    rc = remove_left(draft, why);
+    if (rc < 0) {
+        return rc;
+    }
     draft->fd = openat(draft->dir, draft->draft,
                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (draft->fd < 0 || fchmod(draft->fd, 0600) < 0) {

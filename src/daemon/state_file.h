@@ -39,19 +39,24 @@ void ld_state_file_fini(struct ld_state_file *file);
  * errno. */
 int ld_state_file_put_aside(const char *path, struct ld_text *kept);
 
+/* What the name of a file ends with while it is being written, beside that which it is to replace. No state file may have
+ * such a name. */
+#define LD_STATE_DRAFT ".lunad-draft"
+
 /* A new file that is being written. */
 struct ld_state_draft {
     int dir;                   /* that it is in */
     int fd;                    /* -1: there is none */
     char name[NAME_MAX + 1];   /* that it will have */
-    char draft[NAME_MAX + 10]; /* that it has */
+    char draft[NAME_MAX + 16]; /* that it has */
     const char *service;       /* borrowed */
     const char *path;          /* borrowed */
     uint64_t sizes[LD_STATE_PARTS];
     uint64_t sum;
 };
 
-/* Begin to write the file PATH of SERVICE; its folder is made, 0700, if it is missing. Add to a part, one after the
+/* Begin to write the file PATH of SERVICE; its folder is made, 0700, if it is missing. What a process that died has left of a
+ * draft is removed; another file that has its name is not, and refuses this. Add to a part, one after the
  * other in their order. Finish: 1 if the file was replaced; 0 if it has the same parts already, and stays; its size
  * in *SIZE. Each may return a negative errno with the reason in WHY; then, and at any other time, the draft is given
  * up by ld_state_draft_fini, which is to be called in any case. */

@@ -45,7 +45,7 @@ static void check_save(int expected, const char *path, const char *words) {
     if (strstr(ld_text_string(&why), words) == NULL) {
         CHECK_STR(words, ld_text_string(&why));
     }
-    snprintf(draft, sizeof draft, "%s.new", path);
+    snprintf(draft, sizeof draft, "%s" LD_STATE_DRAFT, path);
     CHECK(access(draft, F_OK) < 0);
     ld_text_fini(&why);
 }
@@ -83,10 +83,28 @@ static void test_round_trip(void) {
     check_read(0, path, "");
     CHECK(stat(box_path("new/folder"), &folder) == 0 && (folder.st_mode & 07777) == 0700);
     check_save(0, path, ""); /* nothing has changed */
-    put(box_path("new/folder/x.state.new"), "left", 4, 0600);
+    put(box_path("new/folder/x.state" LD_STATE_DRAFT), "lunad-state 1 x ", 16, 0600);
     unlink(path);
     check_save(1, path, "");
     umask(mask);
+}
+
+/* What has the name of a draft and is none is in the way: it is not lost. A draft of which nothing was written is. */
+static void test_draft_of_others(void) {
+    const char *path = box_path("x.state");
+    const char *draft = box_path("x.state" LD_STATE_DRAFT);
+    struct ld_text why = {0};
+    put(draft, "mine", 4, 0600);
+    CHECK_INT(-EEXIST, save(path, "x", &why));
+    CHECK(strstr(ld_text_string(&why), "is in the way, and no draft of a state file") != NULL);
+    CHECK(access(draft, F_OK) == 0 && access(path, F_OK) < 0);
+    CHECK(unlink(draft) == 0 && symlink("elsewhere", draft) == 0);
+    CHECK_INT(-EEXIST, save(path, "x", &why));
+    put(draft, "lun", 3, 0600);
+    check_save(1, path, "");
+    put(draft, "", 0, 0600);
+    check_save(0, path, "");
+    ld_text_fini(&why);
 }
 
 /* Each beginning of a file and each wrong bit is noticed; then nothing of it is handed out. */
@@ -238,6 +256,7 @@ static void test_rights(void) {
 
 static const struct check_case cases[] = {
     {"what is saved is read again, and stays if it is the same", test_round_trip},
+    {"only a draft is removed for a draft", test_draft_of_others},
     {"what is damaged is noticed", test_damage},
     {"what is damaged is kept under another name", test_aside},
     {"two write one file", test_two},
