@@ -137,6 +137,20 @@ describe("lunad upgrade", function()
     { 'require("crasher").overflow()', "the new program crashed (SIGSEGV)" },
   }
 
+  it("goes on with what was counted", function()
+    box:start(box:write("s.lua", support.BEAT))
+    box:write("s.lua", "x =")
+    box:refused(1, "reload", "s")
+    box:write("s.lua", support.BEAT .. "lunad.after(0, error, 'once')")
+    box:refused(1, "reload", "--probation", "30", "s")
+    local before = box:status "s"
+    assert.equal(0, upgrade(NEXT).code)
+    local after = box:status "s"
+    assert.same({ before.reloads, before.errors.count, before.errors.last, before.code.rolled_back },
+      { after.reloads, after.errors.count, after.errors.last, after.code.rolled_back })
+    assert.matches("\n  reloads   0 ok, 1 refused, 1 undone; the last ", box:ok("status", "s"))
+  end)
+
   it("goes back when the new program is not ready in time, whatever it does", function()
     local pid = box:start("--start-timeout", "1", box:write("s.lua", SERVICE))
     local child = box:status("s").children[1].pid

@@ -183,11 +183,18 @@ static void list_own_children(struct ld_text *out) {
 /* Write how the reloads and the script's errors were. */
 static json_t *write_history(const struct ld_host *host) {
     const struct ld_reload *reload = &host->reload;
-    return json_pack("{s:I, s:I, s:b, s:f, s:f, s:o, s:I}", "ok", (json_int_t)reload->ok, "failed",
-                     (json_int_t)reload->failed, "last_ok", reload->last_ok, "last_time",
-                     reload->last_time, "last_ms", reload->last_ms, "last_error",
-                     ld_handover_bytes(&reload->last_error), "errors",
-                     (json_int_t)host->tally.count);
+    const struct ld_tally_place *last = ld_tally_last(&host->tally);
+    struct ld_text message = {0};
+    ld_text_puts(&message, last->message);
+    json_t *history =
+        json_pack("{s:I, s:I, s:I, s:b, s:f, s:f, s:o, s:I, s:o, s:f}", "ok",
+                  (json_int_t)reload->ok, "failed", (json_int_t)reload->failed, "rolled_back",
+                  (json_int_t)reload->rolled_back, "last_ok", reload->last_ok, "last_time",
+                  reload->last_time, "last_ms", reload->last_ms, "last_error",
+                  ld_handover_bytes(&reload->last_error), "errors", (json_int_t)host->tally.count,
+                  "error", ld_handover_bytes(&message), "error_time", last->last);
+    ld_text_fini(&message);
+    return history;
 }
 
 /* Write the connections that were handed on, and that no generation has taken yet. */
@@ -409,14 +416,18 @@ static void restore_child(struct ld_host *host, struct ld_handover *handover, co
 static void restore_history(struct ld_host *host, struct ld_handover *handover) {
     const json_t *history = json_object_get(handover->root, "history");
     struct ld_reload *reload = &host->reload;
+    struct ld_text message = {0};
     reload->ok = (uint64_t)ld_handover_int(handover, history, "ok");
     reload->failed = (uint64_t)ld_handover_int(handover, history, "failed");
+    reload->rolled_back = (uint64_t)ld_handover_int(handover, history, "rolled_back");
     reload->last_ok = ld_handover_bool(handover, history, "last_ok");
     reload->last_time = ld_handover_real(handover, history, "last_time");
     reload->last_ms = ld_handover_real(handover, history, "last_ms");
     ld_handover_text(handover, history, "last_error", &reload->last_error);
-    host->tally.count = (uint64_t)ld_handover_int(handover, history, "errors");
-    host->tally.elsewhere.count = host->tally.count;
+    ld_handover_text(handover, history, "error", &message);
+    ld_tally_restore(&host->tally, (uint64_t)ld_handover_int(handover, history, "errors"),
+                     ld_text_string(&message), ld_handover_real(handover, history, "error_time"));
+    ld_text_fini(&message);
     host->seen_errors = host->tally.count;
 }
 

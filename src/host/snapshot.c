@@ -102,10 +102,7 @@ static json_t *report_places(const struct ld_tally *tally) {
 
 /* Report the last error of the generations before, null if there was none. */
 static json_t *report_earlier(const struct ld_tally *tally) {
-    const struct ld_tally_place *last = &tally->elsewhere;
-    for (size_t i = 0; i < tally->used; i++) {
-        last = tally->places[i].last > last->last ? &tally->places[i] : last;
-    }
+    const struct ld_tally_place *last = ld_tally_last(tally);
     return last->count > 0
                ? json_pack("{s:o, s:f}", "message",
                            ld_json_text(last->message, strlen(last->message)), "time", last->last)

@@ -201,3 +201,21 @@ uint64_t ld_tally_flush(struct ld_tally *tally, uint64_t now) {
     uint64_t due = flush_place(tally, &tally->elsewhere, now);
     return due < next ? due : next;
 }
+
+/* Find the place of the last error. */
+const struct ld_tally_place *ld_tally_last(const struct ld_tally *tally) {
+    const struct ld_tally_place *last = &tally->elsewhere;
+    for (size_t i = 0; i < tally->used; i++) {
+        last = tally->places[i].last > last->last ? &tally->places[i] : last;
+    }
+    return last;
+}
+
+/* Begin with what the program before has counted. */
+void ld_tally_restore(struct ld_tally *tally, uint64_t count, const char *message, double last) {
+    struct ld_tally_place *place = &tally->elsewhere;
+    tally->count = count;
+    place->count = count;
+    place->last = last;
+    copy_text(place->message, sizeof place->message, message, strlen(message));
+}

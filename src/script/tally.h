@@ -49,4 +49,11 @@ void ld_tally_note(struct ld_tally *tally, const struct ld_error *error, unsigne
  * UINT64_MAX if everything has been told. */
 uint64_t ld_tally_flush(struct ld_tally *tally, uint64_t now);
 
+/* The place of the last error that is still known; one with a count of 0 if there was none. */
+const struct ld_tally_place *ld_tally_last(const struct ld_tally *tally);
+
+/* Begin with what the program before has counted: so many errors, the last of which had this message, at this Unix
+ * time. Only for a tally that is empty. */
+void ld_tally_restore(struct ld_tally *tally, uint64_t count, const char *message, double last);
+
 #endif
