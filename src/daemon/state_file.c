@@ -105,6 +105,11 @@ static int open_file(int dir, const char *name) {
 static int check_owner(const struct ld_text *text, const char *path, const char *service,
                        struct header *header, struct ld_text *why) {
     size_t size = sizeof mark - 1;
+    if (text->size < size && memcmp(text->data, mark, text->size) == 0) {
+        return refuse(
+            -EBADMSG, path,
+            text->size == 0 ? "it is damaged: it is empty" : "it is damaged: it is cut off", why);
+    }
     if (text->size < size || memcmp(text->data, mark, size) != 0) {
         return refuse(-EPERM, path, "it is not a state file of lunad: it is left as it is", why);
     }
@@ -327,11 +332,11 @@ static int compare(const struct ld_state_draft *draft, struct ld_text *why) {
     }
     int rc = look(draft, fd, &header, &size, why);
     close(fd);
+    if (rc == -EBADMSG || (rc == 0 && header.length == 0)) { /* damaged since it was read */
+        return put_aside(draft, why);
+    }
     if (rc < 0) {
         return rc;
-    }
-    if (header.length == 0) { /* it was damaged since it was read */
-        return put_aside(draft, why);
     }
     uint64_t total = header.length;
     bool is_same = header.sum == draft->sum;
