@@ -184,7 +184,7 @@ describe("a reload on probation", function()
       box:ok("status", "s"))
     box:ok("stop", "s")
     box:await(waiting, "the answer", waiting.is_over)
-    assert.same({ 1, "lunad: s: not reloaded, the old code keeps running: the daemon is stopping\n" },
+    assert.same({ 1, "lunad: s: not reloaded: the daemon is stopping, before the probation was over\n" },
       { waiting.code, waiting.err() })
     assert.matches("on_stop stop\n.*stopped\n$", box:log "s")
     assert.falsy(box:log("s"):find("rolled back", 1, true))

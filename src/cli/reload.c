@@ -13,7 +13,8 @@
 #define DEFAULT_SECONDS 65.0 /* where no record says the daemon's own limit */
 #define SLACK_SECONDS   5.0  /* "and a little" */
 
-static const char rolled_back[] = "rolled back after "; /* begins such an answer */
+static const char rolled_back[] = "rolled back after ";  /* begins such an answer */
+static const char stopping[] = "the daemon is stopping"; /* the same */
 
 /* Compute how long a reload may take: the old code returns its state, then the new code becomes
  * ready, each within the --start-timeout of the record; with a PROBATION (below 0: that of the record), so long, and
@@ -64,6 +65,9 @@ static void say_failure(const struct ld_target *target, bool check, int rc, cons
     if (rc == -EREMOTEIO && strncmp(why, rolled_back, strlen(rolled_back)) == 0) {
         ld_say_error("%s: %s", target->name, why);
         return;
+    }
+    if (strncmp(why, stopping, strlen(stopping)) == 0) {
+        row = 0; /* no code keeps running */
     }
     ld_say_error("%s: %s: %s", target->name, words[row][check], why);
 }

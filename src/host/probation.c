@@ -308,7 +308,8 @@ void ld_probation_step(struct ld_host *host) {
 void ld_probation_abandon(struct ld_host *host) {
     struct ld_probation *probation = &host->probation;
     ld_waiters_tell(&probation->waiters,
-                    json_pack("{s:b, s:s}", "ok", 0, "error", "the daemon is stopping"));
+                    json_pack("{s:b, s:s}", "ok", 0, "error",
+                              "the daemon is stopping, before the probation was over"));
     if (probation->phase != LD_PROBATION_NONE) {
         forget(host);
     }
