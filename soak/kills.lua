@@ -362,6 +362,9 @@ function Trial:finish(found)
       found, problem = self:wait_up "12"
     end
   end
+  if self.operation.flaw then
+    self:write("1") -- code that fails soon may do so while the reload waits for other workers
+  end
   problem = problem or self:check_saved(found) or select(2, self:lunad({ 0 }, "reload", "s"))
   problem = problem or select(2, self:lunad({ 0 }, "stop", "s"))
   return problem or self:wait_gone(nil)

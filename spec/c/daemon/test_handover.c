@@ -82,18 +82,22 @@ static void test_strict(void) {
     refuse("{\"format\": 2}\n", "the old program leaves format 2");
     refuse("{\"format\": \"1\"}\n", "\"format\" is not a whole number");
     refuse("{\"format\": 1}\n", "\"state\" is not the size");
-    refuse("{\"format\": 1, \"parts\": {\"state\": 9, \"kept\": null, \"code\": null, \"mail\": null}}\nx",
+    refuse("{\"format\": 1, \"parts\": {\"state\": 9, \"kept\": null, \"code\": null, \"mail\": "
+           "null}}\nx",
            "\"state\"");
-    refuse("{\"format\": 1, \"parts\": {\"state\": -1, \"kept\": null, \"code\": null, \"mail\": null}}\n",
+    refuse("{\"format\": 1, \"parts\": {\"state\": -1, \"kept\": null, \"code\": null, \"mail\": "
+           "null}}\n",
            "\"state\"");
     refuse("{\"format\": 1, \"parts\": {\"state\": 0, \"kept\": 0, \"code\": 0, \"mail\": 0}}\nx",
            "less than what follows");
     refuse("{\"format\": 1, \"parts\": {\"state\": 0, \"kept\": 0, \"code\": 0, \"mail\": 0}}\n",
            "\"worker\" is missing");
-    refuse("{\"format\": 1, \"worker\": 0, \"daemon\": false, \"words\": [\"a\", \"run\", \"--later\"], "
+    refuse("{\"format\": 1, \"worker\": 0, \"daemon\": false, \"words\": [\"a\", \"run\", "
+           "\"--later\"], "
            "\"parts\": {\"state\": 0, \"kept\": 0, \"code\": 0, \"mail\": 0}}\n",
            "options that lunad");
-    refuse("{\"format\": 1, \"worker\": 0, \"daemon\": false, \"words\": [\"a\", \"run\", \"x\"], \"run_fd\": "
+    refuse("{\"format\": 1, \"worker\": 0, \"daemon\": false, \"words\": [\"a\", \"run\", \"x\"], "
+           "\"run_fd\": "
            "999999, "
            "\"parts\": {\"state\": 0, \"kept\": 0, \"code\": 0, \"mail\": 0}}\n",
            "\"is_bare\" is missing");
