@@ -197,6 +197,23 @@ describe("lunad upgrade", function()
       box:status("s").children[1].pid })
   end)
 
+  it("ends what a failed program has started, and leaves the signals of scripts alone", function()
+    local crasher = box:path "crasher.so"
+    assert(os.execute(("cc -O1 -w -shared -fPIC -D_GNU_SOURCE $(pkg-config --cflags lua5.4) -o %s "
+      .. "%s/spec/fixtures/crasher.c"):format(crasher, support.root)))
+    local code = 'require("lunad").signal("VTALRM", function() print "alarm" end)'
+    local pid = box:start(box:write("s.lua", code))
+    box:write("s.lua", 'require("lunad").spawn { "/bin/sleep", "1000" } require("crasher").segv()')
+    assert.matches("the new program crashed", upgrade(NEXT).err)
+    local children = ("/proc/%d/task/%d/children"):format(pid, pid)
+    support.wait_for("its end", function() return support.read(children) == "" end)
+    box:write("s.lua", code)
+    assert.equal(0, upgrade(NEXT).code)
+    support.kill(pid, "sigvtalrm") -- by which the way back was timed
+    box:wait_log("s", "s: alarm\n")
+    assert.same({ pid, "running" }, { box:status("s").pid, box:status("s").state })
+  end)
+
   it("loses no client, no line, no byte and no signal under load", function()
     local pid = box:start(box:write("s.lua", [[
       local lunad, net = require "lunad", require "lunad.net"

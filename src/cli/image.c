@@ -6,7 +6,7 @@
 
 #include "base/parse.h"
 #include "base/say.h"
-#include "daemon/handover.h"
+#include "daemon/handover_service.h"
 #include "daemon/launch.h"
 #include "daemon/way_back.h"
 #include "host/host.h"
@@ -35,7 +35,7 @@ static int try(int paper) {
     struct ld_handover handover;
     struct ld_service service = {.run_fd = -1, .log_place = {.dir = -1}};
     bool ok = ld_handover_read(&handover, paper, NULL) &&
-              ld_handover_read_service(&handover, &service) && compiles(&service, &handover.why);
+              ld_handover_service_read(&handover, &service) && compiles(&service, &handover.why);
     if (ok) {
         char *token = ld_handover_string(&handover, handover.root, "trial");
         ld_say("%s%s", LD_HANDOVER_TOKEN, token != NULL ? token : "");
@@ -57,9 +57,13 @@ static int take_over(int paper, const char *back) {
     ld_inherit_seal_fds(true, -1);
     bool ok = ld_handover_read(&handover, paper, back);
     if (back == NULL && ld_handover_old_program(&handover) >= 0) {
-        ld_way_back_open(&handover, SLACK_SECONDS);
+        int rc = ld_way_back_open(&handover, SLACK_SECONDS);
+        if (rc < 0 && ok) {
+            ld_text_format(&handover.why, "there is no way back: %s", strerror(-rc));
+            ok = false;
+        }
     }
-    ok = ok && ld_handover_read_service(&handover, &service);
+    ok = ok && ld_handover_service_read(&handover, &service);
     if (!ok) {
         ld_way_back_go(ld_text_string(&handover.why));
         ld_say_error("%s", ld_text_string(&handover.why));

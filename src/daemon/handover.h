@@ -10,7 +10,8 @@
 #include <stddef.h>
 
 #include "daemon/options.h"
-#include "daemon/service.h"
+#include "posix/socket.h"
+#include "posix/user.h"
 
 #define LD_HANDOVER_FORMAT 1
 
@@ -36,6 +37,7 @@ struct ld_handover {
     int paper;
     struct ld_text parts[LD_HANDOVER_PARTS];
     bool has[LD_HANDOVER_PARTS];
+    bool is_incomplete; /* memory ran out for something that was to be written */
     struct ld_text why; /* what is wrong with it; empty: nothing that was read so far */
     bool is_trial;      /* it is only tried: no descriptor is there */
     char *back;         /* this is the old program again, because of that; NULL: the new one */
@@ -43,14 +45,20 @@ struct ld_handover {
     struct ld_options options;
 };
 
-/* Begin to write into a handover that is zeroed but for its paper, -1, and its parts: the format, and what SERVICE is
- * and holds. 0 or -ENOMEM. */
-int ld_handover_begin(struct ld_handover *handover, const struct ld_service *service);
+/* Make a handover to write into; NULL without memory. And free it, with its paper. */
+struct ld_handover *ld_handover_new(void);
+void ld_handover_free(struct ld_handover *handover);
+
+/* Set a member of an object, or add to a list; VALUE is taken over. What cannot be written for want of memory, and a
+ * NULL, is noted: then no paper can be made. */
+void ld_handover_set(struct ld_handover *handover, json_t *object, const char *key, json_t *value);
+void ld_handover_add(struct ld_handover *handover, json_t *list, json_t *value);
 
 /* Note a descriptor (or -1), which is left open; its number, a new reference. */
 json_t *ld_handover_leave_fd(struct ld_handover *handover, int fd);
 
-/* Make the paper of what is there, PROGRAM (O_PATH) being what this process executes. 0 or a negative errno. */
+/* Make the paper of what is there, PROGRAM (O_PATH) being what this process executes. 0 or a negative errno: -EMFILE if
+ * its reader could not open a second descriptor for each that is left. */
 int ld_handover_write(struct ld_handover *handover, int program);
 
 /* Have all that is left survive an exec, or only this program. */
@@ -59,12 +67,12 @@ void ld_handover_expose(const struct ld_handover *handover, bool exposes);
 /* Read the paper FD; false with the reason in handover->why. */
 bool ld_handover_read(struct ld_handover *handover, int fd, const char *back);
 
-/* Fill in SERVICE, whose options are handover->options, with descriptors of its own; false likewise. */
-bool ld_handover_read_service(struct ld_handover *handover, struct ld_service *service);
-
-/* Read a member of OBJECT. One that is missing, or of another kind, is noted in handover->why, and the value is 0
- * or NULL. Strings are to be freed, and NULL for null; a descriptor is a copy, and -1 for -1. */
+/* Read a member of OBJECT. One that is missing, of another kind, or out of its bounds is noted in handover->why, and the
+ * value is 0 or NULL. Strings are to be freed, and NULL for null; a descriptor is a copy, and -1 for -1. */
 long long ld_handover_int(struct ld_handover *handover, const json_t *object, const char *key);
+long long ld_handover_within(struct ld_handover *handover, const json_t *object, const char *key,
+                             long long least, long long most);
+pid_t ld_handover_pid(struct ld_handover *handover, const json_t *object, const char *key);
 double ld_handover_real(struct ld_handover *handover, const json_t *object, const char *key);
 bool ld_handover_bool(struct ld_handover *handover, const json_t *object, const char *key);
 char *ld_handover_string(struct ld_handover *handover, const json_t *object, const char *key);
@@ -72,17 +80,20 @@ int ld_handover_fd(struct ld_handover *handover, const json_t *object, const cha
 const json_t *ld_handover_array(struct ld_handover *handover, const json_t *object,
                                 const char *key);
 
+/* Note in handover->why that a member is WHAT, if nothing was noted before. */
+void ld_handover_blame(struct ld_handover *handover, const char *key, const char *what);
+
 /* Write which file of a Unix socket is ours to remove, a new reference; note it again in FILE, if it is still the one
  * at ADDRESS. The path is judged for USER (NULL: no user). */
 json_t *ld_handover_leave_file(const struct ld_socket_file *file);
 void ld_handover_file(struct ld_handover *handover, const json_t *value, const char *address,
                       const struct ld_user *user, struct ld_socket_file *file);
 
-/* Write a list of strings, a new reference; read one, which is to be freed with its strings, by ld_handover_free. NULL:
+/* Write a list of strings, a new reference; read one, which is to be freed with its strings, by ld_handover_free_list. NULL:
  * it cannot be read, which is noted. */
-json_t *ld_handover_strings(char *const *strings);
+json_t *ld_handover_strings(struct ld_handover *handover, char *const *strings);
 char **ld_handover_list(struct ld_handover *handover, const json_t *object, const char *key);
-void ld_handover_free(char **list);
+void ld_handover_free_list(char **list);
 
 /* The same of any bytes, which ld_handover_bytes makes a new reference of; added to OUT. */
 void ld_handover_text(struct ld_handover *handover, const json_t *object, const char *key,

@@ -216,7 +216,7 @@ static json_t *write_held(struct ld_handover *handover, const struct ld_hold_wor
 json_t *ld_hold_worker_leave(struct ld_handover *handover, const struct ld_service *service) {
     json_t *list = json_array();
     for (size_t i = 0; i < service->held_count; i++) {
-        json_array_append_new(list, write_held(handover, service->held[i]));
+        ld_handover_add(handover, list, write_held(handover, service->held[i]));
     }
     return list;
 }
@@ -228,7 +228,7 @@ static void read_held(struct ld_handover *handover, const json_t *item, struct l
     json_t *record = json_object_get(item, "record");
     char *name = ld_handover_string(handover, item, "pidfile_name");
     struct ld_text address = {0};
-    held->pid = (pid_t)ld_handover_int(handover, item, "pid");
+    held->pid = (pid_t)ld_handover_within(handover, item, "pid", 0, INT_MAX);
     held->waits = ld_handover_bool(handover, item, "waits");
     files->pidfile.dir = files->run_fd;
     files->pidfile.fd = ld_handover_fd(handover, item, "pidfile_fd");
@@ -249,7 +249,7 @@ int ld_hold_worker_take_over(struct ld_handover *handover, const json_t *list,
     const json_t *item;
     size_t i;
     json_array_foreach(list, i, item) {
-        int worker = (int)ld_handover_int(handover, item, "worker");
+        int worker = (int)ld_handover_within(handover, item, "worker", 1, LD_WORKERS_MAX);
         struct ld_hold_worker *held =
             worker >= 1 && worker <= LD_WORKERS_MAX && find(service, worker) == NULL
                 ? add(service, worker)

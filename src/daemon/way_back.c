@@ -15,9 +15,8 @@
 #define sigev_notify_thread_id _sigev_un._tid
 #endif
 
-#define FDS_MAX    4096
 #define STACK_SIZE 65536
-#define LATE       SIGVTALRM /* no other part of the process uses it */
+#define LATE       SIGVTALRM /* no other part of lunad uses it */
 
 /* What is needed to go back, ready for a signal handler. */
 static struct {
@@ -25,7 +24,7 @@ static struct {
     volatile sig_atomic_t is_going;
     pid_t thread; /* the main one: children of it would die with it if another thread called exec */
     int old_exe;
-    int fds[FDS_MAX];
+    int *fds;
     size_t fd_count;
     char number[16];
     char why[4096];
@@ -36,15 +35,17 @@ static struct {
 
 static const int signals[] = {SIGSEGV, SIGABRT, SIGBUS, SIGILL, SIGFPE, LATE};
 
-/* Execute the old program, on the main thread. */
+/* Execute the old program, on the main thread. Returns if that fails. */
 static void execute(void) {
     sigset_t all;
+    sigset_t before;
     sigfillset(&all);
-    sigprocmask(SIG_SETMASK, &all, NULL);
+    sigprocmask(SIG_SETMASK, &all, &before);
     for (size_t i = 0; i < way.fd_count; i++) {
         fcntl(way.fds[i], F_SETFD, 0);
     }
     syscall(SYS_execveat, way.old_exe, "", way.argv, environ, AT_EMPTY_PATH);
+    sigprocmask(SIG_SETMASK, &before, NULL);
 }
 
 /* Note why. */
@@ -133,30 +134,47 @@ static void catch_signals(void) {
     sigprocmask(SIG_UNBLOCK, &set, NULL);
 }
 
-/* Open the way. */
-int ld_way_back_open(const struct ld_handover *handover, double seconds) {
+/* Note what is needed to go; 0 or a negative errno. */
+static int prepare(const struct ld_handover *handover) {
     static char title[] = "lunad: (returning)";
     static char word[] = LD_HANDOVER_WORD;
-    static bool is_watching;
+    char *argv[] = {title, word, way.number, way.why, NULL};
+    size_t count = ld_handover_list_fds(handover, NULL, 0);
+    way.fds = calloc(count + 1, sizeof *way.fds);
+    if (way.fds == NULL) {
+        return -ENOMEM;
+    }
+    way.fd_count = ld_handover_list_fds(handover, way.fds, count);
     way.thread = gettid();
     way.old_exe = ld_handover_old_program(handover);
-    way.fd_count = ld_handover_list_fds(handover, way.fds, FDS_MAX);
-    if (way.fd_count > FDS_MAX) {
-        return -E2BIG;
-    }
     snprintf(way.number, sizeof way.number, "%d", handover->paper);
-    char *argv[] = {title, word, way.number, way.why, NULL};
     memcpy(way.argv, argv, sizeof argv);
+    return 0;
+}
+
+/* Watch for what it is for; 0 or a negative errno. */
+static int watch(void) {
+    static bool is_watching;
     if (!is_watching && on_exit(on_process_exit, NULL) != 0) {
         return -ENOMEM;
     }
-    int rc = make_timer();
+    is_watching = true;
+    return make_timer();
+}
+
+/* Open the way. One that cannot be watched is taken at once. */
+int ld_way_back_open(const struct ld_handover *handover, double seconds) {
+    int rc = prepare(handover);
     if (rc < 0) {
         return rc;
     }
-    is_watching = true;
     way.is_going = 0;
     way.is_open = true;
+    rc = watch();
+    if (rc < 0) {
+        ld_way_back_go("the new program can make no timer by which it would go back");
+        return rc;
+    }
     catch_signals();
     ld_way_back_wait(seconds);
     return 0;
@@ -167,7 +185,10 @@ void ld_way_back_close(void) {
     if (way.is_open) {
         way.is_open = false;
         timer_delete(way.timer);
-        signal(LATE, SIG_DFL);
+        sigaction(LATE, &(struct sigaction){.sa_handler = SIG_DFL},
+                  NULL); /* a script may have it */
+        free(way.fds);
+        way.fds = NULL;
     }
 }
 

@@ -8,8 +8,8 @@
 
 #include "daemon/handover.h"
 
-/* Open the way: from now on a crash, an exit, or SECONDS that pass bring back the old program of HANDOVER. 0 or a negative
- * errno. */
+/* Open the way: from now on a crash, an exit, or SECONDS that pass bring back the old program of HANDOVER. If nothing
+ * could, it is brought back now. A negative errno if that fails too. */
 int ld_way_back_open(const struct ld_handover *handover, double seconds);
 
 /* Let SECONDS pass from now on before it is brought back. */

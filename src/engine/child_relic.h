@@ -6,6 +6,8 @@
 
 #include "engine/child.h"
 
+#define LD_CHILD_RELIC_DEADLINE_MAX 2 /* the last that a deadline may be for */
+
 struct ld_child_relic {
     const char *name;
     const char *command;

@@ -647,6 +647,16 @@ int ld_control_fd(const struct ld_control *control) {
     return control->listener != NULL ? control->fd : -1;
 }
 
+/* Whether answers are being written. */
+bool ld_control_is_answering(const struct ld_control *control) {
+    const struct peer *peer;
+    bool any = false;
+    LIST_FOREACH(peer, &control->peers, link) {
+        any = any || peer->unsent > 0;
+    }
+    return any;
+}
+
 /* Call a function for every client that can be handed on. */
 void ld_control_each(const struct ld_control *control,
                      void (*each)(void *arg, const struct ld_control_client *client), void *arg) {

@@ -78,6 +78,9 @@ struct ld_control_client {
     const struct ld_waiter *waiter; /* NULL: it does not wait for an answer */
 };
 
+/* Whether answers are being written that clients have not read yet: they cannot be handed on. */
+bool ld_control_is_answering(const struct ld_control *control);
+
 /* Call EACH for every such client: not for one that is refused, or does not read its answers. */
 void ld_control_each(const struct ld_control *control,
                      void (*each)(void *arg, const struct ld_control_client *client), void *arg);

@@ -2,6 +2,7 @@
  * socket with its clients, the listening sockets, the children, the signals that have arrived. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,6 +12,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "daemon/handover.h"
 #include "daemon/way_back.h"
 #include "engine/child_relic.h"
@@ -21,11 +23,13 @@
 #include "host/workers.h"
 #include "posix/family.h"
 #include "posix/fds.h"
+#include "posix/process.h"
+#include "posix/reserve.h"
 #include "script/memory_image.h"
 
 /* Set a member of the line. */
 static void set(struct ld_handover *handover, const char *key, json_t *value) {
-    json_object_set_new(handover->root, key, value);
+    ld_handover_set(handover, handover->root, key, value);
 }
 
 /* Write the listening sockets that a script has asked for. */
@@ -34,13 +38,13 @@ static json_t *write_listeners(struct ld_handover *handover, const struct ld_hos
     struct ld_listener_facts facts;
     for (size_t i = 0; ld_listeners_describe(host->listeners, i, &facts); i++) {
         if (!facts.stays) {
-            json_array_append_new(list,
-                                  json_pack("{s:o, s:o, s:b, s:i, s:b, s:I, s:I}", "address",
-                                            ld_json_bytes(facts.address), "fd",
-                                            ld_handover_leave_fd(handover, facts.fd), "inherited",
-                                            facts.inherited, "number", facts.number, "has_file",
-                                            facts.has_file, "device", (json_int_t)facts.device,
-                                            "inode", (json_int_t)facts.inode));
+            ld_handover_add(handover, list,
+                            json_pack("{s:o, s:o, s:b, s:i, s:b, s:I, s:I}", "address",
+                                      ld_json_bytes(facts.address), "fd",
+                                      ld_handover_leave_fd(handover, facts.fd), "inherited",
+                                      facts.inherited, "number", facts.number, "has_file",
+                                      facts.has_file, "device", (json_int_t)facts.device, "inode",
+                                      (json_int_t)facts.inode));
         }
     }
     return list;
@@ -51,27 +55,27 @@ static void write_kept(struct ld_handover *handover, const struct ld_child_relic
                        json_t *item) {
     json_t *streams = json_array();
     for (int i = 0; i < 2; i++) {
-        json_array_append_new(streams,
-                              json_pack("{s:o, s:b, s:I, s:o}", "fd",
-                                        ld_handover_leave_fd(handover, relic->fds[i + 1]), "to_log",
-                                        relic->to_log[i], "parts", (json_int_t)relic->parts[i],
-                                        "line", ld_handover_bytes(&relic->lines[i])));
+        ld_handover_add(handover, streams,
+                        json_pack("{s:o, s:b, s:I, s:o}", "fd",
+                                  ld_handover_leave_fd(handover, relic->fds[i + 1]), "to_log",
+                                  relic->to_log[i], "parts", (json_int_t)relic->parts[i], "line",
+                                  ld_handover_bytes(&relic->lines[i])));
     }
-    json_object_set_new(item, "streams", streams);
-    json_object_set_new(item, "stdin", ld_handover_leave_fd(handover, relic->fds[0]));
-    json_object_set_new(item, "unwritten", ld_handover_bytes(&relic->unwritten));
-    json_object_set_new(item, "input_ends", json_boolean(relic->input_ends));
-    json_object_set_new(item, "timed_out", json_boolean(relic->timed_out));
-    json_object_set_new(item, "deadline", json_integer(relic->deadline));
-    json_object_set_new(item, "left_ms", json_integer((json_int_t)relic->left_ms));
-    json_object_set_new(item, "restarts", json_integer(relic->restarts));
-    json_object_set_new(item, "ready", json_integer(relic->ready));
-    json_object_set_new(item, "ready_fd", ld_handover_leave_fd(handover, relic->ready_fd));
-    json_object_set_new(item, "last",
-                        relic->has_last
-                            ? json_pack("{s:b, s:i, s:b}", "signaled", relic->last.signaled,
-                                        "status", relic->last.status, "core", relic->last.core)
-                            : json_null());
+    ld_handover_set(handover, item, "streams", streams);
+    ld_handover_set(handover, item, "stdin", ld_handover_leave_fd(handover, relic->fds[0]));
+    ld_handover_set(handover, item, "unwritten", ld_handover_bytes(&relic->unwritten));
+    ld_handover_set(handover, item, "input_ends", json_boolean(relic->input_ends));
+    ld_handover_set(handover, item, "timed_out", json_boolean(relic->timed_out));
+    ld_handover_set(handover, item, "deadline", json_integer(relic->deadline));
+    ld_handover_set(handover, item, "left_ms", json_integer((json_int_t)relic->left_ms));
+    ld_handover_set(handover, item, "restarts", json_integer(relic->restarts));
+    ld_handover_set(handover, item, "ready", json_integer(relic->ready));
+    ld_handover_set(handover, item, "ready_fd", ld_handover_leave_fd(handover, relic->ready_fd));
+    ld_handover_set(handover, item, "last",
+                    relic->has_last
+                        ? json_pack("{s:b, s:i, s:b}", "signaled", relic->last.signaled, "status",
+                                    relic->last.status, "core", relic->last.core)
+                        : json_null());
 }
 
 /* Write a child that runs. */
@@ -101,7 +105,7 @@ static json_t *write_children(struct ld_handover *handover, struct ld_host *host
         struct ld_child_facts facts;
         ld_child_describe(child, &facts);
         if (facts.running) {
-            json_array_append_new(list, write_child(handover, child));
+            ld_handover_add(handover, list, write_child(handover, child));
         }
     }
     return list;
@@ -136,11 +140,11 @@ static void write_client(void *arg, const struct ld_control_client *client) {
     const struct clients *clients = arg;
     struct ld_text input = {0};
     ld_text_add(&input, client->input, client->size);
-    json_array_append_new(clients->list,
-                          json_pack("{s:o, s:o, s:s}", "fd",
-                                    ld_handover_leave_fd(clients->handover, client->fd), "input",
-                                    ld_handover_bytes(&input), "waits",
-                                    waits_for(clients->host, client->waiter)));
+    ld_handover_add(clients->handover, clients->list,
+                    json_pack("{s:o, s:o, s:s}", "fd",
+                              ld_handover_leave_fd(clients->handover, client->fd), "input",
+                              ld_handover_bytes(&input), "waits",
+                              waits_for(clients->host, client->waiter)));
     ld_text_fini(&input);
 }
 
@@ -156,28 +160,36 @@ static json_t *write_inherited(struct ld_handover *handover) {
     json_t *list = json_array();
     int fd;
     for (size_t i = 0; (fd = ld_fds_at(LD_FD_INHERITED, i)) >= 0; i++) {
-        json_array_append_new(list, ld_handover_leave_fd(handover, fd));
+        ld_handover_add(handover, list, ld_handover_leave_fd(handover, fd));
     }
     return list;
 }
 
 /* Write the processes that are left alone. */
-static json_t *write_spared(void) {
+static json_t *write_spared(struct ld_handover *handover) {
     json_t *list = json_array();
     unsigned long long started;
     pid_t pid;
     for (size_t i = 0; ld_family_spared(i, &pid, &started); i++) {
-        json_array_append_new(
-            list, json_pack("{s:i, s:I}", "pid", (int)pid, "started", (json_int_t)started));
+        ld_handover_add(handover, list,
+                        json_pack("{s:i, s:I}", "pid", (int)pid, "started", (json_int_t)started));
     }
     return list;
 }
 
-/* The pids of our children, as the kernel lists them; "" where it does not. */
-static void list_own_children(struct ld_text *out) {
+/* The pids of our children, as the kernel lists them; false where it does not. */
+static bool list_own_children(struct ld_text *out) {
     char path[64];
     snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
-    ld_file_load(path, out);
+    return ld_file_load(path, out) == 0;
+}
+
+/* Write them; null if they are not known. */
+static json_t *write_own_children(void) {
+    struct ld_text children = {0};
+    json_t *value = list_own_children(&children) ? ld_handover_bytes(&children) : json_null();
+    ld_text_fini(&children);
+    return value;
 }
 
 /* Write how the reloads and the script's errors were. */
@@ -202,14 +214,14 @@ static json_t *write_parcels(const struct ld_host *host, struct ld_handover *han
     json_t *list = json_array();
     const struct ld_parcel *parcel = NULL;
     while ((parcel = ld_parcels_next_held(host->parcels, parcel)) != NULL) {
-        json_array_append_new(
-            list,
-            json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "key", ld_handover_bytes(&parcel->key),
-                      "peer", ld_handover_bytes(&parcel->peer), "is_unix", parcel->is_unix, "fd",
-                      ld_handover_leave_fd(handover, parcel->fd), "received",
-                      ld_handover_bytes(&parcel->received), "unsent",
-                      ld_handover_bytes(&parcel->unsent), "left_ms",
-                      (json_int_t)ld_parcels_left_ms(host->parcels, parcel)));
+        ld_handover_add(handover, list,
+                        json_pack("{s:o, s:o, s:b, s:o, s:o, s:o, s:I}", "key",
+                                  ld_handover_bytes(&parcel->key), "peer",
+                                  ld_handover_bytes(&parcel->peer), "is_unix", parcel->is_unix,
+                                  "fd", ld_handover_leave_fd(handover, parcel->fd), "received",
+                                  ld_handover_bytes(&parcel->received), "unsent",
+                                  ld_handover_bytes(&parcel->unsent), "left_ms",
+                                  (json_int_t)ld_parcels_left_ms(host->parcels, parcel)));
     }
     return list;
 }
@@ -234,7 +246,7 @@ static void restore_parcel(struct ld_host *host, struct ld_handover *handover, c
     ld_handover_text(handover, item, "unsent", &parcel->unsent);
     parcel->is_unix = ld_handover_bool(handover, item, "is_unix");
     ld_parcels_restore(host->parcels, parcel, fd,
-                       (uint64_t)ld_handover_int(handover, item, "left_ms"));
+                       (uint64_t)ld_handover_within(handover, item, "left_ms", 0, INT64_MAX));
 }
 
 /* Leave a descriptor of the end for messages. */
@@ -253,23 +265,22 @@ static void write_mail(const struct ld_host *host, struct ld_handover *handover)
 /* Write the code, for the way back, and for the next program if it is not to take that of the disk. */
 static void write_code(const struct ld_host *host, struct ld_handover *handover) {
     struct ld_text *code = &handover->parts[LD_HANDOVER_CODE];
-    handover->has[LD_HANDOVER_CODE] =
-        host->script->memory != NULL && ld_memory_image_write(host->script->memory, code) == 0;
+    handover->has[LD_HANDOVER_CODE] = host->script->memory != NULL;
+    if (host->script->memory != NULL && ld_memory_image_write(host->script->memory, code) < 0) {
+        handover->is_incomplete = true;
+    }
 }
 
 /* Write what the host leaves. */
 void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     const struct ld_script *script = host->script;
-    struct ld_text children = {0};
-    list_own_children(&children);
-    set(handover, "own_children", ld_handover_bytes(&children));
-    ld_text_fini(&children);
+    set(handover, "own_children", write_own_children());
     set(handover, "control_fd", ld_handover_leave_fd(handover, ld_control_fd(host->control)));
     set(handover, "clients", write_clients(handover, host));
     set(handover, "listeners", write_listeners(handover, host));
     set(handover, "children", write_children(handover, host));
     set(handover, "inherited", write_inherited(handover));
-    set(handover, "spared", write_spared());
+    set(handover, "spared", write_spared(handover));
     set(handover, "history", write_history(host));
     set(handover, "generation", json_integer(script->generation));
     set(handover, "started", json_integer((json_int_t)host->started));
@@ -278,6 +289,7 @@ void ld_estate_write(struct ld_host *host, struct ld_handover *handover) {
     set(handover, "reload_asked", json_boolean(host->reload.asked));
     set(handover, "asked_at", json_integer((json_int_t)host->upgrade.started));
     set(handover, "frozen_at", json_integer((json_int_t)host->upgrade.frozen));
+    set(handover, "frozen_boot", json_integer((json_int_t)ld_time_boot()));
     set(handover, "frozen_real", json_integer((json_int_t)host->upgrade.frozen_real));
     struct ld_signals_set signals = ld_signals_take();
     set(handover, "from_user", json_integer((json_int_t)signals.from_user));
@@ -341,7 +353,7 @@ static void restore_listeners(struct ld_host *host, struct ld_handover *handover
             .address = address != NULL ? address : "",
             .fd = ld_handover_fd(handover, item, "fd"),
             .inherited = ld_handover_bool(handover, item, "inherited"),
-            .number = (int)ld_handover_int(handover, item, "number"),
+            .number = (int)ld_handover_within(handover, item, "number", -1, INT_MAX),
             .has_file = ld_handover_bool(handover, item, "has_file"),
             .device = (unsigned long long)ld_handover_int(handover, item, "device"),
             .inode = (unsigned long long)ld_handover_int(handover, item, "inode")};
@@ -358,26 +370,32 @@ static void read_kept(struct ld_handover *handover, const json_t *item,
                       struct ld_child_relic *relic) {
     const json_t *streams = ld_handover_array(handover, item, "streams");
     const json_t *last = json_object_get(item, "last");
-    for (size_t i = 0; i < 2 && i < json_array_size(streams); i++) {
+    if (json_array_size(streams) != 2) {
+        ld_handover_blame(handover, "streams", "not those of two outputs");
+        return;
+    }
+    for (size_t i = 0; i < 2; i++) {
         const json_t *stream = json_array_get(streams, i);
         relic->fds[i + 1] = ld_handover_fd(handover, stream, "fd");
         relic->to_log[i] = ld_handover_bool(handover, stream, "to_log");
-        relic->parts[i] = ld_handover_int(handover, stream, "parts");
+        relic->parts[i] = ld_handover_within(handover, stream, "parts", 0, INT64_MAX);
         ld_handover_text(handover, stream, "line", &relic->lines[i]);
     }
     relic->fds[0] = ld_handover_fd(handover, item, "stdin");
     ld_handover_text(handover, item, "unwritten", &relic->unwritten);
     relic->input_ends = ld_handover_bool(handover, item, "input_ends");
     relic->timed_out = ld_handover_bool(handover, item, "timed_out");
-    relic->deadline = (int)ld_handover_int(handover, item, "deadline");
-    relic->left_ms = (uint64_t)ld_handover_int(handover, item, "left_ms");
-    relic->restarts = (unsigned)ld_handover_int(handover, item, "restarts");
-    relic->ready = (enum ld_ready)ld_handover_int(handover, item, "ready");
+    relic->deadline =
+        (int)ld_handover_within(handover, item, "deadline", -1, LD_CHILD_RELIC_DEADLINE_MAX);
+    relic->left_ms = (uint64_t)ld_handover_within(handover, item, "left_ms", 0, INT64_MAX);
+    relic->restarts = (unsigned)ld_handover_within(handover, item, "restarts", 0, UINT_MAX);
+    relic->ready =
+        (enum ld_ready)ld_handover_within(handover, item, "ready", LD_READY_UNKNOWN, LD_READY_NOW);
     relic->ready_fd = ld_handover_fd(handover, item, "ready_fd");
     relic->has_last = json_is_object(last);
     if (relic->has_last) {
         relic->last.signaled = ld_handover_bool(handover, last, "signaled");
-        relic->last.status = (int)ld_handover_int(handover, last, "status");
+        relic->last.status = (int)ld_handover_within(handover, last, "status", INT_MIN, INT_MAX);
         relic->last.core = ld_handover_bool(handover, last, "core");
     }
 }
@@ -390,11 +408,11 @@ static void restore_child(struct ld_host *host, struct ld_handover *handover, co
     struct ld_child_relic relic = {.name = name != NULL ? name : "",
                                    .command = command != NULL ? command : "",
                                    .identity = identity,
-                                   .pid = (pid_t)ld_handover_int(handover, item, "pid"),
+                                   .pid = ld_handover_pid(handover, item, "pid"),
                                    .mark = (uint64_t)ld_handover_int(handover, item, "mark"),
                                    .started = (uint64_t)ld_handover_int(handover, item, "started"),
-                                   .kill_after_ms =
-                                       (uint64_t)ld_handover_int(handover, item, "kill_after_ms"),
+                                   .kill_after_ms = (uint64_t)ld_handover_within(
+                                       handover, item, "kill_after_ms", 0, INT64_MAX),
                                    .detached = ld_handover_bool(handover, item, "detached"),
                                    .fds = {-1, -1, -1},
                                    .deadline = -1,
@@ -473,7 +491,7 @@ int ld_estate_restore(struct ld_host *host) {
         ld_fds_note_one((int)json_integer_value(item), LD_FD_INHERITED);
     }
     json_array_foreach(ld_handover_array(handover, root, "spared"), i, item) {
-        ld_family_spare((pid_t)ld_handover_int(handover, item, "pid"),
+        ld_family_spare(ld_handover_pid(handover, item, "pid"),
                         (unsigned long long)ld_handover_int(handover, item, "started"));
     }
     host->started = (uint64_t)ld_handover_int(handover, root, "started");
@@ -492,7 +510,7 @@ int ld_estate_restore(struct ld_host *host) {
         handover->back != NULL && !json_is_true(json_object_get(root, "keeps_code"));
     if (handover->back != NULL || json_is_true(json_object_get(root, "keeps_code")) ||
         ld_handover_int(handover, root, "code_fd") >= 0) {
-        host->code = (unsigned)ld_handover_int(handover, root, "code_of");
+        host->code = (unsigned)ld_handover_within(handover, root, "code_of", 0, UINT_MAX);
     }
     host->was_ready = true;
     restore_mail(host, handover);
@@ -550,19 +568,30 @@ static bool is_listed(const char *list, pid_t pid) {
     return false;
 }
 
+/* Whether a process has been there since before the exec: an orphan may have become our child meanwhile. */
+static bool is_older(pid_t pid, uint64_t frozen) {
+    struct ld_process process;
+    uint64_t tick = LD_TIME_SECOND / (uint64_t)sysconf(_SC_CLK_TCK);
+    return ld_process_read(&process, pid) && (process.started + 1) * tick <= frozen;
+}
+
 /* End the processes that the program which has failed left: our children now, and not when it began. */
 static void end_leftovers(struct ld_handover *handover) {
     struct ld_text before = {0};
     struct ld_text now = {0};
     struct ld_pids roots = {0};
-    ld_handover_text(handover, handover->root, "own_children", &before);
-    list_own_children(&now);
+    uint64_t frozen = (uint64_t)ld_handover_int(handover, handover->root, "frozen_boot");
+    bool is_known = !json_is_null(json_object_get(handover->root, "own_children"));
+    if (is_known) {
+        ld_handover_text(handover, handover->root, "own_children", &before);
+        list_own_children(&now);
+    }
     const char *at = ld_text_string(&now);
     char *end;
-    for (long pid = strtol(at, &end, 10); end != at && before.size > 0;
-         pid = strtol(at, &end, 10)) {
+    for (long pid = strtol(at, &end, 10); end != at; pid = strtol(at, &end, 10)) {
         at = end;
-        if (pid > 1 && !is_listed(ld_text_string(&before), (pid_t)pid)) {
+        if (pid > 1 && !is_listed(ld_text_string(&before), (pid_t)pid) &&
+            !is_older((pid_t)pid, frozen)) {
             ld_pids_add(&roots, (pid_t)pid);
         }
     }
@@ -582,6 +611,7 @@ void ld_estate_settle(struct ld_host *host) {
     size_t i;
     ld_way_back_close();
     ld_crash_divert(NULL);
+    ld_reserve_lend(); /* until the originals are closed there are two of each */
     if (handover->back != NULL) {
         end_leftovers(handover);
     }
@@ -593,6 +623,7 @@ void ld_estate_settle(struct ld_host *host) {
         restore_client(host, handover, item);
     }
     ld_handover_close_left(handover);
+    ld_reserve_take_back();
     ld_reaper_hold(host->reaper, false);
     host->service->handover = NULL; /* its owner frees it */
 }

@@ -691,6 +691,11 @@ void ld_upgrade_drop(struct ld_host *host);
 json_t *ld_upgrade_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request);
 void ld_upgrade_forget(struct ld_host *host, const struct ld_waiter *waiter);
 
+/* Begin to try the program; it is over when upgrade->trial is NULL, with the reason in upgrade->why if it failed. And end
+ * it, if it runs, and forget it. */
+void ld_upgrade_trial_begin(struct ld_host *host);
+void ld_upgrade_trial_drop(struct ld_upgrade *upgrade);
+
 /* Continue. In the process that is forked here, host->is_remnant is set when this returns. */
 void ld_upgrade_step(struct ld_host *host);
 

@@ -26,9 +26,10 @@ static json_t *write_end(const struct ld_host *host, int worker) {
 static void read_end(struct ld_host *host, struct ld_handover *handover, const json_t *item,
                      int worker) {
     const json_t *value = json_object_get(item, "end");
-    struct ld_workers_end end = {.count = (unsigned)ld_handover_int(handover, value, "count"),
-                                 .seconds = ld_handover_real(handover, value, "seconds"),
-                                 .time = ld_handover_real(handover, value, "time")};
+    struct ld_workers_end end = {
+        .count = (unsigned)ld_handover_within(handover, value, "count", 0, UINT_MAX),
+        .seconds = ld_handover_real(handover, value, "seconds"),
+        .time = ld_handover_real(handover, value, "time")};
     char *how = ld_handover_string(handover, value, "how");
     snprintf(end.how, sizeof end.how, "%s", how != NULL ? how : "");
     free(how);
@@ -105,24 +106,25 @@ static json_t *write_workers(const struct ld_host *host, struct ld_handover *han
         int channel = ld_workers_fd(host->master.channels, worker);
         bool has_ended = ld_workers_find_end(host->master.channels, worker)->count > 0;
         if (channel >= 0 || known->memory >= 0 || has_ended) {
-            json_array_append_new(
-                list, json_pack("{s:i, s:o, s:b, s:o, s:o, s:b, s:o}", "worker", worker, "channel",
-                                ld_handover_leave_fd(handover, channel), "is_serving",
-                                ld_workers_is_serving(host->master.channels, worker), "memory",
-                                ld_handover_leave_fd(handover, known->memory), "next",
-                                ld_handover_leave_fd(handover, known->next), "is_upgraded",
-                                known->is_upgraded, "end", write_end(host, worker)));
+            ld_handover_add(
+                handover, list,
+                json_pack("{s:i, s:o, s:b, s:o, s:o, s:b, s:o}", "worker", worker, "channel",
+                          ld_handover_leave_fd(handover, channel), "is_serving",
+                          ld_workers_is_serving(host->master.channels, worker), "memory",
+                          ld_handover_leave_fd(handover, known->memory), "next",
+                          ld_handover_leave_fd(handover, known->next), "is_upgraded",
+                          known->is_upgraded, "end", write_end(host, worker)));
         }
     }
     return list;
 }
 
 /* Write who uses a socket: a number for each worker. */
-static json_t *write_use(const struct ld_share_facts *facts) {
+static json_t *write_use(struct ld_handover *handover, const struct ld_share_facts *facts) {
     json_t *list = json_array();
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         if (facts->use[worker] != 0) {
-            json_array_append_new(list, json_pack("[i, i]", worker, facts->use[worker]));
+            ld_handover_add(handover, list, json_pack("[i, i]", worker, facts->use[worker]));
         }
     }
     return list;
@@ -133,23 +135,25 @@ static json_t *write_shares(const struct ld_host *host, struct ld_handover *hand
     json_t *list = json_array();
     struct ld_share_facts facts;
     for (size_t i = 0; ld_shares_describe(host->master.shares, i, &facts); i++) {
-        json_array_append_new(
-            list, json_pack("{s:o, s:i, s:o, s:b, s:b, s:I, s:o, s:o}", "address",
-                            ld_json_bytes(facts.address), "worker", facts.worker, "fd",
-                            ld_handover_leave_fd(handover, facts.fd), "stays", facts.stays,
-                            "listens", facts.listens, "rank", (json_int_t)facts.rank, "file",
-                            ld_handover_leave_file(facts.file), "use", write_use(&facts)));
+        ld_handover_add(handover, list,
+                        json_pack("{s:o, s:i, s:o, s:b, s:b, s:I, s:o, s:o}", "address",
+                                  ld_json_bytes(facts.address), "worker", facts.worker, "fd",
+                                  ld_handover_leave_fd(handover, facts.fd), "stays", facts.stays,
+                                  "listens", facts.listens, "rank", (json_int_t)facts.rank, "file",
+                                  ld_handover_leave_file(facts.file), "use",
+                                  write_use(handover, &facts)));
     }
     return list;
 }
 
 /* Write what is to be told to a worker about others. */
-static json_t *write_news(const struct ld_host *host, unsigned worker) {
+static json_t *write_news(const struct ld_host *host, struct ld_handover *handover,
+                          unsigned worker) {
     json_t *list = json_array();
     for (unsigned about = 1; about <= LD_WORKERS_MAX; about++) {
         unsigned news = ld_mailboxes_news(host->master.boxes, worker, about);
         if (news != 0) {
-            json_array_append_new(list, json_pack("[i, i]", (int)about, (int)news));
+            ld_handover_add(handover, list, json_pack("[i, i]", (int)about, (int)news));
         }
     }
     return list;
@@ -161,10 +165,11 @@ static json_t *write_boxes(const struct ld_host *host, struct ld_handover *hando
     int ends[2];
     for (unsigned worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         if (ld_mailboxes_describe(host->master.boxes, worker, ends)) {
-            json_array_append_new(list, json_pack("{s:i, s:o, s:o, s:o}", "worker", (int)worker,
-                                                  "read", ld_handover_leave_fd(handover, ends[0]),
-                                                  "write", ld_handover_leave_fd(handover, ends[1]),
-                                                  "news", write_news(host, worker)));
+            ld_handover_add(handover, list,
+                            json_pack("{s:i, s:o, s:o, s:o}", "worker", (int)worker, "read",
+                                      ld_handover_leave_fd(handover, ends[0]), "write",
+                                      ld_handover_leave_fd(handover, ends[1]), "news",
+                                      write_news(host, handover, worker)));
         }
     }
     return list;
@@ -201,7 +206,7 @@ static int read_pairs(struct ld_handover *handover, const json_t *object, const 
 
 /* Take a worker over: its channel is not listened to yet. */
 static int restore_worker(struct ld_host *host, struct ld_handover *handover, const json_t *item) {
-    int worker = (int)ld_handover_int(handover, item, "worker");
+    int worker = (int)ld_handover_within(handover, item, "worker", 1, LD_WORKERS_MAX);
     int channel = ld_handover_fd(handover, item, "channel");
     bool is_serving = ld_handover_bool(handover, item, "is_serving");
     if (worker < 1 || worker > LD_WORKERS_MAX) {
@@ -222,14 +227,15 @@ static int restore_share(struct ld_host *host, struct ld_handover *handover, con
     struct ld_socket_file file = {.noted = false};
     char *address = ld_handover_string(handover, item, "address");
     int rc = read_pairs(handover, item, "use", use);
-    struct ld_share_facts facts = {.address = address != NULL ? address : "",
-                                   .worker = (int)ld_handover_int(handover, item, "worker"),
-                                   .fd = ld_handover_fd(handover, item, "fd"),
-                                   .stays = ld_handover_bool(handover, item, "stays"),
-                                   .listens = ld_handover_bool(handover, item, "listens"),
-                                   .rank = (unsigned)ld_handover_int(handover, item, "rank"),
-                                   .file = &file,
-                                   .use = use};
+    struct ld_share_facts facts = {
+        .address = address != NULL ? address : "",
+        .worker = (int)ld_handover_within(handover, item, "worker", 0, LD_WORKERS_MAX),
+        .fd = ld_handover_fd(handover, item, "fd"),
+        .stays = ld_handover_bool(handover, item, "stays"),
+        .listens = ld_handover_bool(handover, item, "listens"),
+        .rank = (unsigned)ld_handover_within(handover, item, "rank", 0, UINT_MAX),
+        .file = &file,
+        .use = use};
     ld_handover_file(handover, json_object_get(item, "file"), address, NULL, &file);
     if (rc < 0) {
         ld_crew_keep(&facts.fd, -1);
@@ -246,7 +252,7 @@ static int restore_share(struct ld_host *host, struct ld_handover *handover, con
 /* Take a box over. */
 static int restore_box(struct ld_host *host, struct ld_handover *handover, const json_t *item) {
     unsigned char news[LD_WORKERS_MAX + 1] = {0};
-    unsigned worker = (unsigned)ld_handover_int(handover, item, "worker");
+    unsigned worker = (unsigned)ld_handover_within(handover, item, "worker", 1, LD_WORKERS_MAX);
     const int ends[2] = {ld_handover_fd(handover, item, "read"),
                          ld_handover_fd(handover, item, "write")};
     int rc = ld_mailboxes_restore(host->master.boxes, worker, ends);

@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "api/child_keep.h"
@@ -92,6 +93,17 @@ static void wait_for_exec(int go, pid_t parent) {
     close(go);
 }
 
+/* Have the kernel end this process in SECONDS. A script may handle any other signal. */
+static void limit_life(double seconds) {
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGKILL};
+    struct itimerspec when = {.it_value.tv_sec = (time_t)seconds};
+    timer_t timer;
+    if (timer_create(CLOCK_MONOTONIC, &event, &timer) < 0 ||
+        timer_settime(timer, 0, &when, NULL) < 0) {
+        alarm((unsigned)seconds);
+    }
+}
+
 /* Begin. Before the exec nothing may be touched that both processes share, as the sets of epoll. */
 void ld_remnant_begin(struct ld_host *host, int go, pid_t parent) {
     wait_for_exec(go, parent);
@@ -101,7 +113,7 @@ void ld_remnant_begin(struct ld_host *host, int go, pid_t parent) {
     ld_crash_give_up();
     ld_guard_renew();
     ld_signals_take();
-    alarm((unsigned)host->service->options->stop_timeout + SLACK_SECONDS);
+    limit_life(host->service->options->stop_timeout + SLACK_SECONDS);
     give_up(host);
     retire(host);
     ld_inherit_unblock_signals();

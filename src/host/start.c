@@ -233,7 +233,8 @@ static int give_state(struct ld_host *host, struct ld_text *why) {
 static unsigned first_number(struct ld_host *host) {
     struct ld_handover *handover = host->service->handover;
     return handover == NULL ? 1
-                            : 1 + (unsigned)ld_handover_int(handover, handover->root, "generation");
+                            : 1 + (unsigned)ld_handover_within(handover, handover->root,
+                                                               "generation", 1, UINT_MAX - 1);
 }
 
 /* How long the script may take. Code that has run before has longer: nothing else is left to go back to. */

@@ -4,15 +4,11 @@
  * comes back to this one if it fails. */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <lua.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "api/keep.h"
@@ -22,6 +18,7 @@
 #include "base/parse.h"
 #include "base/time.h"
 #include "base/version.h"
+#include "daemon/handover_service.h"
 #include "engine/mail_relic.h"
 #include "host/internal.h"
 #include "host/workers.h"
@@ -32,9 +29,6 @@
 #include "script/pack.h"
 #include "script/task.h"
 
-#define SAID_MAX      4000
-#define TRIAL_KILL_MS 100
-#define ABOVE_TRIAL   64 /* descriptors below are placed in the trial */
 #define QUIET_MS      500 /* for commands and requests, before the generation is asked for its state */
 #define QUIET_LOOK_MS 5
 
@@ -64,53 +58,19 @@ void ld_upgrade_forget(struct ld_host *host, const struct ld_waiter *waiter) {
     }
 }
 
-/* Free what was written. */
-static void free_handover(struct ld_upgrade *upgrade) {
-    if (upgrade->handover != NULL) {
-        if (upgrade->handover->paper >= 0) {
-            close(upgrade->handover->paper);
-        }
-        ld_handover_fini(upgrade->handover);
-        free(upgrade->handover);
-        upgrade->handover = NULL;
-    }
-}
-
-/* Make what is to be written, empty; false without memory. */
-static bool make_handover(struct ld_upgrade *upgrade) {
-    free_handover(upgrade);
-    upgrade->handover = calloc(1, sizeof *upgrade->handover);
-    if (upgrade->handover != NULL) {
-        upgrade->handover->paper = -1;
-    }
-    return upgrade->handover != NULL;
-}
-
-/* End the trial, if it runs, and forget it. */
-static void drop_trial(struct ld_upgrade *upgrade) {
-    if (upgrade->trial != NULL) {
-        ld_child_kill(upgrade->trial, SIGKILL);
-        ld_child_abandon(upgrade->trial);
-        upgrade->trial = NULL;
-    }
-    if (upgrade->trials != NULL) {
-        ld_children_close(upgrade->trials);
-        upgrade->trials = NULL;
-    }
-}
-
 /* Undo what was begun. */
 static void clean_up(struct ld_host *host) {
     struct ld_upgrade *upgrade = &host->upgrade;
     struct ld_task *asking = upgrade->asking;
-    drop_trial(upgrade);
+    ld_upgrade_trial_drop(upgrade);
     upgrade->asking = NULL;
     upgrade->phase = LD_UPGRADE_NONE;
     if (asking != NULL) {
         ld_guard_stop();
         ld_task_cancel(asking); /* its state is not wanted */
     }
-    free_handover(upgrade);
+    ld_handover_free(upgrade->handover);
+    upgrade->handover = NULL;
     if (upgrade->program >= 0) {
         close(upgrade->program);
         upgrade->program = -1;
@@ -247,164 +207,6 @@ void ld_upgrade_drop(struct ld_host *host) {
     }
 }
 
-/* Note what the trial says. */
-static void on_trial_output(void *owner, int stream, const char *bytes, size_t size) {
-    struct ld_upgrade *upgrade = owner;
-    (void)stream;
-    if (bytes != NULL && upgrade->said.size < SAID_MAX) {
-        size_t room = SAID_MAX - upgrade->said.size;
-        ld_text_add(&upgrade->said, bytes, size < room ? size : room);
-    }
-}
-
-/* Ignore that nothing waits to be written. */
-static void on_trial_drained(void *owner) {
-    (void)owner;
-}
-
-/* Whether the trial has said that it could take over. */
-static bool has_passed(const struct ld_upgrade *upgrade, const struct ld_exit *exit) {
-    struct ld_text token = {0};
-    ld_text_format(&token, "%s%s\n", LD_HANDOVER_TOKEN, upgrade->token);
-    bool said =
-        upgrade->said.size >= token.size &&
-        memcmp(upgrade->said.data + upgrade->said.size - token.size, token.data, token.size) == 0;
-    ld_text_fini(&token);
-    return said && !exit->signaled && exit->status == 0; /* any program may exit with 0 */
-}
-
-/* Note why the trial has failed. */
-static void blame_trial(struct ld_upgrade *upgrade, const struct ld_child_facts *facts) {
-    struct ld_text *said = &upgrade->said;
-    while (said->size > 0 && said->data[said->size - 1] == '\n') {
-        said->size--;
-    }
-    ld_text_format(&upgrade->why, "%s cannot take over: ", upgrade->path);
-    if (facts->timed_out) {
-        ld_text_puts(&upgrade->why, "its trial did not end in time");
-    } else if (facts->exit.signaled) {
-        ld_text_format(&upgrade->why, "its trial was killed by SIG%s",
-                       ld_parse_signal_name(facts->exit.status));
-    } else if (facts->exit.status == 0) {
-        ld_text_puts(&upgrade->why,
-                     "it is not a lunad that knows how (its trial said nothing of it)");
-    } else {
-        ld_text_format(&upgrade->why, "its trial exited with status %d", facts->exit.status);
-    }
-    if (said->size > 0) {
-        ld_text_puts(&upgrade->why, ": ");
-        ld_text_add_escaped(&upgrade->why, said->data, said->size, true);
-    }
-}
-
-/* Note how the trial ended. */
-static void on_trial_finished(void *owner) {
-    struct ld_upgrade *upgrade = owner;
-    struct ld_child_facts facts;
-    ld_child_describe(upgrade->trial, &facts);
-    if (!has_passed(upgrade, &facts.exit)) {
-        blame_trial(upgrade, &facts);
-    }
-    ld_child_release(upgrade->trial);
-    upgrade->trial = NULL;
-}
-
-static const struct ld_child_ops trial_ops = {
-    .on_output = on_trial_output, .on_drained = on_trial_drained, .on_finished = on_trial_finished};
-
-/* Whether a program would have rights that this process has not. */
-static bool gives_rights(int fd, const struct stat *facts) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    return (facts->st_mode & (S_ISUID | S_ISGID)) != 0 ||
-           getxattr(path, "security.capability", NULL, 0) > 0;
-}
-
-/* Open the program, unless the master has sent it. */
-static int open_path(struct ld_upgrade *upgrade) {
-    char link[64];
-    char path[4096];
-    int fd = upgrade->program;
-    if (fd < 0) {
-        return open(upgrade->path, O_PATH | O_CLOEXEC);
-    }
-    upgrade->program = -1;
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    ssize_t size = readlink(link, path, sizeof path - 1);
-    path[size > 0 ? size : 0] = '\0';
-    free(upgrade->path);
-    upgrade->path = strdup(size > 0 ? path : "the program");
-    return fd;
-}
-
-/* Open the program. What is opened here is what is tried, and executed. */
-static void open_program(struct ld_upgrade *upgrade) {
-    struct stat facts;
-    const char *wrong = NULL;
-    bool is_sent = upgrade->program >= 0;
-    int fd = open_path(upgrade);
-    int above = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, ABOVE_TRIAL) : -1;
-    if (above < 0 || fstat(above, &facts) < 0) {
-        wrong = strerror(errno);
-    } else if (!S_ISREG(facts.st_mode)) {
-        wrong = "it is not a file";
-    } else if (!is_sent && (facts.st_dev != upgrade->device || facts.st_ino != upgrade->inode)) {
-        wrong =
-            "it is not the program that has asked: it was replaced meanwhile, or this process sees "
-            "another file there";
-    } else if (gives_rights(above, &facts)) {
-        wrong =
-            "it would have other rights: it is set-user-id or set-group-id, or has capabilities";
-    }
-    if (wrong != NULL) {
-        ld_text_format(&upgrade->why, "%s: %s", upgrade->path, wrong);
-    }
-    if (fd >= 0) {
-        close(fd);
-    }
-    upgrade->program = above;
-}
-
-/* Make the token that the trial must say. */
-static void make_token(struct ld_upgrade *upgrade) {
-    uint64_t random[2] = {(uint64_t)ld_time_real(), (uint64_t)getpid()};
-    if (getrandom(random, sizeof random, GRND_NONBLOCK) < 0) {
-        random[1] ^= uv_hrtime();
-    }
-    snprintf(upgrade->token, sizeof upgrade->token, "%016" PRIx64 "%016" PRIx64, random[0],
-             random[1]);
-}
-
-/* Run the program as a child that says whether it could take over; 0 or a negative errno. */
-static int start_trial(struct ld_host *host) {
-    struct ld_upgrade *upgrade = &host->upgrade;
-    char path[64];
-    char word[] = LD_HANDOVER_TRIAL_WORD;
-    char three[] = "3";
-    char *argv[] = {path, word, three, NULL};
-    const char *step;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", upgrade->program);
-    const struct ld_spawn_fd fds[] = {{.child = 3, .parent = upgrade->handover->paper}};
-    const struct ld_child_config config = {
-        .spawn = {.argv = argv,
-                  .envp = environ,
-                  .fds = fds,
-                  .fd_count = 1,
-                  .mask = -1,
-                  .identity = {.uid = (uid_t)-1, .gid = (gid_t)-1, .group_count = -1}},
-        .streams = {{.kind = LD_STREAM_NULL}, {.kind = LD_STREAM_PIPE}, {.kind = LD_STREAM_JOIN}},
-        .name = "upgrade",
-        .timeout_ms = (uint64_t)(host->service->options->start_timeout * 1000),
-        .kill_after_ms = TRIAL_KILL_MS,
-        .ops = &trial_ops,
-        .owner = upgrade,
-    };
-    upgrade->trials = ld_children_new(&host->loop, host->reaper, host->service->name);
-    return upgrade->trials == NULL
-               ? -ENOMEM
-               : ld_child_start(upgrade->trials, &config, &upgrade->trial, &step);
-}
-
 /* Begin with the trial. */
 static void begin(struct ld_host *host) {
     struct ld_upgrade *upgrade = &host->upgrade;
@@ -414,20 +216,7 @@ static void begin(struct ld_host *host) {
     upgrade->started = uv_hrtime();
     upgrade->phase = LD_UPGRADE_TRIAL;
     ld_notify_reloading();
-    open_program(upgrade);
-    if (!ld_text_is_empty(&upgrade->why)) {
-        return;
-    }
-    make_token(upgrade);
-    int rc = make_handover(upgrade) ? ld_handover_begin(upgrade->handover, host->service) : -ENOMEM;
-    if (rc == 0) {
-        json_object_set_new(upgrade->handover->root, "trial", json_string(upgrade->token));
-        rc = ld_handover_write(upgrade->handover, -1);
-    }
-    rc = rc == 0 ? start_trial(host) : rc;
-    if (rc < 0) {
-        ld_text_format(&upgrade->why, "%s cannot be tried: %s", upgrade->path, strerror(-rc));
-    }
+    ld_upgrade_trial_begin(host);
 }
 
 /* Pack the first of the results on CO, in the time that the on_reload function has left. */
@@ -474,7 +263,9 @@ static void ask_state(struct ld_host *host) {
     double timeout = host->service->options->start_timeout;
     upgrade->phase = LD_UPGRADE_ASKING;
     upgrade->deadline = ld_alarm_deadline(host, timeout);
-    if (!make_handover(upgrade)) {
+    ld_handover_free(upgrade->handover);
+    upgrade->handover = ld_handover_new();
+    if (upgrade->handover == NULL) {
         ld_text_puts(&upgrade->why, "not enough memory");
     } else if (ld_api_life_take_on_reload(host->script, false, &upgrade->asking) < 0) {
         ld_text_puts(&upgrade->why, "its on_reload function cannot be called: not enough memory");
@@ -530,14 +321,24 @@ static int open_beside(struct ld_host *host) {
     return rc;
 }
 
+/* Close the end of it that only the other process needs: the end here closes when nothing has it any more. */
+static void close_beside(struct ld_host *host) {
+    if (host->upgrade.beside >= 0) {
+        close(host->upgrade.beside);
+        host->upgrade.beside = -1;
+    }
+}
+
 /* Fork what goes on beside the program, which begins when the other end of *GO is closed. The pid, 0 there, or a
  * negative errno. */
 static pid_t fork_remnant(struct ld_host *host, int *go) {
     int ends[2];
     pid_t parent = getpid();
     int rc = open_beside(host);
-    if (rc < 0 || pipe2(ends, O_CLOEXEC) < 0) {
-        return rc < 0 ? rc : -errno;
+    if (rc != 0 || pipe2(ends, O_CLOEXEC) < 0) {
+        rc = rc != 0 ? rc : -errno;
+        close_beside(host);
+        return rc;
     }
     pid_t pid = ld_forked_split();
     int code = errno;
@@ -547,36 +348,46 @@ static pid_t fork_remnant(struct ld_host *host, int *go) {
         return 0;
     }
     close(ends[0]);
-    if (host->upgrade.beside >= 0) {
-        close(host->upgrade.beside);
-        host->upgrade.beside = -1;
+    close_beside(host);
+    if (pid < 0) {
+        close(ends[1]);
+        return -code;
     }
     *go = ends[1];
-    return pid < 0 ? -code : pid;
+    return pid;
+}
+
+/* Tell the process that was to go on beside the program that there is none. */
+static void hold_back(int go, pid_t pid) {
+    if (write(go, "x", 1) != 1) {
+        kill(pid, SIGKILL); /* or it would take the end of the pipe for the exec */
+    }
+    close(go);
 }
 
 /* Write all down and execute the program. Returns a negative errno, or 0 in the remnant. */
 static int leave(struct ld_host *host) {
     struct ld_upgrade *upgrade = &host->upgrade;
     int go = -1;
+    pid_t pid = -1;
     int own = open("/proc/self/exe", O_PATH | O_CLOEXEC);
     int rc = own < 0 ? -errno : 0;
     if (rc == 0 && ld_remnant_is_needed(host)) {
-        pid_t pid = fork_remnant(host, &go);
+        pid = fork_remnant(host, &go);
         if (pid == 0) {
             return 0;
         }
         rc = pid < 0 ? (int)pid : 0;
     }
-    rc = rc == 0 ? ld_handover_begin(upgrade->handover, host->service) : rc;
     if (rc == 0) {
+        ld_handover_service_write(upgrade->handover, host->service);
         ld_estate_write(host, upgrade->handover);
         rc = ld_handover_write(upgrade->handover, own);
         rc = rc == 0 ? execute(upgrade) : rc;
         ld_estate_give_back(host, upgrade->handover);
     }
-    if (go >= 0 && write(go, "x", 1) == 1) { /* it has happened after all that it shall not go on */
-        close(go);
+    if (go >= 0) {
+        hold_back(go, pid);
     }
     if (own >= 0) {
         close(own);
@@ -607,15 +418,18 @@ static void become(struct ld_host *host) {
     }
     sigprocmask(SIG_SETMASK, &before, NULL);
     ld_watchman_open(host);
-    ld_text_format(&upgrade->why, "%s: %s", upgrade->path, strerror(-rc));
+    ld_text_format(&upgrade->why, "%s: %s", upgrade->path,
+                   rc == -EMFILE ? "the limit of open files is too low: while it starts it needs "
+                                   "another descriptor for each that it takes over"
+                                 : strerror(-rc));
     refuse(host);
 }
 
 /* Whether nothing is under way that the next program could not go on with, or the time for it is over. */
 static bool is_quiet(struct ld_host *host) {
     const struct ld_script *script = host->script;
-    bool is_busy =
-        script->commands > 0 || (script->guest != NULL && ld_guest_has_requests(script->guest));
+    bool is_busy = script->commands > 0 || ld_control_is_answering(host->control) ||
+                   (script->guest != NULL && ld_guest_has_requests(script->guest));
     if (is_busy && uv_now(&host->loop) < host->upgrade.deadline) {
         ld_alarm_wake_at(host, uv_now(&host->loop) + QUIET_LOOK_MS);
         return false;
@@ -629,7 +443,7 @@ static void step_trial(struct ld_host *host) {
     if (upgrade->trial != NULL) {
         return;
     }
-    drop_trial(upgrade);
+    ld_upgrade_trial_drop(upgrade);
     if (!ld_text_is_empty(&upgrade->why)) {
         refuse(host);
     } else if (host->service->worker > 0) {

@@ -3,13 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/base.h"
 
-#define CHECK_MAX   64
 #define DESCRIPTORS 16 /* that the loop and a script need, and a few in reserve */
 #define SIZE        7 /* luv of a new generation opens five at once, its listener one, a client one */
 #define SMALL       2 /* of this many where the limit is low */
@@ -24,10 +24,9 @@ static bool is_last_lent;
 
 /* Check that COUNT more descriptors can be opened. */
 int ld_reserve_check(size_t count) {
-    int fds[CHECK_MAX];
+    int *fds = calloc(count + 1, sizeof *fds);
     size_t opened = 0;
-    int rc = 0;
-    LD_ASSERT(count <= CHECK_MAX);
+    int rc = fds != NULL ? 0 : -ENOMEM;
     while (opened < count && rc == 0) {
         fds[opened] = open("/dev/null", O_RDONLY | O_CLOEXEC);
         rc = fds[opened] < 0 ? -errno : 0;
@@ -36,6 +35,7 @@ int ld_reserve_check(size_t count) {
     while (opened > 0) {
         close(fds[--opened]);
     }
+    free(fds);
     return rc;
 }
 
