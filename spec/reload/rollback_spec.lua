@@ -46,6 +46,7 @@ describe("a rollback", function()
       states[child.pid == pid and "old" or "new"] = child.state
     end
     assert.same({ old = "held", new = "running" }, states)
+    assert.matches("\n  listener  unix:[^\n]+, held\n", box:ok("status", "s") .. "\n")
     -- A client waits in the queue of the socket, and is served when the good code is back.
     local client, answer = support.uv.new_pipe(), nil
     client:connect(box:path "s.sock", function(err)

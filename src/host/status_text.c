@@ -325,6 +325,9 @@ static void add_listeners(struct ld_text *text, const json_t *report) {
     const json_t *item;
     json_array_foreach(json_object_get(report, "listeners"), index, item) {
         ld_status_rows_member(text, "\n  listener  ", item, "address");
+        if (json_is_true(json_object_get(item, "held"))) {
+            ld_text_puts(text, ", held");
+        }
     }
     add_rest(text, report, "listeners", "listener");
 }
