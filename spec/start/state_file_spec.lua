@@ -193,7 +193,8 @@ describe("--state", function()
       local result = box:lunad("start", "--state", "data/s.state", "--restart", restart, "s.lua")
       assert.equal("begun 1, stops nil, sessions 1, stopped nil, shared true", ask "report()")
       local kept = box:path "data/s.state.damaged." .. i
-      local words = "it is damaged: " .. (i == 1 and "it is cut off" or "it is empty") .. "; it is kept as " .. kept .. ", and this start has no state"
+      local words = ("it is damaged: it is %s; it is kept as %s, and this start has no state"):format(
+        i == 1 and "cut off" or "empty", kept)
       assert.equal(0, result.code)
       assert.truthy(result.err:find("lunad: s: " .. box:path "data/s.state: " .. words, 1, true), result.err)
       assert.truthy(box:status("s").state_file.error:find(words, 1, true))
