@@ -105,10 +105,11 @@ static int open_file(int dir, const char *name) {
 static int check_owner(const struct ld_text *text, const char *path, const char *service,
                        struct header *header, struct ld_text *why) {
     size_t size = sizeof mark - 1;
+    if (text->size == 0) {
+        return refuse(-EBADMSG, path, "it is damaged: it is empty", why);
+    }
     if (text->size < size && memcmp(text->data, mark, text->size) == 0) {
-        return refuse(
-            -EBADMSG, path,
-            text->size == 0 ? "it is damaged: it is empty" : "it is damaged: it is cut off", why);
+        return refuse(-EBADMSG, path, "it is damaged: it is cut off", why);
     }
     if (text->size < size || memcmp(text->data, mark, size) != 0) {
         return refuse(-EPERM, path, "it is not a state file of lunad: it is left as it is", why);
