@@ -1,5 +1,6 @@
 #include "engine/mail_relic.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
@@ -66,7 +67,8 @@ static bool read_line(struct reader *reader, const char *word, long long *number
     for (size_t i = 0; i < count; i++) {
         char *end;
         errno = 0;
-        numbers[i] = *at == ' ' ? strtoll(at + 1, &end, 10) : -2;
+        bool is_number = *at == ' ' && (isdigit((unsigned char)at[1]) || at[1] == '-');
+        numbers[i] = is_number ? strtoll(at + 1, &end, 10) : -2;
         if (numbers[i] < -1 || errno != 0 || end == at + 1 || end > newline) {
             return false;
         }

@@ -210,6 +210,25 @@ static int find_next(const struct ld_host *host) {
     return 0;
 }
 
+/* Give up the phase, for a reason. Workers that were to become this program again are started again then: to ask them
+ * once more could go on for ever. -1. */
+static int fail(struct ld_host *host, const char *why) {
+    bool is_back = host->master.crew.phase == LD_CREW_BACK;
+    if (!is_back) {
+        ld_text_puts(&host->upgrade.why, why);
+    }
+    for (int worker = 1; is_back && worker <= LD_WORKERS_MAX; worker++) {
+        struct ld_master_worker *known = &host->master.workers[worker];
+        if (known->is_upgraded) {
+            ld_text_clear(&host->master.crew.said);
+            ld_text_puts(&host->master.crew.said, why);
+            start_again(host, worker);
+            known->can_upgrade = known->is_upgraded = false;
+        }
+    }
+    return -1;
+}
+
 /* Wait for a worker that starts; 0, or -1 when it has had its time. */
 static int wait_for_start(struct ld_host *host) {
     struct ld_crew *crew = &host->master.crew;
@@ -217,8 +236,7 @@ static int wait_for_start(struct ld_host *host) {
         crew->deadline = ld_alarm_deadline(host, host->service->options->start_timeout);
     }
     if (uv_now(&host->loop) >= crew->deadline) {
-        ld_text_puts(&host->upgrade.why, "a worker that starts is not ready");
-        return -1;
+        return fail(host, "a worker that starts is not ready");
     }
     ld_alarm_wake_at(host, crew->deadline);
     return 0;
@@ -247,8 +265,7 @@ static int go_on(struct ld_host *host) {
         return worker == 0 ? 1 : wait_for_start(host);
     }
     if (crew->asked >= ASKED_MOST) {
-        ld_text_puts(&host->upgrade.why, "its workers crash");
-        return -1;
+        return fail(host, "its workers crash");
     }
     ask(host, worker);
     return 0;

@@ -226,6 +226,10 @@ static int give_state(struct ld_host *host, struct ld_text *why) {
     if (rc == 0 && handover->has[LD_HANDOVER_KEPT]) {
         rc = ld_api_keep_unpack(host->script, &handover->parts[LD_HANDOVER_KEPT], why);
     }
+    if (rc == 0 && !ld_text_is_empty(&handover->why)) {
+        ld_text_append(why, &handover->why);
+        rc = -1;
+    }
     return rc;
 }
 
