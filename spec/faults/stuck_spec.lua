@@ -49,7 +49,7 @@ describe("a callback that holds the loop", function()
   end)
 
   it("is logged with the line that has called a C function", function()
-    serve_stuck(box, "local x = 1\n" .. FOR_EVER, "--stuck-after", "0.2")
+    serve_stuck(box, "local x = 1\n" .. FOR_EVER, "--stuck-after", "0.2", "--stop-timeout", "0.5")
     box:wait_log("s", "a timer has held the loop for %d%.%d s, in a C function that was called at " ..
       "/[^\n]*s.lua:2\n.*%[C%]: in f[^\n]* 'find'\n")
   end)
@@ -273,7 +273,8 @@ describe("a reload of a stuck script", function()
   end)
 
   it("that runs a C function is refused after --start-timeout", function()
-    local pid = serve_stuck(box, FOR_EVER, "--stuck-after", "0.2", "--start-timeout", "0.5")
+    local pid = serve_stuck(box, FOR_EVER, "--stuck-after", "0.2", "--start-timeout", "0.5",
+      "--stop-timeout", "0.5")
     local result = box:lunad("reload", "s")
     assert.equal(1, result.code)
     assert.matches("^lunad: s: not reloaded, the old code keeps running: busy in /.*/s.lua:1 for %d",

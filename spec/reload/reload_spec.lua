@@ -152,6 +152,7 @@ describe("a reload that succeeds", function()
     box:serve "lunad.on_stop(function() lunad.sleep(60) end)"
     assert.equal(0, box:reload("").code)
     assert.equal("running", box:status("s").state)
+    box:lunad("stop", "--timeout", "0.5", "s") -- which kills it, or the end of the test would wait for it
   end)
 
   it("completes its on_stop functions when a stop comes", function()
@@ -459,7 +460,7 @@ describe("a reload", function()
     local pid = box:serve(OLD .. [[
       local big = {}
       lunad.after(0, function()
-        for i = 1, 2.5e6 do big[i] = { i, tostring(i) } end
+        for i = 1, 1.5e6 do big[i] = { i, tostring(i) } end
         print "built"
       end)
       lunad.on_reload(function() return big end)
