@@ -531,9 +531,10 @@ int ld_mail_side_open(struct ld_mail *mail, int fd) {
 
 /* Stop reading from all boxes. */
 void ld_mail_close_boxes(struct ld_mail *mail) {
-    struct ld_mail_side *side;
+    struct ld_mail_side *side, *next;
     close_own_box(mail);
-    while ((side = LIST_FIRST(&mail->sides)) != NULL) {
+    for (side = LIST_FIRST(&mail->sides); side != NULL; side = next) {
+        next = LIST_NEXT(side, link);
         close_side(mail, side);
     }
 }
