@@ -190,7 +190,7 @@ bool ld_shares_describe(const struct ld_shares *shares, size_t index,
 /* Add a socket again. */
 int ld_shares_restore(struct ld_shares *shares, const struct ld_share_facts *facts) {
     struct ld_address parsed;
-    bool is_sound = facts->fd >= 0 && facts->worker <= shares->most &&
+    bool is_sound = facts->fd >= 0 && facts->worker >= 0 && facts->worker <= shares->most &&
                     ld_address_parse(facts->address, &parsed);
     struct share *share = is_sound ? add(shares, facts->fd, facts->address, &parsed) : NULL;
     if (share == NULL) {
@@ -329,12 +329,16 @@ int ld_shares_ask(struct ld_shares *shares, int worker, const char *address,
     return fd;
 }
 
-/* End a use by a worker: of an address, or of all that is in STATE. */
+/* End a use by a worker: of an address, however it was written, or of all that is in STATE. */
 static void end_use(struct ld_shares *shares, int worker, const char *text, enum use state) {
+    struct ld_address address;
     struct share *next;
+    if (text != NULL && !ld_address_parse(text, &address)) {
+        return;
+    }
     for (struct share *at = TAILQ_FIRST(&shares->list); at != NULL; at = next) {
         next = TAILQ_NEXT(at, link);
-        bool is_meant = text != NULL ? strcmp(at->text, text) == 0 : at->use[worker] == state;
+        bool is_meant = text != NULL ? is_same(at, text, &address) : at->use[worker] == state;
         if (is_meant && at->use[worker] != NO_USE) {
             at->use[worker] = NO_USE;
             close_unused(shares, at);
