@@ -131,7 +131,16 @@ describe("lunad upgrade of workers", function()
     -- What follows an upgrade is as ever.
     support.kill(before[3], "sigkill")
     workers.wait_next(box, 3, before[3])
+    local function generations(name)
+      local status = box:status(name)
+      return { status.generation, status.service_generation }
+    end
+    assert.same({ { 3, 3 }, { 1, 3 } }, { generations "s-1", generations "s-3" })
     assert.equal(0, box:lunad("reload", "s").code)
+    support.wait_for("all commits", function()
+      return generations("s-1")[1] == 4 and generations("s-3")[1] == 2
+    end)
+    assert.same({ { 4, 4 }, { 2, 4 } }, { generations "s-1", generations "s-3" })
     assert.matches("a worker goes on as another program together with its master",
       upgrade(NEXT, "s-2").err)
     box:ok("stop", "s")

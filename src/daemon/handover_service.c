@@ -303,6 +303,7 @@ bool ld_handover_service_read(struct ld_handover *handover, struct ld_service *s
                                    .keeper = -1,
                                    .mailbox = -1,
                                    .memory_fd = -1,
+                                   .generation = 1,
                                    .workers = 1,
                                    .notify_fd = -1,
                                    .handover = handover};

@@ -396,6 +396,7 @@ int ld_service_init(struct ld_service *service, const struct ld_options *options
                                    .keeper = -1,
                                    .mailbox = -1,
                                    .memory_fd = -1,
+                                   .generation = 1,
                                    .crash_fd = -1,
                                    .notify_fd = options->notify_fd};
     int status = ld_service_take_steps(service, steps, why);

@@ -63,12 +63,11 @@ struct ld_service {
     int worker;          /* which of the workers this is, from 1 on; 0: none */
     int mailbox;         /* for messages of other workers, until the host reads it; -1: none yet */
     int memory_fd; /* an image of the memory that the first generation is made from (script/memory_image.h); -1: none */
-    struct ld_text
-        facts;   /* of the workers, from the host before to the next one of a master; empty: none */
-    int workers; /* how many there are: 1 without a master */
-    int generation; /* of a worker: that of the service, which counts on when a worker is started again */
-    char *master;    /* of a worker: its name */
-    bool is_dropped; /* of a worker: a keeper has the rights that were given up */
+    struct ld_text facts; /* of workers, from the host before a master to it; empty: none */
+    int workers;          /* how many there are: 1 without a master */
+    int generation;       /* of a master, as its workers know it too */
+    char *master;         /* of a worker: its name */
+    bool is_dropped;      /* of a worker: a keeper has the rights that were given up */
 
     long instance;       /* among supervised ones; 0: it is alone */
     char *notify_socket; /* of a service manager, or NULL */

@@ -134,9 +134,9 @@ bool ld_worker_start_make_words(struct ld_service *service) {
 
 /* Make the facts. */
 char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory,
-                               json_t *restarts, unsigned generation) {
+                               json_t *restarts) {
     json_t *fields = json_pack(
-        "{s:i, s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s, s:o}", "generation", (int)generation,
+        "{s:i, s:i, s:i, s:s, s:b, s:b, s:I, s:b, s:s, s:o}", "generation", service->generation,
         "worker", worker, "workers", service->workers, "master", service->name, "daemon",
         service->daemon, "dropped", service->keeper >= 0 && service->has_user, "owner",
         (json_int_t)service->starter_uid, "memory", has_memory, "title",

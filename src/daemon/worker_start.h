@@ -21,10 +21,9 @@
 bool ld_worker_start_make_words(struct ld_service *service);
 
 /* Make the facts for one worker, a text to be freed; with HAS_MEMORY a packet with that follows; RESTARTS, which is
- * taken over, is how those before it ended: {count, message, seconds, time}; GENERATION is that of the service. NULL if memory
- * ran out. */
+ * taken over, is how those before it ended: {count, message, seconds, time}. NULL if memory ran out. */
 char *ld_worker_start_describe(const struct ld_service *service, int worker, bool has_memory,
-                               json_t *restarts, unsigned generation);
+                               json_t *restarts);
 
 /* In the worker: ask the master for the witness of the pidfile, and for the control socket, which goes to
  * service->listener; 0 or a negative errno. */

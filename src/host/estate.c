@@ -501,11 +501,8 @@ int ld_estate_restore(struct ld_host *host) {
     host->upgrade.frozen_real = ld_handover_int(handover, root, "frozen_real");
     host->reload.asked = ld_handover_bool(handover, root, "reload_asked");
     host->upgrade.order = (unsigned long)ld_handover_int(handover, root, "order");
-    if (host->service->worker > 0) { /* its service counts on like itself; else a commit says */
-        host->service->generation =
-            (int)json_integer_value(json_object_get(root, "service_generation")) +
-            (handover->back == NULL);
-    }
+    host->service->generation =
+        (int)json_integer_value(json_object_get(root, "service_generation"));
     host->upgrade.is_back =
         handover->back != NULL && !json_is_true(json_object_get(root, "keeps_code"));
     if (handover->back != NULL || json_is_true(json_object_get(root, "keeps_code")) ||

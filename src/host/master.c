@@ -299,8 +299,8 @@ static void on_connect(void *arg, int worker) {
     int memory = find_memory(host, worker);
     ld_shares_begin(host->master.shares, worker);
     note_unproved(host, worker, false);
-    char *facts = ld_worker_start_describe(host->service, worker, memory >= 0,
-                                           describe_end(host, worker), host->script->generation);
+    char *facts =
+        ld_worker_start_describe(host->service, worker, memory >= 0, describe_end(host, worker));
     if (facts != NULL) {
         ld_workers_send(host->master.channels, worker, 0, LD_WORKER_WORD_BEGIN, facts);
     }
@@ -412,7 +412,8 @@ void ld_master_begin(struct ld_host *host) {
 static void tell_commit(struct ld_host *host) {
     char generation[16];
     int codes[LD_WORKERS_MAX + 1];
-    snprintf(generation, sizeof generation, "%u", host->script->generation);
+    host->service->generation = (int)host->script->generation;
+    snprintf(generation, sizeof generation, "%d", host->service->generation);
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         codes[worker] =
             ld_workers_send(host->master.channels, worker, 0, LD_WORKERS_WORD_COMMIT, generation);

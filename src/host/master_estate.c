@@ -36,17 +36,22 @@ static void read_end(struct ld_host *host, struct ld_handover *handover, const j
     ld_workers_restore_end(host->master.channels, worker, &end);
 }
 
-/* Write how the processes of all have ended, the last one of each with its REASON. */
+/* Write how the processes of a worker have ended, for a list of those of all: the last one with its reason or without. */
+static json_t *write_listed_end(const struct ld_host *host, int worker, bool with_reason) {
+    json_t *end = write_end(host, worker);
+    json_object_set_new(end, "worker", json_integer(worker));
+    if (!with_reason) {
+        json_object_del(end, "how");
+    }
+    return end;
+}
+
+/* Write how the processes of all have ended. */
 static json_t *write_ends(const struct ld_host *host, bool with_reasons) {
     json_t *list = json_array();
     for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
         if (ld_workers_find_end(host->master.channels, worker)->count > 0) {
-            json_t *end = write_end(host, worker);
-            json_object_set_new(end, "worker", json_integer(worker));
-            if (!with_reasons) {
-                json_object_del(end, "how");
-            }
-            json_array_append_new(list, end);
+            json_array_append_new(list, write_listed_end(host, worker, with_reasons));
         }
     }
     return list;
@@ -304,6 +309,16 @@ static void accept_code(struct ld_host *host) {
     }
 }
 
+/* Tell the workers which generation the service is now. */
+static void tell_generation(struct ld_host *host) {
+    char text[16];
+    host->service->generation = (int)host->script->generation;
+    snprintf(text, sizeof text, "%d", host->service->generation);
+    for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
+        ld_workers_send(host->master.channels, worker, 0, LD_WORKERS_WORD_GENERATION, text);
+    }
+}
+
 /* Make it all our own. */
 void ld_master_settle(struct ld_host *host) {
     if (!host->service->is_master) {
@@ -314,6 +329,7 @@ void ld_master_settle(struct ld_host *host) {
     }
     ld_shares_limit(host->master.shares,
                     0); /* the chunk limits it again if workers are still to go */
+    tell_generation(host);
     ld_workers_resume(host->master.channels);
     ld_mailboxes_resume(host->master.boxes);
 }

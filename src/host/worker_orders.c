@@ -140,12 +140,16 @@ static void abandon(struct ld_host *host) {
     }
 }
 
-/* Commit it. The text is the generation of the service. */
-static void commit(struct ld_host *host, const struct ld_packet *packet) {
+/* Note the generation of the service. */
+static void note_generation(struct ld_host *host, const struct ld_packet *packet) {
     long generation;
     if (ld_parse_whole(packet->text, 1, INT_MAX, &generation)) {
         host->service->generation = (int)generation;
     }
+}
+
+/* Commit it. */
+static void commit(struct ld_host *host) {
     if (host->worker.is_asked) {
         host->worker.was_told = true;
         host->worker.is_said_by_master = false;
@@ -159,7 +163,10 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
         bool is_committing = host->worker.is_asked && host->worker.was_told;
         (is_committing ? put_off : prepare)(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_COMMIT) == 0) {
-        commit(host, packet);
+        note_generation(host, packet);
+        commit(host);
+    } else if (strcmp(packet->word, LD_WORKERS_WORD_GENERATION) == 0) {
+        note_generation(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_ABANDON) == 0) {
         abandon(host);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UNPROVED) == 0) {

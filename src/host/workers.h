@@ -20,6 +20,9 @@
 #define LD_WORKERS_WORD_COMMIT  "commit"
 #define LD_WORKERS_WORD_ABANDON "abandon"
 
+/* From the master: that is the generation of the service now, as an upgrade has counted on. */
+#define LD_WORKERS_WORD_GENERATION "generation"
+
 /* From the worker, after a commit: that it is the service, or why not. */
 #define LD_WORKERS_WORD_COMMITTED "committed"
 #define LD_WORKERS_WORD_FAILED    "uncommitted"
