@@ -165,6 +165,19 @@ describe("a reload of workers", function()
     box:ok("reload", "--workers", "1", "alone")
   end)
 
+  it("interrupts the code that holds the loop of one", function()
+    box:start("--workers", "2", "--stuck-after", "0.3", box:write("s.lua", support.BEAT .. [[
+      if lunad.generation == 1 then
+        lunad.after(0, function() while lunad.worker == 2 do end end)
+      end]]))
+    box:wait_log("s", "worker 2: a timer has held the loop")
+    assert.matches("^s: reloaded, generation 2 in ", box:ok("reload", "s"))
+    box:wait_log("s", "worker 2: uncaught error in a timer: interrupted by a reload, as it held the loop")
+    support.wait_for("all commits", function()
+      return table.concat(generations("s", "s-1", "s-2"), " ") == "2 2 2"
+    end)
+  end)
+
   it("is undone in all of them when the code of one fails its probation, or that one is killed", function()
     workers.start(box, 2, "print('good', lunad.worker)")
     local function undo(generation, fail, why)

@@ -124,8 +124,10 @@ static int l_is_service(lua_State *L) {
 /* prepare_worker(worker, number) -> true | nil, error, code: have it make the next generation ready, and hold it. */
 static int l_prepare_worker(lua_State *L) {
     int worker = check_worker(L, 1);
-    int rc = ld_workers_send(channels_of(L), worker, (unsigned long)luaL_checkinteger(L, 2),
-                             "prepare", ld_state_script(L)->setup->prepare);
+    lua_Integer number = luaL_checkinteger(L, 2);
+    ld_workers_send(channels_of(L), worker, 0, "reload-due", ""); /* also for one that is stuck */
+    int rc = ld_workers_send(channels_of(L), worker, (unsigned long)number, "prepare",
+                             ld_state_script(L)->setup->prepare);
     if (rc < 0) {
         return lx_fail(L, rc, "worker %d", worker);
     }

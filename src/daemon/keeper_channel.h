@@ -51,6 +51,10 @@
  * and made again; the workers ask for them. */
 #define LD_KEEPER_WORD_FILES "worker-files"
 
+/* From a master, without a number: the order for a reload follows. So it is seen too while the script of the worker holds
+ * the loop, which is interrupted then. */
+#define LD_KEEPER_WORD_RELOAD "reload-due"
+
 /* What the keeper sends to the host. */
 enum ld_keeper_event {
     LD_KEEPER_NOTHING,

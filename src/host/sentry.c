@@ -156,7 +156,9 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
     bool has_hup = ld_signals_is_waiting(SIGHUP);
     bool is_hup_for_script = atomic_load(&sentry->is_hup_for_script);
     sentry->has_hup = has_hup && !is_hup_for_script && sentry->config.heeds_hup;
-    bool reloads = sentry->wishes.reload || sentry->has_hup;
+    bool is_ordered = sentry->config.keeper >= 0 &&
+                      ld_packet_is_queued(sentry->config.keeper, LD_KEEPER_WORD_RELOAD);
+    bool reloads = sentry->wishes.reload || sentry->has_hup || is_ordered;
     if (stops && sentry->stop_at == 0) {
         bool is_older = sentry->by_verb && sentry->visited_at != 0;
         sentry->stop_at = is_older ? sentry->visited_at : now;
