@@ -59,13 +59,21 @@ static void close_box(struct box *box) {
     close(box->ends[1]);
 }
 
+/* Close the ends that there are. */
+static void close_ends(const int ends[2]) {
+    for (int i = 0; i < 2; i++) {
+        if (ends[i] >= 0) {
+            close(ends[i]);
+        }
+    }
+}
+
 /* Make the box of a worker of its two ends, which are closed if that fails; NULL with a negative errno in *RC. */
 static struct box *make_box(struct ld_mailboxes *boxes, const int ends[2], int *rc) {
     struct box *box = calloc(1, sizeof *box);
     *rc = box == NULL ? -ENOMEM : uv_poll_init(boxes->loop, &box->room, ends[1]);
     if (*rc < 0) {
-        close(ends[0]);
-        close(ends[1]);
+        close_ends(ends);
         free(box);
         return NULL;
     }
@@ -177,11 +185,7 @@ int ld_mailboxes_restore(struct ld_mailboxes *boxes, unsigned number, const int 
     int rc = -EINVAL;
     if (number < 1 || number > LD_MAIL_WORKERS_MAX || boxes->box[number] != NULL || ends[0] < 0 ||
         ends[1] < 0) {
-        for (int i = 0; i < 2; i++) {
-            if (ends[i] >= 0) {
-                close(ends[i]);
-            }
-        }
+        close_ends(ends);
         return rc;
     }
     boxes->box[number] = make_box(boxes, ends, &rc);

@@ -341,11 +341,9 @@ static void leave(int status, void *arg) {
     _exit(status);
 }
 
-/* Close what was made, and let the loop turn until it is all gone. */
-static void close_host(struct ld_host *host) {
-    host->state = LD_HOST_ENDED;
-    uv_prepare_stop(&host->turn);
-    ld_reload_abandon(host); /* clients that wait for it are told */
+/* End what is under way, and tell those who wait for it. */
+static void abandon_all(struct ld_host *host) {
+    ld_reload_abandon(host);
     ld_evals_abandon(host);
     ld_profiling_abandon(host);
     ld_heap_copy_abandon(host);
@@ -354,6 +352,13 @@ static void close_host(struct ld_host *host) {
     if (host->control != NULL) {
         ld_control_close(host->control);
     }
+}
+
+/* Close what was made, and let the loop turn until it is all gone. */
+static void close_host(struct ld_host *host) {
+    host->state = LD_HOST_ENDED;
+    uv_prepare_stop(&host->turn);
+    abandon_all(host);
     bool done = close_scripts(host); /* scripts may need what is closed below */
     ld_forked_watch(NULL, NULL);
     uv_close((uv_handle_t *)&host->turn, NULL);
