@@ -69,9 +69,11 @@ describe("require 'lunad'", function()
 
   it("has the functions of the interface, and nothing else", function()
     box:inside [[
-      local functions = "after all any await by_line channel every exec keep kill now on_error on_reload " ..
-        "on_stop ready reload semaphore signal sleep spawn stats status stop task timeout wait_fd"
-      local others = "cron generation listen log metrics mode name pid script state supervise version"
+      local functions = "after all any await broadcast by_line channel every exec keep kill " ..
+        "now on_error on_message on_reload on_stop ready reload semaphore send signal sleep spawn stats " ..
+        "status stop task timeout wait_fd"
+      local others = "cron generation listen log metrics mode name pid script state supervise version " ..
+        "worker workers"
       local known = {}
       for name in functions:gmatch("%S+") do
         known[name] = true
