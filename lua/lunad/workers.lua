@@ -16,7 +16,9 @@ local FIRST_DELAY, MOST_DELAY = 0.1, 30 -- seconds before a worker that crashed 
 local HEALTHY = 10 -- seconds; a worker that lived longer is not in a restart loop
 local DRAIN_LOOK, DRAIN_MOST = 0.02, 5 -- seconds, for the queue of a worker that is to go
 local RETIREMENT_MOST = 15 -- seconds that a reload waits for workers which are to go
+local LOOK, LOOKS = 0.5, 2 -- seconds between looks whether a worker is stopped, and how many find it so
 local STARTS = 5 -- starts in a row that fail, of all workers: then the master gives up
+local NO_WORD = "no commit came in time" -- in why a worker has given up what it held
 
 local master = {}
 local slots = {}
@@ -214,10 +216,25 @@ local function handle_uncommitted(slot, why)
   end
 end
 
+-- Find the first slot whose worker has yet to answer.
+local function find_silent()
+  for worker = 1, core.MOST_WORKERS do
+    local slot = slots[worker]
+    if slot and slot.waits.answer then
+      return slot
+    end
+  end
+end
+
 -- Handle a worker that does not hold any more what it had made ready: the reload fails, or, if it is
--- committed, the worker has not taken part in that.
+-- committed, the worker has not taken part in that. What no word came for in time has waited for another one.
 local function give_up_prepared(slot, why)
   slot.is_prepared = false
+  local silent = why:find(NO_WORD, 1, true) and find_silent()
+  if silent then
+    resolve(silent, "answer", false, "it has not answered in time")
+    return
+  end
   if core.is_service() then
     handle_uncommitted(slot, why)
   else
@@ -246,6 +263,8 @@ local function on_worker(worker, word, text, number)
   elseif word == "refused" and number == slot.number and slot.is_prepared then
     give_up_prepared(slot, text)
   elseif word == "refused" and number == slot.number then
+    resolve(slot, "answer", false, text)
+  elseif word == "reload-busy" then
     resolve(slot, "answer", false, text)
   elseif word == "start" and slot.state == "ended" then
     start(slot)
@@ -287,6 +306,27 @@ local function start_and_wait(slot)
   return ok, why
 end
 
+-- Look now and then whether a worker is stopped by a signal: it gives no answer.
+local function look(slot, looks)
+  slot.looker = core.after(LOOK, function()
+    looks = slot.child and core.is_stopped(slot.child.pid) and looks + 1 or 0
+    look(slot, looks)
+    if looks == LOOKS then
+      resolve(slot, "answer", false, ('it is stopped by a signal ("lunad signal %s-%d CONT" lets it go on)')
+        :format(lunad.name, slot.worker))
+    end
+  end)
+end
+
+-- Wait for the answer of a worker that was told to make the next generation ready. Without one, the order
+-- waits for the worker, and that it was given up as well.
+local function await_answer(slot)
+  look(slot, 0)
+  local ok, why = wait_for(slot, "answer")
+  slot.looker:stop()
+  return ok, why
+end
+
 -- Have a worker make the next generation ready, and hold it. One that cannot start with the old code is
 -- started with the new.
 local function prepare(slot)
@@ -299,7 +339,7 @@ local function prepare(slot)
   if not sent then
     return false, why
   end
-  return wait_for(slot, "answer")
+  return await_answer(slot)
 end
 
 -- Let some slots do something, the first one alone; returns nil, or the first slot that failed and why.

@@ -141,7 +141,8 @@ describe("doc/commands.md", function()
       for key in pairs(box:status "s") do
         keys[#keys + 1] = key
       end
-      local null = { "text", "watch", "state_file", "worker", "workers", "probation", "service_generation" }
+      local null = { "text", "watch", "waits_for", "state_file", "worker", "workers", "probation",
+        "service_generation" }
       table.move(null, 1, #null, #keys + 1, keys)
       assert.same(sorted(keys), sorted(first_cells(section(COMMANDS, "status --json"))))
     end)

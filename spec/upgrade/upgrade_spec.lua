@@ -97,6 +97,8 @@ describe("lunad upgrade", function()
     local cases = {
       { "/bin/true", "it is not a lunad that knows how" },
       { "/bin/false", "its trial exited with status 1" },
+      { program("old", "#!/bin/sh\nexit 2\n"), "it is an older lunad, or another program, and "
+        .. "does not know how: its trial exited with status 2" },
       { said, "cannot take over" },
       { program("text", "no program"), "cannot be tried: Exec format error" },
       { box:write("plain", "x"), "cannot be tried: Permission denied" },

@@ -184,6 +184,30 @@ describe("lunad upgrade of workers", function()
     assert.equal(master, box:status("s").pid)
   end)
 
+  it("is refused when a worker does not hear of it, which is named; a reload follows", function()
+    box:start("--workers", "2", "--stuck-after", "0.3", box:write("s.lua", support.BEAT .. [[
+      if lunad.generation == 1 then
+        lunad.after(0, function() while lunad.worker == 2 do end end)
+      end]]))
+    local before = pids(2)
+    box:wait_log("s", "worker 2: a timer has held the loop")
+    for _ = 1, 2 do
+      assert.matches("the old program keeps running: worker 2: busy in /[^\n]*s%.lua:%d+ for [%d.]+ s\n",
+        upgrade(NEXT).err)
+    end
+    assert.equal(1, box:status("s").generation)
+    box:ok("reload", "s")
+    support.kill(before[2], "sigstop")
+    for _, verb in ipairs { "upgrade", "reload" } do
+      assert.matches('worker 2: it is stopped by a signal %("lunad signal s%-2 CONT" lets it go on%)\n',
+        box:refused(1, verb, "s"))
+    end
+    box:ok("signal", "s-2", "CONT")
+    local result = upgrade(NEXT)
+    assert.same({ 0, "" }, { result.code, result.err })
+    assert.same({ before, 3 }, { pids(2), box:status("s").generation })
+  end)
+
   local on_plain_build = support.is_sanitized() and pending or it
 
   on_plain_build("goes back with all workers when the master fails", function()

@@ -178,6 +178,22 @@ describe("a reload of workers", function()
     end)
   end)
 
+  it("names the worker that it waits for, and what that is busy with", function()
+    assert.equal(0, box:run({ box:path "fifo" }, { program = "mkfifo" }).code)
+    box:start("--workers", "2", "--stuck-after", "0.3", "--start-timeout", "2", box:write("s.lua",
+      support.BEAT .. [[
+      lunad.signal("USR1", function() io.open(arg[1]):close() end)]]), box:path "fifo")
+    support.kill(workers.pid(box, 2), "sigusr1")
+    box:wait_log("s", "worker 2: a signal handler has held the loop")
+    assert.matches("not reloaded yet: it does not answer %(waited [%d.]+ s%): it waits for worker 2\n",
+      box:refused(1, "reload", "--timeout", "0.2", "s"))
+    assert.matches("the old code keeps running: worker 2: busy in /[^\n]*s%.lua:%d+ for [%d.]+ s\n",
+      box:refused(1, "reload", "s"))
+    assert.equal(1, box:status("s").generation)
+    io.open(box:path "fifo", "w"):close()
+    support.wait_for("a reload", function() return box:lunad("reload", "s").code == 0 end)
+  end)
+
   it("is undone in all of them when the code of one fails its probation, or that one is killed", function()
     workers.start(box, 2, "print('good', lunad.worker)")
     local function undo(generation, fail, why)

@@ -28,6 +28,33 @@ describe("--workers", function()
     assert.equal(3, stopped)
   end)
 
+  it("does not take the words of the master itself from a worker", function()
+    workers.start(box, 2, [[
+      local uv = require "luv"
+      local packets = {} -- the sockets of packets, by inode
+      for line in io.lines "/proc/net/unix" do
+        local inode = line:match "^%S+ %S+ %S+ %S+ 0005 %S+ +(%d+)"
+        packets[inode or 0] = true
+      end
+      lunad.signal("USR1", function()
+        local sent = 0
+        for name in uv.fs_scandir_next, uv.fs_scandir "/proc/self/fd" do
+          local inode = (uv.fs_readlink("/proc/self/fd/" .. name) or ""):match "^socket:%[(%d+)%]$"
+          for _, word in ipairs(packets[inode] and { "kill", "restart", "gone", "start" } or {}) do
+            local packet = "lunad/1 0 " .. word
+            sent = sent + (uv.fs_write(math.tointeger(tonumber(name)), packet) == #packet and 1 or 0)
+          end
+        end
+        print("sent " .. sent)
+      end)]])
+    local before = { workers.pid(box, 1), workers.pid(box, 2) }
+    support.kill(before[2], "sigusr1")
+    box:wait_log("s", "s%-2: sent [1-9]")
+    box:ok("reload", "s") -- what was sent before is received
+    assert.same(before, { workers.pid(box, 1), workers.pid(box, 2) })
+    assert.is_nil(box:log("s"):find("restarted", 1, true))
+  end)
+
   it("starts a worker that was killed again, with the code in force and not that on the disk", function()
     box:write("m.lua", "return 'old module'")
     workers.start(box, 2, 'print("runs", require "m")')

@@ -10,6 +10,7 @@
 #include "api/module.h"
 #include "engine/shares.h"
 #include "engine/workers.h"
+#include "posix/process.h"
 #include "script/luax.h"
 #include "script/task.h"
 
@@ -103,6 +104,12 @@ static int l_is_on_probation(lua_State *L) {
     return 1;
 }
 
+/* is_stopped(pid) -> boolean: whether a process is stopped by a signal at this moment */
+static int l_is_stopped(lua_State *L) {
+    lua_pushboolean(L, ld_process_is_stopped((pid_t)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
 /* count_waiting(worker) -> how many clients wait in its own queues */
 static int l_count_waiting(lua_State *L) {
     lua_pushinteger(L, ld_shares_waiting(ld_state_script(L)->setup->shares, check_worker(L, 1)));
@@ -131,6 +138,7 @@ static int l_prepare_worker(lua_State *L) {
     if (rc < 0) {
         return lx_fail(L, rc, "worker %d", worker);
     }
+    ld_workers_note_asked(channels_of(L), worker, true);
     lua_pushboolean(L, 1);
     return 1;
 }
@@ -240,6 +248,7 @@ static const luaL_Reg own[] = {
     {"note_retirement", l_note_retirement},
     {"is_retiring", l_is_retiring},
     {"is_on_probation", l_is_on_probation},
+    {"is_stopped", l_is_stopped},
     {"count_waiting", l_count_waiting},
     {"is_serving", l_is_serving},
     {"prepare_worker", l_prepare_worker},

@@ -271,13 +271,18 @@ static bool add_busy(const struct ld_request *asked, struct ld_text *why) {
     request.on_part = NULL;
     request.wait = NULL;
     request.seconds = BUSY_SECONDS;
-    bool is_told = strcmp(asked->verb, status_verb) != 0 &&
-                   ld_client_ask(&request, &answer, &ignored) == 0 &&
-                   json_is_string(json_object_get(answer, "error"));
+    bool is_told =
+        strcmp(asked->verb, status_verb) != 0 && ld_client_ask(&request, &answer, &ignored) == 0;
     if (is_told) {
         const json_t *error = json_object_get(answer, "error");
-        ld_text_puts(why, ": ");
-        ld_text_add(why, json_string_value(error), json_string_length(error));
+        const json_t *awaited = json_object_get(answer, "waits_for");
+        if (json_is_string(error)) {
+            ld_text_format(why, ": %s", json_string_value(error));
+        } else if (json_is_string(awaited)) {
+            ld_text_format(why, ": it waits for %s", json_string_value(awaited));
+        } else {
+            ld_text_puts(why, ": its loop turns, and that is not done yet");
+        }
     }
     json_decref(answer);
     ld_text_fini(&ignored);

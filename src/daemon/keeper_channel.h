@@ -55,6 +55,14 @@
  * the loop, which is interrupted then. */
 #define LD_KEEPER_WORD_RELOAD "reload-due"
 
+/* The same of an upgrade, which does not interrupt that: the worker answers that it is busy. */
+#define LD_KEEPER_WORD_UPGRADE "upgrade-due"
+
+/* To a master, without a number, from the thread that watches the loop of a worker: the order that was announced is not
+ * seen, as the script holds the loop, for the reason in the text; a reload was due for too long. */
+#define LD_KEEPER_WORD_RELOAD_BUSY  "reload-busy"
+#define LD_KEEPER_WORD_UPGRADE_BUSY "upgrade-busy"
+
 /* What the keeper sends to the host. */
 enum ld_keeper_event {
     LD_KEEPER_NOTHING,

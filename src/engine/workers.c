@@ -18,6 +18,7 @@ struct channel {
     int worker;
     int fd;
     bool is_serving;
+    bool is_asked; /* and has not answered */
 };
 
 struct ld_workers {
@@ -216,6 +217,20 @@ int ld_workers_connect(struct ld_workers *workers, int worker) {
 /* Check whether a worker has a channel. */
 bool ld_workers_is_connected(const struct ld_workers *workers, int worker) {
     return find(workers, worker) != NULL;
+}
+
+/* Note that the worker was asked, or has answered. */
+void ld_workers_note_asked(struct ld_workers *workers, int worker, bool is_asked) {
+    struct channel *channel = find(workers, worker);
+    if (channel != NULL) {
+        channel->is_asked = is_asked;
+    }
+}
+
+/* Whether it was asked. */
+bool ld_workers_is_asked(const struct ld_workers *workers, int worker) {
+    const struct channel *channel = find(workers, worker);
+    return channel != NULL && channel->is_asked;
 }
 
 /* Note that a worker serves. */

@@ -46,6 +46,10 @@ bool ld_workers_is_connected(const struct ld_workers *workers, int worker);
 void ld_workers_note_serving(struct ld_workers *workers, int worker);
 bool ld_workers_is_serving(const struct ld_workers *workers, int worker);
 
+/* Note whether the worker was asked to prepare a reload, and has not answered; whether it was. */
+void ld_workers_note_asked(struct ld_workers *workers, int worker, bool is_asked);
+bool ld_workers_is_asked(const struct ld_workers *workers, int worker);
+
 /* Receive what a worker that has ended had sent; the owner is told. */
 void ld_workers_drain(struct ld_workers *workers, int worker);
 

@@ -7,12 +7,17 @@
 
 #include "api/workers.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/version.h"
+#include "daemon/keeper_channel.h"
 #include "engine/workers.h"
 #include "host/workers.h"
+#include "posix/process.h"
 
 #define SLACK_SECONDS                                                                              \
-    45.0 /* beside the starts that a worker may need, also to be the old one again */
+    45.0               /* beside the starts that a worker may need, also to be the old one again */
+#define LOOK_MS    500 /* between looks whether a worker is stopped */
+#define LOOKS      2   /* that find it stopped, in a row */
 #define ASKED_MOST (8 * LD_WORKERS_MAX) /* then too many of them crash */
 
 /* Replace a descriptor that is kept. */
@@ -108,8 +113,11 @@ static void ask(struct ld_host *host, int worker) {
     crew->answer = LD_CREW_SILENT;
     crew->number = crew->number % 999999999 + 1;
     crew->asked++;
+    crew->looks = 0;
+    crew->look_at = 0;
     crew->deadline = ld_alarm_deadline(host, timeout + SLACK_SECONDS);
     ld_text_clear(&crew->said);
+    ld_workers_send(host->master.channels, worker, 0, LD_KEEPER_WORD_UPGRADE, "");
     int rc = crew->go ? ld_workers_send(host->master.channels, worker, crew->number,
                                         LD_WORKERS_WORD_UPGRADE_GO, "")
                       : send_program(host, worker);
@@ -124,11 +132,13 @@ bool ld_crew_hear(struct ld_host *host, int worker, const struct ld_packet *pack
     struct ld_crew *crew = &host->master.crew;
     bool can = strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_CAN) == 0;
     bool is_upgraded = strcmp(packet->word, LD_WORKERS_WORD_UPGRADED) == 0;
-    if (!can && !is_upgraded && strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_REFUSED) != 0) {
+    bool is_busy = strcmp(packet->word, LD_KEEPER_WORD_UPGRADE_BUSY) == 0;
+    if (!can && !is_upgraded && !is_busy &&
+        strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_REFUSED) != 0) {
         return false;
     }
-    if (crew->phase != LD_CREW_NONE && crew->at == worker && packet->number == crew->number &&
-        crew->answer == LD_CREW_SILENT) {
+    if (crew->phase != LD_CREW_NONE && crew->at == worker &&
+        (packet->number == crew->number || is_busy) && crew->answer == LD_CREW_SILENT) {
         crew->answer = (can && !crew->go) || (is_upgraded && crew->go) ? LD_CREW_YES : LD_CREW_NO;
         ld_text_add(&crew->said, packet->text, packet->size);
         ld_alarm_wake_at(host, 0);
@@ -242,15 +252,51 @@ static int wait_for_start(struct ld_host *host) {
     return 0;
 }
 
+/* Whether the process of a worker is stopped. */
+static bool is_stopped(const struct ld_host *host, int worker) {
+    char name[LD_NAME_MAX + 16];
+    snprintf(name, sizeof name, "%s-%d", host->service->name, worker);
+    struct ld_children *children = host->children;
+    for (struct ld_child *child = ld_children_next(children, NULL); child != NULL;
+         child = ld_children_next(children, child)) {
+        struct ld_child_facts facts;
+        ld_child_describe(child, &facts);
+        if (facts.running && strcmp(facts.name, name) == 0) {
+            return ld_process_is_stopped(facts.pid);
+        }
+    }
+    return false;
+}
+
+/* Look whether the worker that tries the program is stopped by a signal. One that was told to become it is waited for: it
+ * may do so when it goes on. */
+static void look(struct ld_host *host) {
+    struct ld_crew *crew = &host->master.crew;
+    if (crew->go || uv_now(&host->loop) < crew->look_at) {
+        return;
+    }
+    crew->look_at = uv_now(&host->loop) + LOOK_MS;
+    crew->looks = is_stopped(host, crew->at) ? crew->looks + 1 : 0;
+    if (crew->looks >= LOOKS) {
+        crew->answer = LD_CREW_NO;
+        ld_text_format(&crew->said,
+                       "it is stopped by a signal (\"lunad signal %s-%d CONT\" lets it go on)",
+                       host->service->name, crew->at);
+    }
+}
+
 /* Whether the worker that was asked has yet to answer. */
 static bool is_waiting(struct ld_host *host) {
-    const struct ld_crew *crew = &host->master.crew;
-    bool waits =
-        crew->at > 0 && crew->answer == LD_CREW_SILENT && uv_now(&host->loop) < crew->deadline;
-    if (waits) {
-        ld_alarm_wake_at(host, crew->deadline);
+    struct ld_crew *crew = &host->master.crew;
+    if (crew->at == 0 || crew->answer != LD_CREW_SILENT || uv_now(&host->loop) >= crew->deadline) {
+        return false;
     }
-    return waits;
+    look(host);
+    ld_alarm_wake_at(host, crew->deadline);
+    if (!crew->go) {
+        ld_alarm_wake_at(host, crew->look_at);
+    }
+    return crew->answer == LD_CREW_SILENT;
 }
 
 /* Go on with the next worker, of this phase or the one after the trial: 1 when none is left, 0, or -1. */

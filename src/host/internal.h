@@ -254,6 +254,8 @@ struct ld_crew {
     unsigned long number; /* of the request */
     uint64_t deadline;    /* uv_now */
     unsigned asked;       /* how often one was */
+    unsigned looks;       /* in a row that found it stopped by a signal */
+    uint64_t look_at;     /* uv_now; next */
     int program;          /* what they become again; -1: not open */
 };
 
@@ -355,6 +357,7 @@ struct ld_host {
         bool was_told;           /* to commit it */
         bool is_said_by_master;  /* why the reload is refused */
         bool has_proved;         /* its code has done well, and the master is to be told */
+        bool has_put_off;        /* the next order of an upgrade: the master knows */
         struct ld_text
             unproved; /* not empty: the code has failed its probation, and the master does not know */
         int before;   /* how many workers there were */

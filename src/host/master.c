@@ -148,10 +148,10 @@ static void tell_chunks(struct ld_host *host, const struct ld_api_workers_event 
 
 /* Whether a word of a worker is for the chunk: the other ones that it knows come from here. */
 static bool is_for_chunk(const char *word) {
-    static const char *const words[] = {LD_KEEPER_WORD_READY,      LD_KEEPER_WORD_FINISHED,
-                                        LD_KEEPER_WORD_FAILED,     LD_KEEPER_WORD_STOPPING,
-                                        LD_WORKERS_WORD_PREPARED,  LD_WORKERS_WORD_REFUSED,
-                                        LD_WORKERS_WORD_COMMITTED, LD_WORKERS_WORD_FAILED};
+    static const char *const words[] = {
+        LD_KEEPER_WORD_READY,      LD_KEEPER_WORD_FINISHED,  LD_KEEPER_WORD_FAILED,
+        LD_KEEPER_WORD_STOPPING,   LD_WORKERS_WORD_PREPARED, LD_WORKERS_WORD_REFUSED,
+        LD_WORKERS_WORD_COMMITTED, LD_WORKERS_WORD_FAILED,   LD_KEEPER_WORD_RELOAD_BUSY};
     for (size_t i = 0; i < LD_COUNT(words); i++) {
         if (strcmp(word, words[i]) == 0) {
             return true;
@@ -221,6 +221,10 @@ static void on_packet(void *arg, int worker, const struct ld_packet *packet) {
         host->master.wants_reload = true;
         ld_alarm_wake_at(host, 0);
         return;
+    }
+    if (strcmp(copy.word, LD_WORKERS_WORD_PREPARED) == 0 ||
+        strcmp(copy.word, LD_WORKERS_WORD_REFUSED) == 0) {
+        ld_workers_note_asked(host->master.channels, worker, false);
     }
     if (is_for_chunk(copy.word)) {
         tell_chunks(host, &(struct ld_api_workers_event){.worker = worker,
@@ -400,6 +404,9 @@ void ld_master_begin(struct ld_host *host) {
     }
     snprintf(host->master.prepare, sizeof host->master.prepare, "%d %.3f", host->setup.workers,
              ld_probation_seconds(host));
+    for (int worker = 1; host->master.channels != NULL && worker <= LD_WORKERS_MAX; worker++) {
+        ld_workers_note_asked(host->master.channels, worker, false);
+    }
     if (host->master.channels != NULL && host->reload.is_rollback) {
         for (int worker = 1; worker <= LD_WORKERS_MAX; worker++) {
             ld_workers_send(host->master.channels, worker, 0, LD_WORKERS_WORD_UNPROVED,
@@ -508,6 +515,20 @@ json_t *ld_master_report(const struct ld_host *host) {
                                         "restarts", report_restarts(host, worker)));
     }
     return list;
+}
+
+/* Find a worker that others wait for. */
+int ld_master_find_awaited(const struct ld_host *host) {
+    if (host->master.crew.phase != LD_CREW_NONE) {
+        return host->master.crew.at;
+    }
+    bool any = host->master.channels != NULL && host->reload.phase != LD_RELOAD_NONE;
+    for (int worker = 1; any && worker <= LD_WORKERS_MAX; worker++) {
+        if (ld_workers_is_asked(host->master.channels, worker)) {
+            return worker;
+        }
+    }
+    return 0;
 }
 
 /* Count those without a process. */

@@ -44,6 +44,7 @@ struct ld_sentry {
     _Atomic(const char *) state;
     atomic_ullong stop_deadline; /* 0: no stop is under way */
     atomic_bool has_refused;
+    atomic_bool has_put_off; /* the master was told that an upgrade is not heard of */
     atomic_bool was_asked_to_stop;
     atomic_bool is_on_probation; /* the service is */
     atomic_bool is_for_script;   /* SIGTERM or SIGINT has come to a script that handles it */
@@ -62,6 +63,9 @@ struct ld_sentry {
     uint64_t again_at;   /* it was asked for again by a signal; 0: it was not */
     uint64_t signal_at;  /* a signal came that the script handles; 0: none */
     uint64_t reload_at;  /* the same of a reload */
+    uint64_t upgrade_at; /* and of an upgrade, by the master */
+    uint64_t told_at;    /* the master was told that the loop is held */
+    bool is_ordered;     /* the reload, by the master */
     bool by_verb;        /* the stop, over the control socket */
     bool by_keeper;
     bool has_heard;   /* something came from the keeper */
@@ -135,6 +139,9 @@ static void begin_turn(struct ld_sentry *sentry, const struct ld_pulse *turn, ui
     sentry->again_at = 0;
     sentry->signal_at = 0;
     sentry->reload_at = 0;
+    sentry->upgrade_at = 0;
+    sentry->told_at = 0;
+    sentry->is_ordered = false;
     sentry->by_verb = false;
     sentry->by_keeper = false;
     sentry->has_heard = false;
@@ -143,12 +150,15 @@ static void begin_turn(struct ld_sentry *sentry, const struct ld_pulse *turn, ui
     begin_call(sentry, atomic_load(&ld_interrupt_calls), turn->since, now);
 }
 
+/* Whether the master, or the keeper, has sent a word that the loop has not received. */
+static bool is_queued(const struct ld_sentry *sentry, const char *word) {
+    return sentry->config.keeper >= 0 && ld_packet_is_queued(sentry->config.keeper, word);
+}
+
 /* Note what was asked for. */
 static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
     atomic_store(&sentry->is_rung, false);
-    sentry->by_keeper =
-        sentry->by_keeper || (sentry->config.keeper >= 0 &&
-                              ld_packet_is_queued(sentry->config.keeper, LD_KEEPER_WORD_STOP));
+    sentry->by_keeper = sentry->by_keeper || is_queued(sentry, LD_KEEPER_WORD_STOP);
     sentry->by_verb = sentry->by_verb || sentry->wishes.stop;
     bool has_signal = ld_signals_is_waiting(SIGTERM) || ld_signals_is_waiting(SIGINT);
     bool is_for_script = atomic_load(&sentry->is_for_script);
@@ -156,9 +166,11 @@ static void look_at_requests(struct ld_sentry *sentry, uint64_t now) {
     bool has_hup = ld_signals_is_waiting(SIGHUP);
     bool is_hup_for_script = atomic_load(&sentry->is_hup_for_script);
     sentry->has_hup = has_hup && !is_hup_for_script && sentry->config.heeds_hup;
-    bool is_ordered = sentry->config.keeper >= 0 &&
-                      ld_packet_is_queued(sentry->config.keeper, LD_KEEPER_WORD_RELOAD);
-    bool reloads = sentry->wishes.reload || sentry->has_hup || is_ordered;
+    sentry->is_ordered = is_queued(sentry, LD_KEEPER_WORD_RELOAD);
+    bool reloads = sentry->wishes.reload || sentry->has_hup || sentry->is_ordered;
+    if (sentry->upgrade_at == 0 && is_queued(sentry, LD_KEEPER_WORD_UPGRADE)) {
+        sentry->upgrade_at = now;
+    }
     if (stops && sentry->stop_at == 0) {
         bool is_older = sentry->by_verb && sentry->visited_at != 0;
         sentry->stop_at = is_older ? sentry->visited_at : now;
@@ -198,9 +210,17 @@ static uint64_t find_interruption(const struct ld_sentry *sentry) {
     return later(at, at == NEVER ? NEVER : sentry->call_seen + TICK);
 }
 
-/* When clients are to be served. */
+/* When the master is to be told that an upgrade is not heard of. */
+static uint64_t find_excuse(const struct ld_sentry *sentry) {
+    return sentry->upgrade_at != 0
+               ? earlier(later(sentry->turn.since + sentry->patience, sentry->upgrade_at),
+                         sentry->upgrade_at + STUCK_DEFAULT)
+               : NEVER;
+}
+
+/* When clients are to be served, or the master. */
 static uint64_t find_service(const struct ld_sentry *sentry) {
-    uint64_t at = sentry->turn.since + sentry->patience;
+    uint64_t at = earlier(sentry->turn.since + sentry->patience, find_excuse(sentry));
     uint64_t asked = sentry->visited_at;
     if (asked == 0 || (sentry->stop_at != 0 && sentry->stop_at < asked)) {
         asked = sentry->stop_at;
@@ -294,7 +314,8 @@ static void shoot(struct ld_sentry *sentry, uint64_t now) {
                                        later(REPORT_MOST, nanoseconds(sentry->config.stuck_after)));
         sentry->wants |= LD_SHOT_TRACE | LD_SHOT_REPORT;
         sentry->shots = 0;
-    } else if (sentry->is_late && is_stale && (sentry->wishes.clients > 0 || interrupts)) {
+    } else if (sentry->is_late && is_stale &&
+               (sentry->wishes.clients > 0 || sentry->upgrade_at != 0 || interrupts)) {
         sentry->shots = sentry->wants == 0 ? 0 : sentry->shots;
         sentry->wants |= LD_SHOT_TRACE;
     }
@@ -330,7 +351,43 @@ static void refuse_reloads(struct ld_sentry *sentry, uint64_t now) {
            (double)(now - sentry->turn.since) / LD_TIME_SECOND);
 }
 
-/* Serve clients. */
+/* Tell the master that the loop is held. */
+static void tell_master(const struct ld_sentry *sentry, const char *word,
+                        const struct ld_lobby_news *news) {
+    char words[512];
+    ld_lobby_say_busy(words, sizeof words, news);
+    ld_packet_send(sentry->config.keeper, 0, word, words, strlen(words), -1);
+}
+
+/* Tell the master, in an upgrade, unless the loop has heard of that in this moment: what it receives after it was noted
+ * is not obeyed. */
+static void put_off_upgrade(struct ld_sentry *sentry, const struct ld_lobby_news *news) {
+    atomic_store(&sentry->has_put_off, true);
+    if (is_queued(sentry, LD_KEEPER_WORD_UPGRADE)) {
+        tell_master(sentry, LD_KEEPER_WORD_UPGRADE_BUSY, news);
+    } else {
+        atomic_store(&sentry->has_put_off, false);
+    }
+}
+
+/* Answer the master, again and again: it may have asked again. */
+static void serve_master(struct ld_sentry *sentry, const struct ld_lobby_news *news, uint64_t now) {
+    bool refuses = sentry->is_refusing && sentry->is_ordered;
+    bool puts_off = now >= find_excuse(sentry);
+    if (news->where == NULL || (!refuses && !puts_off) ||
+        (sentry->told_at != 0 && now - sentry->told_at < SECOND)) {
+        return;
+    }
+    sentry->told_at = now;
+    if (refuses) {
+        tell_master(sentry, LD_KEEPER_WORD_RELOAD_BUSY, news);
+    }
+    if (puts_off) {
+        put_off_upgrade(sentry, news);
+    }
+}
+
+/* Serve clients, and the master. */
 static void serve(struct ld_sentry *sentry, uint64_t now) {
     bool is_known = sentry->sight_at != 0 || sentry->shots >= SHOTS_MAX;
     const struct ld_lobby_news news = {
@@ -342,6 +399,7 @@ static void serve(struct ld_sentry *sentry, uint64_t now) {
         .refuses_reload = sentry->is_refusing,
     };
     ld_lobby_serve(sentry->config.lobby, &news, &sentry->wishes);
+    serve_master(sentry, &news, now);
 }
 
 /* Do what is due; when to look again. */
@@ -556,4 +614,9 @@ bool ld_sentry_was_asked_again(const struct ld_sentry *sentry) {
 bool ld_sentry_has_refused(struct ld_sentry *sentry) {
     return sentry != NULL && atomic_load_explicit(&sentry->has_refused, memory_order_relaxed) &&
            atomic_exchange(&sentry->has_refused, false);
+}
+
+/* Whether the master was told that an upgrade is not heard of. */
+bool ld_sentry_has_put_off(struct ld_sentry *sentry) {
+    return sentry != NULL && atomic_exchange(&sentry->has_put_off, false);
 }

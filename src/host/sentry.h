@@ -45,6 +45,10 @@ void ld_sentry_note_probation(struct ld_sentry *sentry, bool is_on);
 /* In the loop: whether a reload was refused because a C function did not return. */
 bool ld_sentry_has_refused(struct ld_sentry *sentry);
 
+/* In the loop: whether the master was told that the order for an upgrade which was announced first is not seen; it is not
+ * to be obeyed then. Returned once. */
+bool ld_sentry_has_put_off(struct ld_sentry *sentry);
+
 /* Whether a stop was asked for while code held the loop, which may have been interrupted for it. */
 bool ld_sentry_was_asked_to_stop(struct ld_sentry *sentry);
 

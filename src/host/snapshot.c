@@ -293,6 +293,22 @@ static void add_lists(json_t **report, struct ld_host *host) {
     add(report, "totals", totals);
 }
 
+/* Report what a reload or an upgrade that is under way waits for, null if there is none. */
+static json_t *report_wait(const struct ld_host *host) {
+    char words[32];
+    int worker = ld_master_find_awaited(host);
+    enum ld_upgrade_phase upgrade = host->upgrade.phase;
+    enum ld_reload_phase reload = host->reload.phase;
+    snprintf(words, sizeof words, "worker %d", worker);
+    return worker > 0                     ? json_string(words)
+           : upgrade == LD_UPGRADE_TRIAL  ? json_string("the trial of the program")
+           : upgrade == LD_UPGRADE_ASKING ? json_string("its on_reload function")
+           : reload == LD_RELOAD_ASKING   ? json_string("its on_reload function")
+           : reload == LD_RELOAD_LOADING  ? json_string("the new code, which is not ready")
+           : reload == LD_RELOAD_HELD     ? json_string("the word to commit what is ready")
+                                          : json_null();
+}
+
 /* Make the status report. */
 json_t *ld_snapshot_take(struct ld_host *host) {
     struct ld_script *script = host->script;
@@ -311,6 +327,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "args", report_args(&host->setup));
     add(&report, "restarts", ld_service_report_restarts(host->service, -1));
     add(&report, "reloads", report_reloads(host));
+    add(&report, "waits_for", report_wait(host));
     add(&report, "probation", report_probation(host));
     add(&report, "code", report_code(host));
     add(&report, "errors", report_errors(host));

@@ -173,6 +173,7 @@ void ld_upgrade_hold(struct ld_host *host, unsigned long number, int program) {
     struct ld_upgrade *upgrade = &host->upgrade;
     if (upgrade->phase != LD_UPGRADE_NONE || host->state != LD_HOST_RUNNING) {
         close(program);
+        ld_upgrade_take_code(host, -1);
         ld_worker_tell(host, number, LD_WORKERS_WORD_UPGRADE_REFUSED,
                        host->state != LD_HOST_RUNNING ? "it is starting, or stopping"
                                                       : "an upgrade is under way",

@@ -17,6 +17,7 @@
 
 #define SAID_MAX    4000
 #define KILL_MS     100
+#define USAGE       2  /* the status of a lunad that does not know the word of a trial */
 #define ABOVE_TRIAL 64 /* descriptors below are placed in the trial */
 
 /* End it. */
@@ -74,7 +75,11 @@ static void blame_trial(struct ld_upgrade *upgrade, const struct ld_child_facts 
         ld_text_puts(&upgrade->why,
                      "it is not a lunad that knows how (its trial said nothing of it)");
     } else {
-        ld_text_format(&upgrade->why, "its trial exited with status %d", facts->exit.status);
+        ld_text_format(&upgrade->why, "%sits trial exited with status %d",
+                       facts->exit.status == USAGE
+                           ? "it is an older lunad, or another program, and does not know how: "
+                           : "",
+                       facts->exit.status);
     }
     if (said->size > 0) {
         ld_text_puts(&upgrade->why, ": ");

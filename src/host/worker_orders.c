@@ -157,6 +157,16 @@ static void commit(struct ld_host *host) {
     }
 }
 
+/* Try a program, unless the master was told meanwhile that this worker is busy. */
+static void try_program(struct ld_host *host, const struct ld_packet *packet) {
+    if (host->worker.has_put_off) {
+        close(packet->fd);
+        ld_upgrade_take_code(host, -1);
+    } else {
+        ld_upgrade_hold(host, packet->number, packet->fd);
+    }
+}
+
 /* Do what a packet says; true if that is to stop. */
 static bool obey(struct ld_host *host, const struct ld_packet *packet) {
     if (strcmp(packet->word, LD_WORKERS_WORD_PREPARE) == 0) {
@@ -174,12 +184,16 @@ static bool obey(struct ld_host *host, const struct ld_packet *packet) {
         ld_text_clear(&host->worker.unproved);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_PROVED) == 0) {
         ld_probation_hear(host, NULL);
+    } else if (strcmp(packet->word, LD_KEEPER_WORD_UPGRADE) == 0) {
+        host->worker.has_put_off = ld_sentry_has_put_off(host->sentry);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_CODE) == 0 && packet->fd >= 0) {
         ld_upgrade_take_code(host, packet->fd);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_TRY) == 0 && packet->fd >= 0) {
-        ld_upgrade_hold(host, packet->number, packet->fd);
+        try_program(host, packet);
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_GO) == 0) {
-        ld_upgrade_go(host, packet->number);
+        if (!host->worker.has_put_off) {
+            ld_upgrade_go(host, packet->number);
+        }
     } else if (strcmp(packet->word, LD_WORKERS_WORD_UPGRADE_DROP) == 0) {
         ld_upgrade_drop(host);
     } else if (strcmp(packet->word, LD_KEEPER_WORD_FILES) == 0) {

@@ -123,6 +123,9 @@ void ld_master_restart(struct ld_host *host, int worker);
 /* List the workers of a master, a new reference: null for others. */
 json_t *ld_master_report(const struct ld_host *host);
 
+/* Find the first worker that a reload or an upgrade waits for: 0 if there is none, and for what is no master. */
+int ld_master_find_awaited(const struct ld_host *host);
+
 /* Count the workers of a master that have no process, and are started when the loop turns; 0 for others. */
 int ld_master_count_down(const struct ld_host *host);
 
