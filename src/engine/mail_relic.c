@@ -168,7 +168,8 @@ int ld_mail_relic_read(struct ld_mail *mail, const char *bytes, size_t size, ld_
     struct reader reader = {
         .mail = mail, .at = bytes, .end = bytes + size, .take = take, .arg = arg};
     long long numbers[5];
-    if (!read_line(&reader, "mail", numbers, 5)) {
+    if (!read_line(&reader, "mail", numbers, 5) || numbers[1] < 0 || numbers[2] < 0 ||
+        numbers[3] < 0 || numbers[4] < 0) {
         return -EPROTO;
     }
     int fd = numbers[0] >= 0 ? take(arg, (int)numbers[0]) : -1;

@@ -160,6 +160,8 @@ static void test_strict(void) {
         "mail -1 0 0 0 0",
         "mail -1 0 0 0 0 0\n",
         "mail -1 0 0 0 x\n",
+        "mail -1 0 0 0 -1\n",
+        "mail -1 -1 0 0 0\n",
         "mail -1 0 0 0 0\nletter 0 1 5 0\ntabc",
         "mail -1 0 0 0 0\nletter 2 1 1 0\nt",
         "mail -1 0 0 0 0\nletter 0 0 1 0\nt",
