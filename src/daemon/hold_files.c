@@ -188,7 +188,7 @@ bool ld_hold_files_restore(struct ld_service *service, pid_t host, int rc) {
     return pidfile > 0;
 }
 
-/* Remove the files and close what is held. */
+/* Remove the files and close what is held; the lock of the pidfile last, because who gets that takes the claim too. */
 void ld_hold_files_release(struct ld_service *service, bool died) {
     ld_socket_file_remove(&service->socket_file);
     if (service->listener >= 0) {
@@ -198,9 +198,9 @@ void ld_hold_files_release(struct ld_service *service, bool died) {
     if (service->record != NULL && !died && ld_pidfile_is_current(&service->pidfile)) {
         ld_record_remove(service->run_fd, service->name);
     }
-    ld_pidfile_remove(&service->pidfile);
     if (service->claim >= 0) {
         close(service->claim);
         service->claim = -1;
     }
+    ld_pidfile_remove(&service->pidfile);
 }
