@@ -26,7 +26,20 @@ static int l_raise(lua_State *L) {
     lx_error(L, "%s", luaL_checkstring(L, 1));
 }
 
-/* Compile an embedded file. */
+/* Push the function of an embedded file. One that was compiled by a liblua which is not compatible is refused by this
+ * one, and compiled again. */
+static int load(lua_State *L, const struct ld_embedded *chunk, const char *name) {
+    if (chunk->code_size > 0) {
+        int status = luaL_loadbufferx(L, chunk->code, chunk->code_size, name, "b");
+        if (status != LUA_ERRSYNTAX) {
+            return status;
+        }
+        lua_pop(L, 1);
+    }
+    return luaL_loadbufferx(L, chunk->text, chunk->size, name, "t");
+}
+
+/* Load an embedded file. */
 void ld_api_core_load(lua_State *L, const char *name) {
     const struct ld_embedded *chunk = find_chunk(name);
     if (chunk == NULL) {
@@ -34,7 +47,7 @@ void ld_api_core_load(lua_State *L, const char *name) {
         return;
     }
     lua_pushfstring(L, "=" LX_OWN_CHUNK "%s", name);
-    if (luaL_loadbufferx(L, chunk->text, chunk->size, lua_tostring(L, -1), "t") != LUA_OK) {
+    if (load(L, chunk, lua_tostring(L, -1)) != LUA_OK) {
         lua_error(L);
     }
     lua_remove(L, -2);

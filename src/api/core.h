@@ -11,7 +11,7 @@ void ld_api_core_open(lua_State *L);
 /* Push it. */
 void ld_api_core_push(lua_State *L);
 
-/* Compile an embedded file and push the function. Raises if there is none of that name. */
+/* Load an embedded file and push the function. Raises if there is none of that name. */
 void ld_api_core_load(lua_State *L, const char *name);
 
 /* Whether lunad has a module "lunad.NAME" of its own. */

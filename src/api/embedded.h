@@ -8,6 +8,8 @@ struct ld_embedded {
     const char *name; /* "init.lua"; NULL after the last */
     const char *text;
     size_t size;
+    const char *code; /* compiled, by the liblua of the build, if it is Lua that runs in services */
+    size_t code_size; /* 0: there is none */
 };
 
 extern const struct ld_embedded ld_embedded[];
