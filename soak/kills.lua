@@ -203,6 +203,15 @@ function Trial:wait_up(versions)
   return nil, ("the service is not back: %s\n%s"):format(why, self.box:log("s"):sub(-3000))
 end
 
+-- Whether threads of the host have not ended: one that waits for the disk holds its locks until that is done.
+function Trial:has_threads()
+  local tasks, count = uv.fs_scandir(("/proc/%d/task"):format(self.pid)), 0
+  while tasks and uv.fs_scandir_next(tasks) do
+    count = count + 1
+  end
+  return count > 1
+end
+
 -- Wait until no process is left, and of files only those that a crash may leave: "all", "record" or nil.
 function Trial:wait_gone(may_stay)
   local left
@@ -212,6 +221,7 @@ function Trial:wait_gone(may_stay)
       left[#left + 1] = ("process %d (%s)"):format(pid,
         (support.read(("/proc/%d/cmdline"):format(pid)) or "?"):gsub("%z", " "))
     end
+    left[#left + 1] = self:has_threads() and ("threads of process %d"):format(self.pid) or nil
     for _, file in ipairs(may_stay == "all" and {} or self.box:left_files()) do
       left[#left + 1] = not (may_stay == "record" and file == "s.start") and "file " .. file or nil
     end
@@ -370,6 +380,22 @@ function Trial:finish(found)
   return problem or self:wait_gone(nil)
 end
 
+-- Reload, and wait until the state of each worker has been saved since.
+function Trial:save()
+  local seconds, microseconds = uv.gettimeofday()
+  local _, problem = self:lunad({ 0 }, "reload", "s")
+  if problem then
+    return problem
+  end
+  for worker = 1, self.workers do
+    local name = self.workers > 1 and ("s-%d"):format(worker) or "s"
+    support.wait_for("the state to be saved", function()
+      local file = self.box:status(name).state_file
+      return file.time and file.time - file.ms / 1000 > seconds + microseconds / 1e6
+    end, SETTLE)
+  end
+end
+
 -- Run one case.
 function Trial:run()
   self:write("1")
@@ -387,7 +413,7 @@ function Trial:run()
     for worker, answer in pairs(found.workers) do
       self.saved[worker] = answer.count
     end
-    problem = select(2, self:lunad({ 0 }, "reload", "s")) -- which saves
+    problem = self:save()
   end
   self:write(self.operation.version or "1", self.operation.flaw)
   local verb, hangs = self:operate(self.moment * (durations[self.kind] or USUAL))
