@@ -226,7 +226,7 @@ local function find_silent()
   end
 end
 
--- Handle a worker that does not hold any more what it had made ready: the reload fails, or, if it is
+-- Handle a worker that has dropped what it had made ready: the reload fails, or, if it is
 -- committed, the worker has not taken part in that. What no word came for in time has waited for another one.
 local function give_up_prepared(slot, why)
   slot.is_prepared = false
@@ -306,7 +306,7 @@ local function start_and_wait(slot)
   return ok, why
 end
 
--- Look now and then whether a worker is stopped by a signal: it gives no answer.
+-- Check now and then whether a worker is stopped by a signal: it gives no answer.
 local function look(slot, looks)
   slot.looker = core.after(LOOK, function()
     looks = slot.child and core.is_stopped(slot.child.pid) and looks + 1 or 0
@@ -406,7 +406,7 @@ local function retire(slot)
   end
 end
 
--- End the workers that are too many now, after no client comes to them any more.
+-- End the workers that are too many now, after they have stopped accepting clients.
 local function retire_all(surplus)
   if #surplus > 0 then
     core.limit_workers(master.count)

@@ -26,7 +26,7 @@ static bool is_kept_as(const struct ld_child *child, const char *name) {
     return facts.keep && facts.running && strcmp(facts.name, name) == 0;
 }
 
-/* Whether an earlier program in this process has started the child, and nobody owns it. */
+/* Whether an earlier program in this process has started the child, and no script owns it. */
 static bool is_relic(const struct ld_child *child) {
     struct ld_child_facts facts;
     ld_child_describe(child, &facts);

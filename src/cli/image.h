@@ -1,4 +1,4 @@
-/* The words that another program in the process of a service is called with, in an upgrade. No verb: nobody types
+/* The words that another program in the process of a service is called with, in an upgrade. No verb: no person types
  * them. */
 #ifndef LD_CLI_IMAGE_H
 #define LD_CLI_IMAGE_H

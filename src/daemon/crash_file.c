@@ -72,7 +72,7 @@ int ld_crash_file_make(int dir, const char *path) {
     return rc;
 }
 
-/* Make the memory, whose size nobody can change: the other process would be killed as it reads. */
+/* Make the memory, whose size no process can change: the other process would be killed as it reads. */
 static int make_memory(void) {
     int fd = memfd_create("lunad-crash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd >= 0 && (ftruncate(fd, sizeof(struct ld_crash_page)) < 0 ||

@@ -49,7 +49,7 @@ struct ld_handover {
 struct ld_handover *ld_handover_new(void);
 void ld_handover_free(struct ld_handover *handover);
 
-/* Set a member of an object, or add to a list; VALUE is taken over. What cannot be written for want of memory, and a
+/* Set a member of an object, or add to a list; VALUE is taken over. What cannot be written because memory ran out, and a
  * NULL, is noted: then no paper can be made. */
 void ld_handover_set(struct ld_handover *handover, json_t *object, const char *key, json_t *value);
 void ld_handover_add(struct ld_handover *handover, json_t *list, json_t *value);

@@ -105,7 +105,7 @@ static void finish(struct ld_child *child) {
     } else if (ops != NULL) {
         ops->on_finished(child->owner);
     }
-    if (ops == NULL && claimant != NULL) { /* of an earlier program: nobody else is told */
+    if (ops == NULL && claimant != NULL) { /* of an earlier program: no other script is told */
         ops = child->claim_ops;
     }
     if (claimant != NULL && ops != NULL) {

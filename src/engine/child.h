@@ -75,7 +75,7 @@ struct ld_child_facts {
     bool timed_out;
     unsigned restarts; /* as noted by the owner */
     enum ld_ready ready;
-    bool is_relic; /* an earlier program in this process has started it, and nobody owns it */
+    bool is_relic; /* an earlier program in this process has started it, and no script owns it */
     bool has_ready_socket; /* it was started with LD_READY_BY_NOTIFY */
     bool has_last;         /* it ran before, and ended like this: */
     struct ld_exit last;

@@ -164,7 +164,7 @@ static void watch(struct ld_child *child) {
     }
 }
 
-/* Watch all, and end what nobody wants. */
+/* Watch all, and end what no script wants. */
 void ld_child_relic_settle(struct ld_children *children) {
     struct ld_child *next;
     for (struct ld_child *child = TAILQ_FIRST(&children->list); child != NULL; child = next) {

@@ -74,7 +74,7 @@ void ld_child_state_close(struct ld_child *child);
 void ld_child_state_set_deadline(struct ld_child *child, enum ld_child_deadline deadline,
                                  uint64_t ms);
 
-/* Give up a relic that nobody has claimed: end it unless it is detached, and log its output. */
+/* Give up a relic that no script has claimed: end it unless it is detached, and log its output. */
 void ld_child_state_end_relic(struct ld_child *child);
 
 /* Handle that it was reaped. */

@@ -268,7 +268,7 @@ static bool is_stopped(const struct ld_host *host, int worker) {
     return false;
 }
 
-/* Look whether the worker that tries the program is stopped by a signal. One that was told to become it is waited for: it
+/* Check whether the worker that tries the program is stopped by a signal. One that was told to become it is waited for: it
  * may do so when it goes on. */
 static void look(struct ld_host *host) {
     struct ld_crew *crew = &host->master.crew;

@@ -232,7 +232,7 @@ struct ld_upgrade {
     bool is_back;        /* the code is from memory only because an upgrade has failed */
     int beside;       /* the box that the process beside the program sends messages to; -1: none */
     uint64_t started; /* uv_hrtime */
-    uint64_t frozen;  /* uv_hrtime: since then nobody serves */
+    uint64_t frozen;  /* uv_hrtime: since then no process serves */
     int64_t frozen_real; /* ld_time_real */
     uint64_t deadline;   /* uv_now */
 };

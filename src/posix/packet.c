@@ -55,7 +55,7 @@ int ld_packet_send(int channel, unsigned long number, const char *word, const ch
     return sent < 0 ? -errno : 0;
 }
 
-/* Let no close of a descriptor wait: a socket may have been prepared for that, with SO_LINGER and data that nobody reads, to
+/* Let no close of a descriptor wait: a socket may have been prepared for that, with SO_LINGER and data that no process reads, to
  * hold this process up. */
 static void calm(int fd) {
     static const struct linger none = {0};

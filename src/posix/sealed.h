@@ -1,4 +1,4 @@
-/* Bytes in memory that one process hands to another by a descriptor, and that nobody can change any more: a sealed
+/* Bytes in memory that one process hands to another by a descriptor, and that no process can change: a sealed
  * memfd. What the bytes say is still to be judged by who reads them. */
 #ifndef LD_POSIX_SEALED_H
 #define LD_POSIX_SEALED_H
