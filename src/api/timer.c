@@ -75,23 +75,20 @@ static void pack_arguments(lua_State *L) {
     }
 }
 
-/* Make a timer and its userdata from the arguments: seconds, function, its arguments. */
-static struct ld_timer_box *make(lua_State *L, bool repeats) {
+/* Check the arguments: seconds, function, its arguments, which become one value at index 2. The seconds in
+ * nanoseconds. */
+static uint64_t check_arguments(lua_State *L, bool repeats) {
     ld_state_check_active(L);
     uint64_t period = lx_check_seconds(L, 1, repeats);
     lx_check_callable(L, 2);
     pack_arguments(L);
-    struct ld_timer_box *box = ld_api_timer_box_new(L, 2);
-    box->period = period;
-    box->kind = repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER;
-    return box;
+    return period;
 }
 
-/* The same, and arm it. */
+/* Make a timer and its userdata from the arguments, armed. */
 static int start(lua_State *L, bool repeats) {
-    const struct ld_timer_box *box = make(L, repeats);
-    ld_timers_arm(ld_state_script(L)->timers, box->timer, ld_clock_now() + box->period,
-                  repeats ? box->period : 0);
+    uint64_t period = check_arguments(L, repeats);
+    ld_api_timer_box_start(L, 2, period, repeats);
     return 1;
 }
 
@@ -103,9 +100,12 @@ static int l_after(lua_State *L) {
 /* The same for lunad's own Lua: a timer that the script has not made. */
 static int l_own_after(lua_State *L) {
     struct ld_timers *timers = ld_state_script(L)->timers;
-    const struct ld_timer_box *box = make(L, false);
-    ld_timers_info(timers, box->timer)->hidden = true;
-    ld_timers_arm(timers, box->timer, ld_clock_now() + box->period, 0);
+    uint64_t period = check_arguments(L, false);
+    struct ld_timer_box *box = ld_api_timer_box_new(L, 2);
+    struct ld_timer_info *info = ld_timers_info(timers, box->timer);
+    box->period = period;
+    info->hidden = true;
+    ld_timers_restart(timers, box->timer, info, period, false);
     return 1;
 }
 
@@ -189,6 +189,16 @@ static int m_stop(lua_State *L) {
     return 0;
 }
 
+/* Make the timer of the box in argument 1 again, which has fired or was stopped. */
+static struct ld_timer_info *remake(lua_State *L, struct ld_timer_box *box) {
+    lua_getiuservalue(L, 1, 1);
+    box->timer = ld_api_timer_box_make(L, -1);
+    if (ld_api_name_push(L, 1)) {
+        ld_api_timer_box_set_name(L, box->timer);
+    }
+    return ld_timers_info(ld_state_script(L)->timers, box->timer);
+}
+
 /* timer:again([seconds]) */
 static int m_again(lua_State *L) {
     struct ld_timer_box *box = ld_api_timer_box_check(L);
@@ -201,21 +211,17 @@ static int m_again(lua_State *L) {
         luaL_argcheck(L, box->kind != LD_TIMER_CRON, 2, "a cron timer takes no interval");
         box->period = lx_check_seconds(L, 2, box->kind == LD_TIMER_EVERY);
     }
-    if (find_info(L, box) == NULL) {
-        lua_getiuservalue(L, 1, 1);
-        box->timer = ld_api_timer_box_make(L, -1);
-        if (ld_api_name_push(L, 1)) {
-            ld_api_timer_box_set_name(L, box->timer);
-        }
+    struct ld_timer_info *info = find_info(L, box);
+    if (info == NULL) {
+        info = remake(L, box);
     }
     box->missed = 0;
-    ld_timers_info(timers, box->timer)->missed = 0;
+    info->missed = 0;
     if (box->kind == LD_TIMER_CRON) {
         lua_getiuservalue(L, 1, 1);
         ld_api_timer_cron_arm(L, box->timer);
     } else {
-        ld_timers_arm(timers, box->timer, ld_clock_now() + box->period,
-                      box->kind == LD_TIMER_EVERY ? box->period : 0);
+        ld_timers_restart(timers, box->timer, info, box->period, box->kind == LD_TIMER_EVERY);
     }
     return 0;
 }

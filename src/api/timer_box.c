@@ -16,18 +16,24 @@ static lua_Integer place_of(ld_timer timer) {
     return (lua_Integer)ld_wheel_index(timer) + 1;
 }
 
-/* Make a timer for the value at INDEX. */
-ld_timer ld_api_timer_box_make(lua_State *L, int index) {
-    struct ld_script *script = ld_state_script(L);
+/* Reserve a timer for the value at INDEX. Raises when memory runs out. */
+static ld_timer reserve(lua_State *L, const struct ld_script *script, int index) {
     ld_timer timer = ld_timers_reserve(script->timers);
     if (timer == 0) {
         lx_error(L, "not enough memory");
     }
-    index = lua_absindex(L, index);
-    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
     lua_pushvalue(L, index);
+    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
+    lua_insert(L, -2);
     lua_rawseti(L, -2, place_of(timer));
     lua_pop(L, 1);
+    return timer;
+}
+
+/* Make a timer for the value at INDEX. */
+ld_timer ld_api_timer_box_make(lua_State *L, int index) {
+    struct ld_script *script = ld_state_script(L);
+    reserve(L, script, index);
     return ld_timers_add(script->timers);
 }
 
@@ -140,16 +146,32 @@ int ld_api_timer_box_push_callback(struct ld_script *script, ld_timer timer) {
     return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
 }
 
-/* Push the userdata for a timer that calls the value at INDEX. */
-struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index) {
+/* Push a box that has no timer yet. */
+static struct ld_timer_box *push_box(lua_State *L, int index) {
     struct ld_timer_box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct ld_timer_box){0};
     ld_state_push_shelved(L, LD_SHELF_TIMER_TYPE);
     lua_setmetatable(L, -2);
     lua_pushvalue(L, index);
     lua_setiuservalue(L, -2, 1);
+    return box;
+}
+
+/* Push a box with a timer. */
+struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index) {
+    struct ld_timer_box *box = push_box(L, index);
     box->timer = ld_api_timer_box_make(L, index);
     return box;
+}
+
+/* Push a box with a timer that is armed. */
+void ld_api_timer_box_start(lua_State *L, int index, uint64_t period, bool repeats) {
+    const struct ld_script *script = ld_state_script(L);
+    struct ld_timer_box *box = push_box(L, index);
+    box->timer = reserve(L, script, index);
+    box->period = period;
+    box->kind = repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER;
+    ld_timers_start(script->timers, box->timer, period, repeats);
 }
 
 /* The box in argument 1. */

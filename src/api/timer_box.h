@@ -44,6 +44,9 @@ void ld_api_timer_box_set_name(lua_State *L, ld_timer timer);
 /* Push a box with a new timer that calls the value at INDEX, which is not relative to the top. */
 struct ld_timer_box *ld_api_timer_box_new(lua_State *L, int index);
 
+/* The same, armed for PERIOD from now, once or with that as its beat. */
+void ld_api_timer_box_start(lua_State *L, int index, uint64_t period, bool repeats);
+
 /* The box in argument 1; raises for any other value. */
 struct ld_timer_box *ld_api_timer_box_check(lua_State *L);
 

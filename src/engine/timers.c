@@ -289,12 +289,34 @@ void ld_timers_free(struct ld_timers *timers, ld_timer timer) {
     ld_wheel_free(&timers->wheel, timer);
 }
 
+/* Have the loop wake us for what was armed NOW for DUE. */
+static inline void ask_for(struct ld_timers *timers, uint64_t due, uint64_t now) {
+    if (!timers->firing && due < timers->wake) {
+        wake_at(timers, due, now);
+    }
+}
+
 /* Arm a timer. */
 void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval) {
     ld_wheel_arm(&timers->wheel, timer, due, interval);
     if (!timers->firing && due < timers->wake) {
         wake_at(timers, due, ld_clock_now());
     }
+}
+
+/* Make the timer that was reserved, armed. */
+void ld_timers_start(struct ld_timers *timers, ld_timer reserved, uint64_t period, bool repeats) {
+    uint64_t now = ld_clock_now();
+    ld_wheel_add_armed(&timers->wheel, reserved, now + period, repeats ? period : 0);
+    ask_for(timers, now + period, now);
+}
+
+/* Arm the timer that INFO is of. */
+void ld_timers_restart(struct ld_timers *timers, ld_timer timer, struct ld_timer_info *info,
+                       uint64_t period, bool repeats) {
+    uint64_t now = ld_clock_now();
+    ld_wheel_rearm(&timers->wheel, timer, info, now + period, repeats ? period : 0);
+    ask_for(timers, now + period, now);
 }
 
 /* Disarm a timer. The loop may still be woken for it once, for nothing. */

@@ -37,6 +37,12 @@ void ld_timers_free(struct ld_timers *timers, ld_timer timer);
 /* Arm a timer (again), once or with a beat. Beats missed are skipped and counted, and no drift
  * builds up: each is due at the first one's time plus a multiple of INTERVAL. */
 void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint64_t interval);
+/* Make the reserved timer, armed for PERIOD from now, once or with that as its beat; arm the timer whose
+ * information is INFO (again) likewise. */
+void ld_timers_start(struct ld_timers *timers, ld_timer reserved, uint64_t period, bool repeats);
+void ld_timers_restart(struct ld_timers *timers, ld_timer timer, struct ld_timer_info *info,
+                       uint64_t period, bool repeats);
+
 void ld_timers_disarm(struct ld_timers *timers, ld_timer timer);
 
 /* Information about a timer; NULL if it was freed. Valid until the timer is freed. */

@@ -23,6 +23,7 @@
 #define LISTS      ((size_t)LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
 #define CACHE_LINE 64
 #define NO_SLOT    UINT32_MAX
+#define AHEAD      8       /* slots of the batch are fetched before they are needed */
 #define LATE_NS    2000000 /* a beat that is at most this late is still called */
 
 struct ld_wheel_slot {
@@ -49,7 +50,7 @@ static size_t slots_in(unsigned chunks) {
 }
 
 /* The slot of an index that is in use. */
-static struct ld_wheel_slot *slot_at(const struct ld_wheel *wheel, uint32_t index) {
+static inline struct ld_wheel_slot *slot_at(const struct ld_wheel *wheel, uint32_t index) {
     unsigned chunk = 31U - (unsigned)__builtin_clz((index >> 8) + 1);
     return &wheel->chunks[chunk].slots[index - slots_in(chunk)];
 }
@@ -252,11 +253,6 @@ static bool first_list(const struct ld_wheel *wheel, unsigned *list, uint64_t *s
     return true;
 }
 
-/* The index in an id. */
-uint32_t ld_wheel_index(ld_timer timer) {
-    return (uint32_t)timer;
-}
-
 /* The id of a slot. */
 static ld_timer id_of(const struct ld_wheel_slot *slot, uint32_t index) {
     return (uint64_t)slot->generation << 32 | index;
@@ -334,11 +330,6 @@ void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to) {
     wheel->idle_to = to;
 }
 
-/* Whether something is left in the batch. */
-bool ld_wheel_has_batch(const struct ld_wheel *wheel) {
-    return wheel->batch_at < wheel->batch_size;
-}
-
 /* Arm a repeating timer for its first beat after NOW. False if the last beat that passed must
  * not be called. */
 static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index, uint64_t now) {
@@ -364,6 +355,9 @@ static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info) {
     const struct ld_wheel_arming *arming = &wheel->batch[wheel->batch_at++];
     uint32_t index = arming->index;
+    if (wheel->batch_at + AHEAD < wheel->batch_size) { /* slots are anywhere in memory */
+        __builtin_prefetch(slot_at(wheel, arming[AHEAD].index));
+    }
     struct ld_wheel_slot *slot = find_armed(wheel, arming);
     if (slot == NULL) {
         return 0;
@@ -402,39 +396,22 @@ ld_timer ld_wheel_reserve(struct ld_wheel *wheel) {
     return (uint64_t)1 << 32 | wheel->used;
 }
 
-/* Make a timer. */
-ld_timer ld_wheel_add(struct ld_wheel *wheel) {
-    ld_timer timer = ld_wheel_reserve(wheel);
-    if (timer != 0) {
-        uint32_t index = ld_wheel_index(timer);
-        struct ld_wheel_slot *slot = slot_at(wheel, index);
-        if (index == wheel->used) {
-            wheel->used++;
-        } else {
-            wheel->free = slot->next;
-        }
-        *slot = (struct ld_wheel_slot){.generation = (uint32_t)(timer >> 32)};
+/* Take the slot of the timer that was reserved. */
+static inline struct ld_wheel_slot *take_slot(struct ld_wheel *wheel, ld_timer reserved) {
+    uint32_t index = ld_wheel_index(reserved);
+    struct ld_wheel_slot *slot = slot_at(wheel, index);
+    if (index == wheel->used) {
+        wheel->used++;
+    } else {
+        wheel->free = slot->next;
     }
-    return timer;
+    *slot = (struct ld_wheel_slot){.generation = (uint32_t)(reserved >> 32)};
+    return slot;
 }
 
-/* Free a timer; ignore one that was freed already. */
-void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
-    if (slot == NULL) {
-        return;
-    }
-    ld_wheel_disarm(wheel, timer);
-    slot->generation++;
-    slot->next = wheel->free;
-    wheel->free = ld_wheel_index(timer);
-}
-
-/* Arm a timer. */
-void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
-    LD_ASSERT(slot != NULL);
-    ld_wheel_disarm(wheel, timer);
+/* Arm the timer of a slot, which is not armed. */
+static inline void arm(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index,
+                       uint64_t due, uint64_t interval) {
     slot->info.due = due;
     slot->info.interval = interval;
     slot->info.armed = true;
@@ -442,13 +419,12 @@ void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t
     slot->order = wheel->order++;
     wheel->armed++;
     wheel->hidden += slot->info.hidden;
-    insert(wheel, slot, ld_wheel_index(timer));
+    insert(wheel, slot, index);
 }
 
-/* Disarm a timer. */
-void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
-    if (slot == NULL || !slot->info.armed) {
+/* Disarm the timer of a slot, if it is armed. */
+static inline void disarm(struct ld_wheel *wheel, struct ld_wheel_slot *slot) {
+    if (!slot->info.armed) {
         return;
     }
     struct ld_wheel_list *list = &wheel->lists[list_for(wheel, slot->info.due)];
@@ -458,6 +434,57 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
     slot->info.armed = false;
     wheel->armed--;
     wheel->hidden -= slot->info.hidden;
+}
+
+/* Make a timer. */
+ld_timer ld_wheel_add(struct ld_wheel *wheel) {
+    ld_timer timer = ld_wheel_reserve(wheel);
+    if (timer != 0) {
+        take_slot(wheel, timer);
+    }
+    return timer;
+}
+
+/* Make the timer that was reserved, armed. */
+void ld_wheel_add_armed(struct ld_wheel *wheel, ld_timer reserved, uint64_t due,
+                        uint64_t interval) {
+    struct ld_wheel_slot *slot = take_slot(wheel, reserved);
+    arm(wheel, slot, ld_wheel_index(reserved), due, interval);
+}
+
+/* Free a timer; ignore one that was freed already. */
+void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer) {
+    struct ld_wheel_slot *slot = find(wheel, timer);
+    if (slot == NULL) {
+        return;
+    }
+    disarm(wheel, slot);
+    slot->generation++;
+    slot->next = wheel->free;
+    wheel->free = ld_wheel_index(timer);
+}
+
+/* Arm the timer that INFO is of. */
+void ld_wheel_rearm(struct ld_wheel *wheel, ld_timer timer, struct ld_timer_info *info,
+                    uint64_t due, uint64_t interval) {
+    struct ld_wheel_slot *slot = LD_CONTAINER_OF(info, struct ld_wheel_slot, info);
+    disarm(wheel, slot);
+    arm(wheel, slot, ld_wheel_index(timer), due, interval);
+}
+
+/* Arm a timer. */
+void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval) {
+    struct ld_wheel_slot *slot = find(wheel, timer);
+    LD_ASSERT(slot != NULL);
+    ld_wheel_rearm(wheel, timer, &slot->info, due, interval);
+}
+
+/* Disarm a timer. */
+void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
+    struct ld_wheel_slot *slot = find(wheel, timer);
+    if (slot != NULL) {
+        disarm(wheel, slot);
+    }
 }
 
 /* Return the information about a timer. */

@@ -85,7 +85,12 @@ ld_timer ld_wheel_add(struct ld_wheel *wheel);
 ld_timer ld_wheel_reserve(struct ld_wheel *wheel);
 
 /* A small number for a timer, unique among those that exist. */
-uint32_t ld_wheel_index(ld_timer timer);
+static inline uint32_t ld_wheel_index(ld_timer timer) {
+    return (uint32_t)timer;
+}
+
+/* Make that timer, armed. */
+void ld_wheel_add_armed(struct ld_wheel *wheel, ld_timer reserved, uint64_t due, uint64_t interval);
 
 void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
 
@@ -95,6 +100,10 @@ struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer
 /* Arm a timer (again), once or with an interval; disarm it. */
 void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval);
 void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer);
+
+/* Arm the timer whose information is INFO (again). */
+void ld_wheel_rearm(struct ld_wheel *wheel, ld_timer timer, struct ld_timer_info *info,
+                    uint64_t due, uint64_t interval);
 
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
@@ -113,7 +122,9 @@ void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
 void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to);
 
 /* Whether something is left in the batch. What is armed by then is due after it. */
-bool ld_wheel_has_batch(const struct ld_wheel *wheel);
+static inline bool ld_wheel_has_batch(const struct ld_wheel *wheel) {
+    return wheel->batch_at < wheel->batch_size;
+}
 
 /* Take the next out of the batch: the timer, and its information in *INFO. 0 if it was disarmed,
  * armed or freed since the batch was made, or must not be called at NOW. A repeating timer is
