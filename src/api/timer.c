@@ -6,6 +6,7 @@
 #include "api/name.h"
 #include "api/timer_box.h"
 #include "api/timer_cron.h"
+#include "api/timer_due.h"
 #include "base/json.h"
 #include "base/time.h"
 #include "engine/clock.h"
@@ -17,24 +18,6 @@
 #define UPVALUES_MAX 254
 
 static const char *const kinds[] = {"after", "every", "cron"};
-
-/* Handle a timer that is due. Only taking a task allocates. */
-static bool on_due(void *arg, ld_timer timer, struct ld_timer_info *info) {
-    struct ld_script *script = arg;
-    if (info->by_clock) {
-        ld_api_timer_cron_due(script, timer, info);
-    } else if (info->busy && info->interval > 0) {
-        info->missed++;
-    } else if (ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA) {
-        struct ld_task *sleeper = lua_touserdata(script->shelf, -1);
-        lua_pop(script->shelf, 1);
-        ld_api_timer_box_free(script, timer);
-        ld_task_wake(sleeper);
-    } else {
-        ld_api_timer_box_call(script, timer, info);
-    }
-    return script->wants == 0;
-}
 
 /* End a packed call that had been suspended. */
 static int packed_resumed(lua_State *L, int status, lua_KContext context) {
@@ -395,7 +378,8 @@ static int set_up(lua_State *L) {
     lua_setfield(L, -2, "__tostring");
     ld_api_timer_box_open(L);
     ld_api_name_open(L);
-    script->timers = ld_timers_new(script->setup->loop, on_due, script, script->setup->lag);
+    script->timers =
+        ld_timers_new(script->setup->loop, ld_api_timer_due, script, script->setup->lag);
     if (script->timers == NULL) {
         return luaL_error(L, "not enough memory");
     }

@@ -42,8 +42,11 @@ ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) 
     lua_pushlightuserdata(L, task);
     ld_timer timer = ld_api_timer_box_make(L, -1);
     lua_pop(L, 1);
-    ld_timers_info(task->script->timers, timer)->hidden = true; /* the task is reported */
-    ld_timers_arm(task->script->timers, timer, ld_clock_now() + ns, 0);
+    struct ld_timers *timers = task->script->timers;
+    struct ld_timer_info *info = ld_timers_info(timers, timer);
+    info->wakes = true;
+    info->hidden = true; /* the task is reported */
+    ld_timers_restart(timers, timer, info, ns, false);
     return timer;
 }
 
@@ -70,16 +73,23 @@ void ld_api_timer_box_set_name(lua_State *L, ld_timer timer) {
     ld_timers_info(script->timers, timer)->named = true;
 }
 
-/* Free a timer and its callback: the key exists, so nothing is allocated. */
-void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
-    const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
-    if (info != NULL && info->named) {
+/* Free a timer, whose information is INFO, and its callback: the key exists, so nothing is allocated. */
+static void free_known(struct ld_script *script, ld_timer timer, const struct ld_timer_info *info) {
+    if (info->named) {
         lua_pushnil(script->shelf);
         lua_rawseti(script->shelf, LD_SHELF_TIMER_NAMES, place_of(timer));
     }
     lua_pushnil(script->shelf);
     lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
     ld_timers_free(script->timers, timer);
+}
+
+/* Free a timer. */
+void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
+    const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+    if (info != NULL) {
+        free_known(script, timer, info);
+    }
 }
 
 /* Free the timer of a task that continues. */
@@ -95,26 +105,49 @@ void ld_api_timer_box_drop_all(struct ld_script *script) {
     while (following != 0) {
         ld_timer timer = following;
         following = ld_timers_next(script->timers, timer);
-        bool sleeps = ld_api_timer_box_push_callback(script, timer) == LUA_TLIGHTUSERDATA;
-        lua_pop(script->shelf, 1);
-        if (!sleeps) {
-            ld_api_timer_box_free(script, timer);
+        struct ld_timer_info *info = ld_timers_info(script->timers, timer);
+        if (!info->wakes) {
+            free_known(script, timer, info);
         }
     }
 }
 
-/* Handle the end of a timer's call: the next beat may call again; a timer that is not armed is freed. */
+/* End a timer's call: the next beat may call again; a timer that is not armed is freed. */
+static void end_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
+    info->busy = false;
+    if (!info->armed) {
+        free_known(script, timer, info);
+    }
+}
+
+/* Handle the end of a task that has called for a timer, or made several calls: then of the last. */
 static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     (void)results;
     struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
     if (info != NULL) {
-        info->busy = false;
         info->errors += outcome == LD_OUTCOME_FAILED;
-        if (!info->armed) {
-            ld_api_timer_box_free(task->script, task->number);
-        }
+        end_call(task->script, task->number, info);
     }
     return false;
+}
+
+/* Begin a call by a task. */
+void ld_api_timer_box_begin(struct ld_task *task, ld_timer timer, struct ld_timer_info *info) {
+    info->runs++;
+    info->busy = true;
+    task->number = timer;
+    task->on_end = on_call_end;
+    if (info->named) {
+        ld_task_set_name(task, ld_api_timer_box_name(task->script, timer));
+    }
+}
+
+/* End a call that did not fail. */
+void ld_api_timer_box_end(struct ld_task *task, ld_timer timer, struct ld_timer_info *info) {
+    task->number = 0;
+    if (ld_timers_is_there(timer, info)) {
+        end_call(task->script, timer, info);
+    }
 }
 
 /* Call the value at the top of the shelf, which is popped. The timer exists until the call is over, so
@@ -131,13 +164,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
         return;
     }
     lua_xmove(script->shelf, task->co, 1);
-    info->runs++;
-    info->busy = true;
-    task->number = timer;
-    task->on_end = on_call_end;
-    if (info->named) {
-        ld_task_set_name(task, ld_api_timer_box_name(script, timer));
-    }
+    ld_api_timer_box_begin(task, timer, info);
     ld_task_start(task, 0);
 }
 

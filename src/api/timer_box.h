@@ -53,6 +53,11 @@ struct ld_timer_box *ld_api_timer_box_check(lua_State *L);
 /* Push what a timer calls on the script's shelf; returns its type. Does not raise. */
 int ld_api_timer_box_push_callback(struct ld_script *script, ld_timer timer);
 
+/* Note that TASK calls what a timer calls: when that task ends, a timer that is not armed is freed; or that
+ * it has, and the task goes on: that timer is freed now. */
+void ld_api_timer_box_begin(struct ld_task *task, ld_timer timer, struct ld_timer_info *info);
+void ld_api_timer_box_end(struct ld_task *task, ld_timer timer, struct ld_timer_info *info);
+
 /* Call the value at the top of the shelf, which is popped. A timer that is not armed when the call is
  * over is freed. */
 void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info);

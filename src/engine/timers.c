@@ -28,6 +28,9 @@ struct ld_timers {
     uint64_t wake; /* when the loop is asked to wake us */
     uint64_t last_run;
     bool firing;
+    uint64_t start; /* of the turn that fires, by uv_hrtime */
+    uint64_t now;   /* as it was last read while timers fire */
+    size_t fired;   /* in this turn */
     ld_timers_fire *fire;
     void *arg;
     struct ld_lag *lag;
@@ -127,33 +130,47 @@ static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
     }
 }
 
-/* Collect what is due at NOW. What is left in the batch from the last turn comes first. */
-static void collect(struct ld_timers *timers, uint64_t now) {
-    if (!ld_wheel_has_batch(&timers->wheel)) {
-        ld_wheel_expire(&timers->wheel, now);
-        if (ld_wheel_has_batch(&timers->wheel)) {
-            ld_lag_add(timers->lag, now - timers->wheel.batch[0].due);
-        }
+/* Collect what is due by now, some of it armed for now in this turn: a turn of the loop for each firing of
+ * a chain costs more than the firing. False: nothing is, or there is no memory for the batch. */
+static bool collect(struct ld_timers *timers) {
+    uint64_t due = ld_wheel_first_due(&timers->wheel);
+    if (timers->fired >= CHAIN) {
+        return false;
     }
+    if (due > timers->now) {
+        timers->now = ld_clock_now();
+    }
+    if (due > timers->now) {
+        return false;
+    }
+    ld_wheel_expire(&timers->wheel, timers->now);
+    if (!ld_wheel_has_batch(&timers->wheel)) {
+        return false;
+    }
+    ld_lag_add(timers->lag, timers->now - timers->wheel.batch[0].due);
+    return true;
 }
 
-/* Fire what was collected at NOW, in a turn that began at START; how many there were. False in
- * *GO_ON if the loop is to turn before there are more. What is armed during this waits. */
-static size_t fire_batch(struct ld_timers *timers, uint64_t now, uint64_t start, bool *go_on) {
-    size_t fired = 0;
-    while (*go_on && ld_wheel_has_batch(&timers->wheel)) {
-        struct ld_timer_info *info;
-        ld_timer timer = ld_wheel_fire(&timers->wheel, now, &info);
+/* Whether this turn has time for another firing. */
+static bool has_time(struct ld_timers *timers) {
+    uint64_t later = ld_time_coarse();
+    uint64_t shown = ld_clock_at(later);
+    timers->now = shown > timers->now ? shown : timers->now;
+    return later < timers->start + LD_TURN_NS;
+}
+
+/* Take the next timer to fire. */
+ld_timer ld_timers_take(struct ld_timers *timers, struct ld_timer_info **info) {
+    LD_ASSERT(timers->firing);
+    while ((timers->fired == 0 || has_time(timers)) &&
+           (ld_wheel_has_batch(&timers->wheel) || collect(timers))) {
+        ld_timer timer = ld_wheel_fire(&timers->wheel, timers->now, info);
         if (timer != 0) {
-            bool again = timers->fire(timers->arg, timer, info);
-            uint64_t later = ld_time_coarse();
-            uint64_t shown = ld_clock_at(later);
-            now = shown > now ? shown : now;
-            *go_on = again && later < start + LD_TURN_NS;
-            fired++;
+            timers->fired++;
+            return timer;
         }
     }
-    return fired;
+    return 0;
 }
 
 /* When something is due. */
@@ -178,25 +195,16 @@ static void on_waited(uv_check_t *handle) {
     note_waited(LD_CONTAINER_OF(handle, struct ld_timers, after_wait));
 }
 
-/* Fire what is due, and some of what is armed for now by that: a turn of the loop for each
- * firing of a chain costs more than the firing. */
+/* Fire what is due. */
 static void run(struct ld_timers *timers) {
-    uint64_t start = uv_hrtime();
-    uint64_t now = ld_clock_at(start);
-    uint64_t due = 0;
-    size_t fired = 0;
-    bool go_on = true;
+    timers->start = uv_hrtime();
+    timers->now = ld_clock_at(timers->start);
+    timers->fired = 0;
     timers->firing = true;
-    while (due <= now && fired < CHAIN && go_on) {
-        collect(timers, now);
-        go_on = ld_wheel_has_batch(&timers->wheel); /* otherwise there is no memory for the batch */
-        fired += fire_batch(timers, now, start, &go_on);
-        due = next_due(timers);
-        now = ld_clock_now();
-    }
+    timers->fire(timers->arg, timers);
     timers->firing = false;
-    timers->last_run = ld_clock_at(start);
-    wake_at(timers, due, now);
+    timers->last_run = ld_clock_at(timers->start);
+    wake_at(timers, next_due(timers), ld_clock_now());
 }
 
 /* Handle the time of the next timer. */
@@ -306,7 +314,7 @@ void ld_timers_arm(struct ld_timers *timers, ld_timer timer, uint64_t due, uint6
 
 /* Make the timer that was reserved, armed. */
 void ld_timers_start(struct ld_timers *timers, ld_timer reserved, uint64_t period, bool repeats) {
-    uint64_t now = ld_clock_now();
+    uint64_t now = timers->now = ld_clock_now();
     ld_wheel_add_armed(&timers->wheel, reserved, now + period, repeats ? period : 0);
     ask_for(timers, now + period, now);
 }
@@ -314,7 +322,7 @@ void ld_timers_start(struct ld_timers *timers, ld_timer reserved, uint64_t perio
 /* Arm the timer that INFO is of. */
 void ld_timers_restart(struct ld_timers *timers, ld_timer timer, struct ld_timer_info *info,
                        uint64_t period, bool repeats) {
-    uint64_t now = ld_clock_now();
+    uint64_t now = timers->now = ld_clock_now();
     ld_wheel_rearm(&timers->wheel, timer, info, now + period, repeats ? period : 0);
     ask_for(timers, now + period, now);
 }
@@ -327,6 +335,11 @@ void ld_timers_disarm(struct ld_timers *timers, ld_timer timer) {
 /* Return the information about a timer. */
 struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer) {
     return ld_wheel_info(&timers->wheel, timer);
+}
+
+/* Whether a timer was not freed. */
+bool ld_timers_is_there(ld_timer timer, const struct ld_timer_info *info) {
+    return ld_wheel_is_there(timer, info);
 }
 
 /* The armed timer after another. */

@@ -12,11 +12,14 @@
 
 struct ld_timers;
 
-/* Called from the loop for a timer that is due. One that fires once is disarmed already, a
- * repeating one is armed for its next beat. Returns false if the loop must turn before more
- * timers fire. It may do anything to any timer but close them all; INFO is valid until the timer
+/* Called from the loop when timers may be due: to take one after the other (ld_timers_take) and fire it. It
+ * may do anything to any timer but close them all. */
+typedef void ld_timers_fire(void *arg, struct ld_timers *timers);
+
+/* The next timer to fire, from inside ld_timers_fire; 0: none, or none before the loop has turned. One that
+ * fires once is disarmed by then, a repeating one is armed for its next beat. *INFO is valid until the timer
  * is freed. */
-typedef bool ld_timers_fire(void *arg, ld_timer timer, struct ld_timer_info *info);
+ld_timer ld_timers_take(struct ld_timers *timers, struct ld_timer_info **info);
 
 /* Make a set of timers on LOOP; NULL when memory ran out. How late timers fire is counted in LAG
  * (which must outlive them). */
@@ -47,6 +50,9 @@ void ld_timers_disarm(struct ld_timers *timers, ld_timer timer);
 
 /* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer);
+
+/* Whether a timer whose information was INFO has not been freed. */
+bool ld_timers_is_there(ld_timer timer, const struct ld_timer_info *info);
 
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous);

@@ -493,6 +493,11 @@ struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer
     return slot != NULL ? &slot->info : NULL;
 }
 
+/* Whether a timer was not freed: its slot is where INFO is, and may be another timer's by now. */
+bool ld_wheel_is_there(ld_timer timer, const struct ld_timer_info *info) {
+    return LD_CONTAINER_OF(info, struct ld_wheel_slot, info)->generation == timer >> 32;
+}
+
 /* The armed timer after another, of those that are not hidden or of all. */
 static ld_timer find_next(const struct ld_wheel *wheel, ld_timer previous, bool with_hidden) {
     uint32_t index = previous == 0 ? 0 : ld_wheel_index(previous) + 1;

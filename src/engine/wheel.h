@@ -18,7 +18,7 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* Information about a timer. The owner keeps `runs`, `errors`, `busy`, `by_clock` and `hidden`, and
+/* Information about a timer. The owner keeps `runs`, `errors`, `busy`, `by_clock`, `wakes` and `hidden`, and
  * adds missed beats of its own. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
@@ -31,6 +31,7 @@ struct ld_timer_info {
     bool by_clock : 1; /* the owner arms it for moments of the real-time clock */
     bool skipped : 1;  /* its last beat was too late to be called */
     bool named : 1;    /* the owner has a name for it */
+    bool wakes : 1;    /* the owner wakes a task by it */
     bool hidden : 1;   /* the owner does not report it; to be set while it is not armed */
 };
 
@@ -96,6 +97,9 @@ void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
 
 /* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer);
+
+/* Whether a timer whose information was INFO has not been freed. */
+bool ld_wheel_is_there(ld_timer timer, const struct ld_timer_info *info);
 
 /* Arm a timer (again), once or with an interval; disarm it. */
 void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval);

@@ -17,6 +17,12 @@ extern atomic_ulong ld_interrupt_calls;
 /* How often a hook of ours was called: Lua code runs. Other threads may read it. */
 extern atomic_ulong ld_interrupt_hits;
 
+/* Count a call from outside of Lua. */
+static inline void ld_interrupt_count_call(void) {
+    unsigned long calls = atomic_load_explicit(&ld_interrupt_calls, memory_order_relaxed);
+    atomic_store_explicit(&ld_interrupt_calls, calls + 1, memory_order_relaxed);
+}
+
 /* Note that CO runs from now on, until ld_interrupt_leave of the same LEVEL; returns the coroutine of the
  * script that ran before, or NULL. A signal handler can follow the levels at any time. */
 static inline lua_State *ld_interrupt_enter(struct ld_script *script, struct ld_level *level,
@@ -25,8 +31,7 @@ static inline lua_State *ld_interrupt_enter(struct ld_script *script, struct ld_
     *level = (struct ld_level){
         .co = co, .outer = script->interruption.level, .before = ld_interrupt_current};
     if (level->before == NULL) {
-        unsigned long calls = atomic_load_explicit(&ld_interrupt_calls, memory_order_relaxed);
-        atomic_store_explicit(&ld_interrupt_calls, calls + 1, memory_order_relaxed);
+        ld_interrupt_count_call();
     }
     atomic_signal_fence(memory_order_release);
     script->interruption.level = level;

@@ -22,6 +22,12 @@ void ld_laps_begin(struct ld_laps *laps, lua_State *co) {
     laps->start = ld_time_monotonic();
 }
 
+/* Begin to measure a function. */
+void ld_laps_begin_unnamed(struct ld_laps *laps) {
+    laps->where[0] = '\0';
+    laps->start = ld_time_monotonic();
+}
+
 /* Note the place of the function that is called. That of lunad itself, which calls it, is none. */
 void ld_laps_name(struct ld_laps *laps, lua_State *co, int index) {
     if (laps->where[0] == '\0') {

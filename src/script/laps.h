@@ -53,6 +53,14 @@ static inline bool ld_laps_wants(struct ld_laps *laps) {
 /* Begin to measure what runs on CO: a function at the bottom of its stack, or a task that goes on. */
 void ld_laps_begin(struct ld_laps *laps, lua_State *co);
 
+/* Begin to measure a function that is named next. */
+void ld_laps_begin_unnamed(struct ld_laps *laps);
+
+/* Whether a call is measured. LAPS may be NULL. */
+static inline bool ld_laps_measures(const struct ld_laps *laps) {
+    return laps != NULL && laps->start != 0;
+}
+
 /* The function at INDEX of CO is what is called, if that was not known. Does nothing unless a call is measured. */
 void ld_laps_name(struct ld_laps *laps, lua_State *co, int index);
 

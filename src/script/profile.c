@@ -171,7 +171,7 @@ static void take(const struct ld_script *script, bool skips_first, uint64_t time
     frames.count = 0;
     frames.skips_first = skips_first;
     ld_trace_walk(script, CALLS_MAX, note_call, &frames);
-    if (frames.count > 1 && strcmp(frames.texts[frames.count - 1], "? [C]") == 0) {
+    while (frames.count > 1 && strcmp(frames.texts[frames.count - 1], "? [C]") == 0) {
         frames.count--; /* our own first function */
     }
     ld_text_clear(&text);

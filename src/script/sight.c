@@ -32,7 +32,7 @@ static void add_call(void *arg, const struct ld_trace_call *call) {
     to->is_main = call->is_main;
 }
 
-/* Copy where a script is, without our own first function. */
+/* Copy where a script is, without our own first functions. */
 void ld_sight_take(struct ld_sight *sight, const struct ld_script *script, bool is_c) {
     const struct ld_task *task = script != NULL ? script->tasks.current : NULL;
     sight->what = task != NULL ? task->what : NULL;
@@ -41,7 +41,8 @@ void ld_sight_take(struct ld_sight *sight, const struct ld_script *script, bool 
     if (script != NULL) {
         ld_trace_walk(script, CALLS_MAX, add_call, sight);
     }
-    if (sight->count > 1 && sight->calls[sight->count - 1].line == 0) {
+    while (sight->count > 1 && sight->calls[sight->count - 1].line == 0 &&
+           sight->calls[sight->count - 1].name[0] == '\0') {
         sight->count--;
     }
 }

@@ -21,6 +21,7 @@
 #include "script/source.h"
 #include "script/stage.h"
 
+struct ld_timer_due;
 struct ld_caller;
 struct ld_handle;
 struct ld_mail;
@@ -181,11 +182,12 @@ struct ld_script {
     struct ld_memory *recall; /* what it is made from, in the place of the disk, or NULL */
     enum ld_stage stage;
     struct ld_timers *timers;
-    lua_State *shelf;                       /* see enum ld_shelf */
-    const void *timer_type;                 /* their metatable's address */
-    int64_t loaded_at;                      /* ld_time_real before its text was read */
-    struct ld_wall_clock *clock;            /* of cron timers, if there are any */
-    struct ld_guest *guest;                 /* of luv, if it is used */
+    struct ld_timer_due *due;    /* what the function of a task that begins is to call, or NULL */
+    lua_State *shelf;            /* see enum ld_shelf */
+    const void *timer_type;      /* their metatable's address */
+    int64_t loaded_at;           /* ld_time_real before its text was read */
+    struct ld_wall_clock *clock; /* of cron timers, if there are any */
+    struct ld_guest *guest;      /* of luv, if it is used */
     LIST_HEAD(, ld_handle) handles;         /* the half of them that libuv knows */
     LIST_HEAD(, ld_accept) accepts;         /* calls that wait for a client */
     LIST_HEAD(, ld_connection) connections; /* of other libraries than luv */

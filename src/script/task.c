@@ -260,7 +260,8 @@ struct explanation {
 
 /* Explain an error: the message, whatever the error object is, and the traceback. Runs protected. */
 static int explain(lua_State *L) {
-    static const char bottom[] = "\n\t[C]: in ?"; /* our own first function */
+    static const char bottom[] = "\n\t[C]: in ?"; /* our own first functions */
+    const size_t bottom_size = sizeof bottom - 1;
     struct explanation *explanation = lua_touserdata(L, 1);
     lua_State *co = explanation->task->co;
     size_t size;
@@ -273,8 +274,8 @@ static int explain(lua_State *L) {
     explanation->message_size = explanation->trace.size;
     luaL_traceback(L, co, NULL, 0);
     const char *trace = lua_tolstring(L, -1, &size);
-    if (size > sizeof bottom && strcmp(trace + size - (sizeof bottom - 1), bottom) == 0) {
-        size -= sizeof bottom - 1;
+    while (size > bottom_size && memcmp(trace + size - bottom_size, bottom, bottom_size) == 0) {
+        size -= bottom_size;
     }
     ld_text_putc(&explanation->trace, '\n');
     ld_text_add(&explanation->trace, trace, size);
@@ -475,15 +476,14 @@ static void resume(struct ld_task *task, int args) {
         ld_guest_refresh(script->guest);
     }
     struct ld_laps *laps = script->setup->laps;
-    bool is_measured = outer == NULL && ld_laps_wants(laps);
-    if (is_measured) {
+    if (outer == NULL && ld_laps_wants(laps)) {
         ld_laps_begin(laps, task->co);
     }
     struct ld_level level;
     lua_State *before = ld_interrupt_enter(script, &level, task->co);
     int status = lua_resume(task->co, before, args, &results);
     ld_interrupt_leave(script, &level);
-    if (is_measured) {
+    if (outer == NULL && ld_laps_measures(laps)) { /* not what began: see ld_task_end_call */
         ld_laps_end(laps, task->what);
     }
     script->tasks.current = outer;
@@ -579,11 +579,11 @@ static void stop_lending(lua_State *L) {
     }
 }
 
-/* Note what is called, if that is measured. */
-static void name_lap(lua_State *L) {
+/* Note what is called, at INDEX, if that is measured. */
+static void name_lap(lua_State *L, int index) {
     struct ld_laps *laps = nearest_task(L)->script->setup->laps;
-    if (laps != NULL && laps->start != 0) {
-        ld_laps_name(laps, L, 1);
+    if (ld_laps_measures(laps)) {
+        ld_laps_name(laps, L, index);
     }
 }
 
@@ -593,7 +593,7 @@ static int begin(lua_State *L) {
     lua_settop(L, 0);
     int args = beginning->push(L, beginning->arg);
     stop_lending(L);
-    name_lap(L);
+    name_lap(L, 1);
     lua_callk(L, args, LUA_MULTRET, 0, begun_resumed);
     return lua_gettop(L);
 }
@@ -604,6 +604,48 @@ void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *a
     lua_pushcfunction(task->co, begin);
     lua_pushlightuserdata(task->co, &beginning);
     ld_task_start(task, 1);
+}
+
+/* Begin a call. */
+void ld_task_begin_call(struct ld_task *task, bool is_first) {
+    struct ld_script *script = task->script;
+    struct ld_laps *laps = script->setup->laps;
+    if (!is_first) {
+        ld_interrupt_count_call();
+        if (script->guest != NULL) {
+            ld_guest_refresh(script->guest);
+        }
+        if (ld_laps_wants(laps)) {
+            ld_laps_begin_unnamed(laps);
+        }
+    }
+    name_lap(task->co, lua_gettop(task->co));
+}
+
+/* Whether nothing of a call that a task has made is left in it. A hook is removed, or it would see more than
+ * its call; but not that of an interruption. */
+static bool is_clean(const struct ld_task *task) {
+    bool has_hook = lua_gethook(task->co) != NULL;
+    if (has_hook && !task->script->interruption.is_under_way) {
+        lua_sethook(task->co, NULL, 0, 0);
+    }
+    return !has_hook && !task->is_known && !task->is_listed && !task->cancelled &&
+           !task->was_cancelled;
+}
+
+/* End a call. */
+bool ld_task_end_call(struct ld_task *task) {
+    struct ld_script *script = task->script;
+    struct ld_laps *laps = script->setup->laps;
+    if (ld_laps_measures(laps)) {
+        ld_laps_end(laps, task->what);
+    }
+    task->heap_user = LD_HEAP_SCRIPT;
+    if (task->name != NULL) {
+        ld_task_set_name(task, NULL);
+    }
+    return is_clean(task) && TAILQ_EMPTY(&script->tasks.woken) && script->wants == 0 &&
+           !is_ended(script) && !script->interruption.is_under_way && !ld_forked_is_copy();
 }
 
 /* Raise if the task of L was cancelled: once, where it is suspended or next suspends. */

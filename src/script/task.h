@@ -18,6 +18,13 @@ void ld_task_start(struct ld_task *task, int args);
  * inside the protected call and may raise. */
 void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *arg), void *arg);
 
+/* For a C function that a task runs, and that makes one call after the other, each as if it had a task of its
+ * own: to be called before each call, with the function at the top of the task's stack, and after it. False:
+ * no other call can be made on this task, so the function is to return. A call that suspends or fails takes
+ * the task with it. */
+void ld_task_begin_call(struct ld_task *task, bool is_first);
+bool ld_task_end_call(struct ld_task *task);
+
 /* Give a task back that was not started. */
 void ld_task_drop(struct ld_task *task);
 

@@ -19,14 +19,21 @@ static size_t fired;
 static bool go_on;
 
 /* What the engine calls. */
-static bool fire(void *arg, ld_timer timer, struct ld_timer_info *info) {
-    (void)info;
-    CHECK(arg == &lag);
-    fired++;
-    if (on_fire != NULL) {
-        on_fire(timer);
+static void fire(void *arg, struct ld_timers *set) {
+    struct ld_timer_info *info;
+    ld_timer timer;
+    CHECK(arg == &lag && set == timers);
+    while ((timer = ld_timers_take(set, &info)) != 0) {
+        CHECK(info == ld_timers_info(set, timer));
+        CHECK(ld_timers_is_there(timer, info));
+        fired++;
+        if (on_fire != NULL) {
+            on_fire(timer);
+        }
+        if (!go_on) {
+            return;
+        }
     }
-    return go_on;
 }
 
 /* Begin with a loop. */
