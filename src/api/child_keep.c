@@ -19,13 +19,6 @@ struct partial {
     struct ld_text text;
 };
 
-/* Whether CHILD runs under NAME and is kept. */
-static bool is_kept_as(const struct ld_child *child, const char *name) {
-    struct ld_child_facts facts;
-    ld_child_describe(child, &facts);
-    return facts.keep && facts.running && strcmp(facts.name, name) == 0;
-}
-
 /* Whether an earlier program in this process has started the child, and no script owns it. */
 static bool is_relic(const struct ld_child *child) {
     struct ld_child_facts facts;
@@ -52,14 +45,12 @@ static bool is_parked(const struct ld_child *child) {
 /* Find the child to claim. */
 struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_request *request) {
     const struct ld_script *script = ld_state_script(L);
+    struct ld_children *children = script->setup->children;
     struct ld_child *found = NULL;
     struct ld_child *child = NULL;
-    while ((child = ld_children_next(script->setup->children, child)) != NULL) {
+    while ((child = ld_children_next_kept(children, request->name, child)) != NULL) {
         const struct ld_child_half *owner = ld_child_owner(child);
         const struct ld_child_half *claimant = ld_child_claimant(child);
-        if (!is_kept_as(child, request->name)) {
-            continue;
-        }
         bool is_ours = (owner != NULL && owner->handle.script == script) ||
                        (claimant != NULL && claimant->handle.script == script);
         if (is_ours) {
@@ -67,7 +58,8 @@ struct ld_child *ld_api_child_keep_find(lua_State *L, const struct ld_spawn_requ
         }
         bool is_free = owner == NULL ? is_parked(child) || is_relic(child)
                                      : owner->handle.script->stage == LD_STAGE_SERVICE;
-        if (is_free && claimant == NULL && is_as_asked(child, request)) {
+        bool is_wanted = is_free && claimant == NULL && is_as_asked(child, request);
+        if (found == NULL && is_wanted) {
             found = child;
         }
     }

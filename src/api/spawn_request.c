@@ -323,7 +323,11 @@ static int compare_strings(const void *left, const void *right) {
 /* Add the strings of a vector, each with its end. */
 static void add_vector(struct ld_text *text, char *const *vector) {
     for (; *vector != NULL; vector++) {
-        ld_text_format(text, "%zu:%s,", strlen(*vector), *vector);
+        size_t size = strlen(*vector);
+        ld_text_add_number(text, size);
+        ld_text_putc(text, ':');
+        ld_text_add(text, *vector, size);
+        ld_text_putc(text, ',');
     }
     ld_text_putc(text, ';');
 }

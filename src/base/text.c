@@ -77,6 +77,17 @@ void ld_text_putc(struct ld_text *text, char byte) {
     ld_text_add(text, &byte, 1);
 }
 
+/* Add a number; printf would take ten times as long. */
+void ld_text_add_number(struct ld_text *text, uint64_t number) {
+    char digits[20];
+    size_t at = sizeof digits;
+    do {
+        digits[--at] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number > 0);
+    ld_text_add(text, digits + at, sizeof digits - at);
+}
+
 /* Add a number with commas. */
 void ld_text_add_count(struct ld_text *text, uint64_t number) {
     if (number >= 1000) {
@@ -231,4 +242,13 @@ void ld_text_add_utf8(struct ld_text *text, const char *bytes, size_t size) {
         }
         i += length;
     }
+}
+
+/* Hash by FNV-1a. */
+uint64_t ld_text_hash(const char *bytes, size_t size) {
+    uint64_t hash = 14695981039346656037ULL;
+    for (size_t i = 0; i < size; i++) {
+        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211ULL;
+    }
+    return hash;
 }

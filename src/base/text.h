@@ -31,6 +31,9 @@ void ld_text_append_plain(struct ld_text *text, const struct ld_text *more);
 
 void ld_text_putc(struct ld_text *text, char byte);
 
+/* Add a number: "1234". */
+void ld_text_add_number(struct ld_text *text, uint64_t number);
+
 /* Add a number with commas between its thousands: "1,234". */
 void ld_text_add_count(struct ld_text *text, uint64_t number);
 
@@ -57,5 +60,8 @@ void ld_text_add_escaped(struct ld_text *text, const char *bytes, size_t size, b
 
 /* Add BYTES with every invalid UTF-8 byte replaced by U+FFFD. */
 void ld_text_add_utf8(struct ld_text *text, const char *bytes, size_t size);
+
+/* A number that is the same for equal bytes, and hardly ever for others. */
+uint64_t ld_text_hash(const char *bytes, size_t size);
 
 #endif

@@ -91,11 +91,34 @@ static void deliver(struct ld_child *child, int stream, const char *bytes, size_
     }
 }
 
+/* The list of kept children under NAME, and under other names. */
+static size_t kept_list(const char *name) {
+    return ld_text_hash(name, strlen(name)) % LD_CHILD_KEPT_LISTS;
+}
+
+/* Add a child to its set. */
+void ld_child_state_enter(struct ld_child *child) {
+    struct ld_children *children = child->children;
+    TAILQ_INSERT_TAIL(&children->list, child, link);
+    if (child->identity != NULL) {
+        LIST_INSERT_HEAD(&children->kept[kept_list(child->name)], child, kept_link);
+    }
+    children->count++;
+}
+
+/* Take a child out of its set. */
+static void leave_set(struct ld_child *child) {
+    TAILQ_REMOVE(&child->children->list, child, link);
+    if (child->identity != NULL) {
+        LIST_REMOVE(child, kept_link);
+    }
+    child->children->count--;
+}
+
 /* Finish a child that is reaped and whose output is all handed on. */
 static void finish(struct ld_child *child) {
     child->life = LD_CHILD_FINISHED;
-    TAILQ_REMOVE(&child->children->list, child, link);
-    child->children->count--;
+    leave_set(child);
     ld_child_state_close(child);
     const struct ld_child_ops *ops = child->ops;
     void *claimant = child->claimant;
@@ -405,8 +428,7 @@ static void enter_set(struct ld_child *child, const struct ld_child_config *conf
     struct ld_children *children = child->children;
     child->ops = config->ops;
     child->owner = config->owner;
-    TAILQ_INSERT_TAIL(&children->list, child, link);
-    children->count++;
+    ld_child_state_enter(child);
     for (int i = 0; i < 2; i++) {
         if (child->outputs[i].open) {
             ld_log_lines_init(&child->lines[i], children->name, child->name, child->watch.pid,
@@ -707,6 +729,17 @@ void ld_child_unhold(struct ld_child *child, int stream, unsigned reason) {
 /* Return the next child. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous) {
     return previous == NULL ? TAILQ_FIRST(&children->list) : TAILQ_NEXT(previous, link);
+}
+
+/* Return the next running child that is kept under a name. */
+struct ld_child *ld_children_next_kept(struct ld_children *children, const char *name,
+                                       struct ld_child *previous) {
+    struct ld_child *child = previous == NULL ? LIST_FIRST(&children->kept[kept_list(name)])
+                                              : LIST_NEXT(previous, kept_link);
+    while (child != NULL && (child->life != LD_CHILD_RUNNING || strcmp(child->name, name) != 0)) {
+        child = LIST_NEXT(child, kept_link);
+    }
+    return child;
 }
 
 /* How many there are. */

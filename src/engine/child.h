@@ -93,6 +93,11 @@ void ld_children_close(struct ld_children *children);
 /* The child after PREVIOUS (NULL: the first); NULL at the end. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous);
 
+/* The running child with an identity under NAME that was started before PREVIOUS (NULL: the last); NULL if
+ * there is none. */
+struct ld_child *ld_children_next_kept(struct ld_children *children, const char *name,
+                                       struct ld_child *previous);
+
 /* How many there are. */
 size_t ld_children_count(const struct ld_children *children);
 

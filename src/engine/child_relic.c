@@ -146,8 +146,7 @@ int ld_child_relic_restore(struct ld_children *children, const struct ld_child_r
         return rc;
     }
     child->claim_ops = ops;
-    TAILQ_INSERT_TAIL(&children->list, child, link);
-    children->count++;
+    ld_child_state_enter(child);
     if (relic->deadline >= 0) {
         ld_child_state_set_deadline(child, (enum ld_child_deadline)relic->deadline, relic->left_ms);
     }

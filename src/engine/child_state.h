@@ -17,6 +17,7 @@ enum ld_child_deadline { LD_CHILD_TO_TERM, LD_CHILD_TO_KILL, LD_CHILD_TO_GIVE_UP
 struct ld_child {
     struct ld_children *children;
     TAILQ_ENTRY(ld_child) link;
+    LIST_ENTRY(ld_child) kept_link; /* of one with an identity */
     struct ld_watch watch;
     uv_timer_t timer;
     struct ld_inlet input;
@@ -54,10 +55,14 @@ struct ld_child {
     bool is_doomed;            /* it was not kept: it is ended when the new generation serves */
 };
 
+#define LD_CHILD_KEPT_LISTS 1024
+
 struct ld_children {
     uv_loop_t *loop;
     struct ld_reaper *reaper;
     TAILQ_HEAD(, ld_child) list;
+    LIST_HEAD(, ld_child)
+    kept[LD_CHILD_KEPT_LISTS]; /* those with an identity, by a hash of the name */
     size_t count;
     int null_fd;
     char *name;
@@ -66,6 +71,9 @@ struct ld_children {
 /* Make a child that does not run yet; NULL when memory ran out. */
 struct ld_child *ld_child_state_make(struct ld_children *children,
                                      const struct ld_child_config *config);
+
+/* Add it to its set. */
+void ld_child_state_enter(struct ld_child *child);
 
 /* Close all of its handles. */
 void ld_child_state_close(struct ld_child *child);

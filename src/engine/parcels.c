@@ -39,19 +39,10 @@ struct ld_parcels *ld_parcels_new(uv_loop_t *loop, uint64_t held_ms) {
     return parcels;
 }
 
-/* The hash of a key (FNV-1a). */
-static size_t hash(const char *key, size_t size) {
-    uint64_t value = 14695981039346656037U;
-    for (size_t i = 0; i < size; i++) {
-        value = (value ^ (unsigned char)key[i]) * 1099511628211U;
-    }
-    return (size_t)(value ^ value >> 32);
-}
-
 /* The first parcel whose key has the same hash as KEY. */
 static struct ld_parcel **bucket_of(const struct ld_parcels *parcels, const char *key,
                                     size_t size) {
-    return &parcels->buckets[hash(key, size) & (parcels->bucket_count - 1)];
+    return &parcels->buckets[ld_text_hash(key, size) & (parcels->bucket_count - 1)];
 }
 
 /* Whether a parcel has a key. */

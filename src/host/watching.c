@@ -15,6 +15,7 @@
 #include "base/file.h"
 #include "base/grow.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "base/time.h"
 #include "host/internal.h"
 #include "host/workers.h"
@@ -61,7 +62,7 @@ static int read_print(int fd, const struct stat *facts, struct print *print) {
     if (facts->st_size > LD_MEMORY_BYTES) {
         *print = (struct print){true, (uint64_t)facts->st_size, (uint64_t)facts->st_mtim.tv_sec};
     } else if ((rc = ld_file_read(fd, &text)) == 0) {
-        *print = (struct print){true, text.size, ld_texts_hash(ld_text_string(&text), text.size)};
+        *print = (struct print){true, text.size, ld_text_hash(ld_text_string(&text), text.size)};
     }
     ld_text_fini(&text);
     return rc;

@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "base/grow.h"
+#include "base/text.h"
 
 #define BUCKETS 256
 
@@ -78,7 +79,7 @@ static char *make_absolute(const char *path) {
 
 /* Find the bucket of a path. */
 static struct ld_memory_file **bucket_of(struct ld_memory *memory, const char *path) {
-    return &memory->buckets[ld_texts_hash(path, strlen(path)) % BUCKETS];
+    return &memory->buckets[ld_text_hash(path, strlen(path)) % BUCKETS];
 }
 
 /* Whether two names are the same, or both missing. */

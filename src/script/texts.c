@@ -5,6 +5,7 @@
 #include <sys/queue.h>
 
 #include "base/base.h"
+#include "base/text.h"
 
 #define BUCKETS 256
 
@@ -30,15 +31,6 @@ struct ld_texts *ld_texts_new(void) {
 void ld_texts_free(struct ld_texts *texts) {
     LD_ASSERT(texts->count == 0);
     free(texts);
-}
-
-/* Hash by FNV-1a. */
-uint64_t ld_texts_hash(const char *bytes, size_t size) {
-    uint64_t hash = 14695981039346656037ULL;
-    for (size_t i = 0; i < size; i++) {
-        hash = (hash ^ (unsigned char)bytes[i]) * 1099511628211ULL;
-    }
-    return hash;
 }
 
 /* Find the text that is kept of an item. */
@@ -76,7 +68,7 @@ static struct kept *keep(struct ld_texts *texts, const struct ld_texts_item *wan
 
 /* Hold a text. */
 struct ld_texts_item *ld_texts_hold(struct ld_texts *texts, const char *bytes, size_t size) {
-    struct ld_texts_item wanted = {bytes, size, ld_texts_hash(bytes, size)};
+    struct ld_texts_item wanted = {bytes, size, ld_text_hash(bytes, size)};
     struct kept *kept = find(texts, &wanted);
     kept = kept != NULL ? kept : keep(texts, &wanted);
     return kept != NULL ? ld_texts_hold_again(&kept->item) : NULL;

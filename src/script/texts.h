@@ -11,7 +11,7 @@ struct ld_texts;
 struct ld_texts_item {
     const char *data;
     size_t size;
-    uint64_t hash; /* ld_texts_hash of it */
+    uint64_t hash; /* ld_text_hash of it */
 };
 
 /* Make an empty set; NULL if memory ran out. It is freed after everything that was held is dropped. */
@@ -28,8 +28,5 @@ void ld_texts_drop(struct ld_texts *texts, struct ld_texts_item *item);
 
 /* How many different texts are held. */
 size_t ld_texts_count(const struct ld_texts *texts);
-
-/* A number that is the same for equal texts, and hardly ever for others. */
-uint64_t ld_texts_hash(const char *bytes, size_t size);
 
 #endif

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "check.h"
 #include "engine/child.h"
+#include "engine/child_state.h"
 #include "engine/signals.h"
 #include "support.h"
 
@@ -482,6 +483,48 @@ static void test_find(void) {
     end();
 }
 
+/* Start a child under a name; without an identity it is not kept. */
+static void start_as(const char *name, const char *identity, struct owner *owner) {
+    struct ld_child_config config = config_of("exec sleep 1000", owner);
+    config.name = name;
+    config.identity = identity;
+    start(&config);
+}
+
+/* Find a name whose children are in the list of those under "one". */
+static void find_neighbour(char *name, size_t size) {
+    size_t list = ld_text_hash("one", 3) % LD_CHILD_KEPT_LISTS;
+    int number = 0;
+    do {
+        snprintf(name, size, "%d", number++);
+    } while (ld_text_hash(name, strlen(name)) % LD_CHILD_KEPT_LISTS != list);
+}
+
+static void test_find_kept(void) {
+    struct owner owners[4] = {{0}};
+    char neighbour[20];
+    find_neighbour(neighbour, sizeof neighbour);
+    begin();
+    start_as("one", "a", &owners[0]);
+    start_as(neighbour, "b", &owners[1]);
+    start_as("one", NULL, &owners[2]);
+    start_as("one", "c", &owners[3]);
+    CHECK(ld_children_next_kept(children, "one", NULL) == owners[3].child);
+    CHECK(ld_children_next_kept(children, "one", owners[3].child) == owners[0].child);
+    CHECK(ld_children_next_kept(children, "one", owners[0].child) == NULL);
+    CHECK(ld_children_next_kept(children, neighbour, NULL) == owners[1].child);
+    CHECK(ld_children_next_kept(children, "two", NULL) == NULL);
+    CHECK_INT(0, ld_child_kill(owners[3].child, SIGKILL));
+    run_until(&owners[3].finished);
+    CHECK(ld_children_next_kept(children, "one", NULL) == owners[0].child);
+    for (int i = 0; i < 3; i++) {
+        CHECK_INT(0, ld_child_kill(owners[i].child, SIGKILL));
+        run_until(&owners[i].finished);
+    }
+    CHECK(ld_children_next_kept(children, "one", NULL) == NULL);
+    end();
+}
+
 static void test_many(void) {
     static struct owner owners[100];
     memset(owners, 0, sizeof owners);
@@ -514,6 +557,7 @@ static const struct check_case cases[] = {
     {"a held child that nobody claims", test_park_for_nobody},
     {"a claimant learns of the end", test_claimant_learns_of_the_end},
     {"a child is found by its pid", test_find},
+    {"kept children are found by their name", test_find_kept},
     {"many children", test_many},
 };
 
