@@ -312,6 +312,7 @@ static bool wait_for_scripts(struct ld_host *host) {
     uint64_t deadline = uv_hrtime() + PATIENCE_NS;
     while (ld_script_pending() > 0 && uv_hrtime() < deadline) {
         uv_run(&host->loop, UV_RUN_NOWAIT);
+        ld_script_close_some(UINT64_MAX);
         uv_sleep(1);
     }
     return ld_script_pending() == 0;

@@ -146,7 +146,8 @@ static void close_next(struct ld_host *host) {
         ld_reserve_lend();
         ld_api_module_discard(next);
         ld_reserve_take_back();
-        ld_script_close(next);
+        ld_script_close_in_slices(next);
+        ld_alarm_wake_at(host, 0);
         ld_listeners_abort(host->listeners);
     }
     ld_api_parcel_give_back(host->script);

@@ -4,9 +4,11 @@
 
 #include "api/module.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "host/internal.h"
 
-#define LOOK_MS 20 /* between looks at a generation with many clients */
+#define LOOK_MS  20     /* between looks at a generation with many clients */
+#define SLICE_NS 500000 /* of a turn, to free what a generation had */
 
 static const char finished[] = "as it has finished";
 
@@ -30,7 +32,7 @@ static void log_unfinished(struct ld_script *script, const char *why) {
 /* Close a generation that has been replaced. */
 static void close_replaced(struct ld_script *script, const char *why) {
     log_unfinished(script, why);
-    ld_script_close(script);
+    ld_script_close_in_slices(script);
 }
 
 /* Whether a generation that has been replaced has something to finish: on_stop functions, clients that
@@ -46,6 +48,7 @@ static bool is_unfinished(const struct ld_script *script) {
 void ld_retired_begin(struct ld_host *host, struct ld_script *script) {
     struct ld_retired *retired = calloc(1, sizeof *retired);
     ld_api_module_retire(script, host->script);
+    ld_alarm_wake_at(host, 0); /* for its end in slices */
     if (retired == NULL || !is_unfinished(script)) {
         close_replaced(script, retired == NULL ? "without delay, as memory is short" : finished);
         free(retired);
@@ -80,6 +83,9 @@ static void wait_for(struct ld_host *host, struct ld_retired *retired, bool has_
 /* Close generations that have finished, or whose time is over. */
 void ld_retired_step(struct ld_host *host) {
     struct ld_retired **place = &host->retired;
+    if (ld_script_close_some(ld_time_monotonic() + SLICE_NS)) {
+        ld_alarm_wake_at(host, 0);
+    }
     while (*place != NULL) {
         struct ld_retired *retired = *place;
         bool late = uv_now(&host->loop) >= retired->deadline;

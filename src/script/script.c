@@ -10,11 +10,18 @@
 #include "posix/reserve.h"
 #include "script/guard.h"
 #include "script/handle.h"
+#include "script/slices.h"
 #include "script/task.h"
 
 #define LAST_WORDS_SECONDS 2 /* for what tasks do when they are cancelled, and for finalizers */
 
-static size_t pending; /* scripts that are closed but for requests in flight */
+#define SLICE_NS       500000                /* of the end of a state */
+#define LARGE          ((size_t)1024 * 1024) /* a state that is closed in slices */
+#define IN_SLICES_MOST 3                     /* states, the oldest first */
+
+static size_t pending; /* scripts that are closed but for requests in flight, or slices */
+static TAILQ_HEAD(, ld_script) in_slices = TAILQ_HEAD_INITIALIZER(in_slices);
+static size_t in_slices_count;
 
 /* Make a generation. */
 int ld_script_new(struct ld_script **out, const struct ld_setup *setup, unsigned generation,
@@ -176,20 +183,19 @@ size_t ld_script_pending(void) {
     return pending;
 }
 
+static const char last_words[] = "the end of the script's finalizers";
+
 /* Close the state of a script, whose finalizers run. */
 static void close_state(struct ld_script *script) {
     struct ld_guard_state before;
     ld_guard_save(&before);
-    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, "the end of the script's finalizers");
+    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, last_words);
     ld_state_close(script);
     ld_guard_restore(&before);
 }
 
-/* Close the state of a script that has nothing in flight. */
-static void finish(struct ld_script *script) {
-    if (script->L != NULL) {
-        close_state(script);
-    }
+/* Free a script whose state is closed. */
+static void free_script(struct ld_script *script) {
     if (script->guest != NULL) {
         ld_guest_close(script->guest);
     }
@@ -200,10 +206,64 @@ static void finish(struct ld_script *script) {
     free(script);
 }
 
+/* Close the state of a script that has nothing in flight. */
+static void finish(struct ld_script *script) {
+    if (script->L != NULL) {
+        close_state(script);
+    }
+    free_script(script);
+}
+
 /* Close the state of a script whose last request is done. */
 static void on_guest_end(void *arg) {
     pending--;
     finish(arg);
+}
+
+/* Continue to close the state of a script. */
+static void run_slice(struct ld_script *script, uint64_t until) {
+    if (ld_slices_run(script->slices, until)) {
+        TAILQ_REMOVE(&in_slices, script, in_slices);
+        in_slices_count--;
+        pending--;
+        free_script(script);
+    }
+}
+
+/* Close the state of a script that has nothing in flight, in slices if it is large. */
+static void finish_in_slices(struct ld_script *script) {
+    struct ld_guard_state before;
+    script->slices = script->heap.size >= LARGE ? ld_slices_new(script) : NULL;
+    if (script->slices == NULL) {
+        finish(script);
+        return;
+    }
+    TAILQ_INSERT_TAIL(&in_slices, script, in_slices);
+    in_slices_count++;
+    pending++;
+    ld_guard_save(&before);
+    ld_guard_start(script, NULL, LAST_WORDS_SECONDS, last_words);
+    run_slice(script, ld_time_monotonic() + SLICE_NS);
+    ld_guard_restore(&before);
+    if (in_slices_count > IN_SLICES_MOST) {
+        run_slice(TAILQ_FIRST(&in_slices), UINT64_MAX);
+    }
+}
+
+/* The same for a script whose last request is done. */
+static void on_guest_end_in_slices(void *arg) {
+    pending--;
+    finish_in_slices(arg);
+}
+
+/* Continue to close states. */
+bool ld_script_close_some(uint64_t until) {
+    do {
+        if (!TAILQ_EMPTY(&in_slices)) {
+            run_slice(TAILQ_FIRST(&in_slices), until);
+        }
+    } while (!TAILQ_EMPTY(&in_slices) && ld_time_monotonic() < until);
+    return !TAILQ_EMPTY(&in_slices);
 }
 
 /* End the tasks of a script, which may have last words. */
@@ -236,8 +296,9 @@ static void disconnect(struct ld_script *script) {
     }
 }
 
-/* Close a script. */
-void ld_script_close(struct ld_script *script) {
+/* End what a script does, and close its state: now, or later if luv has requests in flight. */
+static void close_script(struct ld_script *script, void (*finish_now)(struct ld_script *script),
+                         void (*finish_later)(void *script)) {
     ld_stage_move(&script->stage, LD_STAGE_CLOSING);
     if (script->L != NULL) {
         end_tasks(script);
@@ -246,8 +307,18 @@ void ld_script_close(struct ld_script *script) {
     ld_stage_move(&script->stage, LD_STAGE_CLOSED);
     if (script->guest != NULL && ld_guest_is_alive(script->guest)) {
         pending++;
-        ld_guest_on_end(script->guest, on_guest_end, script);
+        ld_guest_on_end(script->guest, finish_later, script);
     } else {
-        finish(script);
+        finish_now(script);
     }
+}
+
+/* Close a script. */
+void ld_script_close(struct ld_script *script) {
+    close_script(script, finish, on_guest_end);
+}
+
+/* Close a script in slices. */
+void ld_script_close_in_slices(struct ld_script *script) {
+    close_script(script, finish_in_slices, on_guest_end_in_slices);
 }

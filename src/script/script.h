@@ -43,10 +43,17 @@ void ld_script_restrain(struct ld_script *script);
  * a while. */
 void ld_script_close(struct ld_script *script);
 
+/* The same for one that the loop goes on without. A large state is closed in slices, by ld_script_close_some; its
+ * finalizers have run when this returns. Not many can be on their way: the oldest is closed at once then. */
+void ld_script_close_in_slices(struct ld_script *script);
+
+/* Continue to close such states until it is ld_time_monotonic UNTIL; whether one is left. */
+bool ld_script_close_some(uint64_t until);
+
 /* Stop accepting clients: close its listeners, or replace their descriptors by an inert socket. */
 void ld_script_deafen(struct ld_script *script);
 
-/* How many scripts are closed but for such requests. */
+/* How many scripts are closed but for such requests, or slices. */
 size_t ld_script_pending(void);
 
 #endif

@@ -11,17 +11,28 @@
 #include "script/allow.h"
 #include "script/interrupt.h"
 #include "script/luax.h"
+#include "script/slices.h"
 
 static const struct ld_level *last_level; /* of the state that is being closed, or NULL */
+
+/* Note that the state which is being closed runs no code from now on. */
+static void leave_last_level(struct ld_script *script) {
+    if (last_level != NULL) {
+        ld_interrupt_leave(script, last_level);
+        last_level = NULL;
+    }
+}
 
 /* Lua's allocator while a state is closed. The main coroutine is the last block: it is freed while it is
  * still the one that runs. */
 static void *allocate_at_the_end(void *arg, void *block, size_t old_size, size_t new_size) {
     struct ld_script *script = arg;
-    if (new_size == 0 && last_level != NULL &&
-        (char *)block + LUA_EXTRASPACE == (char *)script->L) {
-        ld_interrupt_leave(script, last_level);
-        last_level = NULL;
+    bool frees_in_slices = new_size == 0 && script->slices != NULL && script->finalizers_over;
+    if (frees_in_slices || (new_size == 0 && (char *)block + LUA_EXTRASPACE == (char *)script->L)) {
+        leave_last_level(script);
+    }
+    if (frees_in_slices) {
+        ld_slices_pause(script->slices, block, old_size);
     }
     return ld_heap_allocate(script, block, old_size, new_size);
 }
@@ -128,9 +139,28 @@ void ld_state_push_shelved(lua_State *L, enum ld_shelf place) {
     lua_xmove(shelf, L, 1);
 }
 
+/* Note that all finalizers have run. */
+static int on_finalizers_over(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    script->finalizers_over = script->stage == LD_STAGE_CLOSED;
+    return 0;
+}
+
+/* Make what is finalized last: what is the first to get a finalizer, when a state is closed. */
+static void make_last(lua_State *L) {
+    static const char key; /* of it in the registry, which keeps it */
+    lua_newuserdatauv(L, 0, 0);
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, on_finalizers_over);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+}
+
 /* Open Lua's libraries and lunad's. Runs protected. */
 static int open_libraries(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
+    make_last(L);
     luaL_openlibs(L);
     make_shelf(L, script);
     lua_pushcfunction(L, script->setup->open_libraries);

@@ -29,6 +29,7 @@ struct ld_mail_drafts;
 struct ld_parcels;
 struct ld_script;
 struct ld_shares;
+struct ld_slices;
 struct ld_workers;
 struct ld_written;
 
@@ -227,6 +228,10 @@ struct ld_script {
         bool done;          /* they have all run */
     } on_stop;
     struct ld_text status_text; /* of lunad.status() */
+
+    struct ld_slices *slices; /* in which its state is closed, or NULL */
+    bool finalizers_over;     /* of its state, all of them: the rest of its end is freeing memory */
+    TAILQ_ENTRY(ld_script) in_slices; /* of the scripts whose states are */
 };
 
 /* Make the Lua state of a script, with all libraries; 0 or -ENOMEM, with the reason in WHY. It is to be
