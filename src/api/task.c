@@ -17,53 +17,41 @@
 #define TASK_TYPE "lunad.task"
 #define NAMES_MAX 100 /* of tasks, in one message */
 
-static const char
-    boxes_key; /* of the table of the boxes of running tasks in the registry, by address */
-
-/* What a script holds. Its user value is a table of the results, or the error. */
+/* What a script holds. Its user value is the coroutine as long as the task runs, then a table of the results,
+ * or the error. */
 struct box {
     struct ld_task *task; /* NULL: it has ended */
     struct ld_task_queue waiters;
     enum ld_outcome outcome;
-    lua_Integer results;
+    int results;
 };
 
 /* How a task has ended. */
 struct ending {
     struct ld_task *task;
-    struct box *box;
     enum ld_outcome outcome;
     int results;
 };
 
-/* Keep the box at the top alive until its task has ended. */
-static void pin_box(lua_State *L, const struct box *box) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_pushvalue(L, -2);
-    lua_rawsetp(L, -2, box);
-    lua_pop(L, 1);
+/* Keep the box at the top alive in the place of its task's coroutine, which the box keeps. */
+static void pin_box(lua_State *L, struct ld_task *task) {
+    ld_task_push_anchor(task, L);
+    lua_setiuservalue(L, -2, 1);
+    lua_pushvalue(L, -1);
+    ld_task_anchor(task, L);
 }
 
-/* Push a box that is pinned. */
-static void push_box(lua_State *L, const struct box *box) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_rawgetp(L, -1, box);
-    lua_remove(L, -2);
-}
-
-/* Unpin a box. Does not raise: the key is there. */
-static void unpin_box(lua_State *L, const struct box *box) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &boxes_key);
-    lua_pushnil(L);
-    lua_rawsetp(L, -2, box);
-    lua_pop(L, 1);
+/* Push the box of a task, and keep the coroutine in its place. */
+static void unpin_box(lua_State *L, struct ld_task *task) {
+    ld_task_push_anchor(task, L);
+    lua_getiuservalue(L, -1, 1);
+    ld_task_anchor(task, L);
 }
 
 /* Keep the results or the error of a task in its box. Runs protected. */
 static int keep_results(lua_State *L) {
     const struct ending *ending = lua_touserdata(L, 1);
     lua_State *co = ending->task->co;
-    push_box(L, ending->box);
     if (ending->outcome == LD_OUTCOME_OK) {
         lua_createtable(L, ending->results, 0);
         for (int i = 1; i <= ending->results; i++) {
@@ -75,15 +63,21 @@ static int keep_results(lua_State *L) {
         lua_pushvalue(co, -1);
         lua_xmove(co, L, 1);
     }
+    unpin_box(L, ending->task);
+    lua_insert(L, -2);
     lua_setiuservalue(L, -2, 1);
     return 0;
 }
 
-/* Keep "not enough memory" in the place of results that cannot be kept. That string always exists, so
- * nothing is allocated. */
-static void keep_no_memory(lua_State *L, const struct box *box) {
-    push_box(L, box);
-    lua_pushliteral(L, "not enough memory");
+/* Keep nothing, or "not enough memory" in the place of results that cannot be kept. That string always
+ * exists, so nothing is allocated. */
+static void keep_none(lua_State *L, struct ld_task *task, bool has_failed) {
+    unpin_box(L, task);
+    if (has_failed) {
+        lua_pushliteral(L, "not enough memory");
+    } else {
+        lua_pushnil(L);
+    }
     lua_setiuservalue(L, -2, 1);
     lua_pop(L, 1);
 }
@@ -91,18 +85,21 @@ static void keep_no_memory(lua_State *L, const struct box *box) {
 /* Handle the end of a task: tasks that wait for it get its error, else it is reported. */
 static bool on_task_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct box *box = task->owner;
-    struct ending ending = {.task = task, .box = box, .outcome = outcome, .results = results};
+    struct ending ending = {.task = task, .outcome = outcome, .results = results};
     bool has_waiters = !TAILQ_EMPTY(&box->waiters);
+    lua_State *L = task->script->L;
     box->outcome = outcome;
     box->results = results;
-    if ((outcome != LD_OUTCOME_OK || results > 0) &&
-        ld_state_protect(task->script, keep_results, &ending, NULL) < 0) {
+    ld_task_push_anchor(task, L); /* the box, which nothing else may keep from now on */
+    if (outcome == LD_OUTCOME_OK && results == 0) {
+        keep_none(L, task, false);
+    } else if (ld_state_protect(task->script, keep_results, &ending, NULL) < 0) {
         box->outcome = LD_OUTCOME_FAILED;
-        keep_no_memory(task->script->L, box);
+        keep_none(L, task, true);
     }
     box->task = NULL;
-    ld_task_wake_all(&box->waiters); /* their stacks hold the box */
-    unpin_box(task->script->L, box);
+    ld_task_wake_all(&box->waiters);
+    lua_pop(L, 1);
     return has_waiters;
 }
 
@@ -116,16 +113,15 @@ static int l_task(lua_State *L) {
     *box = (struct box){0};
     TAILQ_INIT(&box->waiters);
     luaL_setmetatable(L, TASK_TYPE);
-    pin_box(L, box);
     struct ld_task *task =
         ld_task_take(script, "a task"); /* nothing may raise until it is started or dropped */
     if (task == NULL || !lua_checkstack(task->co, args + 1)) {
-        unpin_box(L, box);
         if (task != NULL) {
             ld_task_drop(task);
         }
         lx_error(L, "not enough memory");
     }
+    pin_box(L, task);
     lua_insert(L, 1);
     lua_xmove(L, task->co, args + 1);
     box->task = task;
@@ -205,11 +201,11 @@ static int push_results(lua_State *L, const struct box *box) {
         return 0;
     }
     int table = lua_gettop(L);
-    luaL_checkstack(L, (int)box->results, "too many results");
-    for (lua_Integer i = 1; i <= box->results; i++) {
+    luaL_checkstack(L, box->results, "too many results");
+    for (int i = 1; i <= box->results; i++) {
         lua_rawgeti(L, table, i);
     }
-    return (int)box->results;
+    return box->results;
 }
 
 /* The box in the first argument. */
@@ -430,8 +426,6 @@ static const luaL_Reg methods[] = {
 
 /* Open this part. */
 static int set_up(lua_State *L) {
-    lua_newtable(L);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &boxes_key);
     lx_new_type(L, TASK_TYPE, methods);
     lua_pushcfunction(L, mt_tostring);
     lua_setfield(L, -2, "__tostring");

@@ -105,7 +105,7 @@ static int l_now(lua_State *L) {
 
 /* Stop what wakes a sleeping task. */
 static void abandon_sleep(struct ld_task *task) {
-    ld_api_timer_box_free(task->script, task->timer);
+    ld_api_timer_box_end_wake(task->script, task->timer);
 }
 
 /* Return from sleep. */

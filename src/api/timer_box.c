@@ -1,6 +1,5 @@
-/* What a timer calls is in one table, by the timer's index; for a task that sleeps, the task is there
- * as light userdata. The userdata that a script holds is only a name for the timer: dropping it changes
- * nothing. */
+/* What a timer calls is in one table, by the timer's index; one that wakes a task has nothing there. The
+ * userdata that a script holds is only a name for the timer: dropping it changes nothing. */
 #include "api/timer_box.h"
 
 #include <lauxlib.h>
@@ -39,12 +38,14 @@ ld_timer ld_api_timer_box_make(lua_State *L, int index) {
 
 /* Make a timer that wakes a task. */
 ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) {
-    lua_pushlightuserdata(L, task);
-    ld_timer timer = ld_api_timer_box_make(L, -1);
-    lua_pop(L, 1);
     struct ld_timers *timers = task->script->timers;
+    ld_timer timer = ld_timers_add(timers);
+    if (timer == 0) {
+        lx_error(L, "not enough memory");
+    }
     struct ld_timer_info *info = ld_timers_info(timers, timer);
     info->wakes = true;
+    info->woken = task;
     info->hidden = true; /* the task is reported */
     ld_timers_restart(timers, timer, info, ns, false);
     return timer;
@@ -94,8 +95,8 @@ void ld_api_timer_box_free(struct ld_script *script, ld_timer timer) {
 
 /* Free the timer of a task that continues. */
 void ld_api_timer_box_end_wake(struct ld_script *script, ld_timer timer) {
-    if (timer != 0 && script->timers != NULL && ld_timers_info(script->timers, timer) != NULL) {
-        ld_api_timer_box_free(script, timer);
+    if (timer != 0 && script->timers != NULL) {
+        ld_timers_free(script->timers, timer);
     }
 }
 

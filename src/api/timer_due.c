@@ -93,10 +93,8 @@ static void fire(struct ld_timer_due *due) {
     } else if (info->busy && info->interval > 0) {
         info->missed++;
     } else if (info->wakes) {
-        ld_api_timer_box_push_callback(script, timer);
-        struct ld_task *sleeper = lua_touserdata(script->shelf, -1);
-        lua_pop(script->shelf, 1);
-        ld_api_timer_box_free(script, timer);
+        struct ld_task *sleeper = info->woken;
+        ld_timers_free(script->timers, timer);
         ld_task_wake(sleeper);
     } else {
         ld_api_timer_box_push_callback(script, timer);

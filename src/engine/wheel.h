@@ -18,12 +18,15 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* Information about a timer. The owner keeps `runs`, `errors`, `busy`, `by_clock`, `wakes` and `hidden`, and
+/* Information about a timer. The owner keeps `runs` or `woken`, `errors`, `busy`, `by_clock`, `wakes` and `hidden`, and
  * adds missed beats of its own. */
 struct ld_timer_info {
     uint64_t due;      /* when it fires next, if it is armed */
     uint64_t interval; /* 0: once */
-    uint64_t runs;
+    union {
+        uint64_t runs;
+        void *woken; /* what the owner wakes */
+    };
     uint64_t missed; /* beats that were skipped */
     uint32_t errors;
     bool armed : 1;

@@ -118,29 +118,34 @@ TAILQ_HEAD(ld_task_queue, ld_task);
 struct ld_task {
     struct ld_script *script;
     lua_State *co;
-    int anchor; /* what keeps co in the registry */
-    enum ld_task_state state;
-    bool cancelled;     /* the error is still to be raised */
-    bool was_cancelled; /* it was raised */
-    bool is_listed;     /* among the script's tasks: it was suspended once */
-    bool is_known;      /* the script has seen its coroutine, and may keep it */
-    bool is_late;       /* the script began it when it had been replaced: its end is logged */
-    bool has_failed;    /* its coroutine has ended by an error */
-    enum ld_heap_user heap_user; /* what it may allocate */
-    const char *what;            /* for messages: "a timer", "the script" */
-    char *name;                  /* that the script gave it or its timer, or NULL; its own copy */
-    const char *waits_for;       /* while suspended: "sleep", … */
-    struct ld_caller *caller;    /* the client that it runs for, or NULL */
-    /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
-    void (*abandon)(struct ld_task *task);
+    int anchor; /* what keeps co in the registry, or the owner that keeps it */
+    enum ld_task_state state : 8;
+    enum ld_heap_user heap_user : 8; /* what it may allocate */
+    bool cancelled;                  /* the error is still to be raised */
+    bool was_cancelled;              /* it was raised */
+    bool is_listed;                  /* among the script's tasks: it was suspended once */
+    bool is_known;                   /* the script has seen its coroutine, and may keep it */
+    bool is_late;             /* the script began it when it had been replaced: its end is logged */
+    bool has_failed;          /* its coroutine has ended by an error */
+    const char *what;         /* for messages: "a timer", "the script" */
+    char *name;               /* that the script gave it or its timer, or NULL; its own copy */
+    const char *waits_for;    /* while suspended: "sleep", … */
+    struct ld_caller *caller; /* the client that it runs for, or NULL */
+    union {
+        /* Undo what the suspended task waits for, before it is cancelled; NULL if it is only in a queue. */
+        void (*abandon)(struct ld_task *task);
+        /* During on_end after an error: the message and the traceback. */
+        const struct ld_text *trace;
+    };
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
      * are on the top of co. Errors are reported if this returns false. Must not raise. */
     bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
-    const struct ld_text *trace; /* during on_end after an error: the message and the traceback */
-    void *owner;                 /* on_end's */
-    uint64_t number;             /* on_end's too */
-    uint64_t timer;              /* abandon's too */
-    void *awaited;               /* and this */
+    void *owner;     /* on_end's */
+    uint64_t number; /* on_end's too */
+    union {
+        uint64_t timer; /* abandon's too, while it sleeps */
+        void *awaited;  /* the same, while it waits for something else */
+    };
     uint64_t since;              /* ld_time_coarse when it was suspended */
     LIST_ENTRY(ld_task) link;    /* of the script's tasks, if it is listed, or of the idle ones */
     struct ld_task_queue *queue; /* the one that the suspended task is in, or NULL */

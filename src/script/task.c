@@ -67,6 +67,26 @@ static int make_coroutine(lua_State *L) {
     return 0;
 }
 
+/* Push the table of anchors. */
+static void push_anchors(lua_State *L) {
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+}
+
+/* Have the value at the top of L keep the coroutine of a task. The key exists, so nothing is allocated. */
+void ld_task_anchor(const struct ld_task *task, lua_State *L) {
+    push_anchors(L);
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, task->anchor);
+    lua_pop(L, 1);
+}
+
+/* Push what keeps the coroutine of a task. */
+void ld_task_push_anchor(const struct ld_task *task, lua_State *L) {
+    push_anchors(L);
+    lua_rawgeti(L, -1, task->anchor);
+    lua_remove(L, -2);
+}
+
 /* Make a task with a coroutine of its own; NULL when memory ran out. */
 static struct ld_task *make_task(struct ld_script *script) {
     struct ld_task *task = calloc(1, sizeof *task);
@@ -100,7 +120,7 @@ struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
 static void free_task(struct ld_task *task) {
     lua_State *L = task->script->L;
     *(struct ld_task **)lua_getextraspace(task->co) = &task->script->tasks.root;
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+    push_anchors(L);
     luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
     lua_pop(L, 1);
     free(task);

@@ -28,6 +28,12 @@ bool ld_task_end_call(struct ld_task *task);
 /* Give a task back that was not started. */
 void ld_task_drop(struct ld_task *task);
 
+/* Have the value at the top of L, which is popped, be kept in the place of the coroutine of a task: it must
+ * keep that, until the coroutine itself is given back in the same way, before the task ends. Push what is
+ * kept: at first the coroutine. Neither raises. */
+void ld_task_anchor(const struct ld_task *task, lua_State *L);
+void ld_task_push_anchor(const struct ld_task *task, lua_State *L);
+
 /* Name a task, for reports, by a copy of NAME (NULL: by none); without memory it has no name. */
 void ld_task_set_name(struct ld_task *task, const char *name);
 
