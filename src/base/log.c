@@ -26,8 +26,9 @@
 #define SYSLOG_PIECE 32768 /* bytes of a message that fit a datagram, also when escaped */
 #define FIELDS_MAX   64    /* that a cut message can have */
 #define SLACK        65536 /* bytes that a line which is written in pieces may add to a full file */
-#define RETRY_S      10    /* between attempts to rotate */
-#define RETRY_MS     100   /* the same while such a line is being written */
+#define BATCH_SIZE   32768
+#define RETRY_S      10  /* between attempts to rotate */
+#define RETRY_MS     100 /* the same while such a line is being written */
 
 static const int syslog_priorities[] = {LOG_DEBUG, LOG_INFO, LOG_WARNING, LOG_ERR};
 
@@ -57,6 +58,10 @@ static struct {
     int rotate_error;     /* errno of a rotation that failed, while none has succeeded */
     bool rotate_unsaid;   /* it has not been reported */
 } logger = {.fd = -1, .syslogger = {.fd = -1}, .limit = UINT64_MAX};
+
+/* Whole lines, to be written together before the lock is released. */
+static char batch[BATCH_SIZE];
+static size_t batch_size;
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER; /* of the line, and where it goes */
 
@@ -189,6 +194,7 @@ void ld_log_close(void) {
     free(logger.ident);
     ld_text_fini(&logger.line);
     ld_log_ring_clear();
+    batch_size = 0;
     memset(&logger, 0, sizeof logger);
     logger.fd = -1;
     logger.syslogger.fd = -1;
@@ -478,6 +484,83 @@ void ld_log_put(const struct ld_log_event *event) {
     errno = saved;
 }
 
+/* Write the batch. A line is lost if its end is. */
+static void flush_batch(void) {
+    uint64_t before = logger.size;
+    if (!write_bytes(batch, batch_size)) {
+        for (size_t i = (size_t)(logger.size - before); i < batch_size; i++) {
+            logger.dropped += batch[i] == '\n';
+            logger.unsaid += batch[i] == '\n';
+        }
+    }
+    batch_size = 0;
+}
+
+/* Whether lines for where they go now can be written together. */
+static bool takes_batch(void) {
+    return logger.fd >= 0 && !logger.may_block && !logger.torn && logger.unsaid == 0;
+}
+
+/* Add the line that was made to the batch; false if it has to be written by itself. */
+static bool add_to_batch(void) {
+    const struct ld_text *line = &logger.line;
+    if (line->failed || line->size > BATCH_SIZE ||
+        logger.size + batch_size + line->size > logger.limit) {
+        return false;
+    }
+    if (batch_size + line->size > BATCH_SIZE) {
+        flush_batch();
+        if (!takes_batch()) {
+            return false;
+        }
+    }
+    memcpy(batch + batch_size, line->data, line->size);
+    batch_size += line->size;
+    ld_log_ring_keep(line->data, line->size);
+    return true;
+}
+
+/* Write an event that is one line, perhaps with those that follow. */
+static void collect_event(const struct ld_log_event *event) {
+    bool is_collected = false;
+    if (takes_batch()) {
+        format_line(event);
+        is_collected = add_to_batch();
+    }
+    if (!is_collected) {
+        flush_batch();
+        put_or_count(event);
+    }
+}
+
+/* Write an event for each line. */
+void ld_log_put_lines(const struct ld_log_event *event) {
+    struct ld_log_event line = *event;
+    const char *end = event->message + event->size;
+    if (!logger.open || event->level < logger.config.level || logger.config.sink == LD_LOG_NONE) {
+        return;
+    }
+    int saved = errno;
+    bool is_locked = lock();
+    if (is_locked) {
+        count_missed();
+    }
+    for (const char *at = event->message; at < end; at += line.size + 1) {
+        line.message = at;
+        line.size = (size_t)((const char *)memchr(at, '\n', (size_t)(end - at)) - at);
+        if (is_locked) {
+            collect_event(&line);
+        } else {
+            atomic_fetch_add(&missed, 1);
+        }
+    }
+    if (is_locked) {
+        flush_batch();
+        unlock();
+    }
+    errno = saved;
+}
+
 /* Write what a signal handler has put together. */
 static void drain_last(void *arg, const char *bytes, size_t size) {
     (void)arg;
@@ -486,6 +569,8 @@ static void drain_last(void *arg, const char *bytes, size_t size) {
 
 /* Write a message from a signal handler. */
 void ld_log_from_handler(enum ld_log_level level, const char *message, size_t size) {
+    write_bytes(batch, batch_size); /* lines whose writing was interrupted */
+    batch_size = 0;
     const struct ld_log_last last = {.level = level,
                                      .json = logger.config.json,
                                      .torn = logger.torn,

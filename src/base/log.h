@@ -65,6 +65,9 @@ void ld_log_free_in_copy(void);
 /* Write one event. From any thread. */
 void ld_log_put(const struct ld_log_event *event);
 
+/* Write an event like EVENT for each line of its message, which ends with a newline. From any thread. */
+void ld_log_put_lines(const struct ld_log_event *event);
+
 /* Write a printf-formatted message with "lunad" as its source. */
 void ld_log(enum ld_log_level level, const char *format, ...) LD_PRINTF(2, 3);
 

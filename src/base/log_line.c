@@ -10,7 +10,10 @@
 #include "base/json.h"
 #include "base/time.h"
 
+#define TIME_SIZE 48
+
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
+static const char *const level_columns[] = {" debug ", " info  ", " warn  ", " error "};
 
 /* The name of a level. */
 const char *ld_log_line_level_name(enum ld_log_level level) {
@@ -27,14 +30,25 @@ int ld_log_line_parse_level(const char *name) {
     return -1;
 }
 
-/* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. */
-static void format_time(char *out, size_t size) {
-    struct tm utc;
+/* Write the time in UTC with milliseconds: 2026-11-22T10:11:12.123Z. The text of a second is made once. */
+static void format_time(char out[TIME_SIZE]) {
+    static char text[TIME_SIZE];
+    static size_t length;
+    static time_t second = -1;
     int64_t now = ld_time_real();
     time_t seconds = (time_t)(now / LD_TIME_SECOND);
-    gmtime_r(&seconds, &utc);
-    size_t length = strftime(out, size, "%Y-%m-%dT%H:%M:%S", &utc);
-    snprintf(out + length, size - length, ".%03dZ", (int)(now % LD_TIME_SECOND / 1000000));
+    int ms = (int)(now % LD_TIME_SECOND / 1000000);
+    if (seconds != second) {
+        struct tm utc;
+        gmtime_r(&seconds, &utc);
+        length = strftime(text, sizeof text - sizeof ".123Z", "%Y-%m-%dT%H:%M:%S", &utc);
+        second = seconds;
+    }
+    const char rest[] = {
+        '.', (char)('0' + ms / 100 % 10), (char)('0' + ms / 10 % 10), (char)('0' + ms % 10), 'Z',
+        '\0'};
+    memcpy(out, text, length);
+    memcpy(out + length, rest, sizeof rest);
 }
 
 /* How many bytes of a message count: newlines at its end do not. */
@@ -161,9 +175,10 @@ void ld_log_line_fields(struct ld_text *line, const struct ld_log_event *event) 
 
 /* Add the event as a line of text. */
 void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event) {
-    char time[48];
-    format_time(time, sizeof time);
-    ld_text_format(line, "%s %-5s ", time, ld_log_line_level_name(event->level));
+    char time[TIME_SIZE];
+    format_time(time);
+    ld_text_puts(line, time);
+    ld_text_puts(line, level_columns[event->level]);
     ld_text_add_escaped(line, event->source, strlen(event->source), false);
     ld_text_puts(line, ": ");
     ld_text_add_escaped(line, event->message, trimmed(event->message, event->size), true);
@@ -208,8 +223,8 @@ static void set_field(struct ld_text *line, json_t *object, const struct ld_log_
 
 /* Add the event as a line with one JSON object. */
 void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event) {
-    char time[48];
-    format_time(time, sizeof time);
+    char time[TIME_SIZE];
+    format_time(time);
     json_t *object = json_object();
     set(line, object, "time", json_string(time));
     set(line, object, "level", json_string(ld_log_line_level_name(event->level)));

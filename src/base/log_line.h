@@ -38,7 +38,7 @@ struct ld_log_event {
 const char *ld_log_line_level_name(enum ld_log_level level);
 int ld_log_line_parse_level(const char *name);
 
-/* Add EVENT with its newline as text or as one JSON object. In text further lines are indented: those of the
+/* Add EVENT with its newline as text or as one JSON object; one thread at a time. In text further lines are indented: those of the
  * message by four spaces, those of a field of several lines by eight, after a line with its key. */
 void ld_log_line_text(struct ld_text *line, const struct ld_log_event *event);
 void ld_log_line_json(struct ld_text *line, const struct ld_log_event *event);

@@ -33,6 +33,15 @@ static void log_line(struct ld_log_lines *lines, const char *bytes, size_t size,
     ld_log_put(&event);
 }
 
+/* Log whole lines, none of which is cut. */
+static void log_whole(const struct ld_log_lines *lines, const char *bytes, size_t size) {
+    const struct ld_log_event event = {.level = lines->warn ? LD_LOG_WARN : LD_LOG_INFO,
+                                       .source = lines->source,
+                                       .message = bytes,
+                                       .size = size};
+    ld_log_put_lines(&event);
+}
+
 /* Log the line that began earlier, and forget it. */
 static void log_rest(struct ld_log_lines *lines) {
     log_line(lines, ld_text_string(&lines->rest), lines->rest.size, false);
@@ -76,11 +85,14 @@ void ld_log_lines_add(struct ld_log_lines *lines, const char *bytes, size_t size
     const char *newline;
     while ((newline = memchr(bytes, '\n', size)) != NULL) {
         size_t length = (size_t)(newline - bytes);
-        if (lines->rest.size > 0 || length > LONGEST) {
+        bool has_begun = lines->rest.size > 0 || lines->parts > 0;
+        if (has_begun || length > LONGEST) {
             keep(lines, bytes, length);
             log_rest(lines);
-        } else {
-            log_line(lines, bytes, length, false);
+        } else { /* and all lines after it, if none of them can be too long */
+            newline = size <= LONGEST ? memrchr(bytes, '\n', size) : newline;
+            length = (size_t)(newline - bytes);
+            log_whole(lines, bytes, length + 1);
         }
         bytes += length + 1;
         size -= length + 1;

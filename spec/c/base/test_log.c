@@ -362,6 +362,62 @@ static void test_torn(void) {
     check_in_child(tear_a_line);
 }
 
+/* Log the lines of a text. */
+static void put_lines(const char *text) {
+    const struct ld_log_event event = {
+        .level = LD_LOG_INFO, .source = "s", .message = text, .size = strlen(text)};
+    ld_log_put_lines(&event);
+}
+
+static void test_lines(void) {
+    enum { COUNT = 5000 }; /* more than are written together */
+    struct ld_text lines = {0};
+    for (int i = 0; i < COUNT; i++) {
+        ld_text_format(&lines, "%d\n", i);
+    }
+    open_file_log(box_path("log"));
+    put_lines(ld_text_string(&lines));
+    put_lines("\na\x01\n");
+    put_lines("");
+    ld_log_close();
+    const char *at = read_file(box_path("log"));
+    CHECK_INT(COUNT + 2, count_lines(at));
+    for (int i = 0; i < COUNT; i++) {
+        at += strlen("2026-11-22T10:11:12.123Z info  s: ");
+        REQUIRE(atoi(at) == i);
+        at = strchr(at, '\n') + 1;
+    }
+    CHECK(strncmp(at + strlen("2026-11-26T10:11:12.123Z info  "), "s: \n", 4) == 0);
+    CHECK(strstr(at, "s: a\\x01\n") != NULL);
+    ld_text_fini(&lines);
+}
+
+static void tear_lines(void) {
+    signal(SIGXFSZ, SIG_IGN);
+    open_file_log(box_path("log"));
+    ld_log(LD_LOG_INFO, "first");
+    size_t size = strlen(read_file(box_path("log")));
+    limit_files(2 * size + 10);
+    put_lines("kept.......\ntorn\nlost\nlost\n");
+    limit_files(RLIM_INFINITY);
+    put_lines("after\nlast\n");
+    const char *text = read_file(box_path("log"));
+    CHECK(strstr(text, "s: kept.......\n") != NULL);
+    CHECK(strstr(text, "3 log lines were dropped: File too large\n") != NULL);
+    CHECK(strstr(text, "dropped") < strstr(text, "after"));
+    CHECK(strstr(text, "after") < strstr(text, "last"));
+    CHECK(strstr(text, "lost") == NULL);
+    CHECK_INT('\n', text[2 * size + 10]); /* the torn one is ended before anything else */
+    CHECK_INT(3, count_lines(text + 2 * size + 11));
+    CHECK_INT(3, ld_log_dropped());
+    ld_log_close();
+}
+
+static void test_torn_lines(void) {
+    box_path("");
+    check_in_child(tear_lines);
+}
+
 static void test_torn_is_over_at_reopen(void) {
     int ends[2];
     REQUIRE(pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0);
@@ -708,6 +764,8 @@ static const struct check_case cases[] = {
     {"lines lost to a full disk are counted, and said later", test_full_disk},
     {"one lost line is one", test_one_is_lost},
     {"a line that was torn is ended first", test_torn},
+    {"lines that are written together", test_lines},
+    {"lines that are written together, on a full disk", test_torn_lines},
     {"a torn line is forgotten at a reopen", test_torn_is_over_at_reopen},
     {"a reader that does not read stops no caller", test_full_pipe},
     {"a long line torn by a full pipe is ended first", test_full_pipe_tears},
