@@ -1,10 +1,11 @@
 -- Draw results.json as an SVG: lua5.4 bench/chart.lua RESULTS SVG
 --
 -- A row for each metric, on a logarithmic axis of ratios to the row's reference: the further left, the less
--- time or memory. A small bar is lunad's aim.
+-- time or memory. A small bar is lunad's aim. Below the rows is a panel for each curve (panels.lua).
 
 local json = require "dkjson"
 local contenders = require "contenders"
+local panels = require "panels"
 
 local LEFT <const>, WIDTH <const>, ROW <const>, TOP <const> = 430, 1180, 19, 104
 local LOWEST <const>, HIGHEST <const> = 0.01, 1000
@@ -12,7 +13,8 @@ local LOWEST <const>, HIGHEST <const> = 0.01, 1000
 local colours = {
   lunad = "#d62728", libuv = "#1f3b73", c = "#555555", lua = "#17becf", luv = "#4c8bf5", cqueues = "#9467bd",
   node = "#2ca02c", daemonize = "#8c564b", daemon = "#e377c2", php = "#7f7fbf", runit = "#bcbd22",
-  supervisor = "#ff7f0e", nginx = "#009639", tarantool = "#a05d00", pm2 = "#00897b",
+  supervisor = "#ff7f0e", nginx = "#009639", tarantool = "#a05d00", pm2 = "#00897b", generational = "#f5a3a3",
+  ["s6-log"] = "#6d4c41",
 }
 
 local function escape(text)
@@ -70,7 +72,7 @@ end
 local function draw_scenario(scenario, y)
   local rows = {}
   for _, metric in ipairs(scenario.metrics) do
-    if metric.chart and metric.reference then
+    if metric.chart and metric.reference and not scenario.of then
       rows[#rows + 1] = metric
     end
   end
@@ -136,8 +138,11 @@ local function main(source, target)
   for i = #lines, axis, -1 do
     lines[i] = nil
   end
-  draw_axis(y - ROW)
-  table.move(rows, 1, #rows, #lines + 1, lines)
+  if #rows > 0 then
+    draw_axis(y - ROW)
+    table.move(rows, 1, #rows, #lines + 1, lines)
+  end
+  y = panels.draw(results.scenarios, y, { width = WIDTH, colours = colours, draw = draw, text = draw_text })
   local last = results.scenarios[#results.scenarios]
   draw_text(14, y + 6, commands(results), 'font-family="monospace"')
   draw_text(14, y + 24, ("%s, %d cores, Linux %s; libuv %s, node %s; commit %s, %s"):format(

@@ -27,5 +27,6 @@ return {
     needs = "command -v nginx && test -e /usr/lib/nginx/modules/ngx_http_lua_module.so" },
   { name = "tarantool", needs = "command -v tarantool" },
   { name = "pm2", title = "pm2 + node", needs = "command -v pm2" },
+  { name = "s6-log", needs = "command -v s6-log" },
   { name = "workerman", title = "Workerman", needs = "false" },
 }

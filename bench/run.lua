@@ -5,6 +5,7 @@
 
 local json = require "dkjson"
 local contenders = require "contenders"
+local curves = require "curves"
 local judge = require "judge"
 local scenarios = require "scenarios"
 local tables = require "tables"
@@ -54,15 +55,21 @@ local function read_options(words)
   return options
 end
 
--- The shell command that runs a contender in a scenario, or nil if it takes no part.
+-- Whether a contender is in a list of names, which nil is of all.
+local function is_listed(names, contender)
+  return not names or (" " .. names .. " "):find(" " .. contender.name .. " ", 1, true) ~= nil
+end
+
+-- The shell command that runs a contender in a scenario, or nil if it takes no part. @SIZE@ in it is a
+-- size of a curve.
 local function command_of(scenario, contender, quick)
   local dir = scenario.dir or scenario.name
   local args = quick and scenario.quick_args or scenario.args
-  if contender.where and not scenario[contender.where] then
+  if contender.where and not scenario[contender.where] or not is_listed(scenario.field, contender) then
     return nil
   end
   if scenario.contenders then
-    if (" " .. scenario.contenders .. " "):find(" " .. contender.name .. " ", 1, true) then
+    if is_listed(scenario.contenders, contender) then
       return ("lua5.4 bench/%s/driver.lua %s %s"):format(dir, contender.name, args)
     end
   elseif contender.program and exists(("bench/%s/%s"):format(dir, contender.program)) then
@@ -115,12 +122,13 @@ local function show_progress(...)
 end
 
 -- All rounds of a scenario. A contender that fails once is out.
-local function play(scenario, field, rounds)
+local function play(scenario, field, rounds, size)
   for round = 1, rounds do
     for _, entry in ipairs(field) do
       if not entry.failure then
-        show_progress("%s: round %d, %s", scenario.name, round, entry.contender.name)
-        entry.runs[round], entry.failure = run_once(entry.command)
+        show_progress("%s: %sround %d, %s", scenario.name, size and size .. ", " or "", round,
+          entry.contender.name)
+        entry.runs[round], entry.failure = run_once((entry.command:gsub("@SIZE@", size or "")))
       end
     end
   end
@@ -147,17 +155,35 @@ local function machine()
   }
 end
 
+-- Play a curve: each size as a scenario of its own. A contender that fails at a size is out from there on.
+local function play_curve(scenario, field, rounds, options)
+  local points = {}
+  for i, size in ipairs(options.quick and scenario.quick_sizes or scenario.sizes) do
+    for _, entry in ipairs(field) do
+      entry.runs = {}
+    end
+    play(scenario, field, rounds, size)
+    points[i] = { size = size, metrics = judge(scenario, field) }
+  end
+  return curves(scenario, points)
+end
+
 -- Measure one scenario and print it; return its results.
 local function measure(scenario, options, missing, command)
   local field = field_of(scenario, options, missing)
   local rounds = math.min(options.rounds, scenario.rounds or options.rounds)
   local load = output_of("cut -d ' ' -f 1 /proc/loadavg")
-  play(scenario, field, rounds)
-  local metrics = judge(scenario, field)
+  local metrics
+  if scenario.sizes then
+    metrics = play_curve(scenario, field, rounds, options)
+  else
+    play(scenario, field, rounds)
+    metrics = judge(scenario, field)
+  end
   local smaller = options.quick and scenario.quick_args or nil
   tables.scenario(scenario, field, metrics, smaller)
   return {
-    name = scenario.name, title = scenario.title, smaller = smaller, metrics = metrics,
+    name = scenario.name, title = scenario.title, smaller = smaller, metrics = metrics, of = scenario.of,
     rounds = rounds, command = command, time = os.date("!%Y-%m-%dT%H:%M:%SZ"),
     machine = machine(), load_before = tonumber(load),
   }

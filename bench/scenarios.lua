@@ -8,6 +8,10 @@
 --   per        another figure that it is divided by
 --   scale      what the figure is multiplied by to be shown in `unit`
 --   chart      false: not drawn
+--   growth     the most that lunad's figure at the greatest size may be of that at the least
+--
+-- A curve has `sizes`, one of which is @SIZE@ in the arguments; `of` says what they count, `field` which
+-- contenders take part.
 --
 -- `collector`: the generational garbage collector is measured too.
 
@@ -205,6 +209,8 @@ return {
     lunad_options = "--log $BENCH_BOX/lunad.log",
     metrics = {
       { key = "cpu", title = "CPU, each", unit = "us", scale = 1e6 },
+      { key = "cpu", title = "CPU, each, beside a bare loop in C", unit = "us", scale = 1e6, reference = "c",
+        chart = false },
       { key = "rate", title = "lines a second", more = true, chart = false },
     } },
   { name = "tasks", title = "a million sleeping tasks", args = "sleep 1000000", reference = "lua", rounds = 3,
@@ -239,5 +245,86 @@ return {
     args = "10000 echo", quick_args = "3000 echo", rounds = 3, contenders = "lunad luv", reference = "luv",
     metrics = {
       { key = "bytes", title = "memory, each", unit = "B" },
+    } },
+
+  -- How cost grows.
+  { name = "grow-timers", dir = "timers", title = "timers made, fired and released",
+    of = "timers at once", sizes = { 1000, 10000, 100000, 1000000 }, quick_sizes = { 1000, 10000, 100000 },
+    args = "@SIZE@", field = "libuv lunad", rounds = 3,
+    metrics = {
+      { key = "cpu", per = "fired", title = "made and fired, CPU, each", unit = "us", scale = 1e6,
+        growth = 2 },
+      { key = "bytes", title = "made and fired, bytes, each", unit = "B", growth = 2 },
+    } },
+  { name = "grow-arm", dir = "arm", title = "timeouts armed, cancelled and armed again, among others",
+    of = "timers in flight", sizes = { 1000, 10000, 100000, 1000000 }, quick_sizes = { 1000, 10000, 100000 },
+    args = "200000 @SIZE@", field = "libuv lunad", rounds = 3,
+    metrics = {
+      { key = "fresh", title = "armed and cancelled, CPU, each", unit = "ns", scale = 1e9 / 200000,
+        growth = 3 },
+      { key = "again", title = "armed again, CPU, each", unit = "ns", scale = 1e9 / 200000, growth = 3 },
+    } },
+  { name = "grow-children", dir = "spawn", title = "/bin/true, beside live children",
+    of = "live children", sizes = { 10, 100, 1000, 10000 }, quick_sizes = { 10, 100, 1000 },
+    args = "crowd 100 @SIZE@", field = "libuv lunad", rounds = 3,
+    metrics = {
+      { key = "cpu", title = "a child started and ended, CPU", unit = "us", scale = 1e6, growth = 1.5 },
+      { key = "wall", title = "a child started and ended, time", unit = "us", scale = 1e6, growth = 3 },
+    } },
+  { name = "grow-listeners", dir = "listeners", title = "listening Unix sockets, and connections to them",
+    of = "listeners", sizes = { 1, 10, 100, 1000 }, quick_sizes = { 1, 10, 100 },
+    args = "@SIZE@ $BENCH_BOX/listen", field = "luv lunad", reference = "luv", rounds = 3,
+    metrics = {
+      { key = "open", title = "a listener opened, CPU", unit = "us", scale = 1e6, growth = 1.5 },
+      { key = "connect", title = "a connection, both sides, CPU", unit = "us", scale = 1e6, growth = 1.5 },
+    } },
+  { name = "grow-reload-state", dir = "growth", title = "reload of a service that keeps tables",
+    of = "tables", sizes = { 1000, 10000, 100000, 1000000 }, quick_sizes = { 1000, 10000, 100000 },
+    args = "reload-state @SIZE@ 5", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "time", title = "reload with state: time", unit = "ms", scale = 1e3 },
+      { key = "gap", title = "reload with state: silence", unit = "ms", scale = 1e3 },
+    } },
+  { name = "grow-reload-timers", dir = "growth", title = "reload of a service with timers",
+    of = "timers", sizes = { 1000, 10000, 100000, 1000000 }, quick_sizes = { 1000, 10000, 100000 },
+    args = "reload-timers @SIZE@ 5", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "time", title = "reload with timers: time", unit = "ms", scale = 1e3 },
+      { key = "gap", title = "reload with timers: silence", unit = "ms", scale = 1e3 },
+    } },
+  { name = "grow-reload-children", dir = "growth", title = "reload of a service with kept children",
+    of = "kept children", sizes = { 10, 100, 1000, 3000 }, quick_sizes = { 10, 100, 1000 },
+    args = "reload-children @SIZE@ 5", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "time", title = "reload with children: time", unit = "ms", scale = 1e3 },
+      { key = "gap", title = "reload with children: silence", unit = "ms", scale = 1e3 },
+    } },
+  { name = "grow-reload-listeners", dir = "growth", title = "reload of a service with listening sockets",
+    of = "listeners", sizes = { 1, 10, 100, 1000 }, quick_sizes = { 1, 10, 100 },
+    args = "reload-listeners @SIZE@ 5", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "time", title = "reload with listeners: time", unit = "ms", scale = 1e3 },
+      { key = "gap", title = "reload with listeners: silence", unit = "ms", scale = 1e3 },
+    } },
+  { name = "grow-status", dir = "growth", title = "the status of a service with timers",
+    of = "timers", sizes = { 100, 1000, 10000, 100000, 1000000 }, quick_sizes = { 100, 1000, 10000 },
+    args = "status-timers @SIZE@ 5", contenders = "lunad", rounds = 3,
+    metrics = {
+      { key = "time", title = "status: time", unit = "ms", scale = 1e3 },
+      { key = "gap", title = "status: silence", unit = "ms", scale = 1e3 },
+      { key = "bytes", title = "status: size", unit = "KB", scale = 1e-3 },
+    } },
+  { name = "grow-lines", dir = "lines", title = "lines of a child into the log",
+    of = "lines", sizes = { 1000, 10000, 100000, 1000000 }, quick_sizes = { 1000, 10000, 100000 },
+    args = "@SIZE@", contenders = "c lunad s6-log", reference = "s6-log", rounds = 3,
+    metrics = {
+      { key = "cpu", title = "a child's line to the log, CPU", unit = "us", scale = 1e6, growth = 1.5 },
+      { key = "rate", title = "a child's lines to the log, a second", more = true },
+    } },
+  { name = "grow-stall", dir = "stall", title = "a beat of 1 ms that leaves garbage, in a heap in use",
+    of = "MB in use", sizes = { 10, 100, 500 }, quick_sizes = { 10, 100 }, collector = true,
+    args = "@SIZE@", field = "lunad generational", reference = "lunad", rounds = 3,
+    metrics = {
+      { key = "stall", title = "longest stall by the collector", unit = "ms", scale = 1e3 },
     } },
 }

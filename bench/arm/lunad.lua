@@ -1,8 +1,12 @@
 local measure, lunad = require "measure", require "lunad"
-local FLYING <const> = 100000
-local count = tonumber((...))
+local count, crowd = ...
+count = tonumber(count)
+local FLYING <const> = tonumber(crowd) or 100000
 local delays, flying = measure.delays(count), {}
 
+for i = 1, crowd and FLYING or 0 do
+  flying[i] = lunad.after(60 * delays[i % #delays + 1] / 1000, error)
+end
 local start = measure.cpu()
 for i = 1, count do
   local place = i % FLYING + 1

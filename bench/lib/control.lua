@@ -22,7 +22,7 @@ end
 -- Connect to the socket at a path.
 return function(path)
   local self = setmetatable({ pipe = uv.new_pipe(false) }, Client)
-  local connected, buffer = false, ""
+  local connected, parts = false, {}
   self.pipe:connect(path, function(err)
     assert(not err, err)
     connected = true
@@ -30,10 +30,10 @@ return function(path)
   services.wait_for(path, function() return connected end)
   self.pipe:read_start(function(err, text)
     assert(text, err or "the connection was closed")
-    buffer = buffer .. text
-    local line, rest = buffer:match("^([^\n]*)\n(.*)$")
-    if line then
-      self.answer, buffer = line, rest
+    local last, rest = text:match("^([^\n]*)\n(.*)$")
+    parts[#parts + 1] = last or text
+    if last then
+      self.answer, parts = table.concat(parts), { rest }
     end
   end)
   return self

@@ -12,15 +12,43 @@ local function show(value)
   return (("%.3g"):format(value))
 end
 
+-- A contender's figures of each size.
+local function print_curve(metric, title, curve)
+  local words = {}
+  for i, point in ipairs(curve) do
+    words[i] = ("%9s"):format(show(point.median * metric.scale))
+  end
+  print(("    %-26s %s"):format(title, table.concat(words)))
+end
+
+-- The sizes that the columns of a metric's curves are for, and its unit.
+local function print_sizes(metric, field)
+  for _, entry in ipairs(field) do
+    local result = metric.results[entry.contender.name]
+    if result and result.curve then
+      local words = {}
+      for i, point in ipairs(result.curve) do
+        words[i] = ("%9d"):format(point.size)
+      end
+      print(("    %-26s %s"):format(metric.unit and "in " .. metric.unit .. ", of" or "of",
+        table.concat(words)))
+      return
+    end
+  end
+end
+
 local function print_metric(metric, field)
   local mark = ""
   if metric.met ~= nil then
     mark = ("   (lunad's aim: %s, %s)"):format(metric.aim, metric.met and "met" or "MISSED")
   end
   print(("  %s%s"):format(metric.title, mark))
+  print_sizes(metric, field)
   for _, entry in ipairs(field) do
     local result = metric.results[entry.contender.name]
-    if result then
+    if result and result.curve then
+      print_curve(metric, entry.contender.title or entry.contender.name, result.curve)
+    elseif result then
       print(("    %-26s %10s %-8s %s"):format(entry.contender.title or entry.contender.name,
         show(result.median * metric.scale), metric.unit or "",
         result.ratio and ("%7.2f"):format(result.ratio) or ""))

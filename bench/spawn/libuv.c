@@ -16,7 +16,7 @@ static long to_start;
 static int closed;
 static size_t captured;
 static char *output;
-static uv_process_t crowd[CROWD];
+static uv_process_t *crowd;
 
 static void next(void);
 
@@ -107,7 +107,8 @@ static void on_crowd_exit(uv_process_t *process, int64_t status, int signal) {
 int main(int argc, char **argv) {
     const char *mode = argc > 1 ? argv[1] : "one";
     long count = argc > 2 ? atol(argv[2]) : 1000;
-    int in_crowd = strcmp(mode, "crowd") == 0 ? CROWD : 0;
+    int in_crowd = strcmp(mode, "crowd") != 0 ? 0 : argc > 3 ? atoi(argv[3]) : CROWD;
+    crowd = calloc((size_t)in_crowd + 1, sizeof *crowd);
     double small = 1;
     loop = uv_default_loop();
     if (strcmp(mode, "heap") == 0) {

@@ -1,5 +1,5 @@
 local measure, lunad = require "measure", require "lunad"
-local mode, count = ...
+local mode, count, crowd = ...
 count = tonumber(count)
 
 local function start(...)
@@ -39,7 +39,7 @@ if mode == "heap" then
     heap[i] = ("x"):rep(1 << 20)
   end
 elseif mode == "crowd" then
-  for _ = 1, 2000 do
+  for _ = 1, tonumber(crowd) or 2000 do
     start("/bin/sleep", "1000")
   end
 end

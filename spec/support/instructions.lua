@@ -92,8 +92,8 @@ end
 
 function instructions.save(toolchain, counts)
   local lines = {
-    "# Instructions of lunad's process for one of each, with the collector's work for what it leaves, without",
-    "# the kernel's. spec/fixtures/hot_paths.lua has the rows; scripts/instructions --accept writes the file.",
+    "# Instructions of lunad's process for one of each, with the collector's work for what it leaves, not",
+    "# the kernel's. spec/fixtures/hot_paths.lua has the rows; scripts/instructions --accept renews them.",
     "# with " .. toolchain,
   }
   for _, row in ipairs(counts) do
