@@ -20,7 +20,8 @@ struct listener {
     struct listener *next;
     char *address; /* as asked for; of an inherited one "fd:NAME", or "fd:NUMBER" */
     int fd;
-    int number; /* of the descriptor that the process was started with, or -1 */
+    struct ld_address bound; /* which does not change: to ask the kernel for each would be slow */
+    int number;              /* of the descriptor that the process was started with, or -1 */
     bool inherited;
     bool stays;                 /* whether it is asked for or not */
     bool is_sourced;            /* it came from the source */
@@ -92,6 +93,7 @@ static struct listener *add(struct ld_listeners *listeners, int fd, const char *
     }
     *place = listener;
     listener->fd = fd;
+    ld_address_read(fd, &listener->bound);
     listener->number = -1;
     listener->address = copy;
     return listener;
@@ -197,7 +199,7 @@ static int adopt(struct ld_listeners *listeners, const char *text, int number,
 static struct listener *find(const struct ld_listeners *listeners, const char *text,
                              const struct ld_address *address) {
     for (struct listener *at = listeners->first; at != NULL; at = at->next) {
-        bool is_bound = address != NULL && ld_address_is_of(address, at->fd);
+        bool is_bound = address != NULL && ld_address_is_same(address, &at->bound);
         if (strcmp(at->address, text) == 0 || is_bound) {
             return at;
         }

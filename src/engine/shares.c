@@ -18,7 +18,8 @@ struct share {
     TAILQ_ENTRY(share) link;
     char *text; /* as it was asked for */
     struct ld_address address;
-    int worker; /* 0: of all */
+    struct ld_address bound; /* with the port, if the address has none */
+    int worker;              /* 0: of all */
     int fd;
     bool stays;    /* used or not */
     bool listens;  /* it was told to */
@@ -57,7 +58,7 @@ static bool is_tcp(const struct ld_address *address) {
 
 /* Whether two sockets are for one address. */
 static bool is_same(const struct share *share, const char *text, const struct ld_address *address) {
-    return strcmp(share->text, text) == 0 || ld_address_is_of(address, share->fd) ||
+    return strcmp(share->text, text) == 0 || ld_address_is_same(address, &share->bound) ||
            (share->address.size == address->size &&
             memcmp(&share->address.storage, &address->storage, address->size) == 0);
 }
@@ -85,6 +86,7 @@ static struct share *add(struct ld_shares *shares, int fd, const char *text,
         return NULL;
     }
     share->fd = fd;
+    ld_address_read(fd, &share->bound);
     share->text = copy;
     share->address = *address;
     TAILQ_INSERT_TAIL(&shares->list, share, link);

@@ -151,12 +151,24 @@ static bool is_same(const struct sockaddr_storage *a, const struct sockaddr_stor
     }
 }
 
+/* Read the address of a socket. */
+void ld_address_read(int fd, struct ld_address *address) {
+    *address = (struct ld_address){.storage.ss_family = AF_UNSPEC, .size = sizeof address->storage};
+    if (getsockname(fd, (struct sockaddr *)&address->storage, &address->size) < 0) {
+        *address = (struct ld_address){.storage.ss_family = AF_UNSPEC};
+    }
+}
+
+/* Whether two addresses are the same. */
+bool ld_address_is_same(const struct ld_address *a, const struct ld_address *b) {
+    return is_same(&a->storage, &b->storage);
+}
+
 /* Whether a socket listens on an address. */
 bool ld_address_is_of(const struct ld_address *address, int fd) {
-    struct sockaddr_storage bound = {.ss_family = AF_UNSPEC};
-    socklen_t size = sizeof bound;
-    return getsockname(fd, (struct sockaddr *)&bound, &size) == 0 &&
-           is_same(&address->storage, &bound);
+    struct ld_address bound;
+    ld_address_read(fd, &bound);
+    return ld_address_is_same(address, &bound);
 }
 
 /* Whether no process listens on a Unix socket. Only a refused connection proves it. */

@@ -22,6 +22,13 @@ const char *ld_address_fault(const char *text);
 /* The path of a Unix address, or NULL. Belongs to ADDRESS. */
 const char *ld_address_path(const struct ld_address *address);
 
+/* The address that the socket FD is bound to; of none, and of what is no socket, one that is the same as no
+ * other. */
+void ld_address_read(int fd, struct ld_address *address);
+
+/* Whether two addresses are the same (port 0 is the same as none). */
+bool ld_address_is_same(const struct ld_address *a, const struct ld_address *b);
+
 /* Whether FD is a listening socket bound to ADDRESS (port 0 matches none). */
 bool ld_address_is_of(const struct ld_address *address, int fd);
 

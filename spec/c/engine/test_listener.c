@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -14,6 +15,14 @@
 
 static const struct ld_listen_options defaults = {.mode = -1};
 static struct ld_listeners *set;
+
+static int names_read;
+
+/* Count how often the kernel is asked for a socket's address. */
+int getsockname(int fd, struct sockaddr *restrict address, socklen_t *restrict size) {
+    names_read++;
+    return (int)syscall(SYS_getsockname, fd, address, size);
+}
 
 /* The address of a file in the box. */
 static const char *address_of(const char *name) {
@@ -303,6 +312,21 @@ static void test_close_one(void) {
     ld_listeners_free(set);
 }
 
+static void test_many(void) {
+    set = ld_listeners_new();
+    names_read = 0;
+    for (int i = 0; i < 100; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "many-%d", i % 50); /* the second time they are there */
+        int fd = ask(name, false);
+        CHECK(fd >= 0);
+        close(fd);
+    }
+    CHECK_INT(50, (int)ld_listeners_count(set));
+    CHECK(names_read <= 100);
+    ld_listeners_free(set);
+}
+
 static const struct check_case cases[] = {
     {"each who asks gets a descriptor of the same socket", test_ask},
     {"what cannot be had", test_refusals},
@@ -317,6 +341,7 @@ static const struct check_case cases[] = {
     {"another's file stays", test_file_of_another},
     {"descriptors that were issued are closed, if they are still ours", test_issued},
     {"a socket is closed with the last descriptor that was issued", test_close_one},
+    {"many sockets are told apart without a question to the kernel for each pair", test_many},
 };
 
 CHECK_MAIN(cases)
