@@ -266,7 +266,7 @@ return {
     } },
   { name = "grow-children", dir = "spawn", title = "/bin/true, beside live children",
     of = "live children", sizes = { 10, 100, 1000, 10000 }, quick_sizes = { 10, 100, 1000 },
-    args = "crowd 100 @SIZE@", field = "libuv lunad", rounds = 3,
+    args = "crowd 100 @SIZE@", field = "libuv lunad", rounds = 3, lunad_options = "--start-timeout 300",
     metrics = {
       { key = "cpu", title = "a child started and ended, CPU", unit = "us", scale = 1e6, growth = 1.5 },
       { key = "wall", title = "a child started and ended, time", unit = "us", scale = 1e6, growth = 3 },
