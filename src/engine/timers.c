@@ -147,7 +147,7 @@ static bool collect(struct ld_timers *timers) {
     if (!ld_wheel_has_batch(&timers->wheel)) {
         return false;
     }
-    ld_lag_add(timers->lag, timers->now - timers->wheel.batch[0].due);
+    ld_lag_add(timers->lag, timers->now - timers->wheel.batch[timers->wheel.batch_at].due);
     return true;
 }
 

@@ -2,8 +2,9 @@
  * share their upper bits with the current one, level 1 a list for each 64 of those, and so on.
  * An arming is on the level of the highest digit (of 6 bits) in which its tick differs from the
  * current one; so the first non-empty list of the lowest non-empty level holds those that are
- * due next, and when its time comes they move to lower levels. Within a list they are sorted by
- * due time when they expire.
+ * due next, and when its time comes they move to lower levels. When the time of a list of level 0
+ * comes, all of it moves to the batch and is sorted there by due time: what of its tick is due later waits in
+ * the batch, and what is armed for that tick later is merged.
  *
  * The lists are not links through the timers, which would miss the cache at each step, but
  * packed blocks of armings. To disarm a timer is to make its arming void: it is dropped when its
@@ -179,30 +180,9 @@ static bool is_occupied(const struct ld_wheel *wheel, unsigned list) {
     return wheel->lists[list].first != NULL;
 }
 
-/* Add to the batch; false when memory ran out. */
-static bool add_to_batch(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
-    struct ld_wheel_arming *batch =
-        ld_grow_to(wheel->batch, &wheel->batch_capacity, wheel->batch_size + 1, sizeof *batch);
-    if (batch == NULL) {
-        return false; /* it stays in the wheel and comes with the next batch */
-    }
-    wheel->batch = batch;
-    wheel->batch[wheel->batch_size++] = *arming;
-    return true;
-}
-
-/* Put an arming of a list that is sifted where it belongs; drop a void one. */
-static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *arming, uint64_t limit) {
-    if (find_armed(wheel, arming) != NULL &&
-        (arming->due >= limit || !add_to_batch(wheel, arming))) {
-        append(wheel, arming);
-    }
-}
-
-/* Move the armings of a list: those due before LIMIT to the batch (if there is memory), the
- * others to where they belong as seen from the current tick. Void ones are dropped. A block is
- * given back before its contents need one. */
-static void sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
+/* Move the armings of a list to where they belong as seen from the current tick. Void ones are dropped. A
+ * block is given back before its contents need one. */
+static void sift(struct ld_wheel *wheel, unsigned list) {
     struct ld_wheel_arming armings[BLOCK];
     struct ld_wheel_block *block = take_list(wheel, list);
     while (block != NULL) {
@@ -211,7 +191,9 @@ static void sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
         memcpy(armings, block->armings, count * sizeof *armings);
         drop_block(wheel, block);
         for (uint32_t i = 0; i < count; i++) {
-            sift_one(wheel, &armings[i], limit);
+            if (find_armed(wheel, &armings[i]) != NULL) {
+                append(wheel, &armings[i]);
+            }
         }
         block = next;
     }
@@ -221,7 +203,7 @@ static void sift(struct ld_wheel *wheel, unsigned list, uint64_t limit) {
 static void ensure_spare(struct ld_wheel *wheel, size_t count) {
     if (wheel->spare < count) {
         for (unsigned list = 0; list < LISTS; list++) {
-            sift(wheel, list, 0);
+            sift(wheel, list);
         }
     }
 }
@@ -232,7 +214,7 @@ static void insert(struct ld_wheel *wheel, const struct ld_wheel_slot *slot, uin
     append(wheel, &(struct ld_wheel_arming){slot->info.due, slot->order, index});
 }
 
-/* Make TICK the current one, when nothing before LIST is left; LIST must be sifted then. */
+/* Make TICK the current one, when nothing before LIST is left; LIST must be opened or sifted then. */
 static void advance(struct ld_wheel *wheel, unsigned list, uint64_t tick) {
     if (list >= LD_WHEEL_LISTS) {
         ensure_spare(wheel, LD_WHEEL_LISTS); /* it may go to as many lists */
@@ -268,20 +250,32 @@ static struct ld_wheel_slot *find(const struct ld_wheel *wheel, ld_timer timer) 
     return slot->generation == timer >> 32 ? slot : NULL;
 }
 
-/* The earliest due time of all; LD_WHEEL_NEVER for none. */
-uint64_t ld_wheel_first_due(struct ld_wheel *wheel) {
+/* The earliest due time in the lists; LD_WHEEL_NEVER for none. */
+static uint64_t first_listed(struct ld_wheel *wheel) {
     unsigned list;
     uint64_t start;
     while (first_list(wheel, &list, &start)) {
         if (wheel->lists[list].first_due != 0) {
             return wheel->lists[list].first_due;
         }
-        sift(wheel, list, 0); /* it may have held only void ones */
+        sift(wheel, list); /* it may have held only void ones */
         if (is_occupied(wheel, list) && wheel->lists[list].first_due == 0) {
             return 0;
         }
     }
     return LD_WHEEL_NEVER;
+}
+
+/* The earliest due time of all; LD_WHEEL_NEVER for none. */
+uint64_t ld_wheel_first_due(struct ld_wheel *wheel) {
+    uint64_t listed = first_listed(wheel);
+    for (; wheel->batch_at < wheel->batch_size; wheel->batch_at++) {
+        const struct ld_wheel_arming *arming = &wheel->batch[wheel->batch_at];
+        if (find_armed(wheel, arming) != NULL) {
+            return arming->due < listed ? arming->due : listed;
+        }
+    }
+    return listed;
 }
 
 /* The order of firing: by due time, then by arming. */
@@ -304,24 +298,74 @@ static void sort(struct ld_wheel_arming *armings, size_t size) {
     }
 }
 
-/* Collect everything that is due at NOW into the batch, in the order of firing. */
+/* Move all of a list to the end of the batch; false when memory ran out: the rest stays, and comes with the
+ * next batch. */
+static bool open_list(struct ld_wheel *wheel, unsigned list) {
+    struct ld_wheel_list *from = &wheel->lists[list];
+    struct ld_wheel_block *block;
+    from->first_due = 0;
+    while ((block = from->first) != NULL) {
+        size_t size = wheel->batch_size + block->count;
+        struct ld_wheel_arming *batch =
+            ld_grow_to(wheel->batch, &wheel->batch_capacity, size, sizeof *batch);
+        if (batch == NULL) {
+            return false;
+        }
+        memcpy(batch + wheel->batch_size, block->armings, block->count * sizeof *batch);
+        wheel->batch = batch;
+        wheel->batch_size = size;
+        from->first = block->next;
+        drop_block(wheel, block);
+    }
+    take_list(wheel, list);
+    return true;
+}
+
+/* Merge what was added to the batch after the first OLD. It is often in order; or it comes before all that
+ * waits (a chain of timers for now), and takes the place of what has fired. */
+static void merge(struct ld_wheel *wheel, size_t old) {
+    struct ld_wheel_arming *batch = wheel->batch;
+    size_t at = wheel->batch_at;
+    size_t added = wheel->batch_size - old;
+    sort(batch + old, added);
+    if (added == 0 || at == old || compare_armings(&batch[old - 1], &batch[old]) < 0) {
+        return;
+    }
+    if (added <= at && compare_armings(&batch[wheel->batch_size - 1], &batch[at]) < 0) {
+        memcpy(batch + at - added, batch + old, added * sizeof *batch);
+        wheel->batch_at = at - added;
+        wheel->batch_size = old;
+    } else {
+        sort(batch + at, wheel->batch_size - at);
+    }
+}
+
+/* Collect everything that is due at NOW into the batch, in the order of firing, and what is left of its last
+ * tick. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now) {
-    LD_ASSERT(!ld_wheel_has_batch(wheel));
-    wheel->batch_size = 0;
-    wheel->batch_at = 0;
     unsigned list;
     uint64_t start;
     uint64_t last = now / TICK_NS;
-    while (first_list(wheel, &list, &start) && start <= last) {
-        size_t before = wheel->batch_size;
+    bool has_memory = true;
+    LD_ASSERT(!ld_wheel_has_batch(wheel));
+    if (wheel->batch_at == wheel->batch_size) {
+        wheel->batch_size = 0;
+        wheel->batch_at = 0;
+    }
+    wheel->limit = now + 1;
+    while (has_memory && first_list(wheel, &list, &start) && start <= last) {
+        size_t old = wheel->batch_size;
         advance(wheel, list, start);
-        sift(wheel, list, now + 1);
-        sort(wheel->batch + before, wheel->batch_size - before);
-        if (list < LD_WHEEL_LISTS && (start == last || is_occupied(wheel, list))) {
-            return; /* what is left is due later */
+        if (list < LD_WHEEL_LISTS) {
+            has_memory = open_list(wheel, list);
+            merge(wheel, old);
+        } else {
+            sift(wheel, list);
         }
     }
-    wheel->tick = last > wheel->tick ? last : wheel->tick;
+    if (has_memory && last > wheel->tick) {
+        wheel->tick = last;
+    }
 }
 
 /* Note the last idle time. */

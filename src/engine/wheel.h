@@ -70,9 +70,11 @@ struct ld_wheel {
     struct ld_wheel_block *free_blocks;
     unsigned fresh_chunk; /* the chunk and the number of the first block that was never used */
     size_t fresh_block;
-    size_t spare;                  /* blocks that are not in use, free or fresh */
-    struct ld_wheel_arming *batch; /* what ld_wheel_expire found, in the order of firing */
+    size_t spare; /* blocks that are not in use, free or fresh */
+    struct ld_wheel_arming
+        *batch; /* what ld_wheel_expire found, in the order of firing; some is void */
     size_t batch_size;
+    uint64_t limit; /* what is due from then on waits there for its time: it has the current tick */
     size_t batch_at;    /* the next of it to fire */
     uint64_t idle_from; /* the last idle time, in which what came due could be fired */
     uint64_t idle_to;
@@ -122,15 +124,15 @@ ld_timer ld_wheel_next_shown(const struct ld_wheel *wheel, ld_timer previous);
 uint64_t ld_wheel_first_due(struct ld_wheel *wheel);
 
 /* Take everything that is due at NOW (not LD_WHEEL_NEVER) out of the wheel into the batch: by due
- * time, equal ones in the order of arming. Nothing may be left in the batch. */
+ * time, equal ones in the order of arming. Nothing that was due may be left in the batch. */
 void ld_wheel_expire(struct ld_wheel *wheel, uint64_t now);
 
 /* Note the last idle time, in which what came due could be fired: FROM … TO. */
 void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to);
 
-/* Whether something is left in the batch. What is armed by then is due after it. */
+/* Whether something that was due is left in the batch. What is armed by then comes after it. */
 static inline bool ld_wheel_has_batch(const struct ld_wheel *wheel) {
-    return wheel->batch_at < wheel->batch_size;
+    return wheel->batch_at < wheel->batch_size && wheel->batch[wheel->batch_at].due < wheel->limit;
 }
 
 /* Take the next out of the batch: the timer, and its information in *INFO. 0 if it was disarmed,
