@@ -180,6 +180,13 @@ static bool is_occupied(const struct ld_wheel *wheel, unsigned list) {
     return wheel->lists[list].first != NULL;
 }
 
+/* Put an arming of a list that is sifted where it belongs; drop a void one. */
+static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
+    if (find_armed(wheel, arming) != NULL) {
+        append(wheel, arming);
+    }
+}
+
 /* Move the armings of a list to where they belong as seen from the current tick. Void ones are dropped. A
  * block is given back before its contents need one. */
 static void sift(struct ld_wheel *wheel, unsigned list) {
@@ -191,9 +198,7 @@ static void sift(struct ld_wheel *wheel, unsigned list) {
         memcpy(armings, block->armings, count * sizeof *armings);
         drop_block(wheel, block);
         for (uint32_t i = 0; i < count; i++) {
-            if (find_armed(wheel, &armings[i]) != NULL) {
-                append(wheel, &armings[i]);
-            }
+            sift_one(wheel, &armings[i]);
         }
         block = next;
     }
@@ -208,10 +213,22 @@ static void ensure_spare(struct ld_wheel *wheel, size_t count) {
     }
 }
 
-/* Put a timer into its list. */
+/* Whether an arming can wait at the end of the batch: it has the current tick, and comes after the rest. */
+static bool fits_batch(const struct ld_wheel *wheel, uint64_t due) {
+    return due >= wheel->limit && due / TICK_NS <= wheel->tick &&
+           wheel->batch_size < wheel->batch_capacity &&
+           (wheel->batch_at == wheel->batch_size || wheel->batch[wheel->batch_size - 1].due <= due);
+}
+
+/* Put a timer into its list, or the batch. */
 static void insert(struct ld_wheel *wheel, const struct ld_wheel_slot *slot, uint32_t index) {
-    ensure_spare(wheel, 1);
-    append(wheel, &(struct ld_wheel_arming){slot->info.due, slot->order, index});
+    const struct ld_wheel_arming arming = {slot->info.due, slot->order, index};
+    if (fits_batch(wheel, arming.due)) {
+        wheel->batch[wheel->batch_size++] = arming;
+    } else {
+        ensure_spare(wheel, 1);
+        append(wheel, &arming);
+    }
 }
 
 /* Make TICK the current one, when nothing before LIST is left; LIST must be opened or sifted then. */
