@@ -12,6 +12,7 @@
 /* Set the limit. */
 void ld_heap_init(struct ld_script *script, uint64_t limit) {
     size_t *most = script->heap.most;
+    ld_arena_init(&script->heap.arena);
     bool is_limited = limit > 0 && limit < SIZE_MAX / 2;
     size_t kept = limit / KEPT_PART < KEPT_MOST ? (size_t)limit / KEPT_PART : KEPT_MOST;
     most[LD_HEAP_SCRIPT] = is_limited ? (size_t)limit - kept : SIZE_MAX;
@@ -45,7 +46,7 @@ static bool is_allowed(struct ld_script *script, size_t size) {
     return false;
 }
 
-/* Allocate for Lua: by the C library, or as the setup says. What is refused Lua asks for again, after a
+/* Allocate for Lua: from the arena, or as the setup says. What is refused Lua asks for again, after a
  * full collection. It never asks for more than half of the address space, so nothing overflows. */
 void *ld_heap_allocate(void *arg, void *block, size_t old_size, size_t new_size) {
     struct ld_script *script = arg;
@@ -56,10 +57,8 @@ void *ld_heap_allocate(void *arg, void *block, size_t old_size, size_t new_size)
     }
     if (script->setup->alloc != NULL) {
         result = script->setup->alloc(script->setup->alloc_arg, block, old_size, new_size);
-    } else if (new_size == 0) {
-        free(block);
     } else {
-        result = realloc(block, new_size);
+        result = ld_arena_allocate(&script->heap.arena, block, before, new_size);
     }
     if (result != NULL || new_size == 0) {
         script->heap.size += new_size - before;

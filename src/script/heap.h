@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/text.h"
+#include "script/arena.h"
 
 struct ld_script;
 
@@ -21,6 +22,7 @@ enum ld_heap_user {
 };
 
 struct ld_heap {
+    struct ld_arena arena;
     size_t size; /* bytes that Lua has */
     size_t
         most[LD_HEAP_USERS]; /* what it may have after an allocation of each; SIZE_MAX: no limit */

@@ -210,6 +210,8 @@ static void free_script(struct ld_script *script) {
 static void finish(struct ld_script *script) {
     if (script->L != NULL) {
         close_state(script);
+    } else {
+        ld_state_close(script);
     }
     free_script(script);
 }
@@ -230,10 +232,15 @@ static void run_slice(struct ld_script *script, uint64_t until) {
     }
 }
 
+/* Close the state of a script. Runs in slices. */
+static void close_large_state(void *arg) {
+    ld_state_close(arg);
+}
+
 /* Close the state of a script that has nothing in flight, in slices if it is large. */
 static void finish_in_slices(struct ld_script *script) {
     struct ld_guard_state before;
-    script->slices = script->heap.size >= LARGE ? ld_slices_new(script) : NULL;
+    script->slices = script->heap.size >= LARGE ? ld_slices_new(close_large_state, script) : NULL;
     if (script->slices == NULL) {
         finish(script);
         return;

@@ -11,14 +11,14 @@
 
 #include "base/time.h"
 #include "posix/forked.h"
-#include "script/state.h"
 
 #define STACK_SIZE  ((size_t)8 << 20) /* what a process usually has: finalizers run on it */
 #define BLOCKS_MOST 32                /* that are freed between looks at the clock */
 #define PIECE       ((size_t)1 << 20) /* of a large block */
 
 struct ld_slices {
-    struct ld_script *script;
+    void (*function)(void *arg);
+    void *arg;
     ucontext_t inside;
     ucontext_t outside;
     char *stack;
@@ -58,11 +58,11 @@ static void note_outside(struct ld_slices *slices) {
 #define note_outside(slices)             ((void)(slices))
 #endif
 
-/* Close the state. Runs on the other stack. */
-static void close_state(void) {
+/* Call the function. Runs on the other stack. */
+static void call(void) {
     struct ld_slices *slices = entered;
     note_inside(slices);
-    ld_state_close(slices->script);
+    slices->function(slices->arg);
     slices->is_over = true;
     announce_outside(slices, true);
 }
@@ -75,24 +75,25 @@ static bool make_stack(struct ld_slices *slices) {
            mprotect(slices->stack, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) == 0;
 }
 
-/* Have the other stack begin with close_state. */
+/* Have the other stack begin with the call. */
 static void prepare(struct ld_slices *slices) {
     ucontext_t *inside = &slices->inside;
     getcontext(inside); /* which cannot fail, but for a bad address */
     inside->uc_stack.ss_sp = slices->stack;
     inside->uc_stack.ss_size = STACK_SIZE;
     inside->uc_link = &slices->outside;
-    makecontext(inside, close_state, 0);
+    makecontext(inside, call, 0);
 }
 
 /* Make slices. */
-struct ld_slices *ld_slices_new(struct ld_script *script) {
+struct ld_slices *ld_slices_new(void (*function)(void *arg), void *arg) {
     struct ld_slices *slices = calloc(1, sizeof *slices);
     if (slices == NULL || !make_stack(slices)) {
         free(slices);
         return NULL;
     }
-    slices->script = script;
+    slices->function = function;
+    slices->arg = arg;
     prepare(slices);
     return slices;
 }
@@ -114,7 +115,7 @@ bool ld_slices_run(struct ld_slices *slices, uint64_t until) {
 }
 
 /* End the slice if its time is over. A copy of the process that a finalizer has made never does. */
-static void look_at_clock(struct ld_slices *slices) {
+void ld_slices_look(struct ld_slices *slices) {
     slices->blocks = 0;
     if (ld_time_monotonic() >= slices->until && !ld_forked_is_copy()) {
         announce_outside(slices, false);
@@ -133,15 +134,15 @@ static void give_back(struct ld_slices *slices, char *block, size_t size) {
         madvise(at, piece, MADV_DONTNEED);
         at += piece;
         left -= piece;
-        look_at_clock(slices);
+        ld_slices_look(slices);
     }
 }
 
 /* Pause, now and then. */
 void ld_slices_pause(struct ld_slices *slices, void *block, size_t size) {
-    if (size >= PIECE && slices->script->setup->alloc == NULL) {
+    if (size >= PIECE) {
         give_back(slices, block, size - size % (size_t)sysconf(_SC_PAGESIZE));
     } else if (++slices->blocks >= BLOCKS_MOST) {
-        look_at_clock(slices);
+        ld_slices_look(slices);
     }
 }

@@ -8,17 +8,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct ld_script;
 struct ld_slices;
 
-/* Make what SCRIPT needs to be closed in slices; NULL if it cannot be had: close it at once. */
-struct ld_slices *ld_slices_new(struct ld_script *script);
+/* Make what is needed to have FUNCTION, which closes a state, called with ARG in slices; NULL if it cannot be had. */
+struct ld_slices *ld_slices_new(void (*function)(void *arg), void *arg);
 
-/* Close the state of the script until it is ld_time_monotonic UNTIL; true when it is closed, and SLICES are freed. */
+/* Call it, or continue, until it is ld_time_monotonic UNTIL; true when it has returned, and SLICES are freed. */
 bool ld_slices_run(struct ld_slices *slices, uint64_t until);
 
-/* To be called from the slice, before a block of the state is freed that is not read again: end the slice if its
- * time is over, and come back in the next. */
+/* To be called from the slice, before a block of SIZE bytes is freed that is not read again: end the slice if its time is
+ * over, and come back in the next. Whole pages of a large block are given back; SIZE 0: it is not known. */
 void ld_slices_pause(struct ld_slices *slices, void *block, size_t size);
+
+/* The same when something else has been freed. */
+void ld_slices_look(struct ld_slices *slices);
 
 #endif

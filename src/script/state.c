@@ -32,7 +32,7 @@ static void *allocate_at_the_end(void *arg, void *block, size_t old_size, size_t
         leave_last_level(script);
     }
     if (frees_in_slices) {
-        ld_slices_pause(script->slices, block, old_size);
+        ld_slices_pause(script->slices, block, script->setup->alloc == NULL ? old_size : 0);
     }
     return ld_heap_allocate(script, block, old_size, new_size);
 }
@@ -143,6 +143,9 @@ void ld_state_push_shelved(lua_State *L, enum ld_shelf place) {
 static int on_finalizers_over(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
     script->finalizers_over = script->stage == LD_STAGE_CLOSED;
+    if (script->finalizers_over) {
+        ld_arena_drop(&script->heap.arena);
+    }
     return 0;
 }
 
@@ -202,6 +205,11 @@ void ld_state_close(struct ld_script *script) {
         lua_close(script->L);
         script->interruption.is_under_way = false;
         leave_if_forked(script);
+    }
+    while (ld_arena_free_region(&script->heap.arena)) {
+        if (script->slices != NULL) {
+            ld_slices_look(script->slices);
+        }
     }
 }
 
