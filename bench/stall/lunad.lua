@@ -18,6 +18,7 @@ local function fill(lists)
 end
 
 local heap = fill {}
+collectgarbage() -- a collection that has begun meanwhile would mark at its end what is new, at once
 local each = 3 * (megabytes << 20) // (2 * BEATS * BYTES)
 local gaps, last = {}, nil
 
