@@ -7,8 +7,7 @@
 
 #include "daemon/start_report.h"
 
-/* The middle process: leave the session, fork the daemon, and go. It uses the memory of the starter, which waits until
- * it has gone: it writes to its own stack frame alone, and returns only in the daemon. */
+/* The middle process: leave the session, fork the daemon, and go. */
 static void be_middle(int channel) {
     pid_t pid = setsid() < 0 ? -1 : fork();
     if (pid < 0) {
@@ -26,7 +25,7 @@ int ld_detach_fork(int *channel) {
     if (rc < 0) {
         return rc;
     }
-    pid_t middle = vfork(); /* it makes no copy of the memory that only another fork would read */
+    pid_t middle = fork();
     if (middle < 0) {
         int code = errno;
         close(ends[0]);
@@ -34,9 +33,9 @@ int ld_detach_fork(int *channel) {
         return -code;
     }
     if (middle == 0) {
-        be_middle(ends[1]);
-        close(ends[0]); /* in the daemon, which has a copy of it all */
+        close(ends[0]);
         *channel = ends[1];
+        be_middle(*channel);
         return 0;
     }
     close(ends[1]);
