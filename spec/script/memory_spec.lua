@@ -68,8 +68,10 @@ describe("--memory-limit", function()
     it("makes an error that the script can catch, of " .. name, function()
       serve(([[
         local function bomb() %s end
+        local spare = ("x"):rep(10000) -- a bomb may leave too little for the rest
         lunad.task(function()
           local ok, message = pcall(bomb)
+          spare = nil
           print("caught", ok, message)
           collectgarbage()
           print("more", pcall(string.rep, "x", 10))
@@ -318,6 +320,31 @@ describe("--memory-limit", function()
     end
     box:wait_log("s", "line one\n.*line two\n")
     box:ok("stop", "s")
+  end)
+
+  it("lets coroutines that cannot be resumed say so, also without any memory", function()
+    serve([[
+      local dead, running, slots = coroutine.create(print), nil, {}
+      coroutine.resume(dead)
+      for i = 1, 30000 do slots[i] = false end
+      local function fill_slots()
+        for i = 1, #slots do slots[i] = tostring(i) end
+      end
+      local function resume_running()
+        return coroutine.resume(running)
+      end
+      running = coroutine.create(function()
+        local filled, full = pcall(fill_slots)
+        local a, b = coroutine.resume(dead)
+        local c, d = resume_running()
+        slots = nil
+        print("said", filled, full, a, b, c, d)
+      end)
+      coroutine.resume(running)
+      lunad.status "lives"
+    ]], "1M")
+    box:wait_log("s", "said\tfalse\tnot enough memory\tfalse\tcannot resume dead coroutine\t"
+      .. "false\tcannot resume non%-suspended coroutine\n")
   end)
 
   it("stops a bomb that catches its errors", function()

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/base.h"
 #include "base/log.h"
 #include "posix/forked.h"
 #include "script/allow.h"
@@ -160,10 +161,26 @@ static void make_last(lua_State *L) {
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
 }
 
+/* Have the messages exist that Lua pushes where nothing catches an error, as lua_resume does: to make one could
+ * take memory that there is not, which would end the process. */
+static void make_messages(lua_State *L) {
+    static const char key; /* of them in the registry, which keeps them */
+    static const char *const messages[] = {"cannot resume dead coroutine",
+                                           "cannot resume non-suspended coroutine",
+                                           "C stack overflow", "error in error handling"};
+    lua_createtable(L, LD_COUNT(messages), 0);
+    for (size_t i = 0; i < LD_COUNT(messages); i++) {
+        lua_pushstring(L, messages[i]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+}
+
 /* Open Lua's libraries and lunad's. Runs protected. */
 static int open_libraries(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
     make_last(L);
+    make_messages(L);
     luaL_openlibs(L);
     make_shelf(L, script);
     lua_pushcfunction(L, script->setup->open_libraries);
