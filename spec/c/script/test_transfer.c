@@ -105,6 +105,46 @@ static void test_shared(void) {
     end();
 }
 
+static void test_lists(void) {
+    begin();
+    check_copy("return {1, 2, 3, x = 4, [5] = 6, [7.5] = 8}",
+               "#v == 3 and v[3] == 3 and v.x == 4 and v[5] == 6 and v[7.5] == 8");
+    check_copy("local t = {x = 1} for i = 100, 1, -1 do t[i] = i end return t",
+               "#v == 100 and v[1] == 1 and v[100] == 100 and v.x == 1");
+    check_copy("local t = {1, nil, 3, nil, nil, 6, x = 7} return t",
+               "v[1] == 1 and v[3] == 3 and v[6] == 6 and v.x == 7");
+    check_copy(
+        "local t = {} for i = 0, 62 do t[1 << i] = i end return t",
+        "(function() for i = 0, 62 do if v[1 << i] ~= i then return end end return true end)()");
+    check_copy("local t = {} for i = 1, 1000 do t[i] = i end for i = 1, 998 do t[i] = nil end "
+               "t[3] = 3 return t",
+               "v[3] == 3 and v[999] == 999 and v[1000] == 1000 and v[1] == nil and v[998] == nil");
+    end();
+}
+
+static void test_strings(void) {
+    begin();
+    check_copy(
+        "local t = {} for i = 1, 5000 do t[i] = {name = 'n' .. i % 700, ['k' .. i % 300] = i} end "
+        "return t",
+        "(function() for i = 1, 5000 do local t = v[i] "
+        "if t.name ~= 'n' .. i % 700 or t['k' .. i % 300] ~= i then return end end return true "
+        "end)()");
+    end();
+}
+
+static void test_collector(void) {
+    begin();
+    check_copy("return {{}, {}}", "collectgarbage 'isrunning'");
+    lua_gc(to, LUA_GCSTOP);
+    check_copy("return {{}, {}}", "not collectgarbage 'isrunning'");
+    lua_gc(to, LUA_GCRESTART);
+    check_refusal("return {{}, print}",
+                  "state[2] is a function, and only plain data can be handed on");
+    CHECK(lua_gc(to, LUA_GCISRUNNING));
+    end();
+}
+
 static void test_refusals(void) {
     begin();
     check_refusal("return print", "state is a function, and only plain data can be handed on");
@@ -179,6 +219,9 @@ static const struct check_case cases[] = {
     {"plain values", test_plain},
     {"tables, without their metatables", test_tables},
     {"tables that share and cycle", test_shared},
+    {"lists, with holes and other keys too", test_lists},
+    {"strings that come again and again", test_strings},
+    {"the collector goes on as before", test_collector},
     {"what is no plain data is refused, with its path", test_refusals},
     {"tables up to 200 deep", test_depth},
     {"until a deadline", test_deadline},
