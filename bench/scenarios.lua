@@ -52,7 +52,7 @@ return {
   { name = "start", title = "start to ready", args = "20", quick_args = "10", reference = "c",
     contenders = "c lunad daemonize daemon php runit supervisor nginx tarantool pm2",
     metrics = {
-      { key = "ready", title = "time", unit = "ms", scale = 1e3, aim = 1.5 },
+      { key = "ready", title = "time", unit = "ms", scale = 1e3, aim = 1.4 },
     } },
   { name = "reload", title = "reload of a service with a beat of 1 ms",
     args = "100", quick_args = "40", reference = "luv",
