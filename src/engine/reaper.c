@@ -13,9 +13,11 @@
 #include "engine/turn.h"
 #include "posix/process.h"
 
-#define FOREIGN_MS 2  /* until a foreign child is checked again */
-#define RATION     20 /* a walk is followed by this many times its cost without one */
-#define BATCH      64 /* ends handled in one turn of the loop */
+#define FOREIGN_MS 2   /* until a foreign child is checked again */
+#define RATION     200 /* a walk is followed by this many times its cost without one */
+#define RATION_ALL 20  /* the same where walks alone tell of an end */
+#define PAUSE_MS   250 /* at most: a walk that was interrupted seems dear */
+#define BATCH      64  /* ends handled in one turn of the loop */
 
 struct ld_reaper {
     uv_poll_t poll;   /* of the epoll set */
@@ -206,7 +208,9 @@ static void walk_now(struct ld_reaper *reaper) {
     }
     walk(reaper);
     uint64_t end = uv_hrtime();
-    reaper->next_walk = end + (end - start) * RATION;
+    uint64_t pause = (end - start) * (reaper->use_pidfds ? RATION : RATION_ALL);
+    uint64_t longest = PAUSE_MS * UINT64_C(1000000);
+    reaper->next_walk = end + (pause < longest ? pause : longest);
 }
 
 /* Do the walk that had to wait. */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "engine/command_path.h"
+#include "engine/spawn_fds.h"
 #include "posix/inherit.h"
 
 #ifndef CLONE_PIDFD
@@ -27,8 +28,6 @@
 
 #define STACK_SIZE ((size_t)64 * 1024)
 #define SIGNALS    64
-
-#define IN_CHILD __attribute__((no_sanitize("address", "undefined")))
 
 enum step {
     STEP_NONE,
@@ -57,6 +56,7 @@ struct plan {
     pid_t parent;
     int highest;  /* descriptor that is a target */
     int *sources; /* of each descriptor, as they move */
+    int last;     /* descriptor to copy of the table that is shared; -1: it is a copy already */
     struct failure *failure;
 };
 
@@ -68,14 +68,14 @@ static struct {
 } shared;
 
 /* Note why the child cannot continue. */
-IN_CHILD static int fail(const struct plan *plan, enum step step) {
+LD_IN_CHILD static int fail(const struct plan *plan, enum step step) {
     plan->failure->error = errno;
     plan->failure->step = step;
     return -1;
 }
 
 /* Become the leader of a group, or of a session. */
-IN_CHILD static int take_group(const struct plan *plan) {
+LD_IN_CHILD static int take_group(const struct plan *plan) {
     if (plan->spec->same_group) {
         return 0;
     }
@@ -84,10 +84,10 @@ IN_CHILD static int take_group(const struct plan *plan) {
 }
 
 /* Move sources that are targets of others out of the way. */
-IN_CHILD static int move_sources(const struct plan *plan) {
+LD_IN_CHILD static int move_sources(const struct plan *plan) {
     const struct ld_spawn *spec = plan->spec;
     for (size_t i = 0; i < spec->fd_count; i++) {
-        long source = spec->fds[i].parent;
+        long source = plan->sources[i];
         if (source <= plan->highest && source != spec->fds[i].child) {
             source = syscall(SYS_fcntl, source, F_DUPFD_CLOEXEC, plan->highest + 1);
         }
@@ -100,8 +100,11 @@ IN_CHILD static int move_sources(const struct plan *plan) {
 }
 
 /* Put every descriptor in its place; the exec closes all others. */
-IN_CHILD static int place_fds(const struct plan *plan) {
+LD_IN_CHILD static int place_fds(const struct plan *plan) {
     const struct ld_spawn *spec = plan->spec;
+    if (plan->last >= 0 && ld_spawn_fds_cut(plan->last) < 0) {
+        return fail(plan, STEP_FDS);
+    }
     if (shared.has_close_range) {
         syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC);
     }
@@ -120,7 +123,7 @@ IN_CHILD static int place_fds(const struct plan *plan) {
 }
 
 /* Set directory, mask, priority and limits. */
-IN_CHILD static int set_surroundings(const struct plan *plan) {
+LD_IN_CHILD static int set_surroundings(const struct plan *plan) {
     const struct ld_spawn *spec = plan->spec;
     if (spec->cwd != NULL && syscall(SYS_chdir, spec->cwd) < 0) {
         return fail(plan, STEP_CHDIR);
@@ -144,7 +147,7 @@ IN_CHILD static int set_surroundings(const struct plan *plan) {
 }
 
 /* Take groups, group and user, in the order that keeps the right to take the next. */
-IN_CHILD static int take_identity(const struct plan *plan) {
+LD_IN_CHILD static int take_identity(const struct plan *plan) {
     const struct ld_spawn_identity *identity = &plan->spec->identity;
     if (identity->group_count >= 0 &&
         syscall(SYS_setgroups, identity->group_count, identity->groups) < 0) {
@@ -163,7 +166,7 @@ IN_CHILD static int take_identity(const struct plan *plan) {
 
 /* Die with the parent. After the change of user, which would clear it; and the parent may have
  * died before. */
-IN_CHILD static int bind_life(const struct plan *plan) {
+LD_IN_CHILD static int bind_life(const struct plan *plan) {
     if (plan->spec->session) {
         return 0;
     }
@@ -175,7 +178,7 @@ IN_CHILD static int bind_life(const struct plan *plan) {
 }
 
 /* Restore the default of every signal, then unblock all: no handler of ours can run in between. */
-IN_CHILD static void reset_signals(void) {
+LD_IN_CHILD static void reset_signals(void) {
     static const unsigned long dfl[4]; /* handler, flags, restorer, mask: all zero */
     static const unsigned long none;
     for (int signo = 1; signo <= SIGNALS; signo++) {
@@ -187,7 +190,7 @@ IN_CHILD static void reset_signals(void) {
 }
 
 /* Write the child's pid, for its environment. */
-IN_CHILD static void write_pid(char *to) {
+LD_IN_CHILD static void write_pid(char *to) {
     char digits[LD_SPAWN_PID_SIZE];
     int count = 0;
     for (long pid = syscall(SYS_getpid); pid > 0; pid /= 10) {
@@ -201,7 +204,7 @@ IN_CHILD static void write_pid(char *to) {
 
 /* Try each file in turn; EACCES for one is reported rather than ENOENT for
  * another. */
-IN_CHILD static void exec(const struct plan *plan) {
+LD_IN_CHILD static void exec(const struct plan *plan) {
     bool denied = false;
     for (char *const *path = plan->paths; *path != NULL; path++) {
         syscall(SYS_execve, *path, plan->spec->argv, plan->spec->envp);
@@ -217,7 +220,7 @@ IN_CHILD static void exec(const struct plan *plan) {
 }
 
 /* Run the child until its exec. */
-IN_CHILD static int run_child(void *arg) {
+LD_IN_CHILD static int run_child(void *arg) {
     const struct plan *plan = arg;
     if (take_group(plan) == 0 && place_fds(plan) == 0 && set_surroundings(plan) == 0 &&
         take_identity(plan) == 0 && bind_life(plan) == 0) {
@@ -257,7 +260,7 @@ static int prepare(void) {
 /* Clone the child and wait until it has called exec or failed. A kernel without
  * pidfds refuses the flag, or leaves *PIDFD alone. */
 static pid_t clone_child(struct plan *plan, int *pidfd) {
-    const int flags = CLONE_VM | CLONE_VFORK | SIGCHLD;
+    const int flags = CLONE_VM | CLONE_VFORK | (plan->last >= 0 ? CLONE_FILES : 0) | SIGCHLD;
     char *top = shared.stack + STACK_SIZE;
     sigset_t all;
     sigset_t before;
@@ -288,16 +291,35 @@ static void take_back(pid_t pid, int *pidfd) {
     }
 }
 
+/* Find which descriptors the child needs, and those of our table that it copies. */
+static void plan_fds(struct plan *plan) {
+    const struct ld_spawn *spec = plan->spec;
+    const struct ld_spawn_stack stack = {shared.stack, STACK_SIZE};
+    for (size_t i = 0; i < spec->fd_count; i++) {
+        plan->sources[i] = spec->fds[i].parent;
+        plan->highest = spec->fds[i].child > plan->highest ? spec->fds[i].child : plan->highest;
+    }
+    plan->last = shared.has_close_range
+                     ? ld_spawn_fds_take(plan->sources, spec->fd_count, plan->highest, &stack)
+                     : -1;
+}
+
 /* Clone, and read the result from the shared page. */
 static int start(struct plan *plan, pid_t *pid, int *pidfd, const char **step) {
     *shared.failure = (struct failure){0};
     if (!shared.has_close_range) {
         ld_inherit_seal_fds(true, -1);
     }
+    plan_fds(plan);
     pid_t child = clone_child(plan, pidfd);
+    int code = errno;
+    ld_spawn_fds_give_back();
     if (child < 0) {
         *step = step_names[STEP_NONE];
-        return -errno;
+        return -code;
+    }
+    if (pidfd != NULL && *pidfd >= 0) {
+        ld_spawn_fds_note(*pidfd);
     }
     if (shared.failure->error != 0) {
         take_back(child, pidfd);
@@ -329,9 +351,6 @@ int ld_spawn_start(const struct ld_spawn *spec, pid_t *pid, int *pidfd, const ch
                             .highest = 2,
                             .sources = sources,
                             .failure = shared.failure};
-        for (size_t i = 0; i < spec->fd_count; i++) {
-            plan.highest = spec->fds[i].child > plan.highest ? spec->fds[i].child : plan.highest;
-        }
         rc = start(&plan, pid, pidfd, step);
     }
     free(sources);

@@ -53,6 +53,11 @@ void ld_reserve_fill(void) {
     }
 }
 
+/* One of them. */
+int ld_reserve_at(size_t index) {
+    return index < held ? reserve[index] : -1;
+}
+
 /* Whether a descriptor is kept back. */
 bool ld_reserve_has(int fd) {
     bool found = fd >= 0 && fd == last;

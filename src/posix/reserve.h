@@ -29,6 +29,10 @@ void ld_reserve_take_back(void);
 void ld_reserve_lend_last(void);
 void ld_reserve_take_back_last(void);
 
+/* The INDEX-th of those that are kept back now, which another may be put on for a moment (dup3), until it is
+ * /dev/null again; -1: there are not so many. */
+int ld_reserve_at(size_t index);
+
 /* Whether FD is kept back. */
 bool ld_reserve_has(int fd);
 
