@@ -209,8 +209,9 @@ bool ld_api_signal_deliver(struct ld_script *script, int signo) {
     script->signals[signo].count++;
     uint64_t last = registrations;
     uint64_t number = 0;
+    unsigned left = script->signals[signo].handlers; /* those that others stop are not found */
     lua_rawgeti(script->shelf, LD_SHELF_SIGNALS, signo);
-    while (push_next(script->shelf, &number, last)) {
+    while (left-- > 0 && push_next(script->shelf, &number, last)) {
         call_handler(script);
     }
     lua_pop(script->shelf, 1);

@@ -276,8 +276,8 @@ static bool is_name_of(const char *name, int signo) {
     return known != NULL && (*name | ' ') == (*known | ' ') && strcasecmp(name, known) == 0;
 }
 
-/* Parse a signal's name or number. */
-bool ld_parse_signal(const char *text, int *signo) {
+/* Parse a signal's name or number, by comparing it with all. */
+static bool find_signal(const char *text, int *signo) {
     long number;
     if (ld_parse_whole(text, 1, SIGRTMAX, &number)) {
         *signo = (int)number;
@@ -294,6 +294,25 @@ bool ld_parse_signal(const char *text, int *signo) {
         }
     }
     return false;
+}
+
+/* Parse a signal's name or number. Who sends signals often sends the same one. */
+bool ld_parse_signal(const char *text, int *signo) {
+    static char last_text[16];
+    static int last_signo;
+    size_t size = strnlen(text, sizeof last_text) + 1;
+    if (last_signo > 0 && size <= sizeof last_text && memcmp(text, last_text, size) == 0) {
+        *signo = last_signo;
+        return true;
+    }
+    if (!find_signal(text, signo)) {
+        return false;
+    }
+    if (size <= sizeof last_text) {
+        memcpy(last_text, text, size);
+        last_signo = *signo;
+    }
+    return true;
 }
 
 /* The name of a signal. The C library calls SIGIO by its other name, which Linux's manual and shells do

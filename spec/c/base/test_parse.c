@@ -215,14 +215,17 @@ static void test_signal(void) {
                                       "65",  "9x",   " 9",         "9 ",    "TER", "SIG9",
                                       "1.0", "NULL", "*",          "ERM"};
     for (size_t i = 0; i < LD_COUNT(good); i++) {
-        int signo = -1;
-        CHECK(ld_parse_signal(good[i].text, &signo));
-        CHECK_INT(good[i].signo, signo);
+        for (int round = 0; round < 2; round++) { /* the second time it is remembered */
+            int signo = -1;
+            CHECK(ld_parse_signal(good[i].text, &signo));
+            CHECK_INT(good[i].signo, signo);
+        }
     }
     for (size_t i = 0; i < LD_COUNT(bad); i++) {
         int signo = -1;
         CHECK_STR("", ld_parse_signal(bad[i], &signo) ? bad[i] : "");
         CHECK_INT(-1, signo);
+        CHECK(ld_parse_signal("WINCH", &signo) && signo == SIGWINCH);
     }
 }
 
