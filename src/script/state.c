@@ -140,11 +140,17 @@ void ld_state_push_shelved(lua_State *L, enum ld_shelf place) {
     lua_xmove(shelf, L, 1);
 }
 
-/* Note that all finalizers have run. */
+static const char last_key; /* of what is finalized last in the registry, which keeps it */
+
+/* Note that all finalizers have run, if Lua calls this, for what is the last: a script can find it by
+ * debug.getregistry, and call it too. */
 static int on_finalizers_over(lua_State *L) {
     struct ld_script *script = ld_state_script(L);
-    script->finalizers_over = script->stage == LD_STAGE_CLOSED;
-    if (script->finalizers_over) {
+    lua_Debug ar;
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &last_key);
+    bool is_last = lua_rawequal(L, 1, -1) && !lua_getstack(L, 1, &ar);
+    if (is_last && script->stage == LD_STAGE_CLOSED) {
+        script->finalizers_over = true;
         ld_arena_drop(&script->heap.arena);
     }
     return 0;
@@ -152,13 +158,12 @@ static int on_finalizers_over(lua_State *L) {
 
 /* Make what is finalized last: what is the first to get a finalizer, when a state is closed. */
 static void make_last(lua_State *L) {
-    static const char key; /* of it in the registry, which keeps it */
     lua_newuserdatauv(L, 0, 0);
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, on_finalizers_over);
     lua_setfield(L, -2, "__gc");
     lua_setmetatable(L, -2);
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &last_key);
 }
 
 /* Have the messages exist that Lua pushes where nothing catches an error, as lua_resume does: to make one could

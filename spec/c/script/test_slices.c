@@ -89,6 +89,23 @@ static void test_slices(void) {
     end();
 }
 
+static void test_early_end(void) {
+    static const char code[] =
+        "for i = 1, 20000 do _G[i] = { tostring(i) } end "
+        "local function call_all() for _, value in pairs(debug.getregistry()) do "
+        "local type = type(value) == 'userdata' and debug.getmetatable(value) "
+        "if type and not type.__name then type.__gc(value) setmetatable({}, type) end end end "
+        "a = setmetatable({}, { __gc = function() call_all() "
+        "for i = 1, 3000 do local _ = ('x'):rep(3000) end say 'a' end }) "
+        "call_all() b = setmetatable({}, { __gc = call_all })";
+    begin(count_bytes);
+    ld_script_close_in_slices(make(code));
+    CHECK_STR("a", ld_text_string(&said)); /* however long that took */
+    CHECK(run_slices() > 10);
+    CHECK_INT(0, bytes);
+    end();
+}
+
 static void test_small(void) {
     begin(count_bytes);
     ld_script_close_in_slices(make("setmetatable({}, { __gc = function() say 'over' end })"));
@@ -133,6 +150,7 @@ static void test_error_in_finalizer(void) {
 
 static const struct check_case cases[] = {
     {"a large state is freed in slices, after its finalizers", test_slices},
+    {"not before all finalizers are over, whatever a script calls", test_early_end},
     {"a small one at once", test_small},
     {"large blocks", test_large_blocks},
     {"a few at a time", test_many},
