@@ -69,10 +69,17 @@ static void call(void) {
 
 /* Make the other stack, below which nothing can be written. */
 static bool make_stack(struct ld_slices *slices) {
-    slices->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
-    return slices->stack != MAP_FAILED &&
-           mprotect(slices->stack, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) == 0;
+    char *stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) {
+        return false;
+    }
+    if (mprotect(stack, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) < 0) {
+        munmap(stack, STACK_SIZE);
+        return false;
+    }
+    slices->stack = stack;
+    return true;
 }
 
 /* Have the other stack begin with the call. */
