@@ -157,12 +157,20 @@ static struct ld_timer_info *find_info(lua_State *L, const struct ld_timer_box *
     return timers != NULL ? ld_timers_info(timers, box->timer) : NULL;
 }
 
+/* How many beats a timer has missed. */
+static uint64_t missed_by(lua_State *L, const struct ld_timer_box *box,
+                          struct ld_timer_info *info) {
+    return info->has_history
+               ? ld_timers_history(ld_state_script(L)->timers, box->timer, info)->missed
+               : 0;
+}
+
 /* timer:stop() */
 static int m_stop(lua_State *L) {
     struct ld_timer_box *box = ld_api_timer_box_check(L);
-    const struct ld_timer_info *info = find_info(L, box);
+    struct ld_timer_info *info = find_info(L, box);
     if (info != NULL) {
-        box->missed = info->missed;
+        box->missed = (uint32_t)missed_by(L, box, info);
         if (info->busy) { /* again() must know that its function still runs */
             ld_timers_disarm(ld_state_script(L)->timers, box->timer);
         } else {
@@ -199,7 +207,9 @@ static int m_again(lua_State *L) {
         info = remake(L, box);
     }
     box->missed = 0;
-    info->missed = 0;
+    if (info->has_history) {
+        ld_timers_history(timers, box->timer, info)->missed = 0;
+    }
     if (box->kind == LD_TIMER_CRON) {
         lua_getiuservalue(L, 1, 1);
         ld_api_timer_cron_arm(L, box->timer);
@@ -230,8 +240,8 @@ static int m_due(lua_State *L) {
 /* timer:missed() -> count */
 static int m_missed(lua_State *L) {
     const struct ld_timer_box *box = ld_api_timer_box_check(L);
-    const struct ld_timer_info *info = find_info(L, box);
-    lua_pushinteger(L, (lua_Integer)(info != NULL ? info->missed : box->missed));
+    struct ld_timer_info *info = find_info(L, box);
+    lua_pushinteger(L, (lua_Integer)(info != NULL ? missed_by(L, box, info) : box->missed));
     return 1;
 }
 
@@ -298,20 +308,21 @@ static void report_cron(json_t *item, struct ld_script *script, ld_timer timer) 
 
 /* Add one timer to a report; the script's function that it calls is at the top of the stack. */
 static void report_timer(lua_State *L, struct report *report, ld_timer at) {
-    const struct ld_timer_info *info = ld_timers_info(report->script->timers, at);
+    struct ld_timer_info *info = ld_timers_info(report->script->timers, at);
+    const struct ld_timer_history *history = ld_timers_history(report->script->timers, at, info);
     uint64_t now = ld_clock_now();
-    enum ld_timer_kind kind = info->by_clock       ? LD_TIMER_CRON
-                              : info->interval > 0 ? LD_TIMER_EVERY
-                                                   : LD_TIMER_AFTER;
+    enum ld_timer_kind kind = info->by_clock  ? LD_TIMER_CRON
+                              : info->repeats ? LD_TIMER_EVERY
+                                              : LD_TIMER_AFTER;
     lx_push_function_place(L, -1);
     const struct ld_lap_place *lap =
         ld_laps_find(report->script->setup->laps, lua_tostring(L, -1), "a timer");
-    json_t *timer = json_pack(
-        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where", ld_json_string(lua_tostring(L, -1)), "kind",
-        kinds[kind], "interval",
-        info->interval > 0 ? json_real((double)info->interval / 1e9) : json_null(), "due",
-        info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)info->runs,
-        "missed", (json_int_t)info->missed, "errors", (json_int_t)info->errors);
+    json_t *timer = json_pack("{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where",
+                              ld_json_string(lua_tostring(L, -1)), "kind", kinds[kind], "interval",
+                              info->repeats ? json_real((double)info->interval / 1e9) : json_null(),
+                              "due", info->due > now ? (double)(info->due - now) / 1e9 : 0.0,
+                              "runs", (json_int_t)history->runs, "missed",
+                              (json_int_t)history->missed, "errors", (json_int_t)history->errors);
     lua_pop(L, 1);
     json_object_set_new(timer, "name", report_name(L, report, at));
     ld_laps_report(lap, timer);

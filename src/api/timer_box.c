@@ -10,11 +10,6 @@
 
 #define RETRY_NS 100000000
 
-/* The index of a timer's callback in the table. */
-static lua_Integer place_of(ld_timer timer) {
-    return (lua_Integer)ld_wheel_index(timer) + 1;
-}
-
 /* Reserve a timer for the value at INDEX. Raises when memory runs out. */
 static ld_timer reserve(lua_State *L, const struct ld_script *script, int index) {
     ld_timer timer = ld_timers_reserve(script->timers);
@@ -24,7 +19,7 @@ static ld_timer reserve(lua_State *L, const struct ld_script *script, int index)
     lua_pushvalue(L, index);
     ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
     lua_insert(L, -2);
-    lua_rawseti(L, -2, place_of(timer));
+    lua_rawseti(L, -2, ld_api_timer_box_place(timer));
     lua_pop(L, 1);
     return timer;
 }
@@ -53,7 +48,7 @@ ld_timer ld_api_timer_box_wake(lua_State *L, struct ld_task *task, uint64_t ns) 
 
 /* Push the name of a timer on the shelf, or nil. */
 static void push_name(struct ld_script *script, ld_timer timer) {
-    lua_rawgeti(script->shelf, LD_SHELF_TIMER_NAMES, place_of(timer));
+    lua_rawgeti(script->shelf, LD_SHELF_TIMER_NAMES, ld_api_timer_box_place(timer));
 }
 
 /* The name of a timer. */
@@ -69,7 +64,7 @@ void ld_api_timer_box_set_name(lua_State *L, ld_timer timer) {
     struct ld_script *script = ld_state_script(L);
     ld_state_push_shelved(L, LD_SHELF_TIMER_NAMES);
     lua_pushvalue(L, -2);
-    lua_rawseti(L, -2, place_of(timer));
+    lua_rawseti(L, -2, ld_api_timer_box_place(timer));
     lua_pop(L, 1);
     ld_timers_info(script->timers, timer)->named = true;
 }
@@ -78,10 +73,10 @@ void ld_api_timer_box_set_name(lua_State *L, ld_timer timer) {
 static void free_known(struct ld_script *script, ld_timer timer, const struct ld_timer_info *info) {
     if (info->named) {
         lua_pushnil(script->shelf);
-        lua_rawseti(script->shelf, LD_SHELF_TIMER_NAMES, place_of(timer));
+        lua_rawseti(script->shelf, LD_SHELF_TIMER_NAMES, ld_api_timer_box_place(timer));
     }
     lua_pushnil(script->shelf);
-    lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
+    lua_rawseti(script->shelf, LD_SHELF_CALLBACKS, ld_api_timer_box_place(timer));
     ld_timers_free(script->timers, timer);
 }
 
@@ -113,11 +108,18 @@ void ld_api_timer_box_drop_all(struct ld_script *script) {
     }
 }
 
+/* Whether a timer will be called again after this call, as far as is known before it. */
+static bool is_lasting(const struct ld_timer_info *info) {
+    return info->repeats || info->by_clock;
+}
+
 /* End a timer's call: the next beat may call again; a timer that is not armed is freed. */
 static void end_call(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     info->busy = false;
     if (!info->armed) {
         free_known(script, timer, info);
+    } else if (!is_lasting(info)) {
+        ld_timers_history(script->timers, timer, info)->runs++; /* only now it has a history */
     }
 }
 
@@ -126,7 +128,9 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
     (void)results;
     struct ld_timer_info *info = ld_timers_info(task->script->timers, task->number);
     if (info != NULL) {
-        info->errors += outcome == LD_OUTCOME_FAILED;
+        if (outcome == LD_OUTCOME_FAILED) {
+            ld_timers_history(task->script->timers, task->number, info)->errors++;
+        }
         end_call(task->script, task->number, info);
     }
     return false;
@@ -134,7 +138,9 @@ static bool on_call_end(struct ld_task *task, enum ld_outcome outcome, int resul
 
 /* Begin a call by a task. */
 void ld_api_timer_box_begin(struct ld_task *task, ld_timer timer, struct ld_timer_info *info) {
-    info->runs++;
+    if (is_lasting(info)) {
+        ld_timers_history(task->script->timers, timer, info)->runs++;
+    }
     info->busy = true;
     task->number = timer;
     task->on_end = on_call_end;
@@ -146,7 +152,7 @@ void ld_api_timer_box_begin(struct ld_task *task, ld_timer timer, struct ld_time
 /* End a call that did not fail. */
 void ld_api_timer_box_end(struct ld_task *task, ld_timer timer, struct ld_timer_info *info) {
     task->number = 0;
-    if (ld_timers_is_there(timer, info)) {
+    if (ld_wheel_is_there(timer, info)) {
         end_call(task->script, timer, info);
     }
 }
@@ -158,8 +164,9 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
     struct ld_task *task = (again ? ld_task_take_or_report : ld_task_take)(script, "a timer");
     if (task == NULL) {
         lua_pop(script->shelf, 1);
-        info->errors += again; /* which was reported */
-        if (!again) {          /* no memory now: try again later */
+        if (again) { /* which was reported */
+            ld_timers_history(script->timers, timer, info)->errors++;
+        } else { /* no memory now: try again later */
             ld_timers_arm(script->timers, timer, ld_clock_now() + RETRY_NS, 0);
         }
         return;
@@ -171,7 +178,7 @@ void ld_api_timer_box_call(struct ld_script *script, ld_timer timer, struct ld_t
 
 /* Push what a timer calls, on the shelf. */
 int ld_api_timer_box_push_callback(struct ld_script *script, ld_timer timer) {
-    return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, place_of(timer));
+    return lua_rawgeti(script->shelf, LD_SHELF_CALLBACKS, ld_api_timer_box_place(timer));
 }
 
 /* Push a box that has no timer yet. */

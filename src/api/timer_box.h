@@ -16,6 +16,11 @@ struct ld_timer_box {
     uint32_t missed; /* when the timer itself is gone */
 };
 
+/* Where what a timer calls is in the table on the shelf. */
+static inline lua_Integer ld_api_timer_box_place(ld_timer timer) {
+    return (lua_Integer)ld_wheel_index(timer) + 1;
+}
+
 /* Make the table of what timers call, and keep the metatable of boxes, at the top, at hand; popped. */
 void ld_api_timer_box_open(lua_State *L);
 

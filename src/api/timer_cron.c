@@ -82,7 +82,7 @@ static struct job *job_of(struct ld_script *script, ld_timer timer) {
 /* Call the function of a timer, unless its last call still runs. */
 static void run(struct ld_script *script, ld_timer timer, struct ld_timer_info *info) {
     if (info->busy) {
-        info->missed++;
+        ld_timers_history(script->timers, timer, info)->missed++;
         return;
     }
     ld_api_timer_box_push_callback(script, timer);

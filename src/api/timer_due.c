@@ -90,8 +90,8 @@ static void fire(struct ld_timer_due *due) {
     due->timer = 0;
     if (info->by_clock) {
         ld_api_timer_cron_due(script, timer, info);
-    } else if (info->busy && info->interval > 0) {
-        info->missed++;
+    } else if (info->busy && info->repeats) {
+        ld_timers_history(script->timers, timer, info)->missed++;
     } else if (info->wakes) {
         struct ld_task *sleeper = info->woken;
         ld_timers_free(script->timers, timer);

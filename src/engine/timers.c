@@ -337,9 +337,10 @@ struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer) {
     return ld_wheel_info(&timers->wheel, timer);
 }
 
-/* Whether a timer was not freed. */
-bool ld_timers_is_there(ld_timer timer, const struct ld_timer_info *info) {
-    return ld_wheel_is_there(timer, info);
+/* Return what a timer has done. */
+struct ld_timer_history *ld_timers_history(struct ld_timers *timers, ld_timer timer,
+                                           struct ld_timer_info *info) {
+    return ld_wheel_history(&timers->wheel, timer, info);
 }
 
 /* The armed timer after another. */

@@ -51,8 +51,9 @@ void ld_timers_disarm(struct ld_timers *timers, ld_timer timer);
 /* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_timers_info(struct ld_timers *timers, ld_timer timer);
 
-/* Whether a timer whose information was INFO has not been freed. */
-bool ld_timers_is_there(ld_timer timer, const struct ld_timer_info *info);
+/* What the timer whose information is INFO has done. Valid until the timer is freed. */
+struct ld_timer_history *ld_timers_history(struct ld_timers *timers, ld_timer timer,
+                                           struct ld_timer_info *info);
 
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous);

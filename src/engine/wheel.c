@@ -7,9 +7,10 @@
  * the batch, and what is armed for that tick later is merged.
  *
  * The lists are not links through the timers, which would miss the cache at each step, but
- * packed blocks of armings. To disarm a timer is to make its arming void: it is dropped when its
+ * packed blocks of notes of armings. To disarm a timer is to make its note void: it is dropped when its
  * list is next gone through, or when no block is left. A chunk of timers comes with the blocks
- * for them: arming never allocates. */
+ * for them: arming never allocates. The order of armings wraps: a void note may then name a timer that is
+ * armed again, and only says once more that it is. */
 #include "engine/wheel.h"
 
 #include <stdlib.h>
@@ -19,30 +20,22 @@
 #include "base/grow.h"
 
 #define TICK_NS    1000000
-#define BLOCK      15
+#define BLOCK      30
 #define LEVEL_BITS 6
 #define LISTS      ((size_t)LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
 #define CACHE_LINE 64
 #define NO_SLOT    UINT32_MAX
-#define AHEAD      8       /* slots of the batch are fetched before they are needed */
 #define LATE_NS    2000000 /* a beat that is at most this late is still called */
 
-struct ld_wheel_slot {
-    struct ld_timer_info info;
-    uint32_t generation; /* tells uses of this slot apart; odd while it is used */
-    union {
-        uint32_t order; /* of arming or disarming, while it is used */
-        uint32_t next;  /* in the list of free slots */
-    };
-};
+#define ORDER_BITS 23
 
 struct ld_wheel_block {
     struct ld_wheel_block *next;
     uint32_t count;
-    struct ld_wheel_arming armings[BLOCK];
+    struct ld_wheel_note notes[BLOCK];
 };
 
-_Static_assert(sizeof(struct ld_wheel_slot) == 48, "a slot is three quarters of a line");
+_Static_assert(sizeof(struct ld_timer_info) == 24, "information is three words");
 _Static_assert(sizeof(struct ld_wheel_block) == (size_t)4 * CACHE_LINE, "a block is four lines");
 
 /* How many slots there are in a number of chunks: each has twice as many as the one before. */
@@ -50,23 +43,33 @@ static size_t slots_in(unsigned chunks) {
     return (((size_t)1 << chunks) - 1) << 8;
 }
 
+/* The chunk of an index. */
+static inline unsigned chunk_of(uint32_t index) {
+    return 31U - (unsigned)__builtin_clz((index >> 8) + 1);
+}
+
 /* The slot of an index that is in use. */
-static inline struct ld_wheel_slot *slot_at(const struct ld_wheel *wheel, uint32_t index) {
-    unsigned chunk = 31U - (unsigned)__builtin_clz((index >> 8) + 1);
+static inline struct ld_timer_info *slot_at(const struct ld_wheel *wheel, uint32_t index) {
+    unsigned chunk = chunk_of(index);
     return &wheel->chunks[chunk].slots[index - slots_in(chunk)];
 }
 
 /* The slot of an arming that is valid; NULL if it is void. */
-static struct ld_wheel_slot *find_armed(const struct ld_wheel *wheel,
+static struct ld_timer_info *find_armed(const struct ld_wheel *wheel,
                                         const struct ld_wheel_arming *arming) {
-    struct ld_wheel_slot *slot = slot_at(wheel, arming->index);
-    bool is_valid =
-        slot->info.armed && slot->order == arming->order && slot->info.due == arming->due;
-    return is_valid ? slot : NULL;
+    struct ld_timer_info *slot = slot_at(wheel, arming->index);
+    return slot->armed && slot->order == arming->order && slot->due == arming->due ? slot : NULL;
 }
 
-/* How many blocks suffice for a number of slots, with 64 always spare except for void armings:
- * one that is not full for each list, and the full ones twice, so that void armings are rarely
+/* The slot of a note that is valid; NULL if it is void. */
+static struct ld_timer_info *find_noted(const struct ld_wheel *wheel,
+                                        const struct ld_wheel_note *note) {
+    struct ld_timer_info *slot = slot_at(wheel, note->index);
+    return slot->armed && slot->order == note->order ? slot : NULL;
+}
+
+/* How many blocks suffice for a number of slots, with 64 always spare except for void notes:
+ * one that is not full for each list, and the full ones twice, so that void notes are rarely
  * dropped. */
 static size_t blocks_for(size_t slots) {
     size_t lists = slots < LISTS ? slots : LISTS;
@@ -78,23 +81,26 @@ static size_t blocks_of(unsigned chunk) {
     return blocks_for(slots_in(chunk + 1)) - blocks_for(slots_in(chunk));
 }
 
-/* Add a chunk: slots, and after them the blocks. False when memory or ids ran out. */
+/* Add a chunk: slots, their histories, and the blocks. False when memory or ids ran out. */
 static bool add_chunk(struct ld_wheel *wheel) {
     unsigned at = wheel->chunk_count;
     if (at == LD_WHEEL_CHUNKS) {
         return false;
     }
     size_t slots = slots_in(at + 1) - slots_in(at);
-    size_t slots_size = slots * sizeof(struct ld_wheel_slot);
+    size_t slots_size = slots * sizeof(struct ld_timer_info);
+    size_t histories_size = slots * sizeof(struct ld_timer_history);
     size_t blocks = blocks_of(at);
-    struct ld_wheel_slot *chunk =
-        aligned_alloc(CACHE_LINE, slots_size + blocks * sizeof(struct ld_wheel_block));
+    char *chunk = aligned_alloc(CACHE_LINE, slots_size + histories_size +
+                                                blocks * sizeof(struct ld_wheel_block));
     if (chunk == NULL) {
         return false;
     }
     /* Its memory is not touched before it is needed. */
-    wheel->chunks[at].slots = chunk;
-    wheel->chunks[at].blocks = (struct ld_wheel_block *)(void *)((char *)chunk + slots_size);
+    wheel->chunks[at].slots = (struct ld_timer_info *)(void *)chunk;
+    wheel->chunks[at].histories = (struct ld_timer_history *)(void *)(chunk + slots_size);
+    wheel->chunks[at].blocks =
+        (struct ld_wheel_block *)(void *)(chunk + slots_size + histories_size);
     wheel->chunk_count++;
     wheel->spare += blocks;
     return true;
@@ -144,23 +150,23 @@ static void drop_block(struct ld_wheel *wheel, struct ld_wheel_block *block) {
     wheel->spare++;
 }
 
-/* Put an arming into the list where it belongs. A block is spare if it needs one. */
-static void append(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
-    unsigned at = list_for(wheel, arming->due);
+/* Note an arming for DUE in the list where it belongs. A block is spare if it needs one. */
+static inline void append(struct ld_wheel *wheel, uint64_t due, struct ld_wheel_note note) {
+    unsigned at = list_for(wheel, due);
     struct ld_wheel_list *list = &wheel->lists[at];
     struct ld_wheel_block *block = list->last;
     if (block == NULL) {
         block = list->first = list->last = take_block(wheel);
-        list->first_due = arming->due;
+        list->first_due = due;
         wheel->occupied[at / LD_WHEEL_LISTS] |= (uint64_t)1 << (at % LD_WHEEL_LISTS);
         wheel->levels |= 1U << (at / LD_WHEEL_LISTS);
     } else if (block->count == BLOCK) {
         block = list->last = block->next = take_block(wheel);
     }
-    if (arming->due < list->first_due) {
-        list->first_due = arming->due;
+    if (due < list->first_due) {
+        list->first_due = due;
     }
-    block->armings[block->count++] = *arming;
+    block->notes[block->count++] = note;
 }
 
 /* Empty a list; its blocks. */
@@ -180,31 +186,38 @@ static bool is_occupied(const struct ld_wheel *wheel, unsigned list) {
     return wheel->lists[list].first != NULL;
 }
 
-/* Put an arming of a list that is sifted where it belongs; drop a void one. */
-static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_arming *arming) {
-    if (find_armed(wheel, arming) != NULL) {
-        append(wheel, arming);
+/* Put a note of a list that is sifted where it belongs; drop a void one. */
+static void sift_one(struct ld_wheel *wheel, const struct ld_wheel_note *note) {
+    const struct ld_timer_info *slot = find_noted(wheel, note);
+    if (slot != NULL) {
+        append(wheel, slot->due, *note);
     }
 }
 
-/* Move the armings of a list to where they belong as seen from the current tick. Void ones are dropped. A
+/* Have the slots of a block fetched: they are anywhere in memory. */
+static void prefetch(const struct ld_wheel *wheel, const struct ld_wheel_block *block) {
+    for (uint32_t i = 0; i < block->count; i++) {
+        __builtin_prefetch(slot_at(wheel, block->notes[i].index));
+    }
+}
+
+/* Move the notes of a list to where they belong as seen from the current tick. Void ones are dropped. A
  * block is given back before its contents need one. */
 static void sift(struct ld_wheel *wheel, unsigned list) {
-    struct ld_wheel_arming armings[BLOCK];
+    struct ld_wheel_block copy;
     struct ld_wheel_block *block = take_list(wheel, list);
     while (block != NULL) {
-        struct ld_wheel_block *next = block->next;
-        uint32_t count = block->count;
-        memcpy(armings, block->armings, count * sizeof *armings);
+        memcpy(&copy, block, sizeof copy);
         drop_block(wheel, block);
-        for (uint32_t i = 0; i < count; i++) {
-            sift_one(wheel, &armings[i]);
+        prefetch(wheel, &copy);
+        for (uint32_t i = 0; i < copy.count; i++) {
+            sift_one(wheel, &copy.notes[i]);
         }
-        block = next;
+        block = copy.next;
     }
 }
 
-/* Make COUNT blocks spare, 64 at most: there are as many when no void arming is left. */
+/* Make COUNT blocks spare, 64 at most: there are as many when no void note is left. */
 static void ensure_spare(struct ld_wheel *wheel, size_t count) {
     if (wheel->spare < count) {
         for (unsigned list = 0; list < LISTS; list++) {
@@ -221,13 +234,13 @@ static bool fits_batch(const struct ld_wheel *wheel, uint64_t due) {
 }
 
 /* Put a timer into its list, or the batch. */
-static void insert(struct ld_wheel *wheel, const struct ld_wheel_slot *slot, uint32_t index) {
-    const struct ld_wheel_arming arming = {slot->info.due, slot->order, index};
+static void insert(struct ld_wheel *wheel, const struct ld_timer_info *slot, uint32_t index) {
+    const struct ld_wheel_arming arming = {slot->due, slot->order, index};
     if (fits_batch(wheel, arming.due)) {
         wheel->batch[wheel->batch_size++] = arming;
     } else {
         ensure_spare(wheel, 1);
-        append(wheel, &arming);
+        append(wheel, arming.due, (struct ld_wheel_note){arming.order, index});
     }
 }
 
@@ -253,17 +266,17 @@ static bool first_list(const struct ld_wheel *wheel, unsigned *list, uint64_t *s
 }
 
 /* The id of a slot. */
-static ld_timer id_of(const struct ld_wheel_slot *slot, uint32_t index) {
+static ld_timer id_of(const struct ld_timer_info *slot, uint32_t index) {
     return (uint64_t)slot->generation << 32 | index;
 }
 
 /* The slot of an id; NULL if the timer was freed. */
-static struct ld_wheel_slot *find(const struct ld_wheel *wheel, ld_timer timer) {
+static struct ld_timer_info *find(const struct ld_wheel *wheel, ld_timer timer) {
     uint32_t index = ld_wheel_index(timer);
     if (timer == 0 || index >= wheel->used) {
         return NULL;
     }
-    struct ld_wheel_slot *slot = slot_at(wheel, index);
+    struct ld_timer_info *slot = slot_at(wheel, index);
     return slot->generation == timer >> 32 ? slot : NULL;
 }
 
@@ -302,7 +315,8 @@ static int compare_armings(const void *left, const void *right) {
     if (a->due != b->due) {
         return a->due < b->due ? -1 : 1;
     }
-    return (int32_t)(a->order - b->order) < 0 ? -1 : 1; /* correct across a wrap of the counter */
+    uint32_t apart = (a->order - b->order) << (32 - ORDER_BITS); /* also across a wrap */
+    return (int32_t)apart < 0 ? -1 : 1;
 }
 
 /* Sort what one list gave: often it is in order. */
@@ -311,6 +325,18 @@ static void sort(struct ld_wheel_arming *armings, size_t size) {
         if (compare_armings(&armings[i - 1], &armings[i]) > 0) {
             qsort(armings, size, sizeof *armings, compare_armings);
             return;
+        }
+    }
+}
+
+/* Add what is noted in a block to the batch, where there is room for it. */
+static void add_block(struct ld_wheel *wheel, const struct ld_wheel_block *block) {
+    for (uint32_t i = 0; i < block->count; i++) {
+        const struct ld_wheel_note *note = &block->notes[i];
+        const struct ld_timer_info *slot = find_noted(wheel, note);
+        if (slot != NULL) {
+            wheel->batch[wheel->batch_size++] =
+                (struct ld_wheel_arming){slot->due, note->order, note->index};
         }
     }
 }
@@ -328,9 +354,8 @@ static bool open_list(struct ld_wheel *wheel, unsigned list) {
         if (batch == NULL) {
             return false;
         }
-        memcpy(batch + wheel->batch_size, block->armings, block->count * sizeof *batch);
         wheel->batch = batch;
-        wheel->batch_size = size;
+        add_block(wheel, block);
         from->first = block->next;
         drop_block(wheel, block);
     }
@@ -391,22 +416,35 @@ void ld_wheel_note_idle(struct ld_wheel *wheel, uint64_t from, uint64_t to) {
     wheel->idle_to = to;
 }
 
+/* The history of a slot, which begins when it is asked for. */
+static struct ld_timer_history *history_of(const struct ld_wheel *wheel, struct ld_timer_info *slot,
+                                           uint32_t index) {
+    unsigned chunk = chunk_of(index);
+    struct ld_timer_history *history = &wheel->chunks[chunk].histories[index - slots_in(chunk)];
+    if (!slot->has_history) {
+        *history = (struct ld_timer_history){0};
+        slot->has_history = true;
+    }
+    return history;
+}
+
 /* Arm a repeating timer for its first beat after NOW. False if the last beat that passed must
  * not be called. */
-static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index, uint64_t now) {
-    struct ld_timer_info *info = &slot->info;
-    uint64_t late = now - info->due;
-    if (late >= info->interval) {
-        uint64_t passed = late / info->interval;
-        late -= passed * info->interval;
-        info->due += passed * info->interval;
-        info->missed += passed;
+static bool beat(struct ld_wheel *wheel, struct ld_timer_info *slot, uint32_t index, uint64_t now) {
+    uint64_t late = now - slot->due;
+    if (late >= slot->interval) {
+        uint64_t passed = late / slot->interval;
+        late -= passed * slot->interval;
+        slot->due += passed * slot->interval;
+        history_of(wheel, slot, index)->missed += passed;
     }
-    bool was_idle = info->due >= wheel->idle_from && info->due <= wheel->idle_to;
-    bool is_called = late <= LATE_NS || late <= info->interval / 2 || was_idle || info->skipped;
-    info->skipped = !is_called;
-    info->missed += !is_called;
-    info->due += info->interval;
+    bool was_idle = slot->due >= wheel->idle_from && slot->due <= wheel->idle_to;
+    bool is_called = late <= LATE_NS || late <= slot->interval / 2 || was_idle || slot->skipped;
+    slot->skipped = !is_called;
+    if (!is_called) {
+        history_of(wheel, slot, index)->missed++;
+    }
+    slot->due += slot->interval;
     slot->order = wheel->order++;
     insert(wheel, slot, index);
     return is_called;
@@ -416,20 +454,17 @@ static bool beat(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t in
 ld_timer ld_wheel_fire(struct ld_wheel *wheel, uint64_t now, struct ld_timer_info **info) {
     const struct ld_wheel_arming *arming = &wheel->batch[wheel->batch_at++];
     uint32_t index = arming->index;
-    if (wheel->batch_at + AHEAD < wheel->batch_size) { /* slots are anywhere in memory */
-        __builtin_prefetch(slot_at(wheel, arming[AHEAD].index));
-    }
-    struct ld_wheel_slot *slot = find_armed(wheel, arming);
+    struct ld_timer_info *slot = find_armed(wheel, arming);
     if (slot == NULL) {
         return 0;
     }
-    *info = &slot->info;
-    if (slot->info.interval > 0) {
+    *info = slot;
+    if (slot->repeats) {
         return beat(wheel, slot, index, now) ? id_of(slot, index) : 0;
     }
-    slot->info.armed = false;
+    slot->armed = false;
     wheel->armed--;
-    wheel->hidden -= slot->info.hidden;
+    wheel->hidden -= slot->hidden;
     return id_of(slot, index);
 }
 
@@ -458,43 +493,46 @@ ld_timer ld_wheel_reserve(struct ld_wheel *wheel) {
 }
 
 /* Take the slot of the timer that was reserved. */
-static inline struct ld_wheel_slot *take_slot(struct ld_wheel *wheel, ld_timer reserved) {
+static inline struct ld_timer_info *take_slot(struct ld_wheel *wheel, ld_timer reserved) {
     uint32_t index = ld_wheel_index(reserved);
-    struct ld_wheel_slot *slot = slot_at(wheel, index);
+    struct ld_timer_info *slot = slot_at(wheel, index);
     if (index == wheel->used) {
         wheel->used++;
     } else {
-        wheel->free = slot->next;
+        wheel->free = slot->next_free;
     }
-    *slot = (struct ld_wheel_slot){.generation = (uint32_t)(reserved >> 32)};
+    *slot = (struct ld_timer_info){.generation = (uint32_t)(reserved >> 32)};
     return slot;
 }
 
 /* Arm the timer of a slot, which is not armed. */
-static inline void arm(struct ld_wheel *wheel, struct ld_wheel_slot *slot, uint32_t index,
+static inline void arm(struct ld_wheel *wheel, struct ld_timer_info *slot, uint32_t index,
                        uint64_t due, uint64_t interval) {
-    slot->info.due = due;
-    slot->info.interval = interval;
-    slot->info.armed = true;
-    slot->info.skipped = false;
+    slot->due = due;
+    slot->repeats = interval > 0;
+    if (slot->repeats) {
+        slot->interval = interval;
+    }
+    slot->armed = true;
+    slot->skipped = false;
     slot->order = wheel->order++;
     wheel->armed++;
-    wheel->hidden += slot->info.hidden;
+    wheel->hidden += slot->hidden;
     insert(wheel, slot, index);
 }
 
 /* Disarm the timer of a slot, if it is armed. */
-static inline void disarm(struct ld_wheel *wheel, struct ld_wheel_slot *slot) {
-    if (!slot->info.armed) {
+static inline void disarm(struct ld_wheel *wheel, struct ld_timer_info *slot) {
+    if (!slot->armed) {
         return;
     }
-    struct ld_wheel_list *list = &wheel->lists[list_for(wheel, slot->info.due)];
-    if (slot->info.due == list->first_due) {
+    struct ld_wheel_list *list = &wheel->lists[list_for(wheel, slot->due)];
+    if (slot->due == list->first_due) {
         list->first_due = 0; /* to be found again when it is asked for */
     }
-    slot->info.armed = false;
+    slot->armed = false;
     wheel->armed--;
-    wheel->hidden -= slot->info.hidden;
+    wheel->hidden -= slot->hidden;
 }
 
 /* Make a timer. */
@@ -509,40 +547,39 @@ ld_timer ld_wheel_add(struct ld_wheel *wheel) {
 /* Make the timer that was reserved, armed. */
 void ld_wheel_add_armed(struct ld_wheel *wheel, ld_timer reserved, uint64_t due,
                         uint64_t interval) {
-    struct ld_wheel_slot *slot = take_slot(wheel, reserved);
+    struct ld_timer_info *slot = take_slot(wheel, reserved);
     arm(wheel, slot, ld_wheel_index(reserved), due, interval);
 }
 
 /* Free a timer; ignore one that was freed already. */
 void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
+    struct ld_timer_info *slot = find(wheel, timer);
     if (slot == NULL) {
         return;
     }
     disarm(wheel, slot);
     slot->generation++;
-    slot->next = wheel->free;
+    slot->next_free = wheel->free;
     wheel->free = ld_wheel_index(timer);
 }
 
 /* Arm the timer that INFO is of. */
 void ld_wheel_rearm(struct ld_wheel *wheel, ld_timer timer, struct ld_timer_info *info,
                     uint64_t due, uint64_t interval) {
-    struct ld_wheel_slot *slot = LD_CONTAINER_OF(info, struct ld_wheel_slot, info);
-    disarm(wheel, slot);
-    arm(wheel, slot, ld_wheel_index(timer), due, interval);
+    disarm(wheel, info);
+    arm(wheel, info, ld_wheel_index(timer), due, interval);
 }
 
 /* Arm a timer. */
 void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
+    struct ld_timer_info *slot = find(wheel, timer);
     LD_ASSERT(slot != NULL);
-    ld_wheel_rearm(wheel, timer, &slot->info, due, interval);
+    ld_wheel_rearm(wheel, timer, slot, due, interval);
 }
 
 /* Disarm a timer. */
 void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
+    struct ld_timer_info *slot = find(wheel, timer);
     if (slot != NULL) {
         disarm(wheel, slot);
     }
@@ -550,21 +587,21 @@ void ld_wheel_disarm(struct ld_wheel *wheel, ld_timer timer) {
 
 /* Return the information about a timer. */
 struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer) {
-    struct ld_wheel_slot *slot = find(wheel, timer);
-    return slot != NULL ? &slot->info : NULL;
+    return find(wheel, timer);
 }
 
-/* Whether a timer was not freed: its slot is where INFO is, and may be another timer's by now. */
-bool ld_wheel_is_there(ld_timer timer, const struct ld_timer_info *info) {
-    return LD_CONTAINER_OF(info, struct ld_wheel_slot, info)->generation == timer >> 32;
+/* Return what a timer has done. */
+struct ld_timer_history *ld_wheel_history(const struct ld_wheel *wheel, ld_timer timer,
+                                          struct ld_timer_info *info) {
+    return history_of(wheel, info, ld_wheel_index(timer));
 }
 
 /* The armed timer after another, of those that are not hidden or of all. */
 static ld_timer find_next(const struct ld_wheel *wheel, ld_timer previous, bool with_hidden) {
     uint32_t index = previous == 0 ? 0 : ld_wheel_index(previous) + 1;
     for (; index < wheel->used; index++) {
-        const struct ld_wheel_slot *slot = slot_at(wheel, index);
-        if (slot->info.armed && (with_hidden || !slot->info.hidden)) {
+        const struct ld_timer_info *slot = slot_at(wheel, index);
+        if (slot->armed && (with_hidden || !slot->hidden)) {
             return id_of(slot, index);
         }
     }

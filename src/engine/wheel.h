@@ -18,27 +18,44 @@
 /* One timer; 0 is none. An id is never reused for another timer. */
 typedef uint64_t ld_timer;
 
-/* Information about a timer. The owner keeps `runs` or `woken`, `errors`, `busy`, `by_clock`, `wakes` and `hidden`, and
- * adds missed beats of its own. */
+/* Information about a timer. The owner keeps `woken`, `busy`, `by_clock`, `named`, `wakes` and `hidden`. It is
+ * small, because there may be a million: what most timers never have is in their history. */
 struct ld_timer_info {
-    uint64_t due;      /* when it fires next, if it is armed */
-    uint64_t interval; /* 0: once */
     union {
-        uint64_t runs;
-        void *woken; /* what the owner wakes */
+        uint64_t due;       /* when it fires next, if it is armed */
+        uint32_t next_free; /* of the wheel: the next slot that is free, while this one is */
     };
-    uint64_t missed; /* beats that were skipped */
-    uint32_t errors;
+    union {
+        uint64_t interval; /* if it repeats */
+        void *woken;       /* what the owner wakes by it, if it does not */
+    };
+    uint32_t generation; /* of the wheel: tells uses of this slot apart; odd while it is used */
+    uint32_t order : 23; /* of the wheel: of its last arming */
     bool armed : 1;
-    bool busy : 1;     /* its last call is not over */
-    bool by_clock : 1; /* the owner arms it for moments of the real-time clock */
-    bool skipped : 1;  /* its last beat was too late to be called */
-    bool named : 1;    /* the owner has a name for it */
-    bool wakes : 1;    /* the owner wakes a task by it */
-    bool hidden : 1;   /* the owner does not report it; to be set while it is not armed */
+    bool repeats : 1;
+    bool skipped : 1;     /* its last beat was too late to be called */
+    bool has_history : 1; /* of the wheel */
+    bool busy : 1;        /* its last call is not over */
+    bool by_clock : 1;    /* the owner arms it for moments of the real-time clock */
+    bool named : 1;       /* the owner has a name for it */
+    bool wakes : 1;       /* the owner wakes a task by it */
+    bool hidden : 1;      /* the owner does not report it; to be set while it is not armed */
 };
 
-/* One arming: it is valid as long as its timer has that due time and that order, then void. */
+/* What a timer has done. The owner keeps `runs` and `errors`, and adds missed beats of its own. */
+struct ld_timer_history {
+    uint64_t runs;
+    uint64_t missed; /* beats that were skipped */
+    uint32_t errors;
+};
+
+/* One arming in a list: it is valid as long as its timer has that order, then void. */
+struct ld_wheel_note {
+    uint32_t order;
+    uint32_t index;
+};
+
+/* One arming in the batch: the same, if its timer also has that due time. */
 struct ld_wheel_arming {
     uint64_t due;
     uint32_t order;
@@ -58,7 +75,8 @@ struct ld_wheel {
     unsigned levels;                    /* a bit for each level that is not */
     struct ld_wheel_list lists[LD_WHEEL_LEVELS * LD_WHEEL_LISTS];
     struct {
-        struct ld_wheel_slot *slots;
+        struct ld_timer_info *slots;
+        struct ld_timer_history *histories;
         struct ld_wheel_block *blocks;
     } chunks[LD_WHEEL_CHUNKS];
     unsigned chunk_count;
@@ -103,8 +121,14 @@ void ld_wheel_free(struct ld_wheel *wheel, ld_timer timer);
 /* Information about a timer; NULL if it was freed. Valid until the timer is freed. */
 struct ld_timer_info *ld_wheel_info(const struct ld_wheel *wheel, ld_timer timer);
 
-/* Whether a timer whose information was INFO has not been freed. */
-bool ld_wheel_is_there(ld_timer timer, const struct ld_timer_info *info);
+/* What the timer whose information is INFO has done. */
+struct ld_timer_history *ld_wheel_history(const struct ld_wheel *wheel, ld_timer timer,
+                                          struct ld_timer_info *info);
+
+/* Whether a timer whose information was INFO has not been freed: that may be another timer's by now. */
+static inline bool ld_wheel_is_there(ld_timer timer, const struct ld_timer_info *info) {
+    return info->generation == timer >> 32;
+}
 
 /* Arm a timer (again), once or with an interval; disarm it. */
 void ld_wheel_arm(struct ld_wheel *wheel, ld_timer timer, uint64_t due, uint64_t interval);

@@ -468,7 +468,7 @@ static bool is_about_to_end(const struct ld_script *script) {
     bool only_soon = timer != 0;
     for (; timer != 0 && only_soon; timer = ld_timers_next(script->timers, timer)) {
         const struct ld_timer_info *info = ld_timers_info(script->timers, timer);
-        only_soon = info->interval == 0 && !info->by_clock && info->due <= soon;
+        only_soon = !info->repeats && !info->by_clock && info->due <= soon;
     }
     return only_soon;
 }
