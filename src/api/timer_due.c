@@ -47,11 +47,11 @@ static int call_all(lua_State *L) {
         return luaL_error(L, "only lunad can call this");
     }
     script->due = NULL;
+    ld_state_push_shelved(L, LD_SHELF_CALLBACKS);
     for (;;) {
         ld_timer timer = due->timer;
         due->timer = 0;
-        ld_api_timer_box_push_callback(script, timer);
-        lua_xmove(script->shelf, L, 1);
+        lua_rawgeti(L, 1, ld_api_timer_box_place(timer));
         ld_task_begin_call(task, is_first);
         is_first = false;
         lua_callk(L, 0, 0, 0, call_resumed);

@@ -628,18 +628,17 @@ void ld_task_start_with(struct ld_task *task, int (*push)(lua_State *co, void *a
 
 /* Begin a call. */
 void ld_task_begin_call(struct ld_task *task, bool is_first) {
-    struct ld_script *script = task->script;
+    const struct ld_script *script = task->script;
     struct ld_laps *laps = script->setup->laps;
-    if (!is_first) {
-        ld_interrupt_count_call();
-        if (script->guest != NULL) {
-            ld_guest_refresh(script->guest);
-        }
-        if (ld_laps_wants(laps)) {
-            ld_laps_begin_unnamed(laps);
-        }
+    if (!is_first && script->guest != NULL) {
+        ld_guest_refresh(script->guest);
     }
-    name_lap(task->co, lua_gettop(task->co));
+    if (!is_first && ld_laps_wants(laps)) {
+        ld_laps_begin_unnamed(laps);
+    }
+    if (ld_laps_measures(laps)) {
+        ld_laps_name(laps, task->co, lua_gettop(task->co));
+    }
 }
 
 /* Whether nothing of a call that a task has made is left in it. A hook is removed, or it would see more than
@@ -653,10 +652,12 @@ static bool is_clean(const struct ld_task *task) {
            !task->was_cancelled;
 }
 
-/* End a call. */
+/* End a call. It is counted before it is asked whether there is an interruption: one that is meant for this
+ * call comes to light here, or not at all. */
 bool ld_task_end_call(struct ld_task *task) {
     struct ld_script *script = task->script;
     struct ld_laps *laps = script->setup->laps;
+    ld_interrupt_count_call();
     if (ld_laps_measures(laps)) {
         ld_laps_end(laps, task->what);
     }
