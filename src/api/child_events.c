@@ -32,7 +32,7 @@ static int push_output(lua_State *co, void *arg) {
 /* Read the stream again after its callback. That may finish the child, and free the half. */
 static bool on_output_end(struct ld_task *task, enum ld_outcome outcome, int results) {
     struct ld_child_half *half = task->owner;
-    int stream = (int)task->number;
+    int stream = half->calling[0] == task ? 1 : 2;
     (void)outcome;
     (void)results;
     half->calling[stream - 1] = NULL;
@@ -60,7 +60,6 @@ static void on_output(void *owner, int stream, const char *bytes, size_t size) {
         return; /* the chunk is lost */
     }
     task->owner = half;
-    task->number = (uint64_t)stream;
     task->on_end = on_output_end;
     half->calling[stream - 1] = task;
     if (bytes == NULL) {

@@ -112,15 +112,13 @@ static int l_task(lua_State *L) {
     struct box *box = lua_newuserdatauv(L, sizeof *box, 1);
     *box = (struct box){0};
     TAILQ_INIT(&box->waiters);
-    luaL_setmetatable(L, TASK_TYPE);
-    struct ld_task *task =
-        ld_task_take(script, "a task"); /* nothing may raise until it is started or dropped */
-    if (task == NULL || !lua_checkstack(task->co, args + 1)) {
-        if (task != NULL) {
-            ld_task_drop(task);
-        }
+    ld_state_push_shelved(L, LD_SHELF_TASK_TYPE);
+    lua_setmetatable(L, -2);
+    struct ld_task *task = ld_task_need(L, "a task");
+    if (!lua_checkstack(task->co, args + 1)) { /* which is its, and does not raise */
+        ld_task_drop(task);
         lx_error(L, "not enough memory");
-    }
+    } /* nothing may raise until it is started */
     pin_box(L, task);
     lua_insert(L, 1);
     lua_xmove(L, task->co, args + 1);
@@ -429,6 +427,7 @@ static int set_up(lua_State *L) {
     lx_new_type(L, TASK_TYPE, methods);
     lua_pushcfunction(L, mt_tostring);
     lua_setfield(L, -2, "__tostring");
+    ld_state_shelve(L, LD_SHELF_TASK_TYPE);
     return 0;
 }
 

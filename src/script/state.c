@@ -124,6 +124,8 @@ static void make_shelf(lua_State *L, struct ld_script *script) {
     script->shelf = lua_newthread(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
     lua_settop(script->shelf, LD_SHELF_END - 1);
+    lua_newtable(L);
+    ld_state_shelve(L, LD_SHELF_ANCHORS);
 }
 
 /* Put the value at the top on the shelf. */

@@ -103,6 +103,8 @@ enum ld_shelf {
     LD_SHELF_TIMER_NAMES,   /* a table of the names of timers, by the timer */
     LD_SHELF_BOX_NAMES,     /* a table of the names of what scripts hold, by that; weak */
     LD_SHELF_HANDED,        /* what on_reload has returned, until it is saved; or nil */
+    LD_SHELF_ANCHORS,       /* a table of what keeps the coroutines of tasks, by `anchor` */
+    LD_SHELF_TASK_TYPE,     /* the metatable of what scripts hold of tasks */
     LD_SHELF_END,
 };
 
@@ -118,7 +120,7 @@ TAILQ_HEAD(ld_task_queue, ld_task);
 struct ld_task {
     struct ld_script *script;
     lua_State *co;
-    int anchor; /* what keeps co in the registry, or the owner that keeps it */
+    uint32_t anchor; /* the index of what keeps co: itself, or the owner that keeps it */
     enum ld_task_state state : 8;
     enum ld_heap_user heap_user : 8; /* what it may allocate */
     bool cancelled;                  /* the error is still to be raised */
@@ -140,8 +142,10 @@ struct ld_task {
     /* Told, if set, when the task has ended. Its results, RESULTS of them, or the error message
      * are on the top of co. Errors are reported if this returns false. Must not raise. */
     bool (*on_end)(struct ld_task *task, enum ld_outcome outcome, int results);
-    void *owner;     /* on_end's */
-    uint64_t number; /* on_end's too */
+    union { /* on_end's */
+        void *owner;
+        uint64_t number;
+    };
     union {
         uint64_t timer; /* abandon's too, while it sleeps */
         void *awaited;  /* the same, while it waits for something else */
@@ -159,6 +163,8 @@ struct ld_tasks {
     size_t suspended_count;
     LIST_HEAD(, ld_task) idle; /* whose coroutines can be used again */
     size_t idle_count;
+    uint32_t anchors;           /* how many indices there are; 0 is none */
+    uint32_t free_anchor;       /* one that keeps nothing, and has the next of those in its place */
     struct ld_task_queue woken; /* to go on when the current call is over */
     bool is_waking;             /* those are going on now */
     struct ld_task *current;    /* the innermost that runs, or NULL */

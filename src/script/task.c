@@ -20,7 +20,6 @@
 
 static const char cancelled_error[] = "cancelled";
 static const char on_error_function[] = "the on_error function";
-static const char anchors_key; /* of the table of coroutines in the registry */
 
 /* What a task starts with, on the C stack until its function runs. */
 struct beginning {
@@ -51,79 +50,99 @@ void ld_task_note_known(lua_State *L) {
     }
 }
 
-/* Make the coroutine of the task in the argument. Runs protected. */
-static int make_coroutine(lua_State *L) {
-    struct ld_task *task = lua_touserdata(L, 1);
-    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key) == LUA_TNIL) {
-        lua_newtable(L);
-        lua_pushvalue(L, -1);
-        lua_rawsetp(L, LUA_REGISTRYINDEX, &anchors_key);
+/* Anchor the value at the top of L, which is popped, at an index of its own. Raises when memory runs out. */
+static uint32_t take_anchor(lua_State *L, struct ld_tasks *tasks) {
+    uint32_t anchor = tasks->free_anchor;
+    ld_state_push_shelved(L, LD_SHELF_ANCHORS);
+    if (anchor != 0) {
+        lua_rawgeti(L, -1, anchor);
+        tasks->free_anchor = (uint32_t)lua_tointeger(L, -1);
+        lua_pop(L, 1);
+    } else {
+        anchor = tasks->anchors + 1;
     }
-    lua_State *co = lua_newthread(L);
-    lua_sethook(co, NULL, 0, 0); /* it would inherit the hook of L */
-    task->anchor = luaL_ref(L, -2);
-    task->co = co;
-    *(struct ld_task **)lua_getextraspace(co) = task;
-    return 0;
+    lua_insert(L, -2);
+    lua_rawseti(L, -2, anchor);
+    lua_pop(L, 1);
+    tasks->anchors = anchor > tasks->anchors ? anchor : tasks->anchors;
+    return anchor;
 }
 
-/* Push the table of anchors. */
-static void push_anchors(lua_State *L) {
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &anchors_key);
+/* Have an index keep nothing. It exists, so nothing is allocated. */
+static void drop_anchor(struct ld_script *script, uint32_t anchor) {
+    lua_pushinteger(script->shelf, script->tasks.free_anchor);
+    lua_rawseti(script->shelf, LD_SHELF_ANCHORS, anchor);
+    script->tasks.free_anchor = anchor;
 }
 
 /* Have the value at the top of L keep the coroutine of a task. The key exists, so nothing is allocated. */
 void ld_task_anchor(const struct ld_task *task, lua_State *L) {
-    push_anchors(L);
-    lua_insert(L, -2);
-    lua_rawseti(L, -2, task->anchor);
-    lua_pop(L, 1);
+    lua_xmove(L, task->script->shelf, 1);
+    lua_rawseti(task->script->shelf, LD_SHELF_ANCHORS, task->anchor);
 }
 
 /* Push what keeps the coroutine of a task. */
 void ld_task_push_anchor(const struct ld_task *task, lua_State *L) {
-    push_anchors(L);
-    lua_rawgeti(L, -1, task->anchor);
-    lua_remove(L, -2);
+    lua_rawgeti(task->script->shelf, LD_SHELF_ANCHORS, task->anchor);
+    lua_xmove(task->script->shelf, L, 1);
 }
 
-/* Make a task with a coroutine of its own; NULL when memory ran out. */
-static struct ld_task *make_task(struct ld_script *script) {
-    struct ld_task *task = calloc(1, sizeof *task);
-    if (task != NULL) {
-        task->script = script;
-        if (ld_state_protect_as_is(script, make_coroutine, task, NULL) < 0) {
-            free(task);
-            task = NULL;
-        }
+/* Put a task with a coroutine of its own into the pool. Raises when memory runs out. */
+static void make_task(lua_State *L) {
+    struct ld_script *script = ld_state_script(L);
+    lua_State *co = lua_newthread(L);
+    lua_sethook(co, NULL, 0, 0); /* it would inherit the hook of L */
+    uint32_t anchor = take_anchor(L, &script->tasks);
+    struct ld_task *task = ld_arena_allocate(&script->heap.arena, NULL, 0, sizeof *task);
+    if (task == NULL) {
+        drop_anchor(script, anchor);
+        lx_error(L, "not enough memory");
     }
+    *task = (struct ld_task){.script = script, .co = co, .anchor = anchor};
+    *(struct ld_task **)lua_getextraspace(co) = task;
+    LIST_INSERT_HEAD(&script->tasks.idle, task, link);
+    script->tasks.idle_count++;
+}
+
+/* The same as a function. */
+static int l_make_task(lua_State *L) {
+    make_task(L);
+    return 0;
+}
+
+/* Take the first task of the pool. */
+static struct ld_task *take_first(struct ld_script *script, const char *what) {
+    struct ld_task *task = LIST_FIRST(&script->tasks.idle);
+    LIST_REMOVE(task, link);
+    script->tasks.idle_count--;
+    task->what = what;
     return task;
 }
 
 /* Take a task from the pool. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what) {
-    struct ld_task *task = LIST_FIRST(&script->tasks.idle);
-    if (task != NULL) {
-        LIST_REMOVE(task, link);
-        script->tasks.idle_count--;
-    } else {
-        task = make_task(script);
+    if (LIST_EMPTY(&script->tasks.idle) &&
+        ld_state_protect_as_is(script, l_make_task, NULL, NULL) < 0) {
+        return NULL;
     }
-    if (task != NULL) {
-        task->what = what;
+    return take_first(script, what);
+}
+
+/* Take a task from the pool, or raise. */
+struct ld_task *ld_task_need(lua_State *L, const char *what) {
+    struct ld_script *script = ld_state_script(L);
+    if (LIST_EMPTY(&script->tasks.idle)) {
+        make_task(L);
     }
-    return task;
+    return take_first(script, what);
 }
 
 /* Free a task, and let its coroutine be collected unless the script holds it: to the script it is an
  * ordinary one that has ended. */
 static void free_task(struct ld_task *task) {
-    lua_State *L = task->script->L;
     *(struct ld_task **)lua_getextraspace(task->co) = &task->script->tasks.root;
-    push_anchors(L);
-    luaL_unref(L, -1, task->anchor); /* no new key, so no allocation */
-    lua_pop(L, 1);
-    free(task);
+    drop_anchor(task->script, task->anchor);
+    ld_arena_allocate(&task->script->heap.arena, task, sizeof *task, 0);
 }
 
 static bool hook_was_called;

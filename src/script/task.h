@@ -8,6 +8,9 @@
 /* Take a task from the pool, its coroutine empty; NULL when memory ran out. */
 struct ld_task *ld_task_take(struct ld_script *script, const char *what);
 
+/* The same for a function that Lua code on L has called: raises when memory ran out. */
+struct ld_task *ld_task_need(lua_State *L, const char *what);
+
 /* The same for a callback of the script: if memory ran out, that is reported as an error of it. */
 struct ld_task *ld_task_take_or_report(struct ld_script *script, const char *what);
 
