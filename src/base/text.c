@@ -210,14 +210,32 @@ static size_t add_escape(struct ld_text *text, const char *bytes, size_t length,
     return 1;
 }
 
+/* Whether each of eight bytes is a printable character of ASCII. A byte that is not leaves the highest bit of
+ * its own, or of one after it, set. */
+static bool are_plain(const char *bytes) {
+    const uint64_t each = 0x0101010101010101;
+    uint64_t word;
+    memcpy(&word, bytes, sizeof word);
+    uint64_t del = word ^ (each * 0x7F);
+    return ((word | ((word - each * 0x20) & ~word) | ((del - each) & ~del)) & (each * 0x80)) == 0;
+}
+
+/* How many bytes at the beginning are printable characters of ASCII; perhaps some less. */
+static size_t count_plain(const char *bytes, size_t size) {
+    size_t count = 0;
+    while (size - count >= sizeof(uint64_t) && are_plain(bytes + count)) {
+        count += sizeof(uint64_t);
+    }
+    return count;
+}
+
 /* Add bytes that must not act on a terminal or forge a line. */
 void ld_text_add_escaped(struct ld_text *text, const char *bytes, size_t size, bool indent) {
     size_t plain = 0; /* where the run of bytes that need no escape began */
-    size_t i = 0;
     if (size == 0) {
         return; /* BYTES may be NULL, to which not even 0 may be added */
     }
-    while (i < size) {
+    for (size_t i = count_plain(bytes, size); i < size; i += count_plain(bytes + i, size - i)) {
         size_t length = ld_text_utf8_length(bytes + i, size - i);
         if (length > 0 && printable(bytes + i, length)) {
             i += length;

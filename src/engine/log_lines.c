@@ -89,8 +89,8 @@ void ld_log_lines_add(struct ld_log_lines *lines, const char *bytes, size_t size
         if (has_begun || length > LONGEST) {
             keep(lines, bytes, length);
             log_rest(lines);
-        } else { /* and all lines after it, if none of them can be too long */
-            newline = size <= LONGEST ? memrchr(bytes, '\n', size) : newline;
+        } else { /* and those after it, as far as none can be too long */
+            newline = memrchr(bytes, '\n', size <= LONGEST ? size : LONGEST + 1);
             length = (size_t)(newline - bytes);
             log_whole(lines, bytes, length + 1);
         }

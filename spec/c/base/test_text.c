@@ -249,6 +249,27 @@ static void test_escaped_is_always_safe(void) {
     ld_text_fini(&text);
 }
 
+/* Each byte is escaped alike, wherever it is. */
+static void test_escaped_at_each_place(void) {
+    char bytes[20];
+    struct ld_text alone = {0};
+    struct ld_text text = {0};
+    for (int round = 0; round < 256 * (int)sizeof bytes; round++) {
+        size_t place = (size_t)round % sizeof bytes;
+        memset(bytes, 'x', sizeof bytes);
+        bytes[place] = (char)(round / (int)sizeof bytes);
+        ld_text_clear(&alone);
+        ld_text_add(&alone, bytes, place);
+        ld_text_add_escaped(&alone, bytes + place, 1, false);
+        ld_text_add(&alone, bytes + place + 1, sizeof bytes - place - 1);
+        ld_text_clear(&text);
+        ld_text_add_escaped(&text, bytes, sizeof bytes, false);
+        CHECK_STR(ld_text_string(&alone), ld_text_string(&text));
+    }
+    ld_text_fini(&alone);
+    ld_text_fini(&text);
+}
+
 static void test_replaced(void) {
     static const struct {
         const char *bytes;
@@ -301,6 +322,7 @@ static const struct check_case cases[] = {
     {"UTF-8: all first and second bytes", test_utf8_all_sequences},
     {"controls and invalid bytes are escaped", test_escaped},
     {"what is escaped can act on no terminal", test_escaped_is_always_safe},
+    {"a byte is escaped alike at each place", test_escaped_at_each_place},
     {"invalid bytes are replaced by U+FFFD", test_replaced},
 };
 
