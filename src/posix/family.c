@@ -212,36 +212,52 @@ static bool extend_family(struct table *table) {
     return extended;
 }
 
-/* Whether ENTRY is in the session of a detached one: some programs overwrite their environment. */
-static bool shares_detached_session(const struct table *table, const struct entry *entry) {
+/* Order pids. */
+static int compare_numbers(const void *left, const void *right) {
+    pid_t a = *(const pid_t *)left;
+    pid_t b = *(const pid_t *)right;
+    return (a > b) - (a < b);
+}
+
+/* Find the sessions of those that are detached, in order; 0 or a negative errno. */
+static int find_detached_sessions(const struct table *table, struct ld_pids *sessions) {
     for (size_t i = 0; i < table->count; i++) {
-        const struct entry *other = &table->entries[i];
-        if (other->in_family && other->detached &&
-            other->process.session == entry->process.session) {
-            return true;
+        const struct entry *entry = &table->entries[i];
+        if (entry->in_family && entry->detached && !ld_pids_add(sessions, entry->process.session)) {
+            return -ENOMEM;
         }
     }
-    return false;
+    if (sessions->count > 0) {
+        qsort(sessions->list, sessions->count, sizeof *sessions->list, compare_numbers);
+    }
+    return 0;
+}
+
+/* Whether ENTRY is in the session of a detached one: some programs overwrite their environment. */
+static bool shares_session(const struct entry *entry, const struct ld_pids *sessions) {
+    return sessions->count > 0 && bsearch(&entry->process.session, sessions->list, sessions->count,
+                                          sizeof *sessions->list, compare_numbers) != NULL;
 }
 
 /* Copy the pids of those in the family that are not detached, in order. */
 static int collect_family(const struct table *table, struct ld_pids *family, bool *frozen) {
+    struct ld_pids sessions = {0};
     *frozen = true;
-    family->list = malloc((table->count + 1) * sizeof *family->list);
-    if (family->list == NULL) {
-        return -ENOMEM;
-    }
-    for (size_t i = 0; i < table->count; i++) {
+    int rc = find_detached_sessions(table, &sessions);
+    for (size_t i = 0; i < table->count && rc == 0; i++) {
         const struct entry *entry = &table->entries[i];
-        bool belongs =
-            entry->in_family && !entry->detached && !shares_detached_session(table, entry);
+        bool belongs = entry->in_family && !entry->detached && !shares_session(entry, &sessions);
         bool is_stopped = entry->process.state == 'T' || entry->process.state == 't';
-        if (belongs) {
-            family->list[family->count++] = entry->process.pid;
+        if (belongs && !ld_pids_add(family, entry->process.pid)) {
+            rc = -ENOMEM;
         }
         *frozen = *frozen && (is_stopped || !(belongs || entry->is_root));
     }
-    return 0;
+    ld_pids_fini(&sessions);
+    if (rc < 0) {
+        ld_pids_fini(family);
+    }
+    return rc;
 }
 
 /* Whether ENTRY is still the same process, and a child of the same parent. */
