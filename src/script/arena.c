@@ -5,12 +5,14 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define GRAIN     16
-#define PAGE      4096
-#define SPAN      ((size_t)16 * 1024)
-#define REGION    ((size_t)1024 * 1024)
-#define LARGEST   ((size_t)(LD_ARENA_CLASSES - 1) * GRAIN)
-#define KEPT_MOST 16 /* empty spans that keep their memory */
+#define GRAIN       16
+#define PAGE        4096
+#define REGION      ((size_t)1024 * 1024)
+#define SMALL_SPAN  ((size_t)16 * 1024)
+#define MEDIUM_SPAN ((size_t)256 * 1024)
+#define SMALL       ((size_t)(LD_ARENA_CLASSES - 1) * GRAIN)
+#define STEPS       8 /* classes of medium blocks from one power of two to the next */
+#define KEPT_MOST   ((size_t)256 * 1024) /* bytes of empty spans that keep their memory */
 
 /* A free block. */
 struct block {
@@ -28,7 +30,8 @@ struct ld_arena_span {
     struct block *free;
     uint32_t used;
     uint32_t size; /* of a block */
-    char *unused;  /* blocks from here on have never been handed out */
+    uint32_t class;
+    char *unused; /* blocks from here on have never been handed out */
     char *end;
     struct ld_arena_span *next; /* of its class that has free blocks, or of the empty ones */
     struct ld_arena_span *previous;
@@ -41,28 +44,35 @@ static struct ld_arena_span none; /* ends each list of a class: it has nothing t
 void ld_arena_init(struct ld_arena *arena) {
     *arena = (struct ld_arena){0};
     for (size_t i = 0; i < LD_ARENA_CLASSES; i++) {
-        arena->spans[i] = &none;
+        arena->small.spans[i] = &none;
+        arena->medium.spans[i] = &none;
     }
 }
 
+/* The size of the spans of a pool. */
+static inline size_t span_size(const struct ld_arena *arena, const struct ld_arena_pool *pool) {
+    return pool == &arena->small ? SMALL_SPAN : MEDIUM_SPAN;
+}
+
 /* Map a region, at a multiple of the size of a span. */
-static bool add_region(struct ld_arena *arena) {
+static bool add_region(struct ld_arena *arena, struct ld_arena_pool *pool) {
+    size_t size = span_size(arena, pool);
     char *memory =
-        mmap(NULL, REGION + SPAN, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        mmap(NULL, REGION + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED) {
         return false;
     }
-    size_t skipped = (SPAN - (uintptr_t)memory % SPAN) % SPAN;
+    size_t skipped = (size - (uintptr_t)memory % size) % size;
     if (skipped > 0) {
         munmap(memory, skipped);
     }
     memory += skipped;
-    munmap(memory + REGION, SPAN - skipped);
+    munmap(memory + REGION, size - skipped);
     struct ld_arena_region *region = (struct ld_arena_region *)(void *)memory;
     region->next = arena->regions;
     arena->regions = region;
-    arena->fresh = memory;
-    arena->fresh_end = memory + REGION;
+    pool->fresh = memory;
+    pool->fresh_end = memory + REGION;
     return true;
 }
 
@@ -77,50 +87,71 @@ bool ld_arena_free_region(struct ld_arena *arena) {
     return true;
 }
 
-/* Free no small block by itself any more. */
+/* Free no block in a span by itself any more. */
 void ld_arena_drop(struct ld_arena *arena) {
     arena->is_dropping = true;
 }
 
-/* The memory that a block or the head of its span is in. */
-static char *base_of(const void *address) {
-    return (char *)address - (uintptr_t)address % SPAN;
+/* The span of SIZE that a block is in. */
+static inline struct ld_arena_span *span_of(const void *block, size_t size) {
+    char *base = (char *)block - (uintptr_t)block % size;
+    return (struct ld_arena_span *)(void *)(base + sizeof(struct ld_arena_region));
 }
 
-/* The span of a block. */
-static struct ld_arena_span *span_of(const void *block) {
-    return (struct ld_arena_span *)(void *)(base_of(block) + sizeof(struct ld_arena_region));
+/* The beginning of the memory of a span. */
+static char *base_of(struct ld_arena_span *span) {
+    return (char *)span - sizeof(struct ld_arena_region);
 }
 
 /* Take a span that has no class; NULL when memory ran out. */
-static struct ld_arena_span *take_span(struct ld_arena *arena) {
-    struct ld_arena_span *span = arena->empty;
+static struct ld_arena_span *take_span(struct ld_arena *arena, struct ld_arena_pool *pool) {
+    struct ld_arena_span *span = pool->empty;
     if (span != NULL) {
-        arena->empty = span->next;
-        arena->empty_count--;
+        pool->empty = span->next;
+        pool->empty_count--;
         return span;
     }
-    if (arena->fresh == arena->fresh_end && !add_region(arena)) {
+    if (pool->fresh == pool->fresh_end && !add_region(arena, pool)) {
         return NULL;
     }
-    span = span_of(arena->fresh);
-    arena->fresh += SPAN;
+    span = span_of(pool->fresh, span_size(arena, pool));
+    pool->fresh += span_size(arena, pool);
     return span;
 }
 
-/* Give a span a class, and make it the first of that; NULL when memory ran out. */
-static struct ld_arena_span *add_span(struct ld_arena *arena, size_t class) {
-    struct ld_arena_span *span = take_span(arena);
+/* The class of a small block. */
+static inline size_t find_small_class(size_t size) {
+    return (size + GRAIN - 1) / GRAIN;
+}
+
+/* The class of a medium block, and the size of the blocks of that. */
+static size_t find_medium_class(size_t size, size_t *block_size) {
+    size_t power = SMALL;
+    size_t class = 0;
+    while (size > 2 * power) {
+        power *= 2;
+        class += STEPS;
+    }
+    size_t step = (size - 1 - power) / (power / STEPS);
+    *block_size = power + (step + 1) * (power / STEPS);
+    return class + step;
+}
+
+/* Give a span a class of blocks of SIZE, and make it the first of that; NULL when memory ran out. */
+static struct ld_arena_span *add_span(struct ld_arena *arena, struct ld_arena_pool *pool,
+                                      size_t class, size_t size) {
+    struct ld_arena_span *span = take_span(arena, pool);
     if (span == NULL) {
         return NULL;
     }
     size_t head = (sizeof(struct ld_arena_region) + sizeof *span + GRAIN - 1) / GRAIN * GRAIN;
-    *span = (struct ld_arena_span){.size = (uint32_t)(class * GRAIN),
+    *span = (struct ld_arena_span){.size = (uint32_t)size,
+                                   .class = (uint32_t) class,
                                    .unused = base_of(span) + head,
-                                   .end = base_of(span) + SPAN,
+                                   .end = base_of(span) + span_size(arena, pool),
                                    .next = &none,
                                    .is_listed = true};
-    arena->spans[class] = span;
+    pool->spans[class] = span;
     return span;
 }
 
@@ -137,17 +168,18 @@ static void carve(struct ld_arena_span *span) {
     *last = NULL;
 }
 
-/* Take a block where the first span has none: take full spans off the list, and add one if none is left. */
-static __attribute__((noinline)) void *take_slowly(struct ld_arena *arena, size_t class) {
-    struct ld_arena_span *span = arena->spans[class];
+/* Take a block of SIZE where the first span has none: take full spans off the list, and add one if none is left. */
+static __attribute__((noinline)) void *
+take_slowly(struct ld_arena *arena, struct ld_arena_pool *pool, size_t class, size_t size) {
+    struct ld_arena_span *span = pool->spans[class];
     while (span != &none && span->free == NULL && span->unused + span->size > span->end) {
         span->is_listed = false;
         span = span->next;
         span->previous = NULL;
-        arena->spans[class] = span;
+        pool->spans[class] = span;
     }
     if (span == &none) {
-        span = add_span(arena, class);
+        span = add_span(arena, pool, class, size);
     }
     if (span == NULL) {
         return NULL;
@@ -162,26 +194,39 @@ static __attribute__((noinline)) void *take_slowly(struct ld_arena *arena, size_
 }
 
 /* Take a small block; NULL when memory ran out. */
-static inline void *take(struct ld_arena *arena, size_t size) {
-    size_t class = (size + GRAIN - 1) / GRAIN;
-    struct ld_arena_span *span = arena->spans[class];
+static inline void *take_small(struct ld_arena *arena, size_t size) {
+    size_t class = find_small_class(size);
+    struct ld_arena_span *span = arena->small.spans[class];
     struct block *block = span->free;
     if (block == NULL) {
-        return take_slowly(arena, class);
+        return take_slowly(arena, &arena->small, class, class * GRAIN);
     }
     span->free = block->next;
     span->used++;
     return block;
 }
 
+/* Take a block; NULL when memory ran out. */
+static void *take(struct ld_arena *arena, size_t size) {
+    if (size <= SMALL) {
+        return take_small(arena, size);
+    }
+    if (size > LD_ARENA_LARGEST) {
+        return malloc(size);
+    }
+    size_t block_size;
+    size_t class = find_medium_class(size, &block_size);
+    return take_slowly(arena, &arena->medium, class, block_size);
+}
+
 /* Put a span that was full on the list of its class, after the first. */
-static void list(struct ld_arena *arena, struct ld_arena_span *span) {
-    struct ld_arena_span *first = arena->spans[span->size / GRAIN];
+static void list(struct ld_arena_pool *pool, struct ld_arena_span *span) {
+    struct ld_arena_span *first = pool->spans[span->class];
     span->is_listed = true;
     if (first == &none) {
         span->next = &none;
         span->previous = NULL;
-        arena->spans[span->size / GRAIN] = span;
+        pool->spans[span->class] = span;
         return;
     }
     span->next = first->next;
@@ -191,79 +236,90 @@ static void list(struct ld_arena *arena, struct ld_arena_span *span) {
 }
 
 /* Take a span without blocks from its class. Many of them give their memory back, but for their first page. */
-static void retire(struct ld_arena *arena, struct ld_arena_span *span) {
+static void retire(struct ld_arena_pool *pool, struct ld_arena_span *span) {
+    size_t size = (size_t)(span->end - base_of(span));
     span->previous->next = span->next;
     span->next->previous = span->previous;
-    if (arena->empty_count >= KEPT_MOST) {
-        madvise(base_of(span) + PAGE, SPAN - PAGE, MADV_DONTNEED);
+    if (pool->empty_count * size >= KEPT_MOST) {
+        madvise(base_of(span) + PAGE, size - PAGE, MADV_DONTNEED);
     }
-    span->next = arena->empty;
-    arena->empty = span;
-    arena->empty_count++;
+    span->next = pool->empty;
+    pool->empty = span;
+    pool->empty_count++;
 }
 
 /* Handle that a span was full, or has become empty. The first of a class stays. */
-static __attribute__((noinline)) void note_free(struct ld_arena *arena,
+static __attribute__((noinline)) void note_free(struct ld_arena_pool *pool,
                                                 struct ld_arena_span *span) {
     if (!span->is_listed) {
-        list(arena, span);
+        list(pool, span);
     }
-    if (span->used == 0 && arena->spans[span->size / GRAIN] != span) {
-        retire(arena, span);
+    if (span->used == 0 && pool->spans[span->class] != span) {
+        retire(pool, span);
     }
 }
 
-/* Free a small block. */
-static inline void release(struct ld_arena *arena, void *memory) {
+/* Free a block that is in a span. */
+static inline void give(struct ld_arena_pool *pool, struct ld_arena_span *span, void *memory) {
     struct block *block = memory;
-    struct ld_arena_span *span = span_of(block);
-    if (arena->is_dropping) {
-        return;
-    }
     block->next = span->free;
     span->free = block;
     span->used--;
     if (span->used == 0 || !span->is_listed) {
-        note_free(arena, span);
+        note_free(pool, span);
     }
+}
+
+/* Free a block. */
+static inline void release(struct ld_arena *arena, void *block, size_t size) {
+    if (size > LD_ARENA_LARGEST) {
+        free(block);
+    } else if (arena->is_dropping) {
+        return;
+    } else if (size <= SMALL) {
+        give(&arena->small, span_of(block, SMALL_SPAN), block);
+    } else {
+        give(&arena->medium, span_of(block, MEDIUM_SPAN), block);
+    }
+}
+
+/* Whether two sizes are of one kind of block: small, medium or large. */
+static bool is_same_kind(size_t a, size_t b) {
+    return (a <= SMALL) == (b <= SMALL) && (a <= LD_ARENA_LARGEST) == (b <= LD_ARENA_LARGEST);
+}
+
+/* Whether a block in a span is right for two sizes of its kind. */
+static bool is_same_class(size_t a, size_t b) {
+    size_t block_size;
+    return a <= SMALL ? find_small_class(a) == find_small_class(b)
+                      : find_medium_class(a, &block_size) == find_medium_class(b, &block_size);
 }
 
 /* Move a block to one of another kind or class. */
 static void *move(struct ld_arena *arena, void *block, size_t old_size, size_t new_size) {
-    bool was_small = old_size <= LARGEST;
-    void *moved = new_size <= LARGEST ? take(arena, new_size) : malloc(new_size);
+    void *moved = take(arena, new_size);
     if (moved == NULL) {
-        return was_small && new_size < old_size ? block : NULL; /* it stays in its span */
+        bool can_stay = new_size < old_size && is_same_kind(old_size, new_size);
+        return can_stay ? block : NULL; /* it stays in its span, which knows its class */
     }
     memcpy(moved, block, old_size < new_size ? old_size : new_size);
-    if (was_small) {
-        release(arena, block);
-    } else {
-        free(block);
-    }
+    release(arena, block, old_size);
     return moved;
 }
 
 /* Allocate, change or free a block of one state. */
 static void *allocate(struct ld_arena *arena, void *block, size_t old_size, size_t new_size) {
     if (block == NULL) {
-        return new_size == 0         ? NULL
-               : new_size <= LARGEST ? take(arena, new_size)
-                                     : malloc(new_size);
+        return new_size > 0 ? take(arena, new_size) : NULL;
     }
     if (new_size == 0) {
-        if (old_size <= LARGEST) {
-            release(arena, block);
-        } else {
-            free(block);
-        }
+        release(arena, block, old_size);
         return NULL;
     }
-    if (old_size > LARGEST && new_size > LARGEST) {
+    if (old_size > LD_ARENA_LARGEST && new_size > LD_ARENA_LARGEST) {
         return realloc(block, new_size);
     }
-    bool fits =
-        old_size <= LARGEST && (old_size + GRAIN - 1) / GRAIN == (new_size + GRAIN - 1) / GRAIN;
+    bool fits = is_same_kind(old_size, new_size) && is_same_class(old_size, new_size);
     return fits ? block : move(arena, block, old_size, new_size);
 }
 

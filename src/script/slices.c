@@ -12,9 +12,10 @@
 #include "base/time.h"
 #include "posix/forked.h"
 
-#define STACK_SIZE  ((size_t)8 << 20) /* what a process usually has: finalizers run on it */
-#define BLOCKS_MOST 32                /* that are freed between looks at the clock */
-#define PIECE       ((size_t)1 << 20) /* of a large block */
+#define STACK_SIZE  ((size_t)8 << 20)  /* what a process usually has: finalizers run on it */
+#define BLOCKS_MOST 32                 /* that are freed between looks at the clock */
+#define PIECE       ((size_t)1 << 20)  /* of a large block */
+#define LARGE       ((size_t)32 << 10) /* a block from here on: what allocates may keep its memory */
 
 struct ld_slices {
     void (*function)(void *arg);
@@ -157,7 +158,7 @@ static void give_back(struct ld_slices *slices, char *block, size_t size) {
 
 /* Pause, now and then. */
 void ld_slices_pause(struct ld_slices *slices, void *block, size_t size) {
-    if (size >= PIECE) {
+    if (size > LARGE) {
         give_back(slices, block, size - size % (size_t)sysconf(_SC_PAGESIZE));
     } else if (++slices->blocks >= BLOCKS_MOST) {
         ld_slices_look(slices);

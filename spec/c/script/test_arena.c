@@ -6,7 +6,7 @@
 #include "script/arena.h"
 #include "support.h"
 
-enum { BLOCKS = 20000, LARGEST = 3000 };
+enum { BLOCKS = 20000, LARGEST = 40000 };
 
 static struct ld_arena arena;
 
@@ -41,7 +41,7 @@ static void resize(size_t i, size_t size) {
 
 /* A number, small ones more often. */
 static size_t any_size(void) {
-    size_t most = rand() % 4 == 0 ? LARGEST : 200;
+    size_t most = rand() % 4 > 0 ? 200 : rand() % 4 > 0 ? 3000 : LARGEST;
     return (size_t)rand() % most + 1;
 }
 
@@ -63,12 +63,29 @@ static void test_blocks(void) {
     for (size_t i = 0; i < BLOCKS; i++) {
         resize(i, 0);
     }
-    size_t before = arena.empty_count;
+    size_t before = arena.small.empty_count;
     for (size_t i = 0; i < BLOCKS; i++) { /* what was emptied is used again */
         resize(i, 64);
     }
-    CHECK(before == 0 || arena.empty_count < before); /* 0: under a sanitizer */
+    CHECK(before == 0 || arena.small.empty_count < before); /* 0: under a sanitizer */
     for (size_t i = 0; i < BLOCKS; i++) {
+        resize(i, 0);
+    }
+    while (ld_arena_free_region(&arena)) {
+    }
+}
+
+static void test_vectors(void) {
+    memset(blocks, 0, sizeof blocks);
+    ld_arena_init(&arena);
+    for (size_t i = 0; i < 1000; i++) {
+        resize(i, i % 2 == 0 ? 16384 : 1536);
+    }
+    for (size_t i = 0; i < 1000; i++) {
+        resize(i, i < 10 ? 1537 : 0);
+    }
+    CHECK(arena.medium.empty_count > 10 || arena.regions == NULL); /* so under a sanitizer */
+    for (size_t i = 0; i < 10; i++) {
         resize(i, 0);
     }
     while (ld_arena_free_region(&arena)) {
@@ -93,6 +110,7 @@ static void test_drop(void) {
 
 static const struct check_case cases[] = {
     {"blocks of all sizes keep what is in them", test_blocks},
+    {"spans of larger ones are emptied, and used for other sizes", test_vectors},
     {"regions are freed with what is in them", test_drop},
 };
 
