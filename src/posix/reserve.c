@@ -22,13 +22,19 @@ static unsigned lent; /* how many borrow it at the moment */
 static int last = -1; /* one more */
 static bool is_last_lent;
 
+/* Open one more: one like another, which takes no look at the file system, if there is another. */
+static int open_one(int another) {
+    return another >= 0 ? fcntl(another, F_DUPFD_CLOEXEC, 0)
+                        : open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
 /* Check that COUNT more descriptors can be opened. */
 int ld_reserve_check(size_t count) {
     int *fds = calloc(count + 1, sizeof *fds);
     size_t opened = 0;
     int rc = fds != NULL ? 0 : -ENOMEM;
     while (opened < count && rc == 0) {
-        fds[opened] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        fds[opened] = open_one(opened > 0 ? fds[0] : -1);
         rc = fds[opened] < 0 ? -errno : 0;
         opened += rc == 0;
     }
@@ -42,10 +48,10 @@ int ld_reserve_check(size_t count) {
 /* Fill the reserve. */
 void ld_reserve_fill(void) {
     if (last < 0 && size > 0 && !is_last_lent) {
-        last = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        last = open_one(-1);
     }
     while (held < size && lent == 0) {
-        int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+        int fd = open_one(last);
         if (fd < 0) {
             return;
         }
