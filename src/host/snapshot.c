@@ -1,8 +1,6 @@
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "api/module.h"
@@ -11,6 +9,7 @@
 #include "base/log.h"
 #include "host/internal.h"
 #include "host/workers.h"
+#include "posix/fds.h"
 #include "posix/reserve.h"
 
 #define ARGUMENT_MOST 500 /* bytes of an argument */
@@ -144,25 +143,6 @@ static json_t *report_memory(const struct ld_script *script) {
     return json_pack("{s:I, s:I, s:o}", "lua", (json_int_t)script->heap.size, "rss",
                      resident_size(), "limit",
                      limit > 0 ? json_integer((json_int_t)limit) : json_null());
-}
-
-/* Count the descriptors of this process. Since Linux 6.2 the size of their directory is their number, and
- * costs the same whatever it is. */
-static json_int_t count_fds(void) {
-    struct stat directory;
-    if (stat("/proc/self/fd", &directory) == 0 && directory.st_size > 0) {
-        return (json_int_t)directory.st_size;
-    }
-    DIR *fds = opendir("/proc/self/fd");
-    json_int_t count = 0;
-    while (fds != NULL && readdir(fds) != NULL) {
-        count++;
-    }
-    if (fds != NULL) {
-        closedir(fds);
-        count -= 3; /* ".", "..", and the one that lists them */
-    }
-    return count;
 }
 
 /* Report how late the loop is. */
@@ -343,7 +323,7 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add_lists(&report, host);
     add(&report, "handles", report_handles(script));
     add(&report, "log", report_log());
-    add(&report, "fds", json_integer(count_fds() + (json_int_t)lent));
+    add(&report, "fds", json_integer((json_int_t)ld_fds_count() + (json_int_t)lent));
     ld_reserve_take_back();
     return report;
 }

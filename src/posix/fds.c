@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -10,6 +11,9 @@
 #include <unistd.h>
 
 #include "base/grow.h"
+
+#define DIRECTORY "/proc/self/fd"
+#define LOW       256 /* numbers that are looked at one by one */
 
 struct noted {
     int fd;
@@ -76,14 +80,55 @@ void ld_fds_note_one(int fd, enum ld_fd_owner owner) {
     add(fd, owner);
 }
 
-/* Note the open descriptors. */
+/* Note one that is open, unless it has an owner. */
+static void note(int fd, enum ld_fd_owner owner) {
+    if (fd > STDERR_FILENO && ld_fds_owner(fd) == LD_FD_NOBODY) {
+        add(fd, owner);
+    }
+}
+
+/* How many are open: since Linux 6.2 the size of their directory. 0 before. */
+static size_t size_of_directory(void) {
+    struct stat directory;
+    return stat(DIRECTORY, &directory) == 0 && directory.st_size > 0 ? (size_t)directory.st_size
+                                                                     : 0;
+}
+
+/* Count the open descriptors. */
+size_t ld_fds_count(void) {
+    size_t count = size_of_directory();
+    DIR *fds = count == 0 ? opendir(DIRECTORY) : NULL;
+    if (fds == NULL) {
+        return count;
+    }
+    while (readdir(fds) != NULL) {
+        count++;
+    }
+    closedir(fds);
+    return count - 3; /* ".", "..", and the one that lists them */
+}
+
+/* Note what is open, if the kernel says how many that is and they have low numbers; else some are missing. */
+static bool note_low(enum ld_fd_owner owner) {
+    size_t left = size_of_directory();
+    bool is_known = left > 0;
+    for (int fd = 0; fd < LOW && left > 0; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) {
+            left--;
+            note(fd, owner);
+        }
+    }
+    return is_known && left == 0;
+}
+
+/* Note the open descriptors. The kernel takes several times as long to list them. */
 void ld_fds_note(enum ld_fd_owner owner) {
-    DIR *fds = opendir("/proc/self/fd");
+    DIR *fds = note_low(owner) ? NULL : opendir(DIRECTORY);
     const struct dirent *item;
     while (fds != NULL && (item = readdir(fds)) != NULL) {
         int fd = isdigit((unsigned char)item->d_name[0]) ? atoi(item->d_name) : -1;
-        if (fd > STDERR_FILENO && fd != dirfd(fds) && ld_fds_owner(fd) == LD_FD_NOBODY) {
-            add(fd, owner);
+        if (fd != dirfd(fds)) {
+            note(fd, owner);
         }
     }
     if (fds != NULL) {

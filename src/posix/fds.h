@@ -16,6 +16,9 @@ enum ld_fd_owner {
  * memory, nothing is noted. */
 void ld_fds_note(enum ld_fd_owner owner);
 
+/* How many descriptors are open, without those that this takes; 0 without /proc. */
+size_t ld_fds_count(void);
+
 /* The INDEX-th descriptor that OWNER still has; -1 after the last. And the note that OWNER has FD. */
 int ld_fds_at(enum ld_fd_owner owner, size_t index);
 void ld_fds_note_one(int fd, enum ld_fd_owner owner);

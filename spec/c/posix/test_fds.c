@@ -63,11 +63,26 @@ static void test_noted(void) {
     close(before);
 }
 
+static void test_high(void) {
+    int low = open_file("/");
+    int high = fcntl(low, F_DUPFD_CLOEXEC, 400);
+    size_t count = ld_fds_count();
+    ld_fds_note(LD_FD_HOST);
+    CHECK(high >= 400);
+    CHECK_INT(LD_FD_HOST, ld_fds_owner(low));
+    CHECK_INT(LD_FD_HOST, ld_fds_owner(high));
+    close(high);
+    CHECK_INT(count - 1, ld_fds_count());
+    close(low);
+    CHECK_INT(count - 2, ld_fds_count());
+}
+
 static const struct check_case cases[] = {
     {"a number that was given has a holder", test_given},
     {"a number that was reused for another file has none", test_reused},
     {"what a holder was given is forgotten at once", test_forget_holder},
     {"descriptors are noted at two moments", test_noted},
+    {"descriptors are noted and counted whatever numbers they have", test_high},
 };
 
 CHECK_MAIN(cases)
