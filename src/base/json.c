@@ -42,7 +42,12 @@ json_t *ld_json_bytes(const char *string) {
     if (string == NULL) {
         return json_null();
     }
-    for (const unsigned char *at = (const unsigned char *)string; *at != '\0'; at++) {
+    const unsigned char *at = (const unsigned char *)string;
+    while (*at != '\0' && *at < 0x80) {
+        at++;
+    }
+    ld_text_add(&text, string, (size_t)((const char *)at - string)); /* most have nothing else */
+    for (; *at != '\0'; at++) {
         if (*at >= 0x80) {
             ld_text_putc(&text, (char)(0xC0 | *at >> 6));
         }
