@@ -6,6 +6,7 @@
 local instructions = {}
 
 local FILE <const> = "spec/speed/instructions"
+local PATH <const> = "PATH=/usr/bin:/bin" -- of what counts
 local SEEDS <const> = { 1, 2, 3 }
 local PATIENCE <const> = 300 -- seconds for all runs, which take about 5
 
@@ -68,8 +69,8 @@ function instructions.obstacle(binary, recorded)
   if not cache:find("\nCMAKE_BUILD_TYPE:STRING=Release\n", 1, true) or flags ~= ""
     or cache:find "\nLUNAD_SANITIZE:BOOL=ON\n" then
     return "the counts are those of the release build"
-  elseif output_of "command -v valgrind" == "" then
-    return "valgrind is not installed"
+  elseif output_of(PATH .. "; command -v valgrind") == "" then
+    return "valgrind is not installed in /usr/bin"
   end
   local here = instructions.toolchain(binary)
   if recorded and recorded.toolchain ~= here then
@@ -157,7 +158,7 @@ local COUNT <const> = [[
     exit
   count() {
     mkdir "$1" && cp spec/fixtures/hot_paths.lua "$1" && cd "$1" &&
-    timeout -k 5 @PATIENCE@ env -i PATH=/usr/bin:/bin LUNAD_RUN_DIR="$1" LUNAD_LOG_DIR="$1" \
+    timeout -k 5 @PATIENCE@ env -i @PATH@ LUNAD_RUN_DIR="$1" LUNAD_LOG_DIR="$1" \
       METER_SEED=@SEED@ LD_PRELOAD=@DIR@/meter.so GLIBC_TUNABLES=@SAME_FUNCTIONS@ \
       valgrind --tool=callgrind --instr-atstart=no --separate-threads=yes --combine-dumps=yes \
       --child-silent-after-fork=yes --callgrind-out-file=counts --log-file=valgrind \
@@ -168,7 +169,7 @@ local COUNT <const> = [[
 
 -- Count with a binary, in an empty directory: a list of { name, count }, or nil and what went wrong.
 function instructions.count(binary, dir)
-  local values = { DIR = dir, BINARY = binary, PATIENCE = PATIENCE, SAME_FUNCTIONS = SAME_FUNCTIONS }
+  local values = { PATH = PATH, DIR = dir, BINARY = binary, PATIENCE = PATIENCE, SAME_FUNCTIONS = SAME_FUNCTIONS }
   local each = {}
   for i, seed in ipairs(SEEDS) do
     each[i] = ("METER_SEED=%d; count %s/%d &"):format(seed, dir, seed)
