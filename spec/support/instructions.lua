@@ -169,7 +169,9 @@ local COUNT <const> = [[
 
 -- Count with a binary, in an empty directory: a list of { name, count }, or nil and what went wrong.
 function instructions.count(binary, dir)
-  local values = { PATH = PATH, DIR = dir, BINARY = binary, PATIENCE = PATIENCE, SAME_FUNCTIONS = SAME_FUNCTIONS }
+  local values = {
+    PATH = PATH, DIR = dir, BINARY = binary, PATIENCE = PATIENCE, SAME_FUNCTIONS = SAME_FUNCTIONS,
+  }
   local each = {}
   for i, seed in ipairs(SEEDS) do
     each[i] = ("METER_SEED=%d; count %s/%d &"):format(seed, dir, seed)
