@@ -233,14 +233,21 @@ static bool fits_batch(const struct ld_wheel *wheel, uint64_t due) {
            (wheel->batch_at == wheel->batch_size || wheel->batch[wheel->batch_size - 1].due <= due);
 }
 
+/* Give a timer the next order. That is done before any flag is set, and it is not read back: they share a word,
+ * and the processor would wait until it is whole. */
+static inline uint32_t take_order(struct ld_wheel *wheel, struct ld_timer_info *slot) {
+    uint32_t order = wheel->order++ & ((1U << ORDER_BITS) - 1);
+    slot->order = order;
+    return order;
+}
+
 /* Put a timer into its list, or the batch. */
-static void insert(struct ld_wheel *wheel, const struct ld_timer_info *slot, uint32_t index) {
-    const struct ld_wheel_arming arming = {slot->due, slot->order, index};
-    if (fits_batch(wheel, arming.due)) {
-        wheel->batch[wheel->batch_size++] = arming;
+static void insert(struct ld_wheel *wheel, uint64_t due, struct ld_wheel_note note) {
+    if (fits_batch(wheel, due)) {
+        wheel->batch[wheel->batch_size++] = (struct ld_wheel_arming){due, note.order, note.index};
     } else {
         ensure_spare(wheel, 1);
-        append(wheel, arming.due, (struct ld_wheel_note){arming.order, index});
+        append(wheel, due, note);
     }
 }
 
@@ -440,13 +447,15 @@ static bool beat(struct ld_wheel *wheel, struct ld_timer_info *slot, uint32_t in
     }
     bool was_idle = slot->due >= wheel->idle_from && slot->due <= wheel->idle_to;
     bool is_called = late <= LATE_NS || late <= slot->interval / 2 || was_idle || slot->skipped;
-    slot->skipped = !is_called;
+    uint32_t order = take_order(wheel, slot);
+    if (slot->skipped == is_called) {
+        slot->skipped = !is_called;
+    }
     if (!is_called) {
         history_of(wheel, slot, index)->missed++;
     }
     slot->due += slot->interval;
-    slot->order = wheel->order++;
-    insert(wheel, slot, index);
+    insert(wheel, slot->due, (struct ld_wheel_note){order, index});
     return is_called;
 }
 
@@ -508,6 +517,7 @@ static inline struct ld_timer_info *take_slot(struct ld_wheel *wheel, ld_timer r
 /* Arm the timer of a slot, which is not armed. */
 static inline void arm(struct ld_wheel *wheel, struct ld_timer_info *slot, uint32_t index,
                        uint64_t due, uint64_t interval) {
+    uint32_t order = take_order(wheel, slot);
     slot->due = due;
     slot->repeats = interval > 0;
     if (slot->repeats) {
@@ -515,10 +525,9 @@ static inline void arm(struct ld_wheel *wheel, struct ld_timer_info *slot, uint3
     }
     slot->armed = true;
     slot->skipped = false;
-    slot->order = wheel->order++;
     wheel->armed++;
     wheel->hidden += slot->hidden;
-    insert(wheel, slot, index);
+    insert(wheel, due, (struct ld_wheel_note){order, index});
 }
 
 /* Disarm the timer of a slot, if it is armed. */
