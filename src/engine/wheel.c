@@ -217,12 +217,44 @@ static void sift(struct ld_wheel *wheel, unsigned list) {
     }
 }
 
-/* Make COUNT blocks spare, 64 at most: there are as many when no void note is left. */
+/* Give the timer of a note that is valid a new order. Of several notes of one arming, the last stays valid. */
+static void renumber(struct ld_wheel *wheel, struct ld_wheel_note *note) {
+    struct ld_timer_info *slot = find_noted(wheel, note);
+    if (slot != NULL) {
+        slot->order = wheel->order++;
+        note->order = slot->order;
+    }
+}
+
+/* Do so in a whole list. */
+static void renumber_list(struct ld_wheel *wheel, unsigned list) {
+    struct ld_wheel_block *block = wheel->lists[list].first;
+    for (; block != NULL; block = block->next) {
+        for (uint32_t i = 0; i < block->count; i++) {
+            renumber(wheel, &block->notes[i]);
+        }
+    }
+}
+
+/* Drop void notes in all lists. */
+static void sift_all(struct ld_wheel *wheel) {
+    for (unsigned list = 0; list < LISTS; list++) {
+        sift(wheel, list);
+    }
+}
+
+/* Make COUNT blocks spare, 64 at most: there are as many when no void note is left, nor one that only says once
+ * more what another says. */
 static void ensure_spare(struct ld_wheel *wheel, size_t count) {
+    if (wheel->spare >= count) {
+        return;
+    }
+    sift_all(wheel);
     if (wheel->spare < count) {
         for (unsigned list = 0; list < LISTS; list++) {
-            sift(wheel, list);
+            renumber_list(wheel, list);
         }
+        sift_all(wheel);
     }
 }
 

@@ -470,6 +470,34 @@ static void test_order_returns(void) {
     }
 }
 
+/* The same again and again: such notes use up no blocks. */
+static void test_order_returns_often(void) {
+    enum { COUNT = 256 };
+    struct ld_wheel wheel;
+    ld_timer timers[COUNT];
+    ld_wheel_init(&wheel, 0);
+    for (size_t i = 0; i < COUNT; i++) {
+        timers[i] = ld_wheel_add(&wheel);
+    }
+    for (uint64_t round = 1; round <= 100; round++) {
+        uint32_t order = wheel.order;
+        for (size_t i = 0; i < COUNT; i++) {
+            ld_wheel_arm(&wheel, timers[i], TEN_YEARS + round, 0);
+        }
+        wheel.order = order;
+    }
+    wheel.order += COUNT;
+    ld_wheel_expire(&wheel, TEN_YEARS + 99);
+    CHECK(!ld_wheel_has_batch(&wheel));
+    ld_wheel_expire(&wheel, TEN_YEARS + 100);
+    for (size_t i = 0; i <= COUNT; i++) {
+        bool stands;
+        CHECK(fire_valid(&wheel, TEN_YEARS + 100, &stands) == (i < COUNT ? timers[i] : 0));
+    }
+    CHECK_STR("", fire_all(&wheel, 2 * TEN_YEARS));
+    ld_wheel_fini(&wheel);
+}
+
 static void test_beats(void) {
     struct ld_wheel wheel;
     ld_wheel_init(&wheel, 1000);
@@ -655,6 +683,7 @@ static const struct check_case cases[] = {
     {"equal dues fire in the order of arming", test_equal_dues},
     {"the order of arming is right when its counter wraps", test_order_wraps},
     {"a void note with the order of a valid one does nothing", test_order_returns},
+    {"nor do many of them", test_order_returns_often},
     {"beats do not drift, and missed ones are counted", test_beats},
     {"a beat that is much too late is skipped", test_late_beats},
     {"but not every time", test_always_late_beats},
