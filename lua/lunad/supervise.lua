@@ -45,24 +45,51 @@ function Supervisor:children()
   return list
 end
 
--- The children that wait to be restarted, for the status report.
-function core.waiting(most)
-  local list, total = {}, 0
+-- Count the children that wait to be restarted, for the status report.
+function core.count_waiting()
+  local total = 0
   for _, state in pairs(private) do
     for _, slot in ipairs(state.slots) do
       total = total + (slot.state == "waiting" and 1 or 0)
-      if slot.state == "waiting" and total <= most then
-        list[total] = {
-          name = slot.name or slot.last and slot.last.name or nil,
-          command = table.concat(state.spawn, " "),
-          restarts = slot.restarts,
-          keep = state.spawn.keep or false,
-          last = slot.last or nil,
-        }
-      end
     end
   end
-  return list, total
+  return total
+end
+
+local function describe_waiting(state, slot)
+  return {
+    name = slot.name or slot.last and slot.last.name or nil,
+    command = table.concat(state.spawn, " "),
+    restarts = slot.restarts,
+    keep = state.spawn.keep or false,
+    last = slot.last or nil,
+  }
+end
+
+-- Walk over them: a function that looks at the next `most` places and returns a list of those that wait
+-- there, and whether there are more places.
+function core.walk_waiting()
+  local states, at, place = {}, 1, 0
+  for _, state in pairs(private) do
+    states[#states + 1] = state
+  end
+  return function(most)
+    local list = {}
+    for _ = 1, most do
+      local state = states[at]
+      if not state then
+        return list, false
+      end
+      place = place + 1
+      local slot = state.slots[place]
+      if not slot then
+        at, place = at + 1, 0
+      elseif slot.state == "waiting" then
+        list[#list + 1] = describe_waiting(state, slot)
+      end
+    end
+    return list, true
+  end
 end
 
 return function(options)

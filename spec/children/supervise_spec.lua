@@ -392,7 +392,7 @@ describe("supervisor:stop", function()
     supervisor:stop()
     world:pass(1000)
     assert.equal(1, #world.children)
-    assert.same({}, world.core.waiting(9))
+    assert.same({}, (world.core.walk_waiting()(9)))
   end)
 
   it("twice does nothing, and ends a rolling restart", function()
@@ -458,12 +458,30 @@ describe("The status of a supervisor", function()
 
   it("has what waits to be started again", function()
     world.supervise(patient { "cmd", "word", name = "x", keep = true })
-    assert.same({}, world.core.waiting(9))
+    assert.same({}, (world.core.walk_waiting()(9)))
     world:exit(world:last(), 1)
     assert.same({ { name = "x", command = "cmd word", restarts = 0, keep = true, last = world:last() } },
-      world.core.waiting(9))
+      (world.core.walk_waiting()(9)))
+    assert.equal(1, world.core.count_waiting())
     world:pass(0.1)
-    assert.same({}, world.core.waiting(9))
+    assert.same({}, (world.core.walk_waiting()(9)))
+    assert.equal(0, world.core.count_waiting())
+  end)
+
+  it("has what waits in several walks, each looked at in pieces", function()
+    world.supervise(patient { "a", count = 3 })
+    world.supervise(patient { "b", count = 2 })
+    for _, child in ipairs { table.unpack(world.children) } do world:exit(child, 1) end
+    local walk, names, pieces = world.core.walk_waiting(), {}, 0
+    repeat
+      local list, more = walk(2)
+      for _, item in ipairs(list) do names[#names + 1] = item.command end
+      pieces = pieces + 1
+    until not more
+    table.sort(names)
+    assert.same({ "a", "a", "a", "b", "b" }, names)
+    assert.is_true(pieces > 3)
+    assert.equal(5, world.core.count_waiting())
   end)
 end)
 

@@ -87,7 +87,7 @@ describe("A daemon with very many children", function()
     local status = box:status "s"
     assert.equal("", why)
     assert.equal(count, status.totals.children)
-    assert.is_true(#status.children <= 150)
+    assert.is_true(#status.children <= 1000)
     box:ok("signal", "s", "WINCH")
     local reaped, cost = box:wait_log("s", "reaped (%d+), ([%d.]+) us each", stress.size(60, 600))
     assert.equal(count, math.tointeger(tonumber(reaped)))

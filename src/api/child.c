@@ -559,5 +559,6 @@ const struct ld_part ld_api_child_part = {
     .retire = ld_api_child_end_retire,
     .discard = ld_api_child_end_discard,
     .name_unfinished = ld_api_child_end_name_unfinished,
-    .report = ld_api_child_report,
+    .count = ld_api_child_report_count,
+    .survey = ld_api_child_report_survey,
 };

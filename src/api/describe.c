@@ -172,18 +172,38 @@ static bool is_scripts(const lua_Debug *ar) {
     return *ar->what != 'C' && !is_own(ar->source);
 }
 
-/* Push the outermost function. */
-void ld_api_describe_push_outermost(lua_State *L, lua_State *co) {
+/* Find the text that names a file. */
+const char *ld_api_describe_file(const lua_Debug *ar, size_t *size) {
+    bool is_file = ar->source[0] == '@' || ar->source[0] == '=';
+    const char *file = is_file ? ar->source + 1 : ar->short_src;
+    *size = is_file ? ar->srclen - 1 : strlen(file);
+    return file;
+}
+
+/* Find where a task is, and what it runs. */
+void ld_api_describe_task(lua_State *L, lua_State *co, struct ld_group_key *key) {
     lua_Debug ar;
-    lua_pushnil(L);
+    lua_Debug outermost;
+    bool is_found = false;
     for (int level = 0; level < LEVELS_MOST && lua_getstack(co, level, &ar); level++) {
-        lua_getinfo(co, "S", &ar);
-        if (is_scripts(&ar) && lua_checkstack(co, 1)) {
-            lua_getinfo(co, "f", &ar);
-            lua_xmove(co, L, 1);
-            lua_replace(L, -2);
+        lua_getinfo(co, "Sl", &ar);
+        if (key->line == 0 && ar.currentline > 0 && !is_own(ar.source)) {
+            key->file = ld_api_describe_file(&ar, &key->size);
+            key->line = ar.currentline;
+        }
+        if (is_scripts(&ar)) {
+            outermost = ar;
+            is_found = true;
         }
     }
+    if (!is_found || !lua_checkstack(co, 1)) {
+        lua_pushnil(L);
+        return;
+    }
+    lua_getinfo(co, "f", &outermost);
+    lua_xmove(co, L, 1);
+    key->root = ld_api_describe_file(&outermost, &key->root_size);
+    key->root_line = outermost.linedefined;
 }
 
 /* Find the function of lunad that the script has called; false if there is none. */

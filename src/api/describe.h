@@ -5,6 +5,7 @@
 
 #include <lua.h>
 
+#include "api/groups.h"
 #include "base/text.h"
 #include "script/state.h"
 
@@ -26,8 +27,13 @@ void ld_api_describe_fini(struct ld_describe *describe);
 void ld_api_describe_function(struct ld_describe *describe, lua_State *L,
                               char name[LD_DESCRIBE_NAME]);
 
-/* Push the function that the suspended task on CO runs, the outermost of the script's, on L; or nil. */
-void ld_api_describe_push_outermost(lua_State *L, lua_State *CO);
+/* Find where the suspended task on CO is, its innermost line that is not lunad's own, and the outermost function of
+ * the script that it runs, which is pushed on L too, or nil: for KEY, which keeps the place that it has if there is none. What it
+ * points to is valid until the task goes on. */
+void ld_api_describe_task(lua_State *L, lua_State *CO, struct ld_group_key *key);
+
+/* Find the text that names the file, or else the chunk, of the function of AR: its size in *SIZE. */
+const char *ld_api_describe_file(const lua_Debug *ar, size_t *size);
 
 /* Add what the suspended TASK waits for: "sleep", "exec backup.sh", "read of 10.0.0.1:80". Runs protected, on L,
  * and may raise. */

@@ -10,6 +10,9 @@
 /* All parts, in the order of their members in the status report, and of what a replaced generation ends:
  * cron jobs that came due go to the next generation before the timers are dropped, and messages; then its on_stop
  * functions run, which may use its listeners and children, before those are closed and ended. */
+const struct ld_part *const ld_api_module_surveyed[LD_API_MODULE_SURVEYED] = {
+    &ld_api_timer_part, &ld_api_child_part, &ld_api_task_part};
+
 static const struct ld_part *const parts[] = {
     &ld_api_timer_cron_part, &ld_api_timer_part,      &ld_api_signal_part,  &ld_api_message_part,
     &ld_api_life_part,       &ld_api_keep_part,       &ld_api_parcel_part,  &ld_api_accept_part,

@@ -9,10 +9,11 @@
 
 #include "script/script.h"
 
-/* What a status report has of each kind at most, and of each text in bytes: the loop is held while it is
- * made, and a client has to read it. */
-#define LD_REPORT_MOST 150
-#define LD_REPORT_TEXT 8000
+/* What a status report that is made at once has of each kind at most, and of each text in bytes: the loop is held
+ * while it is made. */
+#define LD_REPORT_MOST  150
+#define LD_REPORT_FIRST 1000 /* of each kind, where it is made in slices */
+#define LD_REPORT_TEXT  8000
 
 /* One part of the module. Every member but the name may be NULL. */
 struct ld_part {
@@ -29,10 +30,13 @@ struct ld_part {
     void (*discard)(struct ld_script *script);
     /* Add the names of what a replaced generation has not finished, with ", " between. */
     void (*name_unfinished)(struct ld_script *script, struct ld_text *text);
-    /* Report what the part has, at most LD_REPORT_MOST of it, and count all of it in *TOTAL: a new
-     * reference, or NULL when memory runs out. The time that this takes must not grow with the
-     * number. */
+    /* Report all that the part has, which is little, and count it in *TOTAL: a new reference, or NULL when memory
+     * runs out. */
     json_t *(*report)(struct ld_script *script, size_t *total);
+    /* For what there can be very much of: how many there are; and go on with a survey of it, which is the argument.
+     * Runs protected. */
+    size_t (*count)(const struct ld_script *script);
+    lua_CFunction survey;
 };
 
 extern const struct ld_part ld_api_timer_cron_part;
@@ -61,6 +65,10 @@ extern const struct ld_part ld_api_written_part;
 extern const struct ld_part ld_api_clock_part;
 extern const struct ld_part ld_api_workers_part;
 
+/* The parts with a survey. */
+#define LD_API_MODULE_SURVEYED 3
+extern const struct ld_part *const ld_api_module_surveyed[LD_API_MODULE_SURVEYED];
+
 /* Open the module with all of its parts. For ld_setup.open_libraries. */
 int ld_api_module_open(lua_State *L);
 
@@ -70,7 +78,7 @@ void ld_api_module_retire(struct ld_script *old, struct ld_script *next);
 void ld_api_module_discard(struct ld_script *script);
 void ld_api_module_name_unfinished(struct ld_script *script, struct ld_text *text);
 
-/* Add the parts' members to a status report, and to its TOTALS how many there are; 0 or -ENOMEM. */
+/* Add what parts report to a status report, and to its TOTALS how many there are; 0 or -ENOMEM. */
 int ld_api_module_report(struct ld_script *script, json_t *report, json_t *totals);
 
 #endif

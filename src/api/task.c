@@ -6,6 +6,7 @@
 #include "api/describe.h"
 #include "api/module.h"
 #include "api/name.h"
+#include "api/survey.h"
 #include "api/task.h"
 #include "api/timer_box.h"
 #include "base/json.h"
@@ -279,85 +280,76 @@ static int mt_tostring(lua_State *L) {
     return 1;
 }
 
-/* What a report is made into. */
-struct report {
-    struct ld_script *script;
-    json_t *list;
-    struct ld_text *text;
-    size_t own; /* tasks that are lunad's, not the script's */
-    struct ld_text words;
-    struct ld_describe describe;
-};
-
-/* Whether a task, which is at WHERE, is one of lunad's own that accepts clients: nothing of the script runs in
+/* Whether a task, which is at the place of KEY, is one of lunad's own that accepts clients: nothing of the script runs in
  * it, and its socket is reported. */
-static bool is_own(const struct ld_task *task, const char *where) {
-    return task->heap_user == LD_HEAP_HOST && strcmp(where, "?") == 0;
+static bool is_own(const struct ld_task *task, const struct ld_group_key *key) {
+    return task->heap_user == LD_HEAP_HOST && key->line == 0;
 }
 
-/* Make the JSON of the name of a task: that of its timer, its own, or that of its function. */
-static json_t *report_name(lua_State *L, struct report *report, const struct ld_task *task) {
-    char name[LD_DESCRIBE_NAME];
-    if (task->name != NULL) {
-        return ld_json_string(task->name);
-    }
-    ld_api_describe_push_outermost(L, task->co);
-    ld_api_describe_function(&report->describe, L, name);
-    lua_pop(L, 1);
-    return name[0] != '\0' ? ld_json_string(name) : json_null();
+/* What a task waits for. */
+static const char *state_of(const struct ld_task *task) {
+    return task->waits_for != NULL ? task->waits_for : "running";
 }
 
-/* Report a task that is at WHERE. */
-static void report_task(lua_State *L, struct report *report, struct ld_task *task,
-                        const char *where) {
-    const char *state = task->waits_for != NULL ? task->waits_for : "running";
+/* Make the JSON of a task that is at WHERE; both references are taken over. */
+static json_t *report_task(lua_State *L, struct ld_survey *survey, struct ld_task *task,
+                           json_t *where, json_t *name) {
+    const char *state = state_of(task);
     bool sleeps = strcmp(state, "sleep") == 0;
     const struct ld_timer_info *info =
-        sleeps ? ld_timers_info(report->script->timers, task->timer) : NULL;
+        sleeps ? ld_timers_info(survey->script->timers, task->timer) : NULL;
     uint64_t now = ld_time_monotonic();
-    ld_text_clear(&report->words);
-    ld_api_describe_wait(L, &report->describe, task, &report->words);
-    json_t *item = json_pack(
-        "{s:o, s:s, s:s, s:o, s:f, s:o}", "where", ld_json_string(where), "state", state, "what",
-        task->what, "waits", ld_json_text(ld_text_string(&report->words), report->words.size),
-        "seconds",
+    ld_text_clear(&survey->words);
+    ld_api_describe_wait(L, &survey->describe, task, &survey->words);
+    return json_pack(
+        "{s:o, s:s, s:s, s:o, s:f, s:o, s:o}", "where", where, "state", state, "what", task->what,
+        "waits", ld_json_text(ld_text_string(&survey->words), survey->words.size), "seconds",
         task->waits_for != NULL && now > task->since ? (double)(now - task->since) / 1e9 : 0.0,
         "due",
         info != NULL ? json_real(info->due > now ? (double)(info->due - now) / 1e9 : 0.0)
-                     : json_null());
-    json_object_set_new(item, "name", report_name(L, report, task));
-    json_array_append_new(report->list, item);
+                     : json_null(),
+        "name", name);
 }
 
-/* Report suspended tasks, the latest first. Runs protected. */
-static int report_all(lua_State *L) {
-    struct report *report = lua_touserdata(L, 1);
-    struct ld_task *task;
-    LIST_FOREACH(task, &report->script->tasks.suspended, link) {
-        if (json_array_size(report->list) == LD_REPORT_MOST) {
-            break;
+/* Count a task, and tell it if that is wanted. The function that it began with is pushed. */
+static void survey_task(lua_State *L, struct ld_survey *survey, struct ld_task *task) {
+    struct ld_group_key key = {.file = "?", .size = 1, .kind = state_of(task), .name = task->name};
+    ld_api_describe_task(L, task->co, &key);
+    if (is_own(task, &key)) {
+        survey->own++;
+        return;
+    }
+    const struct ld_group *group = ld_api_survey_count(survey, L, &key);
+    if (ld_api_survey_wants(survey)) {
+        json_t *name = ld_api_survey_name(survey, L, group, task->name);
+        ld_api_survey_tell(survey, report_task(L, survey, task, ld_api_groups_place(&key), name));
+    }
+}
+
+/* Go on with a survey of the tasks, the latest first. Runs protected. */
+static int survey_tasks(lua_State *L) {
+    struct ld_survey *survey = lua_touserdata(L, 1);
+    while (ld_api_survey_goes_on(survey)) {
+        struct ld_task *task = ld_task_cursor_next(&survey->task);
+        survey->is_over = task == NULL;
+        if (task != NULL) {
+            survey_task(L, survey, task);
+            lua_settop(L, 1);
         }
-        lx_push_place(L, task->co);
-        const char *where = lua_tostring(L, -1);
-        if (is_own(task, where)) {
-            report->own++;
-        } else {
-            report_task(L, report, task, where);
-        }
-        lua_pop(L, 1);
     }
     return 0;
 }
 
-/* The tasks, for the status report. */
-static json_t *report_tasks(struct ld_script *script, size_t *total) {
-    struct report report = {.script = script, .list = json_array(), .describe = {.script = script}};
-    ld_state_protect(script, report_all, &report, NULL);
-    ld_text_fini(&report.words);
-    ld_api_describe_fini(&report.describe);
-    *total = script->tasks.suspended_count - report.own;
-    return report.list;
+/* How many tasks there are. */
+static size_t count_tasks(const struct ld_script *script) {
+    return script->tasks.suspended_count;
 }
+
+/* What a report is made into. */
+struct report {
+    const struct ld_script *script;
+    struct ld_text *text;
+};
 
 /* Add the traceback of every task. Runs protected. */
 static int trace_all(lua_State *L) {
@@ -437,5 +429,6 @@ const struct ld_part ld_api_task_part = {
     .own = own,
     .open = set_up,
     .name_unfinished = name_unfinished,
-    .report = report_tasks,
+    .count = count_tasks,
+    .survey = survey_tasks,
 };

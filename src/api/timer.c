@@ -1,9 +1,9 @@
 /* lunad.after, lunad.every, lunad.sleep and lunad.now, the methods of a timer, and the report of all. */
 #include <lauxlib.h>
 
-#include "api/describe.h"
 #include "api/module.h"
 #include "api/name.h"
+#include "api/survey.h"
 #include "api/timer_box.h"
 #include "api/timer_cron.h"
 #include "api/timer_due.h"
@@ -268,14 +268,6 @@ static int mt_tostring(lua_State *L) {
     return 1;
 }
 
-/* Where a report goes. */
-struct report {
-    struct ld_script *script;
-    json_t *list;
-    size_t most;
-    struct ld_describe describe;
-};
-
 /* Replace what a timer calls, at the top of the stack, by the script's own function. */
 static void unwrap(lua_State *L, const struct ld_timer_info *info) {
     if (info->by_clock) {
@@ -284,16 +276,6 @@ static void unwrap(lua_State *L, const struct ld_timer_info *info) {
         lua_getupvalue(L, -1, 1);
         lua_replace(L, -2);
     }
-}
-
-/* Make the JSON of the name of a timer, or of its function, which is at the top of the stack. */
-static json_t *report_name(lua_State *L, struct report *report, ld_timer timer) {
-    char found[LD_DESCRIBE_NAME];
-    if (ld_timers_info(report->script->timers, timer)->named) {
-        return ld_json_string(ld_api_timer_box_name(report->script, timer));
-    }
-    ld_api_describe_function(&report->describe, L, found);
-    return found[0] != '\0' ? ld_json_string(found) : json_null();
 }
 
 /* Add to the report of a cron timer its moments, and the next of them. */
@@ -306,58 +288,77 @@ static void report_cron(json_t *item, struct ld_script *script, ld_timer timer) 
     ld_text_fini(&spec);
 }
 
-/* Add one timer to a report; the script's function that it calls is at the top of the stack. */
-static void report_timer(lua_State *L, struct report *report, ld_timer at) {
-    struct ld_timer_info *info = ld_timers_info(report->script->timers, at);
-    const struct ld_timer_history *history = ld_timers_history(report->script->timers, at, info);
-    uint64_t now = ld_clock_now();
-    enum ld_timer_kind kind = info->by_clock  ? LD_TIMER_CRON
-                              : info->repeats ? LD_TIMER_EVERY
-                                              : LD_TIMER_AFTER;
-    lx_push_function_place(L, -1);
-    const struct ld_lap_place *lap =
-        ld_laps_find(report->script->setup->laps, lua_tostring(L, -1), "a timer");
-    json_t *timer = json_pack("{s:o, s:s, s:o, s:f, s:I, s:I, s:I}", "where",
-                              ld_json_string(lua_tostring(L, -1)), "kind", kinds[kind], "interval",
-                              info->repeats ? json_real((double)info->interval / 1e9) : json_null(),
-                              "due", info->due > now ? (double)(info->due - now) / 1e9 : 0.0,
-                              "runs", (json_int_t)history->runs, "missed",
-                              (json_int_t)history->missed, "errors", (json_int_t)history->errors);
-    lua_pop(L, 1);
-    json_object_set_new(timer, "name", report_name(L, report, at));
-    ld_laps_report(lap, timer);
-    if (info->by_clock) {
-        report_cron(timer, report->script, at);
-    }
-    json_array_append_new(report->list, timer);
+/* The kind of a timer. */
+static const char *kind_of(const struct ld_timer_info *info) {
+    return kinds[info->by_clock ? LD_TIMER_CRON : info->repeats ? LD_TIMER_EVERY : LD_TIMER_AFTER];
 }
 
-/* Report the first MOST timers. Runs protected. */
-static int report_all(lua_State *L) {
-    struct report *report = lua_touserdata(L, 1);
-    struct ld_timers *timers = report->script->timers;
-    ld_timer at = 0;
-    for (size_t i = 0; i < report->most && (at = ld_timers_next_shown(timers, at)) != 0; i++) {
-        const struct ld_timer_info *info = ld_timers_info(timers, at);
-        ld_api_timer_box_push_callback(report->script, at);
-        lua_xmove(report->script->shelf, L, 1);
-        unwrap(L, info);
-        report_timer(L, report, at);
+/* Make the JSON of a timer; the script's function that it calls is at the top of the stack, and NAME is taken over. */
+static json_t *report_timer(lua_State *L, const struct ld_survey *survey, ld_timer at,
+                            json_t *name) {
+    struct ld_timer_info *info = ld_timers_info(survey->script->timers, at);
+    const struct ld_timer_history *history = ld_timers_history(survey->script->timers, at, info);
+    uint64_t now = ld_clock_now();
+    lx_push_function_place(L, -1);
+    const struct ld_lap_place *lap =
+        ld_laps_find(survey->script->setup->laps, lua_tostring(L, -1), "a timer");
+    json_t *timer = json_pack(
+        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I, s:o}", "where", ld_json_string(lua_tostring(L, -1)),
+        "kind", kind_of(info), "interval",
+        info->repeats ? json_real((double)info->interval / 1e9) : json_null(), "due",
+        info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)history->runs,
+        "missed", (json_int_t)history->missed, "errors", (json_int_t)history->errors, "name", name);
+    lua_pop(L, 1);
+    ld_laps_report(lap, timer);
+    if (info->by_clock) {
+        report_cron(timer, survey->script, at);
+    }
+    return timer;
+}
+
+/* Count a timer, and tell it if that is wanted; the script's function that it calls is at the top of the stack. */
+static void survey_timer(lua_State *L, struct ld_survey *survey, ld_timer at) {
+    const struct ld_timer_info *info = ld_timers_info(survey->script->timers, at);
+    lua_Debug ar;
+    struct ld_group_key key = {.file = "?", .size = 1, .kind = kind_of(info)};
+    if (info->named) {
+        key.name = ld_api_timer_box_name(survey->script, at);
+    }
+    lua_pushvalue(L, -1);
+    if (!lua_isfunction(L, -1)) {
         lua_pop(L, 1);
+    } else if (lua_getinfo(L, ">S", &ar) != 0 && ar.linedefined > 0) {
+        key.file = ld_api_describe_file(&ar, &key.size);
+        key.line = ar.linedefined;
+    }
+    const struct ld_group *group = ld_api_survey_count(survey, L, &key);
+    if (ld_api_survey_wants(survey)) {
+        json_t *name = ld_api_survey_name(survey, L, group, key.name);
+        ld_api_survey_tell(survey, report_timer(L, survey, at, name));
+    }
+}
+
+/* Go on with a survey of the timers. Runs protected. */
+static int survey_timers(lua_State *L) {
+    struct ld_survey *survey = lua_touserdata(L, 1);
+    struct ld_timers *timers = survey->script->timers;
+    ld_timer at;
+    while (ld_api_survey_goes_on(survey)) {
+        survey->is_over = !ld_timers_look(timers, &survey->at, &at);
+        if (at != 0) {
+            ld_api_timer_box_push_callback(survey->script, at);
+            lua_xmove(survey->script->shelf, L, 1);
+            unwrap(L, ld_timers_info(timers, at));
+            survey_timer(L, survey, at);
+            lua_pop(L, 1);
+        }
     }
     return 0;
 }
 
-/* The timers, for the status report. */
-static json_t *report_timers(struct ld_script *script, size_t *total) {
-    *total = ld_timers_shown(script->timers);
-    struct report report = {.script = script,
-                            .list = json_array(),
-                            .most = *total < LD_REPORT_MOST ? *total : LD_REPORT_MOST,
-                            .describe = {.script = script}};
-    ld_state_protect(script, report_all, &report, NULL);
-    ld_api_describe_fini(&report.describe);
-    return report.list;
+/* How many timers there are. */
+static size_t count_timers(const struct ld_script *script) {
+    return ld_timers_shown(script->timers);
 }
 
 /* End the timers of a generation that has been replaced. */
@@ -403,5 +404,6 @@ const struct ld_part ld_api_timer_part = {
     .own = own,
     .open = set_up,
     .retire = retire,
-    .report = report_timers,
+    .count = count_timers,
+    .survey = survey_timers,
 };

@@ -3,10 +3,12 @@
 #include <errno.h>
 #include <string.h>
 
+#include "api/module.h"
 #include "base/json.h"
 #include "cli/crew.h"
 #include "cli/status_report.h"
 
+#define GROUPS_MOST   100
 #define SHORT_SECONDS 0.2 /* for an answer, after one worker did not give one */
 
 /* Make the report of a worker without a process. */
@@ -53,12 +55,15 @@ static void take_larger(json_t *to, const json_t *from, const char *key) {
     }
 }
 
-/* Append the items of a list to that of the service, each with the number of its worker. */
+/* Append the first items of a list to that of the service, each with the number of its worker. */
 static void append(json_t *report, const json_t *worker, const char *key) {
     size_t index;
     const json_t *item;
     json_t *list = json_object_get(report, key);
     json_array_foreach(json_object_get(worker, key), index, item) {
+        if (json_array_size(list) >= LD_REPORT_FIRST) {
+            return;
+        }
         json_t *copy = json_copy((json_t *)item);
         json_object_set(copy, "worker", json_object_get(worker, "worker"));
         json_array_append_new(list, copy);
@@ -68,9 +73,79 @@ static void append(json_t *report, const json_t *worker, const char *key) {
 /* What is in sum. */
 static const char *const lists[] = {"timers", "signals", "children", "tasks", "retiring"};
 
+/* Whether two groups have the same place, kind and name. */
+static bool is_same_group(const json_t *one, const json_t *other) {
+    static const char *const keys[] = {"where", "kind", "name"};
+    bool is_same = true;
+    for (size_t i = 0; i < LD_COUNT(keys) && is_same; i++) {
+        is_same = json_equal(json_object_get(one, keys[i]), json_object_get(other, keys[i]));
+    }
+    return is_same;
+}
+
+/* Find the group in a list that is the same as another; NULL if there is none. */
+static json_t *find_group(const json_t *list, const json_t *group) {
+    size_t index;
+    json_t *item;
+    json_array_foreach(list, index, item) {
+        if (is_same_group(item, group)) {
+            return item;
+        }
+    }
+    return NULL;
+}
+
+/* Move a group whose count has grown to its place among the others: the greatest come first. */
+static void lift(json_t *list, const json_t *group) {
+    size_t at = 0;
+    while (json_array_get(list, at) != group) {
+        at++;
+    }
+    json_t *moved = json_incref(json_array_get(list, at));
+    size_t to = at;
+    while (to > 0 && json_number_value(json_object_get(json_array_get(list, to - 1), "count")) <
+                         json_number_value(json_object_get(moved, "count"))) {
+        to--;
+    }
+    json_array_remove(list, at);
+    json_array_insert_new(list, to, moved);
+}
+
+/* Add the groups of a worker to those of the service that are the same. Of what is reported of many workers, some is
+ * in no group that is reported. */
+static void add_groups(json_t *groups, const json_t *more) {
+    size_t index;
+    const json_t *item;
+    json_t *list = json_object_get(groups, "places");
+    json_array_foreach(json_object_get(more, "places"), index, item) {
+        json_t *same = find_group(list, item);
+        if (same != NULL) {
+            add_number(same, item, "count");
+        } else if (json_array_size(list) < GROUPS_MOST) {
+            same = json_copy((json_t *)item);
+            json_array_append_new(list, same);
+        }
+        if (same != NULL) {
+            lift(list, same);
+        } else {
+            json_int_t others = json_integer_value(json_object_get(groups, "others"));
+            json_int_t count = json_integer_value(json_object_get(item, "count"));
+            json_object_set_new(groups, "others", json_integer(others + count));
+        }
+    }
+    add_number(groups, more, "counted");
+    add_number(groups, more, "others");
+}
+
 /* Forget what the master has for itself: nothing of it is the script's. */
 static void clear(json_t *report) {
     json_t *totals = json_object_get(report, "totals");
+    const char *key;
+    json_t *groups;
+    json_object_foreach(json_object_get(report, "groups"), key, groups) {
+        json_object_update_new(groups,
+                               json_pack("{s:i, s:[], s:i}", "counted", 0, "places", "others", 0));
+    }
     for (size_t i = 0; i < LD_COUNT(lists); i++) {
         json_object_set_new(report, lists[i], json_array());
         json_object_set_new(totals, lists[i], json_integer(0));
@@ -132,28 +207,23 @@ static void add_state_file(json_t *report, const json_t *worker) {
     take_first(sum, more, "error");
 }
 
-/* Whether a list of listeners has an address. */
-static bool has_address(const json_t *list, const json_t *address) {
-    size_t index;
-    const json_t *item;
-    json_array_foreach(list, index, item) {
-        if (json_equal(json_object_get(item, "address"), address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* Add the addresses that a worker listens to and those before it do not: all share them. */
 static void add_listeners(json_t *report, const json_t *worker) {
     size_t index;
     json_t *item;
     json_t *list = json_object_get(report, "listeners");
+    json_t *known = json_object();
+    json_array_foreach(list, index, item) {
+        const char *address = json_string_value(json_object_get(item, "address"));
+        json_object_set(known, address != NULL ? address : "", json_true());
+    }
     json_array_foreach(json_object_get(worker, "listeners"), index, item) {
-        if (!has_address(list, json_object_get(item, "address"))) {
+        const char *address = json_string_value(json_object_get(item, "address"));
+        if (address != NULL && json_object_get(known, address) == NULL) {
             json_array_append(list, item);
         }
     }
+    json_decref(known);
     json_object_set_new(json_object_get(report, "totals"), "listeners",
                         json_integer((json_int_t)json_array_size(list)));
 }
@@ -182,6 +252,11 @@ static void add_worker(json_t *report, const json_t *worker) {
     take_first(json_object_get(report, "slow"), json_object_get(worker, "slow"), "after");
     for (size_t i = 0; i < LD_COUNT(lags); i++) {
         take_larger(json_object_get(report, "loop"), json_object_get(worker, "loop"), lags[i]);
+    }
+    const char *key;
+    json_t *groups;
+    json_object_foreach(json_object_get(report, "groups"), key, groups) {
+        add_groups(groups, json_object_get(json_object_get(worker, "groups"), key));
     }
     for (size_t i = 0; i < LD_COUNT(lists); i++) {
         append(report, worker, lists[i]);

@@ -47,12 +47,88 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     return report;
 }
 
+/* Add a value in one line. */
+static void add_line(struct ld_text *text, const json_t *value) {
+    char *dump = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    ld_text_puts(text, dump != NULL ? dump : "null");
+    free(dump);
+}
+
+/* Begin a line. */
+static void indent(struct ld_text *text, int depth) {
+    ld_text_format(text, "\n%*s", 2 * depth, "");
+}
+
+/* Whether there is a list in an item: then it is a report, and has more than one line. */
+static bool is_report(const json_t *item) {
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)item, key, value) {
+        if (json_array_size(value) > 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void add_value(struct ld_text *text, const json_t *value, int depth);
+
+/* Add the members of an object, a line or more for each. */
+static void add_members(struct ld_text *text, const json_t *object, int depth) {
+    const char *key;
+    json_t *value;
+    bool is_first = true;
+    json_object_foreach((json_t *)object, key, value) {
+        json_t *name = json_string(key);
+        ld_text_puts(text, is_first ? "" : ",");
+        indent(text, depth);
+        add_line(text, name);
+        ld_text_puts(text, ": ");
+        add_value(text, value, depth);
+        json_decref(name);
+        is_first = false;
+    }
+}
+
+/* Add the items of a list: a line for each, but reports. */
+static void add_items(struct ld_text *text, const json_t *list, int depth) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(list, index, item) {
+        ld_text_puts(text, index > 0 ? "," : "");
+        indent(text, depth);
+        if (is_report(item)) {
+            add_value(text, item, depth);
+        } else {
+            add_line(text, item);
+        }
+    }
+}
+
+/* Add a value. */
+static void add_value(struct ld_text *text, const json_t *value, int depth) {
+    if (json_object_size(value) > 0) {
+        ld_text_putc(text, '{');
+        add_members(text, value, depth + 1);
+        indent(text, depth);
+        ld_text_putc(text, '}');
+    } else if (json_array_size(value) > 0) {
+        ld_text_putc(text, '[');
+        add_items(text, value, depth + 1);
+        indent(text, depth);
+        ld_text_putc(text, ']');
+    } else {
+        add_line(text, value);
+    }
+}
+
 /* Print JSON. What could act on a terminal and JSON does not escape by itself (DEL, and U+0080 to
  * U+009F) stands only in strings, and is escaped as it may be there. */
 void ld_status_report_print(const json_t *value) {
-    char *dump = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
+    struct ld_text dump = {0};
     struct ld_text text = {0};
-    const char *at = dump != NULL ? dump : "null";
+    add_value(&dump, value, 0);
+    const char *at = ld_text_string(&dump);
     for (; *at != '\0'; at++) {
         const unsigned char *byte = (const unsigned char *)at;
         if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
@@ -64,5 +140,5 @@ void ld_status_report_print(const json_t *value) {
     }
     ld_say_text(&text);
     ld_text_fini(&text);
-    free(dump);
+    ld_text_fini(&dump);
 }

@@ -106,8 +106,30 @@ void ld_child_state_enter(struct ld_child *child) {
     children->count++;
 }
 
+/* Begin a walk. */
+void ld_child_cursor_begin(struct ld_child_cursor *cursor, struct ld_children *children) {
+    cursor->next = TAILQ_FIRST(&children->list);
+    LIST_INSERT_HEAD(&children->cursors, cursor, link);
+}
+
+/* The next child of a walk. */
+struct ld_child *ld_child_cursor_next(struct ld_child_cursor *cursor) {
+    struct ld_child *child = cursor->next;
+    cursor->next = child != NULL ? TAILQ_NEXT(child, link) : NULL;
+    return child;
+}
+
+/* End a walk. */
+void ld_child_cursor_end(struct ld_child_cursor *cursor) {
+    LIST_REMOVE(cursor, link);
+}
+
 /* Take a child out of its set. */
 static void leave_set(struct ld_child *child) {
+    struct ld_child_cursor *cursor;
+    LIST_FOREACH(cursor, &child->children->cursors, link) {
+        cursor->next = cursor->next == child ? TAILQ_NEXT(child, link) : cursor->next;
+    }
     TAILQ_REMOVE(&child->children->list, child, link);
     if (child->identity != NULL) {
         LIST_REMOVE(child, kept_link);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 #include <uv.h>
 
 #include "engine/child_ready.h"
@@ -92,6 +93,18 @@ void ld_children_close(struct ld_children *children);
 
 /* The child after PREVIOUS (NULL: the first); NULL at the end. */
 struct ld_child *ld_children_next(struct ld_children *children, struct ld_child *previous);
+
+/* A walk over all children of a set, between whose steps they may come and go: one that is there all the time is met
+ * once. */
+struct ld_child_cursor {
+    struct ld_child *next;
+    LIST_ENTRY(ld_child_cursor) link;
+};
+
+/* Begin; the next child, NULL at the end; and end, which must come before the set is closed. */
+void ld_child_cursor_begin(struct ld_child_cursor *cursor, struct ld_children *children);
+struct ld_child *ld_child_cursor_next(struct ld_child_cursor *cursor);
+void ld_child_cursor_end(struct ld_child_cursor *cursor);
 
 /* The running child with an identity under NAME that was started before PREVIOUS (NULL: the last); NULL if
  * there is none. */

@@ -63,6 +63,7 @@ struct ld_children {
     TAILQ_HEAD(, ld_child) list;
     LIST_HEAD(, ld_child)
     kept[LD_CHILD_KEPT_LISTS]; /* those with an identity, by a hash of the name */
+    LIST_HEAD(, ld_child_cursor) cursors;
     size_t count;
     int null_fd;
     char *name;

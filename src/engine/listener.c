@@ -478,22 +478,45 @@ size_t ld_listeners_count(const struct ld_listeners *listeners) {
 }
 
 /* Fill in the facts of a socket. */
-bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
-                           struct ld_listener_facts *facts) {
+static void describe(const struct listener *listener, struct ld_listener_facts *facts) {
+    *facts = (struct ld_listener_facts){.address = listener->address,
+                                        .fd = listener->fd,
+                                        .inherited = listener->inherited,
+                                        .held = listener->held && !listener->by_service,
+                                        .stays = listener->stays,
+                                        .number = listener->number,
+                                        .has_file = listener->file.noted,
+                                        .device = listener->file.device,
+                                        .inode = listener->file.inode};
+}
+
+/* The socket at an index. */
+static const struct listener *find_at(const struct ld_listeners *listeners, size_t index) {
     const struct listener *listener = listeners->first;
     while (listener != NULL && index-- > 0) {
         listener = listener->next;
     }
+    return listener;
+}
+
+/* Fill in the facts of a socket. */
+bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
+                           struct ld_listener_facts *facts) {
+    const struct listener *listener = find_at(listeners, index);
     if (listener != NULL) {
-        *facts = (struct ld_listener_facts){.address = listener->address,
-                                            .fd = listener->fd,
-                                            .inherited = listener->inherited,
-                                            .held = listener->held && !listener->by_service,
-                                            .stays = listener->stays,
-                                            .number = listener->number,
-                                            .has_file = listener->file.noted,
-                                            .device = listener->file.device,
-                                            .inode = listener->file.inode};
+        describe(listener, facts);
     }
     return listener != NULL;
+}
+
+/* Tell of each socket. */
+void ld_listeners_each(const struct ld_listeners *listeners, size_t index,
+                       bool (*each)(void *arg, const struct ld_listener_facts *facts), void *arg) {
+    const struct listener *listener = find_at(listeners, index);
+    struct ld_listener_facts facts;
+    bool goes_on = true;
+    for (; listener != NULL && goes_on; listener = listener->next) {
+        describe(listener, &facts);
+        goes_on = each(arg, &facts);
+    }
 }

@@ -104,4 +104,8 @@ struct ld_listener_facts {
 bool ld_listeners_describe(const struct ld_listeners *listeners, size_t index,
                            struct ld_listener_facts *facts);
 
+/* Call EACH for the socket at INDEX and those after it, until it returns false. */
+void ld_listeners_each(const struct ld_listeners *listeners, size_t index,
+                       bool (*each)(void *arg, const struct ld_listener_facts *facts), void *arg);
+
 #endif

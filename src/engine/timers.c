@@ -348,9 +348,9 @@ ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous) {
     return ld_wheel_next(&timers->wheel, previous);
 }
 
-/* The armed timer after another that is not hidden. */
-ld_timer ld_timers_next_shown(struct ld_timers *timers, ld_timer previous) {
-    return ld_wheel_next_shown(&timers->wheel, previous);
+/* Look for an armed timer that is not hidden. */
+bool ld_timers_look(const struct ld_timers *timers, uint32_t *at, ld_timer *timer) {
+    return ld_wheel_look(&timers->wheel, at, timer);
 }
 
 /* How many are armed. */

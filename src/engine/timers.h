@@ -58,8 +58,8 @@ struct ld_timer_history *ld_timers_history(struct ld_timers *timers, ld_timer ti
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_timers_next(struct ld_timers *timers, ld_timer previous);
 
-/* The same of those that are not hidden. */
-ld_timer ld_timers_next_shown(struct ld_timers *timers, ld_timer previous);
+/* Look for an armed timer that is not hidden, in a walk over all of them: see ld_wheel_look. */
+bool ld_timers_look(const struct ld_timers *timers, uint32_t *at, ld_timer *timer);
 
 /* How many are armed; how many of them are not hidden. */
 size_t ld_timers_armed(const struct ld_timers *timers);

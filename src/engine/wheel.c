@@ -25,6 +25,7 @@
 #define LISTS      ((size_t)LD_WHEEL_LEVELS * LD_WHEEL_LISTS)
 #define CACHE_LINE 64
 #define NO_SLOT    UINT32_MAX
+#define LOOK_MOST  256     /* slots in one look for a timer */
 #define LATE_NS    2000000 /* a beat that is at most this late is still called */
 
 #define ORDER_BITS 23
@@ -637,24 +638,26 @@ struct ld_timer_history *ld_wheel_history(const struct ld_wheel *wheel, ld_timer
     return history_of(wheel, info, ld_wheel_index(timer));
 }
 
-/* The armed timer after another, of those that are not hidden or of all. */
-static ld_timer find_next(const struct ld_wheel *wheel, ld_timer previous, bool with_hidden) {
+/* The armed timer after another. */
+ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous) {
     uint32_t index = previous == 0 ? 0 : ld_wheel_index(previous) + 1;
     for (; index < wheel->used; index++) {
         const struct ld_timer_info *slot = slot_at(wheel, index);
-        if (slot->armed && (with_hidden || !slot->hidden)) {
+        if (slot->armed) {
             return id_of(slot, index);
         }
     }
     return 0;
 }
 
-/* The armed timer after another. */
-ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous) {
-    return find_next(wheel, previous, true);
-}
-
-/* The armed timer after another that is not hidden. */
-ld_timer ld_wheel_next_shown(const struct ld_wheel *wheel, ld_timer previous) {
-    return find_next(wheel, previous, false);
+/* Look for an armed timer that is not hidden. */
+bool ld_wheel_look(const struct ld_wheel *wheel, uint32_t *at, ld_timer *timer) {
+    uint32_t end = wheel->used - *at > LOOK_MOST ? *at + LOOK_MOST : wheel->used;
+    *timer = 0;
+    while (*at < end && *timer == 0) {
+        uint32_t index = (*at)++;
+        const struct ld_timer_info *slot = slot_at(wheel, index);
+        *timer = slot->armed && !slot->hidden ? id_of(slot, index) : 0;
+    }
+    return *at < wheel->used || *timer != 0;
 }

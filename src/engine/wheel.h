@@ -141,8 +141,9 @@ void ld_wheel_rearm(struct ld_wheel *wheel, ld_timer timer, struct ld_timer_info
 /* The armed timer after PREVIOUS (0: the first) in no particular order; 0 at the end. */
 ld_timer ld_wheel_next(const struct ld_wheel *wheel, ld_timer previous);
 
-/* The same of those that are not hidden. */
-ld_timer ld_wheel_next_shown(const struct ld_wheel *wheel, ld_timer previous);
+/* Look for an armed timer that is not hidden from place *AT on (0: the first), which is moved to the place after it:
+ * in *TIMER, 0 if the next few places have none. False at the end. A timer keeps its place until it is freed. */
+bool ld_wheel_look(const struct ld_wheel *wheel, uint32_t *at, ld_timer *timer);
 
 /* The earliest due time; LD_WHEEL_NEVER if nothing is armed. */
 uint64_t ld_wheel_first_due(struct ld_wheel *wheel);

@@ -174,6 +174,17 @@ static void send_text(struct peer *peer, char *text, size_t size) {
     }
 }
 
+/* Send an answer that is a line; the text is taken over. */
+static void send_line(struct peer *peer, struct ld_text *line) {
+    if (line->data == NULL || line->failed) {
+        ld_text_fini(line);
+        close_peer(peer);
+        return;
+    }
+    peer->last = uv_now(peer->pipe.loop);
+    send_text(peer, line->data, line->size);
+}
+
 /* Send an answer; the reference is taken over. */
 static void send_answer(struct peer *peer, json_t *answer) {
     struct ld_text text = {0};
@@ -184,13 +195,7 @@ static void send_answer(struct peer *peer, json_t *answer) {
         ld_text_putc(&text, '\n');
     }
     free(dump);
-    if (text.data == NULL || text.failed) {
-        ld_text_fini(&text);
-        close_peer(peer);
-        return;
-    }
-    peer->last = uv_now(peer->pipe.loop);
-    send_text(peer, text.data, text.size);
+    send_line(peer, &text);
 }
 
 /* Make an error answer. */
@@ -205,13 +210,26 @@ static void refuse_peer(struct peer *peer, const char *message) {
     send_answer(peer, failure(message));
 }
 
-/* Send how a reload, or what else was answered later, ended, and serve what the client has sent meanwhile. */
-static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
-    struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
+/* Note that a client does not wait any more. */
+static void end_wait(struct peer *peer) {
     peer->waiting = false;
     peer->is_heard = false;
     peer->holds = false;
+}
+
+/* Send how a reload, or what else was answered later, ended, and serve what the client has sent meanwhile. */
+static void on_verdict(struct ld_waiter *waiter, json_t *answer) {
+    struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
+    end_wait(peer);
     send_answer(peer, answer);
+    serve_next(peer);
+}
+
+/* The same for a line. */
+static void on_line(struct ld_waiter *waiter, struct ld_text *answer) {
+    struct peer *peer = LD_CONTAINER_OF(waiter, struct peer, waiter);
+    end_wait(peer);
+    send_line(peer, answer);
     serve_next(peer);
 }
 
@@ -236,15 +254,32 @@ static bool tell_part(struct ld_waiter *waiter, json_t *part) {
     return true;
 }
 
+/* Have a client wait for its answer. */
+static void begin_wait(struct peer *peer) {
+    peer->waiting = true;
+    peer->waiter.done = on_verdict;
+    peer->waiter.done_text = on_line;
+    peer->waiter.can_tell = can_tell_part;
+    peer->waiter.tell = tell_part;
+}
+
+/* Answer a request for the status, or begin to. */
+static void serve_status(struct peer *peer, const json_t *request) {
+    const struct ld_control *control = peer->control;
+    struct ld_text answer = {0};
+    begin_wait(peer);
+    if (control->ops->status(control->host, &peer->waiter, request, &answer)) {
+        end_wait(peer);
+        send_line(peer, &answer);
+    }
+}
+
 /* Have the host do what it answers later: run a chunk, for one. */
 static void ask_later(struct peer *peer, const json_t *request,
                       json_t *(*ask)(void *, struct ld_waiter *, const json_t *, int)) {
     int fd = -1;
     uv_fileno((const uv_handle_t *)&peer->pipe, &fd);
-    peer->waiting = true;
-    peer->waiter.done = on_verdict;
-    peer->waiter.can_tell = can_tell_part;
-    peer->waiter.tell = tell_part;
+    begin_wait(peer);
     json_t *refusal = ask(peer->control->host, &peer->waiter, request, fd);
     peer->is_heard =
         refusal == NULL && peer->waiting && json_is_true(json_object_get(request, "interactive"));
@@ -271,7 +306,7 @@ static void serve_request(struct peer *peer, const json_t *request) {
     const struct {
         const char *verb;
         json_t *(*answer)(void *host);
-    } verbs[] = {{"status", ops->status}, {"stop", ops->stop}, {"reopen", ops->reopen}};
+    } verbs[] = {{"stop", ops->stop}, {"reopen", ops->reopen}};
     const struct {
         const char *verb;
         json_t *(*ask)(void *host, struct ld_waiter *waiter, const json_t *request, int fd);
@@ -289,6 +324,10 @@ static void serve_request(struct peer *peer, const json_t *request) {
     }
     if (strcmp(verb, "commit") == 0) {
         send_answer(peer, failure("no reload is held for this client"));
+        return;
+    }
+    if (strcmp(verb, "status") == 0) {
+        serve_status(peer, request);
         return;
     }
     for (size_t i = 0; i < LD_COUNT(later); i++) {
@@ -691,10 +730,7 @@ struct ld_waiter *ld_control_restore(struct ld_control *control,
         uv_idle_start(&control->backlog, on_backlog);
         return NULL;
     }
-    peer->waiting = true;
-    peer->waiter.done = on_verdict;
-    peer->waiter.can_tell = can_tell_part;
-    peer->waiter.tell = tell_part;
+    begin_wait(peer);
     uv_read_stop((uv_stream_t *)&peer->pipe);
     return &peer->waiter;
 }

@@ -8,11 +8,15 @@
 #include <sys/types.h>
 #include <uv.h>
 
+#include "base/text.h"
+
 /* A client, or another part, that waits for the end of a reload, an eval, a profile or a walk over the heap. */
 struct ld_waiter {
     struct ld_waiter *next;
     /* Called once, with a new reference to the answer. */
     void (*done)(struct ld_waiter *waiter, json_t *answer);
+    /* The same for an answer that is a line already; its text is taken over, unless it is not whole. */
+    void (*done_text)(struct ld_waiter *waiter, struct ld_text *answer);
     /* Whether the client has read what was sent before, so that it can be told a part. NULL for one that is told none. */
     bool (*can_tell)(const struct ld_waiter *waiter);
     /* Send a PART before that, whose reference is taken over; false if the client has not read what was sent
@@ -22,7 +26,9 @@ struct ld_waiter {
 
 /* Each answer is a new reference, to be sent. */
 struct ld_control_ops {
-    json_t *(*status)(void *host);
+    /* Answer a REQUEST for the status: true with the line in ANSWER, or WAITER is told in a later turn of the loop. */
+    bool (*status)(void *host, struct ld_waiter *waiter, const json_t *request,
+                   struct ld_text *answer);
     json_t *(*stop)(void *host);
     json_t *(*reopen)(void *host);
     /* Reload as a REQUEST of the client on FD asks. NULL: WAITER is told in a later turn of the loop how that

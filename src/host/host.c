@@ -348,6 +348,7 @@ static void abandon_all(struct ld_host *host) {
     ld_evals_abandon(host);
     ld_profiling_abandon(host);
     ld_heap_copy_abandon(host);
+    ld_inquiry_abandon(host);
     ld_saving_abandon(host);
     ld_upgrade_abandon(host);
     if (host->control != NULL) {
@@ -448,6 +449,7 @@ int ld_host_run(struct ld_service *service, struct ld_text *why) {
                            .master = {.inherited = -1, .crew.program = -1},
                            .reload = {.probation = -1, .later_probation = -1}};
     TAILQ_INIT(&host.evals);
+    TAILQ_INIT(&host.inquiries.list);
     host.tally.script = service->script;
     host.tally.shows_lines = !service->daemon && service->sink == LD_LOG_STDERR;
     ld_host_crash_open(&host);

@@ -2,7 +2,8 @@
  *
  *     crash             the report of a crash
  *     alarm, disk       when the loop has to turn; whether the code is that of the disk
- *     saving, snapshot  --state; the status report
+ *     saving, snapshot  --state; the status report,
+ *     inquiry           and how clients get it
  *     probation         whether new code has failed
  *     in_force          what the keeper makes the next host from
  *     hand_on           what a generation gives to the next
@@ -263,6 +264,7 @@ struct ld_crew {
 TAILQ_HEAD(ld_evals, ld_eval_call);
 
 struct ld_heap_copy;
+struct ld_inquiry;
 struct ld_mailboxes;
 
 struct ld_host {
@@ -333,6 +335,12 @@ struct ld_host {
         uint64_t deadline;        /* uv_now */
     } profiling;
     struct ld_heap_copy *heap_copy; /* NULL: no walk over the heap is under way */
+    struct {
+        TAILQ_HEAD(, ld_inquiry)
+        list; /* of clients that wait for a status, the next to be served first */
+        struct ld_inquiry *current; /* that is being served */
+        uint64_t spent;             /* ns, in this turn of the loop */
+    } inquiries;
     struct {
         struct ld_workers *channels; /* NULL: this is no master */
         struct ld_mailboxes *boxes;  /* with messages for the workers */
@@ -449,8 +457,32 @@ json_t *ld_saving_report(const struct ld_host *host);
 
 /* snapshot.c */
 
-/* The status report, a new reference; NULL when memory ran out. */
+/* The status report, a new reference; NULL when memory ran out. It is made at once, so its lists have at most LD_REPORT_MOST
+ * each, and where there is very much, only some of it is counted in groups. */
 json_t *ld_snapshot_take(struct ld_host *host);
+
+/* The same without what can be long: the timers, children and tasks, the listening sockets and the retiring. GROUPS are
+ * taken over; OWN of the tasks are lunad's own. */
+json_t *ld_snapshot_head(struct ld_host *host, json_t *groups, size_t own);
+
+/* Lists of the listening sockets, and of the generations that are retiring: at most MOST after the first SKIPPED. */
+json_t *ld_snapshot_listeners(const struct ld_host *host, size_t skipped, size_t most);
+json_t *ld_snapshot_retiring(const struct ld_host *host, size_t skipped, size_t most);
+
+/* inquiry.c */
+
+/* Answer a REQUEST for the status: true with the line in ANSWER; else WAITER is told in a later turn of the loop. */
+bool ld_inquiry_ask(struct ld_host *host, struct ld_waiter *waiter, const json_t *request,
+                    struct ld_text *answer);
+void ld_inquiry_forget(struct ld_host *host, const struct ld_waiter *waiter);
+
+/* Go on with all, for a slice of this turn. */
+void ld_inquiry_step(struct ld_host *host);
+
+/* Leave the script, which is about to be replaced or to end: what has been told of it is torn, and what was only counted is
+ * counted anew; and end all, because the daemon ends or becomes another program. */
+void ld_inquiry_leave(struct ld_host *host);
+void ld_inquiry_abandon(struct ld_host *host);
 
 /* The name of the state, static. */
 const char *ld_snapshot_state(const struct ld_host *host);

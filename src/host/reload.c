@@ -306,6 +306,7 @@ static uint64_t find_hold_ms(const struct ld_host *host) {
  * to prove itself. */
 static void swap(struct ld_host *host, struct ld_script *old, bool is_unproved) {
     struct ld_script *next = host->reload.next;
+    ld_inquiry_leave(host);
     host->script = next;
     host->reload.next = NULL;
     host->setup.holds_kept = is_unproved;

@@ -7,11 +7,10 @@
 
 #define SECONDS_MOST (3650 * 86400.0)
 
-/* Answer "status". */
-static json_t *answer_status(void *arg) {
-    json_t *report = ld_snapshot_take(arg);
-    json_object_set_new(report, "ok", json_true());
-    return report;
+/* Answer "status", or begin to. */
+static bool ask_status(void *arg, struct ld_waiter *waiter, const json_t *request,
+                       struct ld_text *answer) {
+    return ld_inquiry_ask(arg, waiter, request, answer);
 }
 
 /* Answer "stop"; join a stop that is under way. */
@@ -161,13 +160,14 @@ static void forget_waiter(void *arg, struct ld_waiter *waiter) {
     ld_evals_forget(arg, waiter);
     ld_profiling_forget(arg, waiter);
     ld_heap_copy_forget(arg, waiter);
+    ld_inquiry_forget(arg, waiter);
     ld_upgrade_forget(arg, waiter);
 }
 
 /* Serve requests. */
 void ld_requests_serve(struct ld_host *host) {
     static const struct ld_control_ops ops = {
-        answer_status,  answer_stop, answer_reopen, ask_reload, commit_reload,
+        ask_status,     answer_stop, answer_reopen, ask_reload, commit_reload,
         answer_restart, ask_eval,    ask_profile,   ask_heap,   ask_metrics,
         ask_upgrade,    interrupt,   forget_waiter};
     ld_control_serve(host->control, &ops, host);

@@ -4,15 +4,18 @@
 #include <unistd.h>
 
 #include "api/module.h"
+#include "api/survey.h"
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/time.h"
 #include "host/internal.h"
 #include "host/workers.h"
 #include "posix/fds.h"
 #include "posix/reserve.h"
 
-#define ARGUMENT_MOST 500 /* bytes of an argument */
+#define ARGUMENT_MOST 500     /* bytes of an argument */
+#define AT_ONCE_NS    1000000 /* for counting, in a report that is made at once */
 
 /* Make a JSON string of a text, or of its beginning, null of an empty one. */
 static json_t *json_text_or_null(const struct ld_text *text) {
@@ -186,24 +189,36 @@ static json_t *report_slow(const struct ld_laps *laps) {
                      "count", (json_int_t)laps->slow);
 }
 
-/* List the listening sockets. */
-static json_t *report_listeners(const struct ld_host *host) {
-    json_t *list = json_array();
-    struct ld_listener_facts facts;
-    for (size_t i = 0; i < LD_REPORT_MOST && ld_listeners_describe(host->listeners, i, &facts);
-         i++) {
-        json_array_append_new(list, json_pack("{s:o, s:i, s:b, s:b}", "address",
-                                              ld_json_string(facts.address), "fd", facts.fd,
-                                              "inherited", facts.inherited, "held", facts.held));
-    }
-    return list;
+/* What of a list is reported. */
+struct part {
+    json_t *list;
+    size_t skipped;
+    size_t most;
+};
+
+/* Report a listening socket; false if none more is wanted. */
+static bool report_listener(void *arg, const struct ld_listener_facts *facts) {
+    struct part *part = arg;
+    json_array_append_new(
+        part->list, json_pack("{s:o, s:i, s:b, s:b}", "address", ld_json_string(facts->address),
+                              "fd", facts->fd, "inherited", facts->inherited, "held", facts->held));
+    return json_array_size(part->list) < part->most;
 }
 
-/* List the generations that have been replaced and have not finished; count them in *TOTAL. */
-static json_t *report_retiring(const struct ld_host *host, json_int_t *total) {
+/* List the listening sockets. */
+json_t *ld_snapshot_listeners(const struct ld_host *host, size_t skipped, size_t most) {
+    struct part part = {.list = json_array(), .most = most};
+    ld_listeners_each(host->listeners, skipped, report_listener, &part);
+    return part.list;
+}
+
+/* List the generations that have been replaced and have not finished. */
+json_t *ld_snapshot_retiring(const struct ld_host *host, size_t skipped, size_t most) {
     json_t *list = json_array();
-    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
-        if (++*total > LD_REPORT_MOST) {
+    for (const struct ld_retired *at = host->retired; at != NULL && json_array_size(list) < most;
+         at = at->next) {
+        if (skipped > 0) {
+            skipped--;
             continue;
         }
         const struct ld_script *script = at->script;
@@ -257,19 +272,31 @@ static void add(json_t **report, const char *key, json_t *value) {
     }
 }
 
-/* Add what there may be many of, cut to LD_REPORT_MOST of each kind, and the whole numbers. */
-static void add_lists(json_t **report, struct ld_host *host) {
+/* Count the generations that have been replaced and have not finished. */
+static json_int_t count_retiring(const struct ld_host *host) {
+    json_int_t count = 0;
+    for (const struct ld_retired *at = host->retired; at != NULL; at = at->next) {
+        count++;
+    }
+    return count;
+}
+
+/* Add how many there are of each kind, and what parts report of which there is little. OWN of the tasks are lunad's. */
+static void add_totals(json_t **report, struct ld_host *host, size_t own) {
     json_t *totals = json_object();
-    json_int_t retiring = 0;
+    for (size_t i = 0; i < LD_API_MODULE_SURVEYED; i++) {
+        const struct ld_part *part = ld_api_module_surveyed[i];
+        size_t count = part->count(host->script);
+        size_t others = part == &ld_api_task_part && own < count ? own : 0;
+        json_object_set_new(totals, part->name, json_integer((json_int_t)(count - others)));
+    }
     if (ld_api_module_report(host->script, *report, totals) < 0) {
         json_decref(*report);
         *report = NULL;
     }
-    add(report, "listeners", report_listeners(host));
-    add(report, "retiring", report_retiring(host, &retiring));
     json_object_set_new(totals, "listeners",
                         json_integer((json_int_t)ld_listeners_count(host->listeners)));
-    json_object_set_new(totals, "retiring", json_integer(retiring));
+    json_object_set_new(totals, "retiring", json_integer(count_retiring(host)));
     add(report, "totals", totals);
 }
 
@@ -289,8 +316,8 @@ static json_t *report_wait(const struct ld_host *host) {
                                           : json_null();
 }
 
-/* Make the status report. */
-json_t *ld_snapshot_take(struct ld_host *host) {
+/* Make the status report without its long lists. */
+json_t *ld_snapshot_head(struct ld_host *host, json_t *groups, size_t own) {
     struct ld_script *script = host->script;
     json_t *report = json_pack(
         "{s:s, s:i, s:o, s:s, s:s, s:b, s:o, s:f, s:i}", "name", host->service->name, "pid",
@@ -320,10 +347,36 @@ json_t *ld_snapshot_take(struct ld_host *host) {
     add(&report, "loop", report_loop(host));
     add(&report, "slow", report_slow(&host->laps));
     add(&report, "callbacks", report_callbacks(&host->laps));
-    add_lists(&report, host);
+    add_totals(&report, host, own);
+    add(&report, "groups", groups);
     add(&report, "handles", report_handles(script));
     add(&report, "log", report_log());
     add(&report, "fds", json_integer((json_int_t)ld_fds_count() + (json_int_t)lent));
     ld_reserve_take_back();
+    return report;
+}
+
+/* Make the status report at once. */
+json_t *ld_snapshot_take(struct ld_host *host) {
+    json_t *lists[LD_API_MODULE_SURVEYED];
+    json_t *groups = json_object();
+    size_t own = 0;
+    uint64_t give_up = ld_time_monotonic() + AT_ONCE_NS;
+    for (size_t i = 0; i < LD_API_MODULE_SURVEYED; i++) {
+        const struct ld_part *part = ld_api_module_surveyed[i];
+        struct ld_survey survey;
+        ld_api_survey_begin(&survey, host->script, part, LD_REPORT_MOST);
+        ld_api_survey_run(&survey, UINT64_MAX, give_up, SIZE_MAX);
+        json_object_set_new(groups, part->name, ld_api_survey_report(&survey));
+        lists[i] = json_incref(survey.items);
+        own += survey.own;
+        ld_api_survey_end(&survey);
+    }
+    json_t *report = ld_snapshot_head(host, groups, own);
+    for (size_t i = 0; i < LD_API_MODULE_SURVEYED; i++) {
+        add(&report, ld_api_module_surveyed[i]->name, lists[i]);
+    }
+    add(&report, "listeners", ld_snapshot_listeners(host, 0, LD_REPORT_MOST));
+    add(&report, "retiring", ld_snapshot_retiring(host, 0, LD_REPORT_MOST));
     return report;
 }

@@ -7,6 +7,9 @@
 #define WIDEST    48 /* of a column: what is longer moves the rest of its row */
 #define LONGEST_S 1e15
 
+#define GROUPED_FROM 20
+#define GROUPS_SHOWN 10
+
 /* Add BEFORE and a member's text. */
 void ld_status_rows_member(struct ld_text *text, const char *before, const json_t *object,
                            const char *key) {
@@ -132,6 +135,42 @@ static void add_times(struct ld_text *text, const json_t *timer) {
         ld_text_format(text, ", %.3g ms (%.3g at most)", number_of(timer, "p50_ms"),
                        number_of(timer, "max_ms"));
     }
+}
+
+/* Fill in the row of a group: how many it has, their kind, name and place. */
+static void fill_group(struct ld_text cells[COLUMNS], const json_t *group) {
+    ld_text_add_count(&cells[0], (uint64_t)integer_of(group, "count"));
+    ld_status_rows_member(&cells[1], "", group, "kind");
+    if (json_is_string(json_object_get(group, "name"))) {
+        ld_status_rows_member(&cells[2], "", group, "name");
+    }
+    if (json_is_string(json_object_get(group, "where"))) {
+        ld_status_rows_member(&cells[3], "", group, "where");
+    }
+}
+
+/* Add how many there are of a kind, and the groups of which there are most, if a list of all is long. */
+void ld_status_rows_groups(struct ld_text *text, const json_t *report, const char *key) {
+    const json_t *groups = json_object_get(json_object_get(report, "groups"), key);
+    json_t *places = json_object_get(groups, "places");
+    long long total = integer_of(json_object_get(report, "totals"), key);
+    long long others = integer_of(groups, "counted");
+    json_t *shown = json_array();
+    if (total >= GROUPED_FROM && json_array_size(places) > 0) {
+        ld_text_format(text, "\n  %-9s ", key);
+        ld_text_add_count(text, (uint64_t)total);
+        for (size_t i = 0; i < json_array_size(places) && i < GROUPS_SHOWN; i++) {
+            json_array_append(shown, json_array_get(places, i));
+            others -= integer_of(json_array_get(places, i), "count");
+        }
+        add_rows(text, shown, "", fill_group);
+        if (others > 0) {
+            ld_text_puts(text, "\n            ");
+            ld_text_add_count(text, (uint64_t)others);
+            ld_text_puts(text, " others");
+        }
+    }
+    json_decref(shown);
 }
 
 /* Fill in the row of a timer: what it is, its name, when it is due, its counts, its place. */

@@ -11,6 +11,9 @@ void ld_status_rows_timers(struct ld_text *text, const json_t *report);
 void ld_status_rows_tasks(struct ld_text *text, const json_t *report);
 void ld_status_rows_handles(struct ld_text *text, const json_t *report);
 
+/* Add how many timers, children or tasks (KEY) the REPORT is about, and where most of them are, if they are many. */
+void ld_status_rows_groups(struct ld_text *text, const json_t *report, const char *key);
+
 /* Add BEFORE and the string KEY of OBJECT, in one line whatever is in it; "-" if it is not a string. */
 void ld_status_rows_member(struct ld_text *text, const char *before, const json_t *object,
                            const char *key);

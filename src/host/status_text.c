@@ -293,6 +293,7 @@ static void add_rest(struct ld_text *text, const json_t *report, const char *key
 
 /* Add the timers. */
 static void add_timers(struct ld_text *text, const json_t *report) {
+    ld_status_rows_groups(text, report, "timers");
     ld_status_rows_timers(text, report);
     add_rest(text, report, "timers", "timer");
 }
@@ -340,6 +341,7 @@ static void add_others(struct ld_text *text, const json_t *report) {
         ld_status_rows_member(text, "\n  signal    ", item, "name");
         ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
+    ld_status_rows_groups(text, report, "children");
     json_array_foreach(json_object_get(report, "children"), index, item) {
         ld_status_rows_member(text, "\n  child     ", item, "name");
         add_child(text, item);
@@ -351,6 +353,7 @@ static void add_others(struct ld_text *text, const json_t *report) {
                        integer_of(item, "generation"), integer_of(item, "handles"));
     }
     add_rest(text, report, "retiring", "retiring");
+    ld_status_rows_groups(text, report, "tasks");
     ld_status_rows_tasks(text, report);
     add_rest(text, report, "tasks", "task");
     ld_status_rows_handles(text, report);

@@ -200,6 +200,7 @@ static void serve_clients(struct ld_host *host) {
     ld_evals_step(host);
     ld_profiling_step(host);
     ld_heap_copy_step(host);
+    ld_inquiry_step(host);
 }
 
 /* Continue every part. The loop's time is from before the callbacks of this turn; unless it is updated,

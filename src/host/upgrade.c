@@ -405,6 +405,7 @@ static void become(struct ld_host *host) {
     upgrade->frozen_real = ld_time_real();
     ld_profiling_abandon(host);
     ld_heap_copy_abandon(host);
+    ld_inquiry_abandon(host);
     ld_saving_abandon(host);
     ld_sentry_stop(
         host->sentry); /* fork copies no thread, and no lock that one holds can be opened */

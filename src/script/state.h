@@ -156,11 +156,18 @@ struct ld_task {
     TAILQ_ENTRY(ld_task) place;  /* in that */
 };
 
+/* A walk over the tasks of a script that are listed, see ld_task_cursor_begin. */
+struct ld_task_cursor {
+    struct ld_task *next;
+    LIST_ENTRY(ld_task_cursor) link;
+};
+
 /* The tasks of a script. */
 struct ld_tasks {
     struct ld_task root;            /* the main coroutine, which runs no callback */
     LIST_HEAD(, ld_task) suspended; /* that are or were suspended, and have not ended */
     size_t suspended_count;
+    LIST_HEAD(, ld_task_cursor) cursors;
     LIST_HEAD(, ld_task) idle; /* whose coroutines can be used again */
     size_t idle_count;
     uint32_t anchors;           /* how many indices there are; 0 is none */

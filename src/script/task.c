@@ -280,9 +280,36 @@ static void link_task(struct ld_task *task) {
     }
 }
 
+/* Begin a walk. */
+void ld_task_cursor_begin(struct ld_task_cursor *cursor, struct ld_script *script) {
+    cursor->next = LIST_FIRST(&script->tasks.suspended);
+    LIST_INSERT_HEAD(&script->tasks.cursors, cursor, link);
+}
+
+/* The next task of a walk. */
+struct ld_task *ld_task_cursor_next(struct ld_task_cursor *cursor) {
+    struct ld_task *task = cursor->next;
+    cursor->next = task != NULL ? LIST_NEXT(task, link) : NULL;
+    return task;
+}
+
+/* End a walk. */
+void ld_task_cursor_end(struct ld_task_cursor *cursor) {
+    LIST_REMOVE(cursor, link);
+}
+
+/* Have no walk come to a task. */
+static void skip_task(const struct ld_task *task) {
+    struct ld_task_cursor *cursor;
+    LIST_FOREACH(cursor, &task->script->tasks.cursors, link) {
+        cursor->next = cursor->next == task ? LIST_NEXT(task, link) : cursor->next;
+    }
+}
+
 /* Take a task out of the list, if it is there. */
 static void unlink_task(struct ld_task *task) {
     if (task->is_listed) {
+        skip_task(task);
         LIST_REMOVE(task, link);
         task->script->tasks.suspended_count--;
         task->is_listed = false;

@@ -50,6 +50,13 @@ struct ld_task *ld_task_of(lua_State *L);
  * coroutine. */
 bool ld_task_is_hosts(lua_State *L);
 
+/* A walk over the tasks that are or were suspended, the latest first, between whose steps they may come and go: one
+ * that is there all the time is met once, one that comes is not. Begin; the next, NULL at the end; and end, which
+ * must come before the script is closed. */
+void ld_task_cursor_begin(struct ld_task_cursor *cursor, struct ld_script *script);
+struct ld_task *ld_task_cursor_next(struct ld_task_cursor *cursor);
+void ld_task_cursor_end(struct ld_task_cursor *cursor);
+
 /* Note that the script sees L. If it is a task's, no other task will run on it. */
 void ld_task_note_known(lua_State *L);
 
