@@ -26,11 +26,6 @@ static json_t *answer(const char *verb) {
     return json_pack("{s:b, s:s}", "ok", 1, "verb", verb);
 }
 
-static json_t *on_status(void *host) {
-    (void)host;
-    return answer("status");
-}
-
 static json_t *on_stop(void *host) {
     (void)host;
     return answer("stop");
@@ -45,6 +40,18 @@ static json_t *on_reopen(void *host) {
 static void note(struct ld_waiter *waiter) {
     waiter->next = waiters;
     waiters = waiter;
+}
+
+/* Answer at once, or, for all, later. */
+static bool on_status(void *host, struct ld_waiter *waiter, const json_t *request,
+                      struct ld_text *line) {
+    (void)host;
+    if (json_is_true(json_object_get(request, "full"))) {
+        note(waiter);
+        return false;
+    }
+    ld_text_puts(line, "{\"ok\":true,\"verb\":\"status\"}\n");
+    return true;
 }
 
 /* Note who waits for a reload, or refuse. One that is to be held is, until the client commits it or the next turn. */

@@ -188,8 +188,8 @@ static json_t *report_group(const struct entry *entry) {
 json_t *ld_api_groups_report(const struct ld_groups *groups, uint64_t *others) {
     struct entry *sorted[MOST];
     json_t *list = json_array();
-    memcpy(sorted, groups->all, groups->used * sizeof sorted[0]);
-    qsort(sorted, groups->used, sizeof sorted[0], compare);
+    memcpy(sorted, groups->all, groups->used * sizeof(void *));
+    qsort(sorted, groups->used, sizeof(void *), compare);
     *others = groups->others;
     for (size_t i = 0; i < groups->used; i++) {
         if (i < REPORT_MOST) {

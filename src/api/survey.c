@@ -6,6 +6,7 @@
 #include "api/module.h"
 #include "base/json.h"
 #include "base/time.h"
+#include "script/task.h"
 
 #define LOOKS_MOST 16 /* between looks at the clock */
 

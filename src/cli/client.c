@@ -199,14 +199,17 @@ static int receive_all(struct talk *talk, json_t **answer) {
     while (rc == 0 && request->on_part != NULL) {
         bool is_last = json_object_get(*answer, "ok") != NULL;
         const json_t *output = json_object_get(*answer, "output");
-        rc =
-            !is_last && !json_is_string(output) ? -EPROTO : request->on_part(request->arg, *answer);
+        bool is_known = is_last || json_is_string(output) || request->is_list;
+        rc = is_known ? request->on_part(request->arg, *answer) : -EPROTO;
         if (rc < 0 || is_last) {
             return rc;
         }
         json_decref(*answer);
         *answer = NULL;
         compact(talk);
+        if (request->is_list) {
+            talk->deadline = ld_time_ms() + (int64_t)(request->seconds * 1000);
+        }
         rc = ld_time_ms() >= talk->deadline ? -ETIMEDOUT : receive_answer(talk, answer);
     }
     return rc;

@@ -29,7 +29,8 @@ struct ld_request {
     /* Called in place of poll, if it is not NULL: wait for POLLER for at most MS milliseconds, as poll does; what
      * it returns and its errno end a wait in the same way. */
     int (*wait)(void *arg, struct pollfd *poller, int ms);
-    void *arg; /* of both */
+    bool is_list; /* parts can be of another kind, and there is as much time for each */
+    void *arg;    /* of both */
 };
 
 /* Ask a daemon and wait for its answer. 0 with a new reference in *ANSWER, which says "ok": true;

@@ -25,6 +25,16 @@ static void note_successor(struct ld_target *target) {
     }
 }
 
+/* Complete a report. */
+void ld_status_report_complete(json_t *report, struct ld_target *target) {
+    json_object_del(report, "ok");
+    note_successor(target);
+    json_object_set_new(report, "name", json_string(target->name));
+    json_object_set_new(report, "pid",
+                        ld_status_text_is_between(report) ? json_null()
+                                                          : json_integer(target->holder.pid));
+}
+
 /* Ask a running daemon for its report. */
 json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
     struct ld_text why = {0};
@@ -36,12 +46,7 @@ json_t *ld_status_report_ask(struct ld_target *target, double seconds) {
             rc != -EAGAIN && rc != -ETIMEDOUT && rc != -EREMOTEIO && ld_target_has_ended(target);
         report = has_ended ? NULL : silent_report(target, ld_text_string(&why));
     } else {
-        json_object_del(report, "ok");
-        note_successor(target);
-        json_object_set_new(report, "name", json_string(target->name));
-        json_object_set_new(report, "pid",
-                            ld_status_text_is_between(report) ? json_null()
-                                                              : json_integer(target->holder.pid));
+        ld_status_report_complete(report, target);
     }
     ld_text_fini(&why);
     return report;
@@ -71,8 +76,6 @@ static bool is_report(const json_t *item) {
     return false;
 }
 
-static void add_value(struct ld_text *text, const json_t *value, int depth);
-
 /* Add the members of an object, a line or more for each. */
 static void add_members(struct ld_text *text, const json_t *object, int depth) {
     const char *key;
@@ -84,7 +87,7 @@ static void add_members(struct ld_text *text, const json_t *object, int depth) {
         indent(text, depth);
         add_line(text, name);
         ld_text_puts(text, ": ");
-        add_value(text, value, depth);
+        ld_status_report_add(text, value, depth);
         json_decref(name);
         is_first = false;
     }
@@ -98,15 +101,15 @@ static void add_items(struct ld_text *text, const json_t *list, int depth) {
         ld_text_puts(text, index > 0 ? "," : "");
         indent(text, depth);
         if (is_report(item)) {
-            add_value(text, item, depth);
+            ld_status_report_add(text, item, depth);
         } else {
             add_line(text, item);
         }
     }
 }
 
-/* Add a value. */
-static void add_value(struct ld_text *text, const json_t *value, int depth) {
+/* Add JSON. */
+void ld_status_report_add(struct ld_text *text, const json_t *value, int depth) {
     if (json_object_size(value) > 0) {
         ld_text_putc(text, '{');
         add_members(text, value, depth + 1);
@@ -122,13 +125,11 @@ static void add_value(struct ld_text *text, const json_t *value, int depth) {
     }
 }
 
-/* Print JSON. What could act on a terminal and JSON does not escape by itself (DEL, and U+0080 to
+/* Print a line of JSON, or more. What could act on a terminal and JSON does not escape by itself (DEL, and U+0080 to
  * U+009F) stands only in strings, and is escaped as it may be there. */
-void ld_status_report_print(const json_t *value) {
-    struct ld_text dump = {0};
+void ld_status_report_print_text(const struct ld_text *json) {
     struct ld_text text = {0};
-    add_value(&dump, value, 0);
-    const char *at = ld_text_string(&dump);
+    const char *at = ld_text_string(json);
     for (; *at != '\0'; at++) {
         const unsigned char *byte = (const unsigned char *)at;
         if (byte[0] == 0x7F || (byte[0] == 0xC2 && byte[1] < 0xA0)) {
@@ -140,5 +141,12 @@ void ld_status_report_print(const json_t *value) {
     }
     ld_say_text(&text);
     ld_text_fini(&text);
-    ld_text_fini(&dump);
+}
+
+/* Print JSON. */
+void ld_status_report_print(const json_t *value) {
+    struct ld_text text = {0};
+    ld_status_report_add(&text, value, 0);
+    ld_status_report_print_text(&text);
+    ld_text_fini(&text);
 }

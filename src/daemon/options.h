@@ -23,7 +23,7 @@ enum ld_option_group {
     LD_OPTIONS_SEARCH = 1 << 9,  /* --path and --cpath, which are of LD_OPTIONS_SERVICE too */
     LD_OPTIONS_EXPORT = 1 << 10, /* --listen of metrics */
     LD_OPTIONS_SVG = 1 << 12,    /* --svg */
-    LD_OPTIONS_LIVE = 1 << 13,   /* --watch of status */
+    LD_OPTIONS_LIVE = 1 << 13,   /* --watch and --full of status */
     LD_OPTIONS_UNIT = 1 << 15,   /* --for, --socket and --after */
     LD_OPTIONS_SPECS = 1 << 16,  /* --filter and --output; the first operand ends these options */
 };
@@ -92,6 +92,7 @@ struct ld_options {
     bool check;           /* only whether a reload would succeed */
     const char *exporter; /* the address where metrics are served; NULL: they are printed */
     bool json;
+    bool full;          /* show all */
     bool live;          /* show it again and again */
     int manager;        /* --for: enum ld_manager */
     bool socket;        /* the unit of the sockets */

@@ -106,12 +106,12 @@ static bool count(struct ld_inquiry *inquiry, uint64_t until) {
                                 inquiry->is_full ? 0 : LD_REPORT_FIRST);
             ld_text_format(&inquiry->lists, ",\"%s\":[", part->name);
         }
-        while (!survey->is_over) {
+        do {
             ld_api_survey_run(survey, until, inquiry->give_up, PART_ITEMS);
             take_items(inquiry);
-            if (!survey->is_over && ld_time_monotonic() >= until) {
-                return false;
-            }
+        } while (!survey->is_over && ld_time_monotonic() < until);
+        if (!survey->is_over) {
+            return false;
         }
         ld_text_putc(&inquiry->lists, ']');
         inquiry->own += survey->own;
@@ -365,8 +365,10 @@ void ld_inquiry_leave(struct ld_host *host) {
 
 /* End all. */
 void ld_inquiry_abandon(struct ld_host *host) {
-    struct ld_inquiry *inquiry;
-    while ((inquiry = TAILQ_FIRST(&host->inquiries.list)) != NULL) {
+    struct ld_inquiry *next;
+    for (struct ld_inquiry *inquiry = TAILQ_FIRST(&host->inquiries.list); inquiry != NULL;
+         inquiry = next) {
+        next = TAILQ_NEXT(inquiry, link);
         finish(inquiry, failure("the daemon has stopped"));
     }
 }

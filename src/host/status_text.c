@@ -286,16 +286,9 @@ static void add_rest(struct ld_text *text, const json_t *report, const char *key
                      const char *item) {
     long long listed = (long long)json_array_size(json_object_get(report, key));
     long long rest = integer_of(json_object_get(report, "totals"), key) - listed;
-    if (rest > 0) {
+    if (rest > 0 && !json_is_true(json_object_get(report, "full"))) {
         ld_text_format(text, "\n  %-9s and %lld more", item, rest);
     }
-}
-
-/* Add the timers. */
-static void add_timers(struct ld_text *text, const json_t *report) {
-    ld_status_rows_groups(text, report, "timers");
-    ld_status_rows_timers(text, report);
-    add_rest(text, report, "timers", "timer");
 }
 
 /* Add information about a child: one that waits for its next start has no process. */
@@ -320,6 +313,16 @@ static void add_child(struct ld_text *text, const json_t *child) {
     ld_status_rows_member(text, ": ", child, "command");
 }
 
+/* Add the children of a report. */
+static void add_children(struct ld_text *text, const json_t *report) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(json_object_get(report, "children"), index, item) {
+        ld_status_rows_member(text, "\n  child     ", item, "name");
+        add_child(text, item);
+    }
+}
+
 /* Add the addresses that the script listens to. */
 static void add_listeners(struct ld_text *text, const json_t *report) {
     size_t index;
@@ -330,28 +333,49 @@ static void add_listeners(struct ld_text *text, const json_t *report) {
             ld_text_puts(text, ", held");
         }
     }
-    add_rest(text, report, "listeners", "listener");
 }
 
-/* Add the rest of what the script has. */
-static void add_others(struct ld_text *text, const json_t *report) {
+/* Add the generations that are retiring. */
+static void add_retiring(struct ld_text *text, const json_t *report) {
+    size_t index;
+    const json_t *item;
+    json_array_foreach(json_object_get(report, "retiring"), index, item) {
+        ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
+                       integer_of(item, "generation"), integer_of(item, "handles"));
+    }
+}
+
+/* Add the signals that have a handler. */
+static void add_signals(struct ld_text *text, const json_t *report) {
     size_t index;
     const json_t *item;
     json_array_foreach(json_object_get(report, "signals"), index, item) {
         ld_status_rows_member(text, "\n  signal    ", item, "name");
         ld_text_format(text, ", delivered %lld times", integer_of(item, "count"));
     }
+}
+
+/* Add the lists that a report has. */
+void ld_status_text_lists(struct ld_text *text, const json_t *report) {
+    ld_status_rows_timers(text, report);
+    add_children(text, report);
+    add_listeners(text, report);
+    add_retiring(text, report);
+    ld_status_rows_tasks(text, report);
+}
+
+/* Add what the script has. */
+static void add_things(struct ld_text *text, const json_t *report) {
+    ld_status_rows_groups(text, report, "timers");
+    ld_status_rows_timers(text, report);
+    add_rest(text, report, "timers", "timer");
+    add_signals(text, report);
     ld_status_rows_groups(text, report, "children");
-    json_array_foreach(json_object_get(report, "children"), index, item) {
-        ld_status_rows_member(text, "\n  child     ", item, "name");
-        add_child(text, item);
-    }
+    add_children(text, report);
     add_rest(text, report, "children", "child");
     add_listeners(text, report);
-    json_array_foreach(json_object_get(report, "retiring"), index, item) {
-        ld_text_format(text, "\n  retiring  generation %lld, %lld handles open",
-                       integer_of(item, "generation"), integer_of(item, "handles"));
-    }
+    add_rest(text, report, "listeners", "listener");
+    add_retiring(text, report);
     add_rest(text, report, "retiring", "retiring");
     ld_status_rows_groups(text, report, "tasks");
     ld_status_rows_tasks(text, report);
@@ -438,9 +462,9 @@ void ld_status_text(struct ld_text *text, const json_t *report) {
     add_messages(text, report);
     if (json_is_array(json_object_get(report, "workers"))) {
         add_listeners(text, report);
+        add_rest(text, report, "listeners", "listener");
         add_workers(text, json_object_get(report, "workers"));
         return;
     }
-    add_timers(text, report);
-    add_others(text, report);
+    add_things(text, report);
 }

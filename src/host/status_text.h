@@ -6,8 +6,12 @@
 
 #include "base/text.h"
 
-/* Add REPORT (as from ld_snapshot_take) as lines of text, without a newline at the end. */
+/* Add REPORT (as from ld_snapshot_take) as lines of text, without a newline at the end. With "full": true in it, its lists
+ * follow. */
 void ld_status_text(struct ld_text *text, const json_t *report);
+
+/* Add only the lists that REPORT has, each line after a newline. */
+void ld_status_text_lists(struct ld_text *text, const json_t *report);
 
 /* Add a duration in a form for people: "3d 4h", "12.5s". */
 void ld_status_text_duration(struct ld_text *text, double seconds);
