@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,11 +92,18 @@ static bool copy_fd(int from, int to) {
     return rc >= 0;
 }
 
+/* Whether a process may have locks on what a descriptor is. It loses them, by fcntl, with the first descriptor of that
+ * file that it closes. */
+static bool may_be_locked(int fd) {
+    struct stat status;
+    return fstat(fd, &status) < 0 || S_ISREG(status.st_mode);
+}
+
 /* A stand-in for a descriptor, or itself if there is none. */
 static int stand_in(int fd) {
     int slot = state.used < SLOTS ? ld_reserve_at(state.used) : -1;
     bool helps = slot >= 0 && slot < MANY && ld_reserve_at(SLOTS) >= 0;
-    if (!helps || !copy_fd(fd, slot)) {
+    if (!helps || may_be_locked(fd) || !copy_fd(fd, slot)) {
         return fd;
     }
     state.used++;

@@ -18,7 +18,7 @@ struct ld_spawn_stack {
 /* Note a descriptor that the kernel gave just now: those below are in use. */
 void ld_spawn_fds_note(int fd);
 
-/* Replace high descriptors among the COUNT of SOURCES by stand-ins, and return the last descriptor that a child
+/* Replace high descriptors among the COUNT of SOURCES, but for files, by stand-ins, and return the last descriptor that a child
  * needs which has them and those up to HIGHEST: it is to be cloned with CLONE_FILES, and to call
  * ld_spawn_fds_cut first. -1: it is to have a copy of all. STACK is for a trial of the kernel, done once. */
 int ld_spawn_fds_take(int *sources, size_t count, int highest, const struct ld_spawn_stack *stack);

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "check.h"
@@ -37,20 +38,34 @@ static void open_crowd(void) {
     REQUIRE(opened == CROWD);
 }
 
-/* A file whose descriptor is high. */
-static int open_high(const char *name) {
-    write_file(box_path(name), name);
-    int fd = open(box_path(name), O_RDWR | O_CLOEXEC);
+/* Have a descriptor as a high one instead. */
+static int lift(int fd) {
     int high = fcntl(fd, F_DUPFD_CLOEXEC, CROWD);
     close(fd);
     return high;
+}
+
+/* A file whose descriptor is high. */
+static int open_high(const char *name) {
+    write_file(box_path(name), name);
+    return lift(open(box_path(name), O_RDWR | O_CLOEXEC));
+}
+
+/* A pipe that has a text in it, whose descriptor is high. */
+static int open_high_pipe(const char *text) {
+    int ends[2];
+    REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+    REQUIRE(write(ends[1], text, strlen(text)) == (ssize_t)strlen(text));
+    close(ends[1]);
+    return lift(ends[0]);
 }
 
 /* What is low stays, what is high gets a stand-in for as long as that is needed. */
 static void lower(void) {
     ld_reserve_open();
     int low = fcntl(0, F_DUPFD_CLOEXEC, 3);
-    int high[4] = {open_high("a"), open_high("b"), open_high("c"), open_high("d")};
+    int high[4] = {open_high_pipe("a"), open_high_pipe("b"), open_high_pipe("c"),
+                   open_high_pipe("d")};
     int sources[4] = {low, high[0], high[1], 1};
     CHECK_INT(-1, ld_spawn_fds_take(sources, 4, 2, &stack)); /* there are few */
     ld_spawn_fds_note(200);
@@ -85,6 +100,31 @@ static void lower(void) {
 static void test_lower(void) {
     box_path("");
     check_in_child(lower);
+}
+
+/* A process keeps the locks of a file that a child gets. */
+static void keep_lock(void) {
+    ld_reserve_open();
+    int high = open_high("locked");
+    int source = high;
+    int status;
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    REQUIRE(fcntl(high, F_SETLK, &lock) == 0);
+    ld_spawn_fds_note(CROWD);
+    CHECK_INT(-1, ld_spawn_fds_take(&source, 1, 2, &stack));
+    CHECK_INT(high, source);
+    ld_spawn_fds_give_back();
+    pid_t pid = fork();
+    if (pid == 0) {
+        _exit(fcntl(high, F_GETLK, &lock) == 0 && lock.l_type == F_WRLCK ? 0 : 1);
+    }
+    REQUIRE(waitpid(pid, &status, 0) == pid);
+    CHECK_INT(0, status);
+}
+
+static void test_lock(void) {
+    box_path("");
+    check_in_child(keep_lock);
 }
 
 /* A kernel that cannot cut. */
@@ -129,9 +169,9 @@ static void start_beside_many(void) {
     wait_child(pid);
     CHECK(pidfd >= CROWD);
     REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
-    fds[0].parent = open_high("in");
+    fds[0].parent = open_high_pipe("in");
     fds[1].parent = ends[1];
-    fds[3] = (struct ld_spawn_fd){9, open_high("nine")};
+    fds[3] = (struct ld_spawn_fd){9, open_high_pipe("nine")};
     spec.fd_count = 4;
     spec.argv =
         WORDS("sh", "-c", "cat; cat <&9; echo; ls -C /proc/self/fd; exec 9<&-; exec cat nowhere");
@@ -153,6 +193,7 @@ static void test_beside_many(void) {
 
 static const struct check_case cases[] = {
     {"high descriptors get low stand-ins", test_lower},
+    {"a locked file does not", test_lock},
     {"where it cannot be done, nothing is", test_failures},
     {"a child beside many descriptors", test_beside_many},
 };
