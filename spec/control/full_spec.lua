@@ -49,6 +49,27 @@ describe("lunad status --full", function()
     end)
   end
 
+  it("shows the end of a file's long name, which takes no more memory", function()
+    box:serve [[
+      for i = 1, 300 do
+        local chunk = load("local l = ... return function() l.sleep(1000) end", "@" .. ("p"):rep(50000) .. i)
+        lunad.after(2000, chunk(lunad))
+        lunad.task(chunk(lunad))
+      end
+    ]]
+    local text = box:ok("status", "--full", "--json", "s")
+    local report = support.json.decode(text)
+    assert.is_true(#text < 1000000)
+    for _, key in ipairs { "timers", "tasks" } do
+      assert.is_true(#report[key] >= 300)
+      assert.is_true(#report.groups[key].places >= 100)
+      for _, list in ipairs { report[key], report.groups[key].places } do
+        local last = list[#list].where
+        assert.truthy(last:match "^%.%.%.p+%d+:1$", last)
+      end
+    end
+  end)
+
   it("prints all that there is, as one JSON document, or as lines", function()
     serve()
     local short = box:status "s"

@@ -172,12 +172,13 @@ static bool is_scripts(const lua_Debug *ar) {
     return *ar->what != 'C' && !is_own(ar->source);
 }
 
-/* Find the text that names a file. */
+/* Find the text that names a file, the end of a long one. */
 const char *ld_api_describe_file(const lua_Debug *ar, size_t *size) {
     bool is_file = ar->source[0] == '@' || ar->source[0] == '=';
     const char *file = is_file ? ar->source + 1 : ar->short_src;
-    *size = is_file ? ar->srclen - 1 : strlen(file);
-    return file;
+    size_t length = is_file ? ar->srclen - 1 : strlen(file);
+    *size = length > LD_GROUP_FILE ? LD_GROUP_FILE + 1 : length;
+    return file + length - *size;
 }
 
 /* Find where a task is, and what it runs. */

@@ -32,7 +32,8 @@ void ld_api_describe_function(struct ld_describe *describe, lua_State *L,
  * points to is valid until the task goes on. */
 void ld_api_describe_task(lua_State *L, lua_State *CO, struct ld_group_key *key);
 
-/* Find the text that names the file, or else the chunk, of the function of AR: its size in *SIZE. */
+/* Find the text that names the file, or else the chunk, of the function of AR: its size in *SIZE. Of one that is longer
+ * than LD_GROUP_FILE, the end, which is longer by a byte. */
 const char *ld_api_describe_file(const lua_Debug *ar, size_t *size);
 
 /* Add what the suspended TASK waits for: "sleep", "exec backup.sh", "read of 10.0.0.1:80". Runs protected, on L,

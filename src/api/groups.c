@@ -167,7 +167,10 @@ json_t *ld_api_groups_place(const struct ld_group_key *key) {
     if (key->file == NULL) {
         return json_null();
     }
-    ld_text_add(&where, key->file, key->size);
+    bool is_cut = key->size > LD_GROUP_FILE;
+    size_t size = is_cut ? LD_GROUP_FILE : key->size;
+    ld_text_puts(&where, is_cut ? "..." : "");
+    ld_text_add(&where, key->file + key->size - size, size);
     if (key->line > 0) {
         ld_text_format(&where, ":%d", key->line);
     }

@@ -8,6 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "script/errors.h"
+
+#define LD_GROUP_FILE                                                                              \
+    (LD_ERROR_WHERE - sizeof "...:2147483647") /* bytes of a file that are shown */
+
 struct ld_groups;
 
 /* What the members of a group have in common. */
@@ -39,7 +44,7 @@ void ld_api_groups_free(struct ld_groups *groups); /* NULL does nothing */
  * apart; when there are very many, a thing of none is counted as one of the others: NULL. */
 struct ld_group *ld_api_groups_count(struct ld_groups *groups, const struct ld_group_key *key);
 
-/* Make the JSON of the place of a key, "FILE:LINE", or "FILE" without a line; null for none. */
+/* Make the JSON of the place of a key, "FILE:LINE", or "FILE" without a line; null for none. Of a long file, the end. */
 json_t *ld_api_groups_place(const struct ld_group_key *key);
 
 /* Report the greatest groups, the greatest first, as a list of {where, kind, name, count}; and in *OTHERS how many things

@@ -299,16 +299,15 @@ static json_t *report_timer(lua_State *L, const struct ld_survey *survey, ld_tim
     struct ld_timer_info *info = ld_timers_info(survey->script->timers, at);
     const struct ld_timer_history *history = ld_timers_history(survey->script->timers, at, info);
     uint64_t now = ld_clock_now();
-    lx_push_function_place(L, -1);
-    const struct ld_lap_place *lap =
-        ld_laps_find(survey->script->setup->laps, lua_tostring(L, -1), "a timer");
+    char where[LD_ERROR_WHERE] = "?";
+    lx_find_function_place(L, -1, where, sizeof where);
+    const struct ld_lap_place *lap = ld_laps_find(survey->script->setup->laps, where, "a timer");
     json_t *timer = json_pack(
-        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I, s:o}", "where", ld_json_string(lua_tostring(L, -1)),
-        "kind", kind_of(info), "interval",
+        "{s:o, s:s, s:o, s:f, s:I, s:I, s:I, s:o}", "where", ld_json_string(where), "kind",
+        kind_of(info), "interval",
         info->repeats ? json_real((double)info->interval / 1e9) : json_null(), "due",
         info->due > now ? (double)(info->due - now) / 1e9 : 0.0, "runs", (json_int_t)history->runs,
         "missed", (json_int_t)history->missed, "errors", (json_int_t)history->errors, "name", name);
-    lua_pop(L, 1);
     ld_laps_report(lap, timer);
     if (info->by_clock) {
         report_cron(timer, survey->script, at);
