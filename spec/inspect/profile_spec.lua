@@ -41,6 +41,16 @@ describe("lunad profile", function()
     assert.is_true(samples(folded, "^timer beat__<&>;.*copy [^;]+b%.lua:5;rep %[C%]") > 0, folded)
   end)
 
+  it("does not show what calls the timers as a function of the script", function()
+    box:start(box:write("c.lua", [[
+      local lunad = require "lunad"
+      for _ = 1, 20000 do lunad.every(0.01, function() end) end
+    ]]))
+    local folded = box:ok("profile", "c", "0.5")
+    assert.is_true(samples(folded, "^timer") > 0, folded)
+    assert.not_matches("? [C]", folded, 1, true)
+  end)
+
   it("writes a graph that is XML whatever the names are", function()
     box:start(box:write("b.lua", BURNER))
     local file = box:path "out.svg"

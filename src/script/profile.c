@@ -171,8 +171,8 @@ static void take(const struct ld_script *script, bool skips_first, uint64_t time
     frames.count = 0;
     frames.skips_first = skips_first;
     ld_trace_walk(script, CALLS_MAX, note_call, &frames);
-    while (frames.count > 1 && strcmp(frames.texts[frames.count - 1], "? [C]") == 0) {
-        frames.count--; /* our own first function */
+    while (frames.count > 0 && strcmp(frames.texts[frames.count - 1], "? [C]") == 0) {
+        frames.count--; /* our own first functions, or one without a name that they call */
     }
     ld_text_clear(&text);
     add_root(&text, script);
