@@ -126,6 +126,10 @@ describe("lunad status --full", function()
     client:send '{"verb": "status", "full": 1}\n'
     assert.matches('"full" must be true or false', client:answer().error)
     ask_fully(box)
+    local command = "LUNAD_RUN_DIR='%s' '%s' status --full s 2>&1"
+    local pipe <close> = io.popen(command:format(box:path "run", support.binary))
+    assert.matches("^s: running", pipe:read "l")
     box:ok("stop", "s")
+    assert.matches("\nlunad: status: s: it has ended, or was upgraded, or nothing was read", pipe:read "a")
   end)
 end)

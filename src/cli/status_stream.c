@@ -274,6 +274,11 @@ static int ask_one(struct ld_status_stream *stream, struct ld_target *target) {
     int rc = ld_client_ask(&request, &answer, &why);
     json_decref(answer);
     json_decref(body);
+    if (flow.has_head && rc == -ECONNRESET) { /* it could not say why */
+        ld_text_clear(&why);
+        ld_text_puts(&why, "it has ended, or was upgraded, or nothing was read for 30 s: "
+                           "the lists are not whole");
+    }
     if (flow.has_head) {
         end_report(&flow, rc < 0 ? ld_text_string(&why) : NULL);
     } else { /* it says so itself, or has ended */

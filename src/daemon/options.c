@@ -303,7 +303,7 @@ static const struct row rows[] = {
     {"watch", 0, NULL, LD_OPTIONS_LIVE, set_flag, AT(live), NULL,
      "show it again each second, until q or Ctrl-C"},
     {"full", 0, NULL, LD_OPTIONS_LIVE, set_flag, AT(full), NULL,
-     "list all timers, children and tasks, not only the first 1,000"},
+     "list all timers, children, tasks and the rest, not only the first 1,000"},
     {"svg", 0, "FILE", LD_OPTIONS_SVG, set_text, AT(svg), path_wants,
      "write a flame graph that a browser can search, instead of folded stacks"},
     {"for", 0, "MANAGER", LD_OPTIONS_UNIT, set_choice, AT(manager), "systemd|openrc|runit|s6",
