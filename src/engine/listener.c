@@ -232,7 +232,7 @@ static int make(struct ld_listeners *listeners, const char *text, const struct l
 
 /* Close a socket that no generation uses, and say so where it came from. */
 static void end_listener(const struct ld_listeners *listeners, struct listener *listener) {
-    if (listener->is_sourced) {
+    if (listener->is_sourced && listeners->source != NULL) {
         listeners->source->release(listeners->source_arg, listener->address);
     }
     free_listener(listener);
