@@ -19,7 +19,7 @@ function(lunad_archive result library function)
     set(${result} ${items} PARENT_SCOPE)
     set(LUNAD_LINK_FILES ${LUNAD_LINK_FILES} ${archive} PARENT_SCOPE)
   else()
-    message(STATUS "Linked as a shared library, since there is no ${archive} that can be: ${library}")
+    message(STATUS "Linked as a shared library: ${library} (${archive} is missing, or cannot be linked)")
   endif()
 endfunction()
 
