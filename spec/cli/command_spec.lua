@@ -11,7 +11,7 @@ local SERVICE = [[listen name user chdir umask env clear-env log log-level log-f
 local VERBS = {
   run = SERVICE .. " config", start = SERVICE .. " config all",
   stop = "timeout config all", reload = "timeout check probation workers config all",
-  restart = "config all", upgrade = "timeout config all", status = "json config all watch",
+  restart = "config all", upgrade = "timeout config all", status = "json full config all watch",
   list = "json", logs = "follow lines since level json", reopen = "timeout config all",
   signal = "", check = "config path cpath", eval = "timeout", repl = "", completion = "",
   profile = "svg", heap = "json",
