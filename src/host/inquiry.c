@@ -369,6 +369,6 @@ void ld_inquiry_abandon(struct ld_host *host) {
     for (struct ld_inquiry *inquiry = TAILQ_FIRST(&host->inquiries.list); inquiry != NULL;
          inquiry = next) {
         next = TAILQ_NEXT(inquiry, link);
-        finish(inquiry, failure("the daemon has stopped"));
+        finish(inquiry, failure("it has ended, or was upgraded: the lists are not whole"));
     }
 }
