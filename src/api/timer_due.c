@@ -63,7 +63,7 @@ static int call_all(lua_State *L) {
     }
 }
 
-/* Start a task that calls what is due; false if there is no memory for one. */
+/* Start a task that calls what is due; false when memory ran out. */
 static bool start_calls(struct ld_timer_due *due) {
     struct ld_script *script = due->script;
     struct ld_task *task = ld_task_take(script, "a timer");

@@ -37,7 +37,7 @@ LD_IN_CHILD int ld_spawn_fds_cut(int last) {
     return (int)syscall(SYS_close_range, (unsigned)last + 1, ~0U, CLOSE_RANGE_UNSHARE);
 }
 
-/* Cut the table after its first word, and look whether the kernel gives the first descriptor behind. */
+/* Cut the table after its first word, and look whether the kernel then gives the first number after it. */
 LD_IN_CHILD static int run_cut(void *arg) {
     (void)arg;
     bool works = ld_spawn_fds_cut(WORD - 1) == 0 && syscall(SYS_fcntl, 0, F_DUPFD, WORD) == WORD;

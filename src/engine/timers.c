@@ -131,7 +131,7 @@ static void wake_at(struct ld_timers *timers, uint64_t due, uint64_t now) {
 }
 
 /* Collect what is due by now, some of it armed for now in this turn: a turn of the loop for each firing of
- * a chain costs more than the firing. False: nothing is, or there is no memory for the batch. */
+ * a chain costs more than the firing. False: nothing is, or memory ran out. */
 static bool collect(struct ld_timers *timers) {
     uint64_t due = ld_wheel_first_due(&timers->wheel);
     if (timers->fired >= CHAIN) {

@@ -194,7 +194,7 @@ static bool tell_hosts(struct ld_inquiry *inquiry) {
     return tell_items(inquiry, is_listeners ? "listeners" : "retiring", items);
 }
 
-/* Tell the next of a full report; false if the inquiry is no more. */
+/* Tell the next of a full report; false if the inquiry has ended. */
 static bool tell_next(struct ld_inquiry *inquiry, uint64_t until) {
     json_t *head;
     switch (inquiry->phase) {
@@ -225,7 +225,7 @@ static bool is_reading(const struct ld_inquiry *inquiry) {
     return inquiry->is_full && !inquiry->waiter->can_tell(inquiry->waiter);
 }
 
-/* Go on telling all, until the slice is over or the client has to read; false if the inquiry is no more. */
+/* Go on telling all, until the slice is over or the client has to read; false if the inquiry has ended. */
 static bool go_on_fully(struct ld_inquiry *inquiry, uint64_t until) {
     bool is_there = true;
     while (is_there && !is_reading(inquiry) && ld_time_monotonic() < until) {
@@ -234,7 +234,7 @@ static bool go_on_fully(struct ld_inquiry *inquiry, uint64_t until) {
     return is_there;
 }
 
-/* Go on with one, until it is ld_time_monotonic UNTIL; false if it is no more. */
+/* Go on with one, until it is ld_time_monotonic UNTIL; false if it has ended. */
 static bool go_on(struct ld_inquiry *inquiry, uint64_t until) {
     if (inquiry->is_torn) {
         finish(inquiry, failure("it was reloaded meanwhile: the lists are not whole"));
