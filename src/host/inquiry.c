@@ -221,14 +221,14 @@ static bool tell_next(struct ld_inquiry *inquiry, uint64_t until) {
 }
 
 /* Whether a client has not read the part that it was sent. */
-static bool is_reading(const struct ld_inquiry *inquiry) {
+static bool is_behind(const struct ld_inquiry *inquiry) {
     return inquiry->is_full && !inquiry->waiter->can_tell(inquiry->waiter);
 }
 
 /* Go on telling all, until the slice is over or the client has to read; false if the inquiry has ended. */
 static bool go_on_fully(struct ld_inquiry *inquiry, uint64_t until) {
     bool is_there = true;
-    while (is_there && !is_reading(inquiry) && ld_time_monotonic() < until) {
+    while (is_there && !is_behind(inquiry) && ld_time_monotonic() < until) {
         is_there = tell_next(inquiry, until);
     }
     return is_there;
@@ -257,12 +257,12 @@ static bool go_on(struct ld_inquiry *inquiry, uint64_t until) {
 /* When one that is not finished has to be looked at again, uv_now: at once, or when its client has read nothing for
  * long. */
 static uint64_t next_look(const struct ld_inquiry *inquiry) {
-    return is_reading(inquiry) ? inquiry->last + READ_MS : 0;
+    return is_behind(inquiry) ? inquiry->last + READ_MS : 0;
 }
 
-/* Give up one whose client does not read; false if it is no more. */
+/* Give up one whose client does not read; false if it was. */
 static bool check_reader(struct ld_inquiry *inquiry, uint64_t now) {
-    bool is_late = is_reading(inquiry) && now >= inquiry->last + READ_MS;
+    bool is_late = is_behind(inquiry) && now >= inquiry->last + READ_MS;
     if (is_late) {
         finish(inquiry, failure("nothing was read for 30 s: the lists are not whole"));
     }

@@ -480,7 +480,7 @@ void ld_inquiry_forget(struct ld_host *host, const struct ld_waiter *waiter);
 void ld_inquiry_step(struct ld_host *host);
 
 /* Leave the script, which is about to be replaced or to end: what has been told of it is torn, and what was only counted is
- * counted anew; and end all, because the daemon ends or becomes another program. */
+ * counted anew; and end all, because the daemon ends or is upgraded. */
 void ld_inquiry_leave(struct ld_host *host);
 void ld_inquiry_abandon(struct ld_host *host);
 

@@ -22,8 +22,8 @@ const char *ld_address_fault(const char *text);
 /* The path of a Unix address, or NULL. Belongs to ADDRESS. */
 const char *ld_address_path(const struct ld_address *address);
 
-/* The address that the socket FD is bound to; of none, and of what is no socket, one that is the same as no
- * other. */
+/* Read the address that the socket FD is bound to. If it has none, or FD is no socket, what is read is the same as no
+ * other address. */
 void ld_address_read(int fd, struct ld_address *address);
 
 /* Whether two addresses are the same (port 0 is the same as none). */

@@ -56,7 +56,7 @@ static int grow(struct ld_numbering *numbering) {
     return 0;
 }
 
-/* The numbers of a page, which is added if it is not there; NULL if there is no room for it. */
+/* The numbers of a page, which is added if it is not there; NULL if memory ran out. */
 static uint32_t *take_page(struct ld_numbering *numbering, uintptr_t address) {
     if (numbering->page_count * 2 >= numbering->size && grow(numbering) < 0) {
         return NULL;

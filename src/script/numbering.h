@@ -19,7 +19,7 @@ void ld_numbering_fini(struct ld_numbering *numbering);
 
 /* The number of the object at ADDRESS, which is not in the first page of memory, and in a block of its own that malloc or an
  * arena has given: 1 or more if it was met before; 0 if not, and then it has the next number from now on, the new count.
- * -ENOMEM if there is no room for it. It takes up to a quarter of the memory that the objects are in. */
+ * -ENOMEM if memory ran out. The numbers take up to a quarter of the memory that the objects are in. */
 int64_t ld_numbering_meet(struct ld_numbering *numbering, const void *address);
 
 #endif
